@@ -1,0 +1,7 @@
+"""``python -m bayesflowmass <verb>``."""
+
+import sys
+
+from bayesflowmass.cli import main
+
+sys.exit(main())

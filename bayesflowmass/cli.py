@@ -1,0 +1,45 @@
+"""``bayesflowmass <verb>``: one entry for all commands."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+from bayesflowmass import __version__
+
+__all__ = ["main"]
+
+VERBS = {
+    "simulate": "make a catalogue of mock clusters",
+    "train": "train a mass estimator",
+    "infer": "masses of the clusters of a catalogue or of tables",
+    "evaluate": "accuracy and calibration on clusters of known mass",
+    "demo": "all of it in a few minutes",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (2: bad input, with one sentence on standard error)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print("usage: bayesflowmass <command> [--help] [flags]\n")
+        print("\n".join(f"  {verb:10} {what}" for verb, what in VERBS.items()))
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(f"bayesflowmass {__version__}")
+        return 0
+    if words[0] not in VERBS:
+        near = difflib.get_close_matches(words[0], VERBS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"commands are {', '.join(VERBS)}."
+        print(f"bayesflowmass: error: there is no command '{words[0]}'; {hint}", file=sys.stderr)
+        return 2
+    # Imported late: a typo or --help should not wait for torch.
+    verb = importlib.import_module(f"bayesflowmass.{words[0]}")
+    code: int = verb.main(words[1:])
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
