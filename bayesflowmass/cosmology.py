@@ -1,0 +1,425 @@
+"""Mass definitions, radii, velocities and the halo mass function of a flat LCDM universe.
+
+Units, everywhere: masses are ``log10`` of Msun/h, lengths Mpc/h (comoving unless a name or a keyword says otherwise),
+velocities km/s. A mass definition ``mdef`` is a spherical overdensity: ``"200c"`` and ``"500c"`` (times the critical
+density), ``"200m"`` (times the mean matter density) or ``"vir"`` (Bryan & Norman 1998, arXiv:astro-ph/9710107).
+With M in Msun/h and R in Mpc/h the Hubble constant drops out of every relation here except the shape of the power
+spectrum, so that ``h`` matters only to the concentration and to the mass function.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import astropy.cosmology
+import numpy as np
+from colossus.cosmology import cosmology as colossus_cosmology
+from colossus.halo import concentration as colossus_concentration
+from colossus.lss import mass_function as colossus_mass_function
+from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import RegularGridInterpolator
+
+__all__ = [
+    "MDPL2",
+    "SPEED_OF_LIGHT",
+    "Cosmology",
+    "circular_velocity_delta",
+    "comoving_distance",
+    "concentration_median",
+    "convert_mass",
+    "critical_density",
+    "efunc",
+    "mass_function",
+    "overdensity",
+    "radius_delta",
+    "redshift_at_distance",
+    "sample_mass_function",
+    "transverse_mpc_h_per_radian",
+    "velocity_dispersion_evrard",
+]
+
+FloatArray = NDArray[np.float64]
+
+SPEED_OF_LIGHT = 299792.458
+"""km/s."""
+GRAVITATIONAL_CONSTANT = 4.300917270e-9
+"""Mpc (km/s)^2 / Msun."""
+CRITICAL_DENSITY_TODAY = 3.0 * 100.0**2 / (8.0 * math.pi * GRAVITATIONAL_CONSTANT)
+"""Msun h^2 / Mpc^3."""
+
+# Above this many distinct redshifts a table over redshift replaces one colossus call for each.
+_MAX_DIRECT_REDSHIFTS = 4
+_LOG10_MASS_STEP = 0.05
+_REDSHIFT_STEP = 0.025
+
+
+@dataclass(frozen=True)
+class Cosmology:
+    """A flat LCDM universe; the defaults are those of MDPL2 (Klypin et al. 2016, arXiv:1411.4001).
+
+    Raises:
+        ValueError: if a parameter is not a finite number in its physical range.
+    """
+
+    Om0: float = 0.307115
+    h: float = 0.6777
+    sigma8: float = 0.8228
+    ns: float = 0.96
+    Ob0: float = 0.048206
+    name: str = "mdpl2"
+
+    def __post_init__(self) -> None:
+        limits = {
+            "Om0": (0.0, 1.0),
+            "h": (0.1, 2.0),
+            "sigma8": (0.0, 3.0),
+            "ns": (0.0, 2.0),
+            "Ob0": (0.0, 1.0),
+        }
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not low < value <= high:
+                raise ValueError(f"cosmology: {name} is {value!r}; expected a number in ({low}, {high}].")
+        if self.Ob0 >= self.Om0:
+            raise ValueError(f"cosmology: Ob0 = {self.Ob0} must be smaller than Om0 = {self.Om0}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Parameters as a JSON-able dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Cosmology:
+        """Inverse of `to_dict`; an unknown key is an error."""
+        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
+        if unknown:
+            known = ", ".join(cls.__dataclass_fields__)
+            raise ValueError(f"cosmology: unknown parameter {unknown[0]!r}; the parameters are {known}.")
+        return cls(**values)
+
+
+MDPL2 = Cosmology()
+
+
+def efunc(z: ArrayLike, cosmology: Cosmology = MDPL2) -> FloatArray:
+    """E(z) = H(z)/H0 = sqrt(Om0 (1+z)^3 + 1 - Om0), without radiation."""
+    redshift = _redshift(z)
+    return np.sqrt(cosmology.Om0 * (1.0 + redshift) ** 3 + 1.0 - cosmology.Om0)
+
+
+def comoving_distance(z: ArrayLike, cosmology: Cosmology = MDPL2) -> FloatArray:
+    """Line-of-sight comoving distance [Mpc/h]; negative for z < 0 (a galaxy in front of a host at z = 0)."""
+    distance = _astropy(cosmology).comoving_distance(_redshift(z)).value
+    return np.asarray(distance, dtype=np.float64)
+
+
+def redshift_at_distance(distance: ArrayLike, cosmology: Cosmology = MDPL2) -> FloatArray:
+    """Redshift at a comoving distance [Mpc/h]: the inverse of `comoving_distance`, to 1e-12 in z.
+
+    Raises:
+        ValueError: outside -2000 < distance < 8000 Mpc/h.
+    """
+    target = np.asarray(distance, dtype=np.float64)
+    if not np.all((target > -2000.0) & (target < 8000.0)):
+        raise ValueError("redshift_at_distance: distances must be finite and within (-2000, 8000) Mpc/h.")
+    grid_z, grid_distance = _distance_table(cosmology)
+    z = np.interp(target, grid_distance, grid_z)
+    for _ in range(2):
+        # Newton: dD/dz = c / H(z), with H0 = 100 h km/s/Mpc.
+        z = z - (comoving_distance(z, cosmology) - target) * 100.0 * efunc(z, cosmology) / SPEED_OF_LIGHT
+    return z
+
+
+def transverse_mpc_h_per_radian(z: ArrayLike, cosmology: Cosmology = MDPL2) -> FloatArray:
+    """Comoving Mpc/h per radian on the sky, d_A(z) (1+z) h; in a flat universe the comoving distance itself."""
+    return comoving_distance(z, cosmology)
+
+
+def critical_density(z: ArrayLike, cosmology: Cosmology = MDPL2) -> FloatArray:
+    """Critical density 3 H(z)^2 / (8 pi G) [Msun h^2 per **physical** Mpc^3, that is (Msun/h) / (Mpc/h)^3]."""
+    return CRITICAL_DENSITY_TODAY * efunc(z, cosmology) ** 2
+
+
+def overdensity(mdef: str, z: ArrayLike, cosmology: Cosmology = MDPL2) -> FloatArray:
+    """Mean density inside R_delta in units of the critical density at z.
+
+    ``"vir"``: 18 pi^2 + 82 x - 39 x^2 with x = Om(z) - 1 (Bryan & Norman 1998, arXiv:astro-ph/9710107).
+
+    Raises:
+        ValueError: for an unknown mass definition.
+    """
+    omega_m = cosmology.Om0 * (1.0 + _redshift(z)) ** 3 / efunc(z, cosmology) ** 2
+    if mdef == "vir":
+        x = omega_m - 1.0
+        return np.asarray(18.0 * math.pi**2 + 82.0 * x - 39.0 * x**2)
+    match = re.fullmatch(r"([1-9]\d*)([cm])", mdef) if isinstance(mdef, str) else None
+    if match is None:
+        raise ValueError(
+            f"mass definition {mdef!r} is unknown; expected 'vir', or a number and c or m as in '200c'."
+        )
+    delta = float(match.group(1))
+    return np.full_like(omega_m, delta) if match.group(2) == "c" else delta * omega_m
+
+
+def radius_delta(
+    log10_mass: ArrayLike,
+    z: ArrayLike,
+    mdef: str = "200c",
+    *,
+    comoving: bool = True,
+    cosmology: Cosmology = MDPL2,
+) -> FloatArray:
+    """R_delta [Mpc/h, comoving or physical] from M = (4/3) pi R^3 delta rho_crit(z), M in Msun/h as defined by ``mdef``."""
+    mass = 10.0 ** np.asarray(log10_mass, dtype=np.float64)
+    density = overdensity(mdef, z, cosmology) * critical_density(z, cosmology)
+    radius = np.cbrt(3.0 * mass / (4.0 * math.pi * density))
+    return np.asarray(radius * (1.0 + _redshift(z)) if comoving else radius)
+
+
+def circular_velocity_delta(
+    log10_mass: ArrayLike, z: ArrayLike, mdef: str = "200c", cosmology: Cosmology = MDPL2
+) -> FloatArray:
+    """V_delta = sqrt(G M / R_delta) [km/s], with R_delta physical."""
+    mass = 10.0 ** np.asarray(log10_mass, dtype=np.float64)
+    radius = radius_delta(log10_mass, z, mdef, comoving=False, cosmology=cosmology)
+    return np.sqrt(GRAVITATIONAL_CONSTANT * mass / radius)
+
+
+def velocity_dispersion_evrard(
+    log10_mass: ArrayLike, z: ArrayLike, cosmology: Cosmology = MDPL2
+) -> FloatArray:
+    """One-dimensional dispersion of dark matter [km/s] of a halo of mass M200c.
+
+    sigma = 1082.9 (E(z) M / 10^15 Msun/h)^0.3361 (Evrard et al. 2008, arXiv:astro-ph/0702241). The paper writes
+    h(z) = H(z) / (100 km/s/Mpc) with M in Msun, which is E(z) with M in Msun/h; h(z) with Msun/h costs 0.17 dex.
+    """
+    return (
+        1082.9 * (efunc(z, cosmology) * 10.0 ** (np.asarray(log10_mass, dtype=np.float64) - 15.0)) ** 0.3361
+    )
+
+
+def concentration_median(log10_mass: ArrayLike, z: ArrayLike, cosmology: Cosmology = MDPL2) -> FloatArray:
+    """Median concentration c_200c of a halo of mass M200c (Diemer & Joyce 2019, arXiv:1809.07326, by colossus).
+
+    More than four distinct redshifts are interpolated on a table, accurate to 1e-3.
+    """
+    return _over_redshift(_concentration_at, log10_mass, z, cosmology)
+
+
+def mass_function(log10_mass: ArrayLike, z: ArrayLike, cosmology: Cosmology = MDPL2) -> FloatArray:
+    """dn/dlog10 M200c [(Mpc/h)^-3 per dex], comoving (Tinker et al. 2008, arXiv:0803.2706, by colossus).
+
+    More than four distinct redshifts are interpolated on a table, accurate to 1e-3.
+    """
+    return np.exp(_over_redshift(_log_mass_function_at, log10_mass, z, cosmology))
+
+
+def sample_mass_function(
+    n: int,
+    log10_min: float,
+    log10_max: float,
+    z: ArrayLike,
+    rng: np.random.Generator,
+    cosmology: Cosmology = MDPL2,
+) -> FloatArray:
+    """Draw n values of log10 M200c from the mass function between two limits, by its inverse cdf.
+
+    Args:
+        n: number of draws.
+        log10_min, log10_max: limits [log10 Msun/h].
+        z: one redshift, or n of them; each draw is from the mass function at its own redshift.
+        rng: numpy generator.
+
+    Raises:
+        ValueError: if the limits are not increasing, or z has neither 1 nor n values.
+    """
+    if not log10_min < log10_max:
+        raise ValueError(
+            f"sample_mass_function: log10_min = {log10_min} must be below log10_max = {log10_max}."
+        )
+    redshift = _redshift(z)
+    if redshift.size not in (1, n):
+        raise ValueError(f"sample_mass_function: z has {redshift.size} values; expected 1 or n = {n}.")
+    uniform = rng.random(n)
+    nodes = np.unique(redshift)
+    if nodes.size > _MAX_DIRECT_REDSHIFTS:
+        nodes = _redshift_nodes(nodes)
+    grid = np.linspace(log10_min, log10_max, max(2, math.ceil((log10_max - log10_min) / 0.002)) + 1)
+    draws = np.stack([_inverse_cdf(uniform, grid, float(node), cosmology) for node in nodes])
+    if nodes.size == 1:
+        return np.asarray(draws[0])
+    # The quantile function is smooth in redshift: interpolate it between neighbouring nodes.
+    upper = np.clip(np.searchsorted(nodes, redshift), 1, nodes.size - 1)
+    weight = (redshift - nodes[upper - 1]) / (nodes[upper] - nodes[upper - 1])
+    each = np.arange(n)
+    return np.asarray((1.0 - weight) * draws[upper - 1, each] + weight * draws[upper, each])
+
+
+def convert_mass(
+    log10_mass: ArrayLike,
+    z: ArrayLike,
+    mdef_from: str,
+    mdef_to: str,
+    *,
+    concentration: ArrayLike | None = None,
+    cosmology: Cosmology = MDPL2,
+) -> FloatArray:
+    """log10 mass in another definition [Msun/h], for an NFW profile.
+
+    With m(y) = ln(1+y) - y/(1+y) and y = R/r_s, M_delta is proportional to m(y_delta), where
+    m(y_delta)/y_delta^3 is proportional to the overdensity (Hu & Kravtsov 2003, arXiv:astro-ph/0203169).
+
+    Args:
+        log10_mass: mass in the definition ``mdef_from``.
+        concentration: c_200c = R_200c / r_s, **whatever the two definitions are**; None takes the median of
+            Diemer & Joyce (2019) at the implied M200c.
+
+    Raises:
+        ValueError: for an unknown mass definition or a concentration that is not positive.
+    """
+    mass = np.asarray(log10_mass, dtype=np.float64)
+    if concentration is not None:
+        c = np.asarray(concentration, dtype=np.float64)
+        if not np.all((c > 0.0) & np.isfinite(c)):
+            raise ValueError("convert_mass: concentrations must be finite and positive.")
+        return mass + _mass_ratio(c, z, mdef_from, mdef_to, cosmology)
+    log10_m200c = mass
+    # The median depends on M200c so weakly that each step gains more than one digit.
+    for _ in range(12 if mdef_from != "200c" else 0):
+        c = concentration_median(log10_m200c, z, cosmology)
+        log10_m200c = mass + _mass_ratio(c, z, mdef_from, "200c", cosmology)
+    c = concentration_median(log10_m200c, z, cosmology)
+    return mass + _mass_ratio(c, z, mdef_from, mdef_to, cosmology)
+
+
+def _mass_ratio(
+    c200c: FloatArray, z: ArrayLike, mdef_from: str, mdef_to: str, cosmology: Cosmology
+) -> FloatArray:
+    enclosed_from = _nfw_enclosed(_scaled_radius(c200c, z, mdef_from, cosmology))
+    enclosed_to = _nfw_enclosed(_scaled_radius(c200c, z, mdef_to, cosmology))
+    return np.log10(enclosed_to / enclosed_from)
+
+
+def _scaled_radius(c200c: FloatArray, z: ArrayLike, mdef: str, cosmology: Cosmology) -> FloatArray:
+    """y = R_delta / r_s from c_200c, by Newton steps in ln y on ln[m(y)/y^3]."""
+    ratio = overdensity(mdef, z, cosmology) / 200.0
+    target = np.log(_nfw_enclosed(c200c) / c200c**3 * ratio)
+    log_y = np.log(c200c) - np.log(ratio) / 2.5 + 0.0 * target
+    for _ in range(50):
+        y = np.exp(log_y)
+        enclosed = _nfw_enclosed(y)
+        slope = (y / (1.0 + y)) ** 2 / enclosed - 3.0
+        step = (np.log(enclosed) - 3.0 * log_y - target) / slope
+        log_y = log_y - step
+        if np.all(np.abs(step) < 1e-13):
+            break
+    return np.exp(log_y)
+
+
+def _nfw_enclosed(y: FloatArray) -> FloatArray:
+    return np.log1p(y) - y / (1.0 + y)
+
+
+def _redshift(z: ArrayLike) -> FloatArray:
+    redshift = np.asarray(z, dtype=np.float64)
+    if not np.all(redshift > -1.0) or not np.all(np.isfinite(redshift)):
+        raise ValueError("redshifts must be finite and above -1.")
+    return redshift
+
+
+@lru_cache(maxsize=16)
+def _astropy(cosmology: Cosmology) -> Any:
+    # H0 = 100 makes every distance come out in Mpc/h; Tcmb0 = 0 leaves radiation out, as in the N-body runs.
+    return astropy.cosmology.FlatLambdaCDM(H0=100.0, Om0=cosmology.Om0, Tcmb0=0.0)
+
+
+@lru_cache(maxsize=16)
+def _distance_table(cosmology: Cosmology) -> tuple[FloatArray, FloatArray]:
+    z = np.linspace(-0.6, 8.0, 4001)
+    return z, comoving_distance(z, cosmology)
+
+
+@contextmanager
+def _colossus(cosmology: Cosmology) -> Iterator[None]:
+    """Set colossus' global cosmology, and put back the one that was there."""
+    before = colossus_cosmology.current_cosmo
+    colossus_cosmology.setCurrent(_colossus_cosmology(cosmology))
+    try:
+        yield
+    finally:
+        colossus_cosmology.current_cosmo = before
+
+
+@lru_cache(maxsize=16)
+def _colossus_cosmology(cosmology: Cosmology) -> Any:
+    return colossus_cosmology.Cosmology(
+        name=f"bayesflowmass-{cosmology.name}",
+        flat=True,
+        Om0=cosmology.Om0,
+        Ob0=cosmology.Ob0,
+        H0=100.0 * cosmology.h,
+        sigma8=cosmology.sigma8,
+        ns=cosmology.ns,
+        relspecies=False,
+        persistence="",
+    )
+
+
+def _concentration_at(log10_mass: FloatArray, z: float, cosmology: Cosmology) -> FloatArray:
+    with _colossus(cosmology):
+        mass = np.atleast_1d(10.0**log10_mass)
+        return np.asarray(
+            colossus_concentration.concentration(mass, "200c", z, model="diemer19"), dtype=np.float64
+        )
+
+
+def _log_mass_function_at(log10_mass: FloatArray, z: float, cosmology: Cosmology) -> FloatArray:
+    with _colossus(cosmology):
+        mass = np.atleast_1d(10.0**log10_mass)
+        density = colossus_mass_function.massFunction(
+            mass, z, mdef="200c", model="tinker08", q_in="M", q_out="dndlnM"
+        )
+    return np.log(np.asarray(density, dtype=np.float64) * math.log(10.0))
+
+
+def _inverse_cdf(uniform: FloatArray, grid: FloatArray, z: float, cosmology: Cosmology) -> FloatArray:
+    density = np.exp(_log_mass_function_at(grid, z, cosmology))
+    # Between grid points the mass function is close to exponential: integrate it so.
+    log_step = np.diff(np.log(density))
+    mean = np.where(
+        np.abs(log_step) > 1e-8, np.diff(density) / np.where(log_step == 0.0, 1.0, log_step), density[1:]
+    )
+    cdf = np.concatenate([[0.0], np.cumsum(mean)])
+    return np.interp(uniform, cdf / cdf[-1], grid)
+
+
+def _redshift_nodes(redshifts: FloatArray) -> FloatArray:
+    low, high = float(redshifts.min()), float(redshifts.max())
+    return np.linspace(low, high, max(4, math.ceil((high - low) / _REDSHIFT_STEP) + 1))
+
+
+def _over_redshift(function: Any, log10_mass: ArrayLike, z: ArrayLike, cosmology: Cosmology) -> FloatArray:
+    """Evaluate function(masses, one redshift, cosmology) over arrays of both, by a table where z takes many values."""
+    mass, redshift = np.broadcast_arrays(np.asarray(log10_mass, dtype=np.float64), _redshift(z))
+    result = np.empty(mass.shape)
+    if mass.size == 0:
+        return result
+    if not np.all(np.isfinite(mass)):
+        raise ValueError("masses must be finite log10 Msun/h.")
+    values = np.unique(redshift)
+    if values.size <= _MAX_DIRECT_REDSHIFTS:
+        for value in values:
+            chosen = redshift == value
+            result[chosen] = function(mass[chosen], float(value), cosmology)
+        return result
+    nodes = _redshift_nodes(values)
+    low, high = float(mass.min()), float(mass.max())
+    grid = np.linspace(low - 0.01, high + 0.01, max(4, math.ceil((high - low) / _LOG10_MASS_STEP) + 1))
+    table = np.stack([function(grid, float(node), cosmology) for node in nodes])
+    interpolate = RegularGridInterpolator((nodes, grid), table, method="cubic")
+    return np.asarray(interpolate(np.stack([redshift.ravel(), mass.ravel()], axis=-1)).reshape(mass.shape))
