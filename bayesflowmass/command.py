@@ -72,8 +72,8 @@ def parse_settings(
 ) -> S:
     """Settings from ``--config FILE.yaml`` (or the named default) with flags on top.
 
-    Each field is a flag, ``--seed``; a field of a section is dotted, ``--fit.max-updates``. Exits with code 2 and
-    one sentence on an unknown flag.
+    Each field is a flag, ``--seed``; a field of a section is dotted, ``--fit.max-updates``. Exits with code 2
+    and one sentence on an unknown flag.
     """
     parser = _Parser(prog=prog, description=kind.__doc__, allow_abbrev=False)
     origin = f"default: {default_config}" if default_config else "optional"
@@ -114,7 +114,7 @@ def _add_flags(parser: argparse._ActionsContainer, kind: type[Settings], prefix:
 
 def _flag_options(dest: str, field: FieldInfo) -> dict[str, Any]:
     """argparse options of one field; absent flags leave no trace, so that the YAML file shows through."""
-    default = field.get_default(call_default_factory=True)  # type: ignore[call-arg]
+    default = field.get_default(call_default_factory=True)
     text = (field.description or "").replace("%", "%%")
     if default is PydanticUndefined:
         text += " (required)"

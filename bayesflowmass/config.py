@@ -1,8 +1,8 @@
 """Typed, validated settings of the commands, and the YAML files they come from.
 
 Every command has one settings class; a YAML file fills it and flags override the file (see
-:mod:`bayesflowmass.command`). Unknown keys are errors that name the nearest valid key. Functions of the library
-never see these classes: a verb takes the values out and passes them on.
+:mod:`bayesflowmass.command`). Unknown keys are errors that name the nearest valid key. Functions of the
+library never see these classes: a verb takes the values out and passes them on.
 """
 
 from __future__ import annotations
