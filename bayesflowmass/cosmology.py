@@ -21,6 +21,7 @@ import astropy.cosmology
 import numpy as np
 from colossus.cosmology import cosmology as colossus_cosmology
 from colossus.halo import concentration as colossus_concentration
+from colossus.lss import bias as colossus_bias
 from colossus.lss import mass_function as colossus_mass_function
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import RegularGridInterpolator
@@ -35,6 +36,8 @@ __all__ = [
     "convert_mass",
     "critical_density",
     "efunc",
+    "halo_bias",
+    "linear_correlation",
     "mass_function",
     "overdensity",
     "radius_delta",
@@ -218,6 +221,22 @@ def mass_function(log10_mass: ArrayLike, z: ArrayLike, cosmology: Cosmology = MD
     More than four distinct redshifts are interpolated on a table, accurate to 0.5 %.
     """
     return np.exp(_over_redshift(_log_mass_function_at, log10_mass, z, cosmology))
+
+
+def halo_bias(log10_mass: ArrayLike, z: float, cosmology: Cosmology = MDPL2) -> FloatArray:
+    """Linear bias of haloes of mass M200c at one redshift (Tinker et al. 2010, arXiv:1001.3162, by colossus)."""
+    mass = np.atleast_1d(10.0 ** np.asarray(log10_mass, dtype=np.float64))
+    with _colossus(cosmology):
+        bias = colossus_bias.haloBias(mass, float(_redshift(z)), "200c", model="tinker10")
+    return np.asarray(bias, dtype=np.float64)
+
+
+def linear_correlation(r: ArrayLike, z: float, cosmology: Cosmology = MDPL2) -> FloatArray:
+    """Linear matter correlation function at comoving separations r [Mpc/h] and one redshift (colossus)."""
+    separation = np.atleast_1d(np.asarray(r, dtype=np.float64))
+    with _colossus(cosmology):
+        correlation = colossus_cosmology.getCurrent().correlationFunction(separation, float(_redshift(z)))
+    return np.asarray(correlation, dtype=np.float64)
 
 
 def sample_mass_function(
