@@ -1,0 +1,115 @@
+"""Diagnostics in bins of mass: by true mass, what an estimator does to a cluster; by predicted mass, what
+an estimate means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+from bayesflowmass.diagnostics.bootstrap import bootstrap_errors
+from bayesflowmass.diagnostics.residuals import residual
+
+__all__ = ["binned_statistics", "mass_edges"]
+
+FloatArray = NDArray[np.float64]
+
+QUANTILES = {"q025": 0.025, "q16": 0.16, "median": 0.5, "q84": 0.84, "q975": 0.975}
+
+
+def mass_edges(log10_mass: ArrayLike, width: float = 0.1) -> FloatArray:
+    """Edges at multiples of ``width`` [dex] that hold every mass of the sample."""
+    mass = np.asarray(log10_mass, dtype=np.float64)
+    low = int(np.floor(mass.min() / width + 1e-9))
+    high = max(low + 1, int(np.ceil(mass.max() / width - 1e-9)))
+    return np.asarray(np.arange(low, high + 1) * width, dtype=np.float64)
+
+
+def binned_statistics(
+    log10_true: ArrayLike,
+    log10_predicted: ArrayLike,
+    *,
+    by: ArrayLike,
+    edges: ArrayLike,
+    halo_id: ArrayLike,
+    averages: Mapping[str, ArrayLike] | None = None,
+    n_resamples: int = 200,
+    seed: int = 0,
+) -> dict[str, list[float | None]]:
+    """Residual statistics in bins of ``by``, with bootstrap errors over haloes.
+
+    Args:
+        log10_true, log10_predicted: log10 M200c [Msun/h], shape (n,).
+        by: the quantity that is binned (true or predicted mass), shape (n,); every value lies inside the
+            edges.
+        edges: increasing, shape (k + 1,); bins hold their lower edge, the last one both.
+        halo_id: shape (n,).
+        averages: further per-cluster numbers, shape (n,), whose means are wanted (scores, coverage
+            indicators).
+        n_resamples, seed: of the bootstrap.
+
+    Returns:
+        Lists, JSON-able: ``edges`` (k + 1) and, of length k, ``n``, ``mean_mass`` (of ``by``),
+        ``mean_residual``, ``scatter``, ``mean_abs_residual``, the averages, each with ``_se``;
+        ``residual_q025`` ... ``residual_q975``. None where a bin holds too few clusters.
+
+    Raises:
+        ValueError: a value of ``by`` lies outside the edges.
+    """
+    values = np.asarray(by, dtype=np.float64)
+    limits = np.asarray(edges, dtype=np.float64)
+    epsilon = residual(log10_true, log10_predicted)
+    outside = (values < limits[0] - 1e-9) | (values > limits[-1] + 1e-9)
+    if outside.any():
+        raise ValueError(
+            f"{int(outside.sum())} values lie outside the bins {limits[0]:.2f} to {limits[-1]:.2f}; widen "
+            "the edges."
+        )
+    k = limits.size - 1
+    index = np.clip(np.searchsorted(limits, values, side="right") - 1, 0, k - 1)
+    membership = sparse.csr_matrix((np.ones(values.size), (index, np.arange(values.size))), (k, values.size))
+    columns: dict[str, FloatArray] = {"mean_residual": epsilon, "mean_abs_residual": np.abs(epsilon)}
+    for name, column in (averages or {}).items():
+        columns[name] = np.asarray(column, dtype=np.float64)
+
+    def statistics(weights: FloatArray) -> dict[str, FloatArray]:
+        total = np.asarray((membership @ weights.T).T)
+        safe = np.where(total > 0, total, 1.0)
+
+        def mean(column: FloatArray) -> FloatArray:
+            return np.where(total > 0, np.asarray((membership @ (weights * column).T).T) / safe, np.nan)
+
+        result = {name: mean(column) for name, column in columns.items()}
+        square = mean(epsilon**2) - result["mean_residual"] ** 2
+        unbiased = np.maximum(square, 0.0) * total / np.where(total > 1, total - 1.0, 1.0)
+        result["scatter"] = np.where(total > 2, np.sqrt(unbiased), np.nan)
+        return result
+
+    point = statistics(np.ones((1, values.size)))
+    errors = bootstrap_errors(statistics, halo_id, n_resamples, seed)
+    count = np.bincount(index, minlength=k)
+    output: dict[str, list[float | None]] = {
+        "edges": as_json(limits),
+        "n": [int(c) for c in count],
+        "mean_mass": as_json(
+            np.where(count > 0, np.bincount(index, values, minlength=k) / np.maximum(count, 1), np.nan)
+        ),
+    }
+    for name, value in point.items():
+        output[name] = as_json(value[0])
+        output[f"{name}_se"] = as_json(errors[name])
+    for name, probability in QUANTILES.items():
+        output[f"residual_{name}"] = as_json(
+            np.array(
+                [np.quantile(epsilon[index == i], probability) if count[i] >= 3 else np.nan for i in range(k)]
+            )
+        )
+    return output
+
+
+def as_json(values: FloatArray) -> list[float | None]:
+    """Floats for a JSON file, None for what is not finite."""
+    return [float(v) if np.isfinite(v) else None for v in np.asarray(values).reshape(-1)]
