@@ -1,0 +1,138 @@
+"""The distribution of log10 mass that a flow gives for known contexts."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from pyro.distributions.torch import TransformedDistribution
+from torch import Tensor
+
+__all__ = ["MassDistribution"]
+
+# Gauss-Legendre nodes per panel, and the range in standard deviations of each component of the base.
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
+_RANGE = 10
+
+
+class MassDistribution(TransformedDistribution):
+    r"""
+    p(log10_mass) of a batch of clusters: a Pyro distribution with exact cdf, quantiles and tails.
+
+    With base distribution q and increasing transforms :math:`m = T(u)`,
+
+        :math:`p(m) = q(T^{-1}(m))\,|dT^{-1}/dm|, \qquad P(<m) = Q(T^{-1}(m)), \qquad m_p = T(Q^{-1}(p)).`
+
+    Shapes: ``batch_shape`` (*B,), ``event_shape`` (); values broadcast against the batch, so a grid (G, 1)
+    over a batch (B,) gives (G, B), and ``sample((n,))`` gives (n, *B). Densities are per dex. Results are as
+    precise as the
+    parameters: make the distribution with ``flow.condition(context)``, which makes them double by default.
+
+    :param base_dist: :class:`StandardNormal` or :class:`GaussianMixture`, of batch shape (*B,).
+    :param transforms: Increasing transforms, from the base to the data.
+    """
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the parameters."""
+        dtype: torch.dtype = self.base_dist.components[1].dtype
+        return dtype
+
+    def _to_base(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """T^-1(value) and log|dT^-1/dvalue|, each (*S, *B)."""
+        log_det = value.new_zeros(())
+        for transform in reversed(self.transforms):
+            if hasattr(transform, "inverse_and_log_det"):
+                value, step = transform.inverse_and_log_det(value)
+                log_det = log_det + step
+            else:
+                x = transform.inv(value)
+                log_det = log_det - transform.log_abs_det_jacobian(x, value)
+                value = x
+        return value, log_det
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density per dex, (*S, *B), at log10 masses ``value`` (*S, *B)."""
+        if self._validate_args:
+            self._validate_sample(value)
+        base, log_det = self._to_base(value)
+        log_prob: Tensor = self.base_dist.log_prob(base) + log_det
+        return log_prob
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """P(< value), (*S, *B). Its relative precision is full below the median; above it use ``log_sf``."""
+        cdf: Tensor = self.base_dist.cdf(self._to_base(value)[0])
+        return cdf
+
+    def log_cdf(self, value: Tensor) -> Tensor:
+        """log P(< value), (*S, *B), finite far into the lower tail."""
+        log_cdf: Tensor = self.base_dist.log_cdf(self._to_base(value)[0])
+        return log_cdf
+
+    def log_sf(self, value: Tensor) -> Tensor:
+        """log P(> value), (*S, *B), finite far into the upper tail."""
+        log_sf: Tensor = self.base_dist.log_sf(self._to_base(value)[0])
+        return log_sf
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """
+        Quantiles, (*S, *B), at probabilities ``value`` (*S, *B): infinite at 0 and 1, NaN outside [0, 1].
+
+        Closed form over a normal base; bracketed root finding, then the closed form, over a mixture. In
+        double precision |cdf(icdf(p)) - p| < 1e-10 for p in [1e-8, 1 - 1e-8].
+        """
+        mass: Tensor = self.base_dist.icdf(value)
+        for transform in self.transforms:
+            mass = transform(mass)
+        return mass
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean log10 mass, (*B,)."""
+        return self._moments()[0]
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of log10 mass, (*B,), dex^2."""
+        return self._moments()[1]
+
+    def _breaks(self) -> Tensor | None:
+        """Base coordinates (K, *B) at which the composed transform bends; None for a straight line."""
+        breaks: Tensor | None = None
+        for transform in reversed(self.transforms):
+            if breaks is not None:
+                breaks = transform.inv(breaks)
+            knots = getattr(transform, "base_knots", None)
+            if knots is not None:
+                knots = knots.movedim(-1, 0)
+                breaks = knots if breaks is None else torch.cat(torch.broadcast_tensors(breaks, knots))
+        return breaks
+
+    def _from_base(self, value: Tensor) -> Tensor:
+        for transform in self.transforms:
+            value = transform(value)
+        return value
+
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        log_weights, locs, scales = self.base_dist.components
+        weights = log_weights.exp()
+        base_mean = (weights * locs).sum(-1)
+        centre = self._from_base(base_mean)
+        breaks = self._breaks()
+        if breaks is None:
+            base_variance = (weights * (scales**2 + (locs - base_mean.unsqueeze(-1)) ** 2)).sum(-1)
+            return centre, base_variance * (-2 * self._to_base(centre)[1]).exp()
+        # Between its breaks the transform is smooth: Gauss-Legendre there, one component after the other.
+        first, second = torch.zeros_like(centre), torch.zeros_like(centre)
+        grid = torch.arange(-_RANGE, _RANGE + 1, dtype=centre.dtype, device=centre.device)
+        grid = grid.reshape(-1, *(1,) * centre.dim()).expand(-1, *centre.shape)
+        for weight, loc, scale in zip(weights.unbind(-1), locs.unbind(-1), scales.unbind(-1), strict=True):
+            inner = ((breaks - loc) / scale).clamp(-_RANGE, _RANGE)
+            edges = torch.cat([inner.expand(-1, *centre.shape), grid]).sort(0).values
+            half, middle = 0.5 * edges.diff(dim=0), 0.5 * (edges[1:] + edges[:-1])
+            for node, node_weight in zip(_NODES.tolist(), _WEIGHTS.tolist(), strict=True):
+                z = middle + node * half
+                density = weight * node_weight * half * (-0.5 * z * z).exp() / (2 * torch.pi) ** 0.5
+                offset = self._from_base(loc + scale * z) - centre
+                first = first + (density * offset).sum(0)
+                second = second + (density * offset**2).sum(0)
+        return centre + first, second - first**2

@@ -1,0 +1,284 @@
+"""Conditional flows p(log10_mass | context), and how to build and describe them."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from pyro.distributions.conditional import ConditionalTransformedDistribution, ConditionalTransformModule
+from torch import Tensor, nn
+from torch.distributions import AffineTransform
+
+from .base import ConditionalStandardNormal
+from .conditional_affine import ConditionalAffine
+from .distribution import MassDistribution
+from .mixture import ConditionalGaussianMixture
+from .networks import ConvNetwork, DenseNetwork, NoParameters
+from .spline import ConditionalMonotoneSpline
+
+__all__ = ["FLOW_KINDS", "ConditionalFlow", "Standardisation", "build_flow"]
+
+FLOW_KINDS = (
+    "affine",
+    "spline",
+    "mixture",
+    "affine+spline",
+    "affine+mixture",
+    "spline+mixture",
+    "affine+spline+mixture",
+)
+
+
+class Standardisation(ConditionalTransformModule):
+    """
+    The last transform of a flow, m = loc + scale y, whatever the context: log10 mass of a standardised
+    target.
+
+    The constants are Python numbers, not buffers: exact in every precision, and part of the description of a
+    flow.
+    """
+
+    def __init__(self, loc: float, scale: float) -> None:
+        super().__init__()
+        self.nn = NoParameters()
+        self.transform = AffineTransform(loc, scale)
+
+    def condition(self, context: Tensor) -> AffineTransform:
+        return self.transform
+
+    def conditioned(self, raw: Tensor) -> AffineTransform:
+        """The transform, of no parameters (*B, 0)."""
+        return self.transform
+
+
+class ConditionalFlow(ConditionalTransformedDistribution, nn.Module):
+    """
+    p(log10_mass | context) as a Pyro conditional transformed distribution that is also a module.
+
+    A trunk (shared network, or identity) turns the context into features; the conditional base distribution
+    and each conditional transform read them. ``flow(log10_mass, context)`` is ``log_prob``.
+
+    :param trunk: A network (*B, C) -> (*B, F).
+    :param base_dist: A conditional base: ``nn`` from features to parameters, ``conditioned`` from them to a
+        distribution.
+    :param transforms: Conditional transforms of the same protocol, from the base to the standardised target.
+    :param loc: Mean of log10_mass in the training split.
+    :param scale: Its standard deviation, dex.
+    :param description: The arguments of :func:`build_flow` that make this flow.
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        base_dist: ConditionalStandardNormal | ConditionalGaussianMixture,
+        transforms: Iterable[ConditionalAffine | ConditionalMonotoneSpline],
+        *,
+        context_dim: int,
+        loc: float,
+        scale: float,
+        description: Mapping[str, Any],
+    ) -> None:
+        nn.Module.__init__(self)
+        self.context_dim = context_dim
+        self.loc = loc
+        self.scale = scale
+        self.trunk = trunk
+        self.base_dist = base_dist
+        self.transforms = nn.ModuleList([*transforms, Standardisation(loc, scale)])
+        self._description = dict(description)
+
+    def condition(self, context: Tensor, dtype: torch.dtype = torch.float64) -> MassDistribution:
+        """
+        The distribution of log10_mass given a context.
+
+        :param context: (*B, C), in the precision of the networks.
+        :param dtype: Precision of what the networks give (a few numbers per cluster) from there on. Double by
+            default, since a single-precision cdf has no digits in the tails.
+
+        Raises:
+            ValueError: if the last dimension of the context is not C.
+        """
+        if context.shape[-1] != self.context_dim:
+            raise ValueError(
+                f"the context has {context.shape[-1]} numbers per cluster and this flow was made for "
+                f"{self.context_dim}; encode the clusters with the encoder of the flow"
+            )
+        features = self.trunk(context)
+        # In single precision or under autocast only the networks stay there: dtype starts where they end.
+        base, *transforms = (
+            block.conditioned(block.nn(features).to(dtype)) for block in (self.base_dist, *self.transforms)
+        )
+        return MassDistribution(base, transforms, validate_args=False)
+
+    def log_prob(self, log10_mass: Tensor, context: Tensor) -> Tensor:
+        """
+        Log density per dex, (*B,), of log10_mass (*B,) given the context (*B, C).
+
+        The hot path of training: ``condition(context, log10_mass.dtype).log_prob(log10_mass)``, so that
+        single precision stays single.
+        """
+        return self.condition(context, log10_mass.dtype).log_prob(log10_mass)
+
+    def forward(self, log10_mass: Tensor, context: Tensor) -> Tensor:
+        return self.log_prob(log10_mass, context)
+
+    def describe(self) -> dict[str, Any]:
+        """The arguments of :func:`build_flow`, ready for JSON; weights are in ``state_dict()``."""
+        return dict(self._description)
+
+    @staticmethod
+    def from_description(description: Mapping[str, Any]) -> ConditionalFlow:
+        """
+        The flow that ``describe()`` described, with fresh weights.
+
+        Raises:
+            ValueError: on an unknown kind or option, naming the nearest valid one, or a missing one.
+        """
+        known = inspect.signature(build_flow).parameters
+        for key in description:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+                raise ValueError(f"unknown option {key!r} in the description of a flow{hint}")
+        for key in ("kind", "context_dim", "loc", "scale"):
+            if key not in description:
+                raise ValueError(f"the description of a flow lacks {key!r}")
+        return build_flow(**description)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self._description['kind']}, context_dim={self.context_dim}, loc={self.loc}, scale={self.scale}"
+        )
+
+
+def build_flow(
+    kind: str = "affine",
+    context_dim: int = 2500,
+    loc: float = 0.0,
+    scale: float = 1.0,
+    *,
+    affine_blocks: int | None = None,
+    spline_blocks: int = 1,
+    count_bins: int = 12,
+    bound: float = 5.0,
+    components: int = 3,
+    trunk: str = "dense",
+    shared: bool = False,
+    hidden: Sequence[int] = (512, 64, 512),
+    activation: str = "tanh",
+    dropout: float = 0.0,
+    image_shape: Sequence[int] | None = None,
+    channels: Sequence[int] = (16, 32, 64),
+    seed: int = 0,
+) -> ConditionalFlow:
+    """
+    A conditional flow p(log10_mass | context). The defaults are the three blocks of the paper.
+
+    References:
+        Kodi Ramanah et al. 2020, arXiv:2003.05951 (affine); Durkan et al. 2019, arXiv:1906.04032 (spline).
+
+    Args:
+        kind: Blocks from the data to the base, joined by +: ``affine``, ``spline``, then ``mixture``, a
+            mixture of Gaussians in place of the standard normal base. Affine blocks alone give exactly one
+            Gaussian.
+        context_dim: C, numbers per cluster.
+        loc: Mean of log10_mass in the training split.
+        scale: Its standard deviation, dex.
+        affine_blocks: Number of affine blocks; three for ``affine`` as in the paper, else one.
+        spline_blocks: Number of spline blocks.
+        count_bins: Rational quadratic pieces of a spline.
+        bound: Half the side of a spline's box, in the coordinate that reaches it.
+        components: Gaussians of the mixture.
+        trunk: ``dense``, a fully connected network over the context, or ``conv``, a convolutional one over
+            its image.
+        shared: One network for all blocks, each with a linear head; otherwise (the paper) one network per
+            block.
+        hidden: Widths of the dense layers.
+        activation: ``tanh``, ``relu``, ``gelu`` or ``silu``.
+        dropout: Probability of dropping a hidden unit while training.
+        image_shape: (height, width) or (channels, height, width) of the image that opens the context
+            (``conv``).
+        channels: Feature maps of the convolutions (``conv``).
+        seed: Of the initial weights.
+
+    Raises:
+        ValueError: on an unknown kind, trunk or activation, or sizes that are not positive.
+    """
+    if kind not in FLOW_KINDS:
+        raise ValueError(f"unknown flow kind {kind!r}; choose one of {', '.join(FLOW_KINDS)}")
+    if trunk not in ("dense", "conv"):
+        raise ValueError(f"unknown trunk {trunk!r}; choose dense or conv")
+    if trunk == "conv" and image_shape is None:
+        raise ValueError("a conv trunk needs image_shape, the (height, width) of the image in the context")
+    loc, scale = float(loc), float(scale)
+    if not (scale > 0 and abs(loc) < float("inf") and scale < float("inf")):
+        raise ValueError(f"loc {loc} and scale {scale} must be finite and the scale positive")
+    tokens = kind.split("+")
+    if affine_blocks is None:
+        affine_blocks = 3 if kind == "affine" else 1
+    counts = {"context_dim": context_dim, "affine_blocks": affine_blocks, "spline_blocks": spline_blocks}
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} is {count}; it must be at least 1")
+
+    def network(output_dim: int | None) -> DenseNetwork | ConvNetwork:
+        if trunk == "dense":
+            return DenseNetwork(context_dim, hidden, output_dim, activation=activation, dropout=dropout)
+        assert image_shape is not None
+        return ConvNetwork(
+            context_dim, image_shape, channels, hidden, output_dim, activation=activation, dropout=dropout
+        )
+
+    # The global generator is the only one that initialisers take; its state is put back.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        features = network(None) if shared else None
+
+        def head(output_dim: int) -> nn.Module:
+            if features is None:
+                return network(output_dim)
+            return DenseNetwork(features.output_dim, (), output_dim)
+
+        blocks: list[ConditionalAffine | ConditionalMonotoneSpline] = []
+        if "affine" in tokens:
+            blocks += [ConditionalAffine(head(2)) for _ in range(affine_blocks)]
+        if "spline" in tokens:
+            blocks += [
+                ConditionalMonotoneSpline(head(3 * count_bins - 1), count_bins=count_bins, bound=bound)
+                for _ in range(spline_blocks)
+            ]
+        base: ConditionalStandardNormal | ConditionalGaussianMixture = ConditionalStandardNormal()
+        if "mixture" in tokens:
+            base = ConditionalGaussianMixture(head(3 * components), components=components)
+
+    description = {
+        "kind": kind,
+        "context_dim": context_dim,
+        "loc": loc,
+        "scale": scale,
+        "affine_blocks": affine_blocks,
+        "spline_blocks": spline_blocks,
+        "count_bins": count_bins,
+        "bound": bound,
+        "components": components,
+        "trunk": trunk,
+        "shared": shared,
+        "hidden": list(hidden),
+        "activation": activation,
+        "dropout": dropout,
+        "image_shape": None if image_shape is None else list(image_shape),
+        "channels": list(channels),
+        "seed": seed,
+    }
+    return ConditionalFlow(
+        features if features is not None else nn.Identity(),
+        base,
+        reversed(blocks),
+        context_dim=context_dim,
+        loc=loc,
+        scale=scale,
+        description=description,
+    )
