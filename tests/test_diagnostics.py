@@ -225,6 +225,16 @@ def test_crps_on_a_grid_equals_the_closed_form(mean, sigma, offset):
     assert got[0] == pytest.approx(crps_gaussian(truth[0], mean, sigma), abs=1e-6)
 
 
+def test_crps_accepts_one_grid_per_cluster():
+    mean, sigma = np.array([14.0, 14.6]), np.array([0.05, 0.2])
+    grid = mean[:, None] + sigma[:, None] * np.linspace(-7, 7, 201)
+    cdf = stats.norm.cdf(grid, mean[:, None], sigma[:, None])
+    pdf = stats.norm.pdf(grid, mean[:, None], sigma[:, None])
+    truth = np.array([14.03, 14.1])
+    got = crps_from_density(truth, grid, cdf, pdf)
+    np.testing.assert_allclose(got, crps_gaussian(truth, mean, sigma), atol=1e-7)
+
+
 def test_crps_counts_the_distance_to_a_truth_outside_the_grid():
     grid = np.linspace(13, 14, 501)
     cdf, pdf = stats.norm.cdf(grid, 13.5, 0.05), stats.norm.pdf(grid, 13.5, 0.05)

@@ -46,7 +46,7 @@ def crps_from_density(log10_true: ArrayLike, grid: ArrayLike, cdf: ArrayLike, pd
 
     Args:
         log10_true: shape (n,).
-        grid: increasing, shape (g,), in dex.
+        grid: increasing along the last axis, shape (g,), or (n, g) for one grid per cluster, in dex.
         cdf, pdf: on the grid, shape (n, g); pdf per dex.
 
     Returns:
@@ -60,25 +60,23 @@ def crps_from_density(log10_true: ArrayLike, grid: ArrayLike, cdf: ArrayLike, pd
     x = np.asarray(grid, dtype=np.float64)
     f = np.asarray(cdf, dtype=np.float64)
     d = np.asarray(pdf, dtype=np.float64)
-    if f.shape != (y.size, x.size) or d.shape != f.shape:
+    expected = (y.size, x.shape[-1])
+    if f.shape != expected or d.shape != f.shape or x.shape not in (expected, expected[1:]):
         raise ValueError(
-            f"cdf and pdf must have shape (clusters, grid) = {(y.size, x.size)}; found {f.shape} and "
-            f"{d.shape}."
+            f"cdf and pdf must have shape (clusters, grid) = {expected}; found {f.shape} and {d.shape}."
         )
-    if x.size < 2 or np.any(np.diff(x) <= 0):
+    if expected[1] < 2 or np.any(np.diff(x, axis=-1) <= 0):
         raise ValueError("The grid of a density must have at least two points and increase.")
+    x = np.broadcast_to(x, expected)
     held = f[:, -1] - f[:, 0]
     if y.size and held.min() < 0.999:
         row = int(held.argmin())
         raise ValueError(
-            f"The grid from {x[0]:.2f} to {x[-1]:.2f} holds only {held[row]:.4f} of the density of "
+            f"The grid from {x[row, 0]:.2f} to {x[row, -1]:.2f} holds only {held[row]:.4f} of the density of "
             f"cluster {row}; widen it."
         )
-    chunks = [
-        _crps_chunk(y[i : i + _CHUNK], x, f[i : i + _CHUNK], d[i : i + _CHUNK])
-        for i in range(0, y.size, _CHUNK)
-    ]
-    return np.concatenate(chunks) if chunks else np.zeros(0)
+    parts = [slice(i, i + _CHUNK) for i in range(0, y.size, _CHUNK)]
+    return np.concatenate([np.zeros(0), *(_crps_chunk(y[p], x[p], f[p], d[p]) for p in parts)])
 
 
 def _hermite(t: FloatArray, f0: FloatArray, f1: FloatArray, s0: FloatArray, s1: FloatArray) -> FloatArray:
@@ -90,21 +88,20 @@ def _hermite(t: FloatArray, f0: FloatArray, f1: FloatArray, s0: FloatArray, s1: 
 def _crps_chunk(y: FloatArray, x: FloatArray, f: FloatArray, d: FloatArray) -> FloatArray:
     nodes, node_weights = np.polynomial.legendre.leggauss(4)
     nodes, node_weights = 0.5 * (nodes + 1.0), 0.5 * node_weights
-    h = np.diff(x)
+    h = np.diff(x, axis=1)
     f0, f1, s0, s1 = f[:, :-1], f[:, 1:], d[:, :-1] * h, d[:, 1:] * h
-    cell = np.clip(np.searchsorted(x, y, side="right") - 1, 0, h.size - 1)
-    index = np.arange(h.size)
-    below = index[None, :] < cell[:, None]
+    row, index = np.arange(y.size), np.arange(h.shape[1])
+    cell = np.clip((x <= y[:, None]).sum(axis=1) - 1, 0, h.shape[1] - 1)
+    below, here = index < cell[:, None], index == cell[:, None]
     score = np.zeros(y.size)
-    here = index[None, :] == cell[:, None]
     for t, weight in zip(nodes, node_weights, strict=True):
         value = _hermite(np.full(1, t), f0, f1, s0, s1)
         square = np.where(below, value, 1.0 - value) ** 2
         score += weight * (np.where(here, 0.0, square) * h).sum(axis=1)
-    row = np.arange(y.size)
     ends = tuple(a[row, cell] for a in (f0, f1, s0, s1))
-    part = np.clip((y - x[cell]) / h[cell], 0.0, 1.0)
+    width = h[row, cell]
+    part = np.clip((y - x[row, cell]) / width, 0.0, 1.0)
     for t, weight in zip(nodes, node_weights, strict=True):
-        score += weight * h[cell] * part * _hermite(part * t, *ends) ** 2
-        score += weight * h[cell] * (1.0 - part) * (1.0 - _hermite(part + (1.0 - part) * t, *ends)) ** 2
-    return np.asarray(score + np.maximum(x[0] - y, 0.0) + np.maximum(y - x[-1], 0.0))
+        score += weight * width * part * _hermite(part * t, *ends) ** 2
+        score += weight * width * (1.0 - part) * (1.0 - _hermite(part + (1.0 - part) * t, *ends)) ** 2
+    return np.asarray(score + np.maximum(x[:, 0] - y, 0.0) + np.maximum(y - x[:, -1], 0.0))
