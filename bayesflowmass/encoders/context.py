@@ -1,0 +1,296 @@
+"""From the galaxies of a catalogue to the context vectors of a flow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.encoders.kde import KDEEncoder, KDEError
+from bayesflowmass.encoders.scaling import DEFAULT_CONSTANTS, check_scaling, scale_images
+
+__all__ = ["ContextEncoder"]
+
+_KIND = "kde-context"
+# Bounds the memory of one call to the KDE beside the result: about 40 MB of images, 60 MB of galaxies.
+_CLUSTERS_PER_SLICE = 4096
+_GALAXIES_PER_SLICE = 1 << 20
+
+
+class ContextEncoder(nn.Module):
+    """Context of each cluster: its scaled phase-space images, flattened, then standardised cluster columns.
+
+    Args:
+        kde: the image encoder; several of the same grid (different bandwidths) become channels. Images are normalised
+            to sum to one over the grid before they are scaled, whatever the encoder's own normalisation.
+        scaling: "mean", "sqrt" or "log1p_richness"; see ``scale_images``.
+        constant: constant of the scaling; by default 2500, 2500 and 25.
+        extras: names of numeric cluster columns, such as "redshift", appended after (value - mean) / scale, with the
+            constants that ``fit_extras`` takes from the training split.
+        galaxy_weight: name of a galaxy column of weights for the density, such as "gal_weight"; none by default.
+
+    Raises:
+        ValueError: if the grids differ or an option is unknown.
+    """
+
+    def __init__(
+        self,
+        kde: KDEEncoder | Sequence[KDEEncoder],
+        scaling: str = "mean",
+        constant: float | None = None,
+        extras: Sequence[str] = (),
+        galaxy_weight: str | None = None,
+    ) -> None:
+        super().__init__()
+        kdes = [kde] if isinstance(kde, KDEEncoder) else list(kde)
+        if not kdes or any(k.grid != kdes[0].grid for k in kdes):
+            raise ValueError("a context needs one or more kernel densities on one and the same grid")
+        self.kdes = nn.ModuleList(kdes)
+        self.scaling = check_scaling(scaling)
+        self.constant = DEFAULT_CONSTANTS[self.scaling] if constant is None else float(constant)
+        if not (math.isfinite(self.constant) and self.constant > 0.0):
+            raise ValueError(f"constant of the scaling must be positive, not {constant}")
+        self.extras = tuple(extras)
+        self.galaxy_weight = galaxy_weight
+        self._extra_constants: tuple[tuple[float, float], ...] | None = None if self.extras else ()
+
+    @property
+    def kde(self) -> KDEEncoder:
+        """The first image encoder."""
+        first = self.kdes[0]
+        assert isinstance(first, KDEEncoder)
+        return first
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(channels, *grid): the shape of the image part of a context."""
+        return (len(self.kdes), *self.kde.grid.shape)
+
+    @property
+    def context_dim(self) -> int:
+        """Length of a context vector."""
+        return math.prod(self.image_shape) + len(self.extras)
+
+    @property
+    def uses_richness(self) -> bool:
+        """Whether the context shows how many galaxies a cluster has."""
+        return self.scaling == "log1p_richness"
+
+    @property
+    def galaxy_columns(self) -> tuple[str, ...]:
+        """Galaxy columns on the axes of the grid; "r_proj" stands for hypot(x, y)."""
+        return {1: ("v_los",), 2: ("r_proj", "v_los"), 3: ("x", "y", "v_los")}[self.kde.grid.ndim]
+
+    def extra_repr(self) -> str:
+        return f"scaling={self.scaling!r}, constant={self.constant}, extras={self.extras}"
+
+    def forward(
+        self,
+        points: Tensor,
+        offsets: Tensor,
+        extras: Tensor | None = None,
+        *,
+        weights: Tensor | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """Contexts of a batch of clusters, differentiable as the densities are.
+
+        Args:
+            points: (n_points, D) galaxies: R_proj [Mpc/h comoving] and v_los [km/s] in two dimensions.
+            offsets: (n + 1,) integers.
+            extras: (n, len(extras)) raw values of the cluster columns; needed if there are any.
+            weights: (n_points,) weights of the galaxies.
+            dtype: float32 or float64; by default that of the points.
+
+        Returns:
+            (n, context_dim).
+        """
+        counts = offsets.diff()
+        parts = []
+        for kde in self.kdes:
+            images = kde(points, offsets, weights=weights, dtype=dtype, normalisation="sum")
+            parts.append(scale_images(images, self.scaling, self.constant, counts).flatten(1))
+        if self.extras:
+            if extras is None or extras.shape != (counts.numel(), len(self.extras)):
+                raise ValueError(f"the context needs the columns {', '.join(self.extras)} of each cluster")
+            mean, scale = torch.tensor(self._constants(), dtype=torch.float64, device=parts[0].device).T
+            parts.append(((extras.to(mean) - mean) / scale).to(parts[0].dtype))
+        return torch.cat(parts, 1)
+
+    def fit_extras(self, catalog: ClusterCatalog) -> ContextEncoder:
+        """Take the mean and the standard deviation of each extra column from a training split.
+
+        A column that does not vary keeps the scale 1.
+
+        Returns:
+            self.
+
+        Raises:
+            CatalogError: if a column is missing, not numeric or not finite.
+        """
+        constants = []
+        for name, values in zip(self.extras, self._extra_values(catalog).T, strict=True):
+            mean, scale = float(values.mean()), float(values.std())
+            if not math.isfinite(mean):
+                raise CatalogError(f"column {name!r} has no finite mean over {len(catalog)} clusters")
+            constants.append((mean, scale if scale > 1e-12 * max(1.0, abs(mean)) else 1.0))
+        self._extra_constants = tuple(constants)
+        return self
+
+    @torch.no_grad()
+    def encode(
+        self,
+        catalog: ClusterCatalog,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        progress: bool = False,
+    ) -> Tensor:
+        """Contexts of all clusters of a catalogue, in its order.
+
+        Args:
+            catalog: clusters with the galaxy columns x, y [Mpc/h comoving] and v_los [km/s]; every galaxy counts.
+            device: where to compute and to leave the result.
+            dtype: precision of the density, float32 or float64.
+            progress: show a progress bar.
+
+        Returns:
+            (n, context_dim) float32 on the device.
+
+        Raises:
+            CatalogError: naming the cluster whose covariance is singular or that has no galaxy inside the grid.
+        """
+        device = torch.device(device)
+        offsets = np.asarray(catalog.offsets, dtype=np.int64)
+        columns = [
+            catalog.r_proj if name == "r_proj" else catalog.galaxies(name) for name in self.galaxy_columns
+        ]
+        weights = None if self.galaxy_weight is None else catalog.galaxies(self.galaxy_weight)
+        extras = torch.from_numpy(self._extra_values(catalog)) if self.extras else None
+        contexts = torch.empty(len(catalog), self.context_dim, dtype=torch.float32, device=device)
+        with tqdm(total=len(catalog), disable=not progress, desc="KDE", unit=" clusters") as bar:
+            for first, last in _slices(offsets):
+                inside = slice(int(offsets[first]), int(offsets[last]))
+                points = torch.from_numpy(np.stack([np.asarray(c[inside], np.float64) for c in columns], -1))
+                try:
+                    contexts[first:last] = self(
+                        points.to(device),
+                        torch.from_numpy(offsets[first : last + 1] - offsets[first]).to(device),
+                        None if extras is None else extras[first:last].to(device),
+                        weights=None
+                        if weights is None
+                        else torch.from_numpy(np.asarray(weights[inside], np.float64)).to(device),
+                        dtype=dtype,
+                    )
+                except KDEError as error:
+                    name = catalog.column("cluster_id")[first + error.cluster]
+                    raise CatalogError(f"cluster {name}: {error.reason}") from error
+                bar.update(last - first)
+        return contexts
+
+    def flip_velocity(self, context: Tensor) -> Tensor:
+        """Context of the mirrored cluster, every velocity v replaced by -v; extras stay.
+
+        Args:
+            context: (*, context_dim).
+
+        Raises:
+            ValueError: if the velocity axis of the grid is not symmetric about zero.
+        """
+        grid = self.kde.grid
+        if grid.lower[-1] != -grid.upper[-1]:
+            raise ValueError(
+                f"velocities cannot be mirrored on a grid from {grid.lower[-1]} to {grid.upper[-1]} km/s: "
+                f"it is not symmetric about zero"
+            )
+        size = math.prod(self.image_shape)
+        images = context[..., :size].reshape(*context.shape[:-1], *self.image_shape).flip(-1)
+        return torch.cat([images.reshape(*context.shape[:-1], size), context[..., size:]], -1)
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able description from which ``from_description`` builds an equal encoder."""
+        return {
+            "kind": _KIND,
+            "kdes": [kde.describe() for kde in self.kdes if isinstance(kde, KDEEncoder)],
+            "scaling": self.scaling,
+            "constant": self.constant,
+            "extras": list(self.extras),
+            "extra_constants": None
+            if self._extra_constants is None
+            else [list(c) for c in self._extra_constants],
+            "galaxy_weight": self.galaxy_weight,
+        }
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> ContextEncoder:
+        """Encoder described by ``describe``.
+
+        Raises:
+            ValueError: if this is not the description of a ContextEncoder, or it is incomplete.
+        """
+        kind = description.get("kind") if isinstance(description, Mapping) else None
+        if kind != _KIND:
+            raise ValueError(f"not the description of a ContextEncoder: its kind is {kind!r}, not {_KIND!r}")
+        wanted = {"kind", "kdes", "scaling", "constant", "extras", "extra_constants", "galaxy_weight"}
+        if set(description) != wanted:
+            raise ValueError(
+                f"description of a ContextEncoder has the keys {sorted(description)}, expected {sorted(wanted)}; "
+                f"it may come from another version"
+            )
+        encoder = cls(
+            [KDEEncoder.from_description(kde) for kde in description["kdes"]],
+            description["scaling"],
+            description["constant"],
+            description["extras"],
+            description["galaxy_weight"],
+        )
+        constants = description["extra_constants"]
+        if constants is not None:
+            if len(constants) != len(encoder.extras):
+                raise ValueError(
+                    f"description of a ContextEncoder has {len(encoder.extras)} extras but constants "
+                    f"for {len(constants)}"
+                )
+            encoder._extra_constants = tuple((float(mean), float(scale)) for mean, scale in constants)
+        return encoder
+
+    def _constants(self) -> tuple[tuple[float, float], ...]:
+        if self._extra_constants is None:
+            raise ValueError(
+                f"constants of the columns {', '.join(self.extras)} are not set; call fit_extras(training split) first"
+            )
+        return self._extra_constants
+
+    def _extra_values(self, catalog: ClusterCatalog) -> np.ndarray[Any, np.dtype[np.float64]]:
+        values = np.empty((len(catalog), len(self.extras)))
+        for k, name in enumerate(self.extras):
+            if not catalog.has(name):
+                raise CatalogError(
+                    f"the catalogue has no column {name!r}, which the encoder needs beside the galaxies"
+                )
+            column = np.asarray(catalog.column(name))
+            if column.dtype.kind not in "fiub":
+                raise CatalogError(f"column {name!r} is not numeric, so it cannot be part of a context")
+            values[:, k] = column
+            if not np.isfinite(values[:, k]).all():
+                row = int(np.flatnonzero(~np.isfinite(values[:, k]))[0])
+                raise CatalogError(
+                    f"cluster {catalog.column('cluster_id')[row]}: column {name!r} is {values[row, k]}, "
+                    f"expected a finite number"
+                )
+        return values
+
+
+def _slices(offsets: np.ndarray[Any, np.dtype[np.int64]]) -> list[tuple[int, int]]:
+    slices, first, n = [], 0, len(offsets) - 1
+    while first < n:
+        within = int(np.searchsorted(offsets, offsets[first] + _GALAXIES_PER_SLICE, side="right")) - 1
+        last = min(n, first + _CLUSTERS_PER_SLICE, max(first + 1, within))
+        slices.append((first, last))
+        first = last
+    return slices
