@@ -1,0 +1,243 @@
+"""Checkpoints that survive being killed while they are written, and that never unpickle.
+
+A checkpoint folder holds::
+
+    settings.json            what the run was started with: a resumed run must agree
+    latest                   the name of the checkpoint to resume from
+    update-0000500/          tensors.safetensors (weights, best weights, optimiser, generators) and state.json
+
+Each ``update-*`` folder is written under a temporary name, flushed to disk and renamed; then ``latest`` is
+replaced by a rename; then older checkpoints are removed. At every instant ``latest`` names a complete
+checkpoint, or none.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+__all__ = [
+    "CheckpointError",
+    "atomic_write",
+    "check_same_settings",
+    "has_checkpoint",
+    "read_checkpoint",
+    "read_settings",
+    "remove_checkpoints",
+    "write_checkpoint",
+    "write_settings",
+]
+
+FORMAT = 1
+LATEST = "latest"
+SETTINGS = "settings.json"
+TENSORS = "tensors.safetensors"
+STATE = "state.json"
+UNFINISHED = "unfinished-"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be written, read or resumed; the message says which, why and what to do."""
+
+
+def atomic_write(path: Path, content: bytes) -> None:
+    """Write a file so that ``path`` holds its previous content or all of ``content``, also after a power
+    cut."""
+    temporary = path.with_name(f"{UNFINISHED}{path.name}")
+    try:
+        _write_through(temporary, content)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    _flush_folder(path.parent)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is a checkpoint to resume from."""
+    return (folder / LATEST).is_file()
+
+
+def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Begin a run: remove checkpoints of an earlier one and note what this one is started with."""
+    remove_checkpoints(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(folder / SETTINGS, json.dumps(settings, indent=1).encode())
+    except OSError as error:
+        raise CheckpointError(
+            f"Cannot write to the checkpoint folder '{folder}': {_reason(error)}."
+        ) from error
+
+
+def read_settings(folder: Path) -> dict[str, Any] | None:
+    """What the run in this folder was started with; None where there is none."""
+    path = folder / SETTINGS
+    return _read_json(path) if path.is_file() else None
+
+
+def check_same_settings(begun: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
+    """Refuse to resume a run with settings other than those it was begun with.
+
+    Raises:
+        CheckpointError: naming the keys that differ.
+    """
+    before, after = _flat(begun), _flat(json.loads(json.dumps(now)))
+    different = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    if different:
+        shown = "; ".join(f"{key} was {before.get(key)} and is now {after.get(key)}" for key in different[:3])
+        raise CheckpointError(
+            f"Cannot resume '{where}' with other settings: {shown}; restore them, or train anew in another"
+            " folder."
+        )
+
+
+def write_checkpoint(
+    folder: Path, update: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]
+) -> None:
+    """Write the checkpoint of one update and make it the latest.
+
+    Arguments:
+        tensors: names to tensors, on any device.
+        state: everything else, for JSON.
+
+    Raises:
+        CheckpointError: where the disk is full or refuses; the previous checkpoint is then intact.
+    """
+    name = f"update-{update:07d}"
+    if _latest(folder) == name:
+        return
+    temporary = folder / f"{UNFINISHED}{name}"
+    try:
+        for leftover in (temporary, folder / name):
+            if leftover.exists():
+                shutil.rmtree(leftover)
+        temporary.mkdir(parents=True)
+        on_host = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        _write_through(temporary / TENSORS, safetensors.torch.save(on_host))
+        _write_through(temporary / STATE, json.dumps({"format": FORMAT, "update": update, **state}).encode())
+        _flush_folder(temporary)
+        os.replace(temporary, folder / name)
+        atomic_write(folder / LATEST, name.encode())
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        kept = _latest(folder)
+        remedy = (
+            f"{kept} is intact: make room and go on with --resume" if kept else "make room and start again"
+        )
+        raise CheckpointError(
+            f"Cannot write the checkpoint of update {update} to '{folder}': {_reason(error)}; {remedy}."
+        ) from error
+    for other in folder.iterdir():
+        if other.is_dir() and other.name != name and other.name.startswith((UNFINISHED, "update-")):
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The tensors and the state of the latest checkpoint; None where there is none yet.
+
+    Raises:
+        CheckpointError: if the checkpoint is truncated, foreign or of an unknown format.
+    """
+    name = _latest(folder)
+    if name is None:
+        return None
+    remedy = "remove the folder and train anew"
+    state = _read_json(folder / name / STATE)
+    if state.get("format") != FORMAT:
+        raise CheckpointError(
+            f"The checkpoint '{folder / name}' has format {state.get('format')!r}; this version reads"
+            f" {FORMAT}; {remedy}."
+        )
+    try:
+        tensors = safetensors.torch.load((folder / name / TENSORS).read_bytes())
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"The checkpoint '{folder / name / TENSORS}' is damaged ({error}); {remedy}."
+        ) from error
+    return tensors, state
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove what this module wrote into the folder, and the folder if nothing else is in it."""
+    if not folder.is_dir():
+        return
+    # `latest` goes first: a kill half-way must not leave it pointing at a folder that is gone.
+    for name in (LATEST, SETTINGS, f"{UNFINISHED}{LATEST}", f"{UNFINISHED}{SETTINGS}"):
+        (folder / name).unlink(missing_ok=True)
+    for other in folder.iterdir():
+        if other.is_dir() and other.name.startswith((UNFINISHED, "update-")):
+            shutil.rmtree(other)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _latest(folder: Path) -> str | None:
+    path = folder / LATEST
+    if not path.is_file():
+        return None
+    name = path.read_text(encoding="utf-8").strip()
+    if not name.startswith("update-") or "/" in name or not (folder / name).is_dir():
+        raise CheckpointError(
+            f"'{path}' names the checkpoint {name[:80]!r}, which is not there; remove '{folder}' and train"
+            " anew."
+        )
+    return name
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.")
+            if isinstance(value, dict) and value
+            else {f"{prefix}{key}": value}
+        )
+    return flat
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"The checkpoint file '{path}' is damaged ({error}); remove its folder and train anew."
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"The checkpoint file '{path}' is not one of ours; remove its folder and train anew."
+        )
+    return content
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    # Windows cannot open folders; its renames are flushed with the file.
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full"
+    return error.strerror or str(error)

@@ -1,0 +1,308 @@
+"""Maximum likelihood: the training loop."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyro
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from tqdm import tqdm
+
+from bayesflowmass.training.device import batches, fits_on_device, resolve_device
+from bayesflowmass.training.fingerprint import hash_tensors
+from bayesflowmass.training.history import HistoryRow
+from bayesflowmass.training.interrupt import DeferredInterrupt, TrainingInterrupted
+from bayesflowmass.training.learning_rate import LearningRate, Schedule
+from bayesflowmass.training.random_state import seeded_globals, torch_generator
+from bayesflowmass.training.run_files import RunFiles
+from bayesflowmass.training.sources import EpochData, TrainingSource, check_data
+from bayesflowmass.training.state import TrainingState
+from bayesflowmass.training.stopping import SmoothedStopping
+from bayesflowmass.training.update import (
+    Precision,
+    make_optimizer,
+    make_update,
+    matmul_precision,
+    negative_log_likelihood,
+    set_learning_rate,
+)
+
+__all__ = ["FitResult", "fit", "mean_loss"]
+
+VALIDATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What came of a training run; the flow has the best weights.
+
+    Losses are mean -log p(log10 M | cluster) [nats] over the validation clusters, at the best update.
+    """
+
+    history: tuple[HistoryRow, ...]
+    n_updates: int
+    best_update: int
+    best_validation_loss: float
+    best_smoothed_loss: float
+    stopped_by: Literal["patience", "max_updates"]
+    seconds: float
+    device: str
+
+
+def fit(
+    flow: nn.Module,
+    train_source: TrainingSource,
+    validation: tuple[Tensor, Tensor],
+    *,
+    learning_rate: float = 1e-4,
+    betas: tuple[float, float] = (0.9, 0.999),
+    weight_decay: float = 0.0,
+    schedule: Schedule = "constant",
+    warmup_updates: int = 0,
+    final_fraction: float = 0.01,
+    plateau_updates: int = 200,
+    plateau_factor: float = 0.5,
+    clip_norm: float | None = None,
+    average_decay: float = 0.0,
+    batch_size: int = 100,
+    max_updates: int = 2000,
+    patience_updates: int | None = 200,
+    smoothing_updates: float = 100.0,
+    min_improvement: float = 0.0,
+    validate_every: int = 20,
+    flip_velocity: Callable[[Tensor], Tensor] | None = None,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    precision: Precision = "float32",
+    cuda_graphs: bool = False,
+    checkpoint_folder: str | Path | None = None,
+    checkpoint_every: int = 500,
+    resume: bool = False,
+    history_path: str | Path | None = None,
+    configuration: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> FitResult:
+    """Fit the weights of a conditional density by maximum likelihood, in place, and restore the best ones.
+
+    The defaults are those of the paper (Kodi Ramanah et al. 2020), except that the patience applies to a
+    smoothed validation loss. The same arguments give the same weights, bit by bit, on the same number of CPU
+    threads, whether or not the run was killed and resumed on the way.
+
+    Arguments:
+        flow: a module with ``log_prob(log10_mass (B,), context (B, C)) -> (B,)``.
+        train_source: the clusters of each epoch; every epoch is shuffled, and its last, incomplete batch left
+            out.
+        validation: (context (N, C), log10_mass (N,)).
+        learning_rate, betas, weight_decay: of Adam; with decay, AdamW, which spares biases.
+        schedule, warmup_updates, final_fraction, plateau_updates, plateau_factor: see
+            :class:`~bayesflowmass.training.learning_rate.LearningRate`.
+        clip_norm: largest norm of the gradient.
+        average_decay: decay of a running mean of the weights, which is then what is validated and kept; 0:
+            none.
+        max_updates: updates at most.
+        patience_updates, smoothing_updates, min_improvement: see
+            :class:`~bayesflowmass.training.stopping.SmoothedStopping`.
+        validate_every: updates between validations.
+        flip_velocity: mirrors contexts (B, C) in velocity; applied to half of each batch, a random half since
+            batches are shuffled.
+        seed: of the permutations and of the global generators while training.
+        precision, cuda_graphs: tf32, bf16 and graphs need a GPU.
+        checkpoint_folder: where to keep checkpoints, one every ``checkpoint_every`` updates.
+        resume: go on from the latest checkpoint, or begin anew where there is none.
+        history_path: a CSV file that grows with each validation.
+        configuration: further values (for JSON) that a resumed run must share, such as the settings of the
+            caller.
+        progress: show a bar on standard error.
+
+    Raises:
+        ValueError: for unusable values or data, or if the loss is no longer finite.
+        CheckpointError: if a checkpoint cannot be written, read, or belongs to a run with other settings.
+        TrainingInterrupted: after Ctrl-C or SIGTERM, once a checkpoint is written.
+    """
+    settings: dict[str, Any] = {
+        "seed": seed, "learning_rate": learning_rate, "betas": list(betas), "weight_decay": weight_decay,
+        "schedule": schedule, "warmup_updates": warmup_updates, "final_fraction": final_fraction,
+        "plateau_updates": plateau_updates, "plateau_factor": plateau_factor, "clip_norm": clip_norm,
+        "average_decay": average_decay, "batch_size": batch_size, "max_updates": max_updates,
+        "patience_updates": patience_updates, "smoothing_updates": smoothing_updates,
+        "min_improvement": min_improvement, "validate_every": validate_every, "precision": precision,
+        "flip_velocity": flip_velocity is not None,
+    }  # fmt: skip
+    _check_positive(batch_size=batch_size, validate_every=validate_every, max_updates=max_updates)
+    _check_positive(checkpoint_every=checkpoint_every)
+    place = resolve_device(device)
+    check_data(*validation, "validation data")
+    flow.to(place)
+    stopping = SmoothedStopping(patience_updates, smoothing_updates, min_improvement)
+    rate = LearningRate(
+        learning_rate, schedule, warmup_updates, max_updates, final_fraction, plateau_factor, plateau_updates
+    )
+    optimizer = make_optimizer(
+        flow, learning_rate=learning_rate, betas=betas, weight_decay=weight_decay, cuda_graphs=cuda_graphs
+    )
+    update = make_update(flow, optimizer, clip_norm=clip_norm, precision=precision, cuda_graphs=cuda_graphs)
+    losses = torch.zeros((), dtype=torch.float64, device=place)
+    state = TrainingState(flow, optimizer, stopping, rate, average_decay, loss_sum=losses)
+    files = RunFiles(checkpoint_folder, checkpoint_every, history_path)
+    with ExitStack() as stack:
+        stack.enter_context(seeded_globals(seed))
+        stack.enter_context(matmul_precision(precision, place))
+        stack.enter_context(_without_argument_checks())
+        signals = stack.enter_context(DeferredInterrupt())
+        settings["training data"] = train_source.fingerprint()
+        settings["validation data"] = hash_tensors({"context": validation[0], "log10_mass": validation[1]})
+        files.open(state, dict(configuration or {}) | settings, resume)
+        bar = stack.enter_context(_progress_bar(max_updates, state.update, progress))
+        held_out = _placed(EpochData(*validation), place)
+        try:
+            for rows, target in _training_batches(state, train_source, seed, batch_size, max_updates, place):
+                with signals.deferred():
+                    set_learning_rate(optimizer, rate.at(state.update))
+                    state.count(update(target, _half_flipped(rows, flip_velocity)))
+                    bar.update(1)
+                    if state.update % validate_every == 0 or state.update == max_updates:
+                        row = _validate(state, held_out, place)
+                        files.note(row)
+                        shown = f"loss {row.train_loss:.3f}, validation {row.validation_loss:.3f}"
+                        bar.set_postfix_str(shown)
+                    if stopping.exhausted:
+                        break
+                    files.save_if_due(state)
+        except KeyboardInterrupt:
+            raise TrainingInterrupted(files.save_interrupted(state)) from None
+        state.restore_best()
+    assert stopping.best is not None
+    assert stopping.best_raw is not None
+    return FitResult(
+        history=tuple(state.history),
+        n_updates=state.update,
+        best_update=stopping.best_update,
+        best_validation_loss=stopping.best_raw,
+        best_smoothed_loss=stopping.best,
+        stopped_by="patience" if stopping.exhausted else "max_updates",
+        seconds=state.seconds,
+        device=str(place),
+    )
+
+
+@torch.no_grad()
+def mean_loss(flow: nn.Module, data: tuple[Tensor, Tensor], device: torch.device | None = None) -> float:
+    """Mean -log p(log10 M | context) [nats] over ``data`` = (context (N, C), log10_mass (N,)), summed in
+    float64."""
+    context, log10_mass = data
+    device = device or context.device
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    for start in range(0, len(log10_mass), VALIDATION_BATCH):
+        rows = context[start : start + VALIDATION_BATCH].to(device, non_blocking=True)
+        target = log10_mass[start : start + VALIDATION_BATCH].to(device, non_blocking=True)
+        total += negative_log_likelihood(flow, target, rows).double() * len(target)
+    return float(total) / len(log10_mass)
+
+
+def _training_batches(
+    state: TrainingState,
+    source: TrainingSource,
+    seed: int,
+    batch_size: int,
+    max_updates: int,
+    device: torch.device,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    placed: EpochData | None = None
+    origin: EpochData | None = None
+    while state.update < max_updates and not state.stopping.exhausted:
+        epoch, done = state.position
+        data = source.epoch(epoch)
+        if placed is None or origin is None or data.context is not origin.context:
+            placed = None  # Free the previous epoch on the device before the next one is copied there.
+            placed, origin = _placed(data, device), data
+        order = torch.randperm(len(data.log10_mass), generator=torch_generator(seed, "permutation", epoch))
+        for batch in batches(*placed, order, batch_size, device, first=done):
+            yield batch
+            if state.update >= max_updates:
+                return
+        state.position = (epoch + 1, 0)
+
+
+def _validate(state: TrainingState, held_out: EpochData, device: torch.device) -> HistoryRow:
+    train_loss = float(state.loss_sum) / max(1, state.loss_count)
+    if not math.isfinite(train_loss):
+        raise ValueError(
+            f"The training loss is {train_loss} by update {state.update}: training diverged;"
+            " lower the learning rate or set clip_norm."
+        )
+    rate = state.learning_rate.at(state.update - 1)
+    with state.judged_weights():
+        state.flow.eval()
+        loss = mean_loss(state.flow, held_out, device)
+        state.flow.train()
+        if state.stopping.observe(state.update, loss):
+            state.keep_best()
+    state.learning_rate.observe(state.update, state.stopping.best_update)
+    assert state.stopping.average is not None
+    row = HistoryRow(
+        state.update,
+        state.position[0],
+        train_loss,
+        loss,
+        state.stopping.average,
+        rate,
+        round(state.seconds, 3),
+    )
+    state.history.append(row)
+    state.loss_sum.zero_()
+    state.loss_count = 0
+    return row
+
+
+def _half_flipped(rows: Tensor, flip: Callable[[Tensor], Tensor] | None) -> Tensor:
+    # The permutation makes the first half of a batch a random half.
+    if flip is not None:
+        half = len(rows) // 2
+        rows[:half] = flip(rows[:half])
+    return rows
+
+
+def _placed(data: EpochData, device: torch.device) -> EpochData:
+    if fits_on_device(data, device):
+        return EpochData(data.context.to(device), data.log10_mass.to(device))
+    return data
+
+
+@contextmanager
+def _without_argument_checks() -> Iterator[None]:
+    """Distributions check every argument on every call; the loop checks its losses instead."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        with pyro.validation_enabled(False):
+            yield
+    finally:
+        Distribution.set_default_validate_args(before)
+
+
+def _progress_bar(total: int, initial: int, shown: bool) -> Any:
+    # A log file gets a line now and then, a terminal a moving bar.
+    return tqdm(
+        total=total,
+        initial=initial,
+        desc="training",
+        unit="update",
+        file=sys.stderr,
+        disable=not shown,
+        mininterval=0.2 if sys.stderr.isatty() else 20.0,
+        dynamic_ncols=True,
+    )
+
+
+def _check_positive(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}; expected at least 1.")

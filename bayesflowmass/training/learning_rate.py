@@ -1,0 +1,90 @@
+"""Learning-rate schedules: functions of the update alone or, for the plateau, of two integers beside it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+__all__ = ["LearningRate", "Schedule"]
+
+Schedule = Literal["constant", "cosine", "plateau"]
+
+
+@dataclass
+class LearningRate:
+    r"""The learning rate at each update.
+
+    ``constant`` (the paper) keeps it; ``cosine`` falls as :math:`f + (1 - f)(1 + \cos \pi t)/2` to the
+    fraction f at the last update (Loshchilov & Hutter, arXiv:1608.03983); ``plateau`` multiplies it by
+    ``factor`` each time the smoothed validation loss has not improved for ``plateau_updates``. All begin with
+    a linear warm-up.
+
+    Arguments:
+        base: the learning rate after the warm-up.
+        schedule: constant, cosine or plateau.
+        warmup_updates: length of the linear warm-up.
+        max_updates: where the cosine ends.
+        final_fraction: f, the fraction of ``base`` below which no schedule falls.
+        factor: of the plateau, between 0 and 1.
+        plateau_updates: patience of the plateau.
+    """
+
+    base: float
+    schedule: Schedule = "constant"
+    warmup_updates: int = 0
+    max_updates: int = 2000
+    final_fraction: float = 0.01
+    factor: float = 0.5
+    plateau_updates: int = 200
+    reductions: int = 0
+    last_reduction: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse constants that have no meaning."""
+        if not (math.isfinite(self.base) and self.base > 0):
+            raise ValueError(f"learning_rate is {self.base}; expected a positive number.")
+        if self.schedule not in get_args(Schedule):
+            raise ValueError(
+                f"schedule is '{self.schedule}'; expected one of {', '.join(get_args(Schedule))}."
+            )
+        if not 0 <= self.warmup_updates < self.max_updates:
+            raise ValueError(
+                f"warmup_updates is {self.warmup_updates}; expected 0 to below max_updates ="
+                f" {self.max_updates}."
+            )
+        if not 0 <= self.final_fraction <= 1:
+            raise ValueError(f"final_fraction is {self.final_fraction}; expected a number from 0 to 1.")
+        if not 0 < self.factor < 1:
+            raise ValueError(f"plateau_factor is {self.factor}; expected a number between 0 and 1.")
+        if self.plateau_updates < 1:
+            raise ValueError(f"plateau_updates is {self.plateau_updates}; expected at least 1.")
+
+    def at(self, update: int) -> float:
+        """The learning rate of the update numbered ``update``, counting from 0."""
+        if update < self.warmup_updates:
+            return self.base * (update + 1) / self.warmup_updates
+        if self.schedule == "cosine":
+            done = min(
+                1.0, (update - self.warmup_updates) / max(1, self.max_updates - 1 - self.warmup_updates)
+            )
+            fall = 0.5 * (1.0 + math.cos(math.pi * done))
+            return self.base * (self.final_fraction + (1.0 - self.final_fraction) * fall)
+        if self.schedule == "plateau":
+            return self.base * max(self.final_fraction, self.factor**self.reductions)
+        return self.base
+
+    def observe(self, update: int, best_update: int) -> None:
+        """Take note, after a validation, of the last update that improved it."""
+        if update - max(best_update, self.last_reduction, self.warmup_updates) >= self.plateau_updates:
+            self.reductions += 1
+            self.last_reduction = update
+
+    def state(self) -> dict[str, Any]:
+        """What changes while training, for JSON."""
+        values = asdict(self)
+        return {name: values[name] for name in ("reductions", "last_reduction")}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state` returned."""
+        self.reductions, self.last_reduction = state["reductions"], state["last_reduction"]
