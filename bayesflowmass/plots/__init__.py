@@ -1,0 +1,1 @@
+"""Figures: one per function, from plain arrays, one journal column wide."""

@@ -1,0 +1,121 @@
+"""How every figure looks: one journal column wide, Times-like type, the Okabe-Ito colours.
+
+Figures are made without pyplot: no global state, no display.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+__all__ = ["COLOURS", "COLUMN_WIDTH", "column_figure", "journal_style", "save_figure"]
+
+COLUMN_WIDTH = 3.32
+"""Width of one column of MNRAS or ApJ [inches]."""
+
+COLOURS = {
+    "blue": "#0072B2",
+    "orange": "#E69F00",
+    "green": "#009E73",
+    "vermillion": "#D55E00",
+    "sky": "#56B4E9",
+    "purple": "#CC79A7",
+    "yellow": "#F0E442",
+    "black": "#000000",
+    "grey": "#999999",
+}
+"""Okabe and Ito (2008): distinct to colour-blind readers and in print."""
+
+# Keys of rcParams differ between versions of matplotlib, and its stubs list those of one.
+_STYLE: Any = {
+    "font.family": "STIXGeneral",
+    "mathtext.fontset": "stix",
+    "font.size": 9.0,
+    "axes.labelsize": 9.0,
+    "axes.titlesize": 9.0,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "legend.handlelength": 1.6,
+    "axes.linewidth": 0.7,
+    "lines.linewidth": 1.2,
+    "xtick.direction": "in",
+    "ytick.direction": "in",
+    "xtick.top": True,
+    "ytick.right": True,
+    "xtick.minor.visible": True,
+    "ytick.minor.visible": True,
+    "axes.prop_cycle": cycler(
+        color=[COLOURS[c] for c in ("blue", "vermillion", "green", "orange", "purple", "sky", "black")]
+    ),
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.03,
+    "savefig.dpi": 300,
+    # Type 42 keeps text searchable and editable; journals refuse type 3.
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+}
+
+
+@contextmanager
+def journal_style() -> Iterator[None]:
+    """The look of our figures, for the length of a ``with`` block."""
+    with mpl.rc_context(_STYLE):
+        yield
+
+
+def column_figure(
+    height: float = 2.6,
+    *,
+    rows: int = 1,
+    columns: int = 1,
+    width: float = COLUMN_WIDTH,
+    **subplots: Any,
+) -> tuple[Figure, list[Axes]]:
+    """An empty figure of one journal column and its axes, row by row.
+
+    Args:
+        height, width: in inches.
+        rows, columns: of axes.
+        subplots: further arguments of ``Figure.subplots``.
+    """
+    with journal_style():
+        figure = Figure(figsize=(width, height))
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(rows, columns, squeeze=False, **subplots)
+    return figure, list(axes.reshape(-1))
+
+
+def save_figure(figure: Figure, stem: str | Path) -> list[Path]:
+    """Write ``stem``.pdf (vector) and ``stem``.png (300 dpi), whole or not at all.
+
+    Returns:
+        The two paths.
+    """
+    stem = Path(stem)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for extension in ("pdf", "png"):
+        path = stem.with_name(f"{stem.name}.{extension}")
+        partial = stem.with_name(f".{stem.name}.{os.getpid()}.{extension}")
+        # No date in the file: the same numbers give the same bytes.
+        metadata = {"CreationDate": None} if extension == "pdf" else {"Software": None}
+        try:
+            with journal_style():
+                figure.savefig(partial, metadata=metadata)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        paths.append(path)
+    return paths
