@@ -1,14 +1,15 @@
 """Galaxy clusters, each with its galaxies.
 
-One row per cluster. A **cluster column** has one value per cluster, a **galaxy column** one list per cluster; in memory
-all galaxies of a column lie in one flat array, and ``offsets`` says where each cluster begins. Arrow inside, numpy and
-torch at the edges, without copies. Every operation is one pass over flat arrays and gives a new catalogue.
+One row per cluster. A **cluster column** has one value per cluster, a **galaxy column** one list per
+cluster; in memory all galaxies of a column lie in one flat array, and ``offsets`` says where each cluster
+begins. Arrow inside, numpy and torch at the edges, without copies. Every operation is one pass over flat
+arrays and gives a new catalogue.
 
-Cluster columns: ``cluster_id`` (int64 or string), ``redshift``; optional ``log10_mass`` [log10 M200c, Msun/h],
-``halo_id``, ``ra``, ``dec`` [deg], ``redshift_err``, ``mode``, ``completeness``, ``sigma_v_err`` [km/s].
-Galaxy columns: ``x``, ``y`` [comoving Mpc/h from the centre], ``v_los`` [km/s in the rest frame of the cluster];
-optional ``gal_v_err``, ``gal_is_member``, ``gal_component``, ``gal_galaxy_id``, ``gal_ra``, ``gal_dec``, ``gal_z``,
-``gal_abs_mag``, ``gal_weight``. Other columns of either sort are kept.
+Cluster columns: ``cluster_id`` (int64 or string), ``redshift``; optional ``log10_mass`` [log10 M200c,
+Msun/h], ``halo_id``, ``ra``, ``dec`` [deg], ``redshift_err``, ``mode``, ``completeness``, ``sigma_v_err``
+[km/s]. Galaxy columns: ``x``, ``y`` [comoving Mpc/h from the centre], ``v_los`` [km/s in the rest frame of
+the cluster]; optional ``gal_v_err``, ``gal_is_member``, ``gal_component``, ``gal_galaxy_id``, ``gal_ra``,
+``gal_dec``, ``gal_z``, ``gal_abs_mag``, ``gal_weight``. Other columns of either sort are kept.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ __all__ = ["CatalogError", "CatalogMetadata", "CatalogWriter", "ClusterCatalog"]
 class ClusterCatalog:
     """Clusters with ragged galaxies; immutable.
 
-    Build one with `from_arrays`, `from_table`, `from_astropy`, `read` or `bayesflowmass.io.load_catalog`. Arrays that
-    come out are read-only views of Arrow memory; arrays that go in are shared, not copied: do not write to them.
+    Build one with `from_arrays`, `from_table`, `from_astropy`, `read` or `bayesflowmass.io.load_catalog`.
+    Arrays that come out are read-only views of Arrow memory; arrays that go in are shared, not copied: do
+    not write to them.
     """
 
     def __init__(
@@ -98,7 +100,7 @@ class ClusterCatalog:
 
     @classmethod
     def from_table(cls, table: Any, metadata: CatalogMetadata | None = None) -> ClusterCatalog:
-        """Build from a pyarrow table whose galaxy columns are lists; its schema metadata is read unless given.
+        """Build from a pyarrow table whose galaxy columns are lists; None reads the metadata of its schema.
 
         Raises:
             CatalogError: if there is no list column, or the lists of a cluster have different lengths.
@@ -139,8 +141,8 @@ class ClusterCatalog:
     ) -> ClusterCatalog:
         """Build from two astropy tables with the names of our columns, as `to_tables` gives them.
 
-        Galaxies are brought to their cluster by ``cluster_id`` and keep their order. Tables with other names or units,
-        or with sky coordinates only, go through `bayesflowmass.io.load_catalog`.
+        Galaxies are brought to their cluster by ``cluster_id`` and keep their order. Tables with other names
+        or units, or with sky coordinates only, go through `bayesflowmass.io.load_catalog`.
 
         Raises:
             CatalogError: for a galaxy of an unknown cluster.
@@ -149,7 +151,7 @@ class ClusterCatalog:
 
     @staticmethod
     def read(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> ClusterCatalog:
-        """Read a parquet file, or a folder of them; ``columns`` limits what is read (a list column is always read).
+        """Read a parquet file, or a folder of them; of ``columns`` only, if given (and one list column).
 
         Raises:
             CatalogError: for a missing, truncated or foreign file or a missing column.
@@ -232,8 +234,8 @@ class ClusterCatalog:
         return self._offsets.size - 1
 
     def __repr__(self) -> str:
-        known = ", ".join(str(value) for value in (self._metadata.kind, self._metadata.mode) if value)
-        return f"ClusterCatalog({len(self)} clusters, {self.n_galaxies_total} galaxies{', ' if known else ''}{known})"
+        known = [value for value in (self._metadata.kind, self._metadata.mode) if value]
+        return f"ClusterCatalog({', '.join([f'{len(self)} clusters, {self.n_galaxies_total} galaxies', *known])})"
 
     def has(self, *names: str) -> bool:
         """Whether all these columns exist."""
@@ -258,7 +260,8 @@ class ClusterCatalog:
     @property
     def r_proj(self) -> NDArray[Any]:
         """Projected distance of each galaxy from the centre [comoving Mpc/h], flat."""
-        return np.hypot(self.galaxies("x"), self.galaxies("y"))
+        radius: NDArray[Any] = np.hypot(self.galaxies("x"), self.galaxies("y"))
+        return radius
 
     @property
     def galaxy_rows(self) -> NDArray[np.int64]:
@@ -268,8 +271,8 @@ class ClusterCatalog:
     def galaxy_tensor(self, names: str | Sequence[str], dtype: torch.dtype | None = None) -> torch.Tensor:
         """Galaxy columns side by side as a CPU tensor (n_galaxies_total, D).
 
-        ``"r_proj"`` may be one of the names. One column of the right dtype shares memory with the catalogue (do not
-        write to it); several are copied once into place. None keeps the dtype of the first column.
+        ``"r_proj"`` may be one of the names. One column of the right dtype shares memory with the catalogue
+        (do not write to it); several are copied once into place. None keeps the dtype of the first column.
         """
         chosen = [names] if isinstance(names, str) else list(names)
         columns = [self._tensor(name) for name in chosen]
@@ -372,7 +375,7 @@ class ClusterCatalog:
     def concatenate(
         catalogs: Sequence[ClusterCatalog], metadata: CatalogMetadata | None = None
     ) -> ClusterCatalog:
-        """Catalogues one below another; the metadata is what they agree on (`CatalogMetadata.merge`) unless given.
+        """Catalogues one below another; None takes the metadata that they agree on (`CatalogMetadata.merge`).
 
         Raises:
             CatalogError: if there is none, or columns, their types or the metadata do not fit together.
@@ -384,8 +387,8 @@ class ClusterCatalog:
             odd = sorted(set(first.column_names) ^ set(other.column_names))
             if odd or set(first.cluster_columns) != set(other.cluster_columns):
                 raise CatalogError(
-                    f"catalogues to be concatenated have different columns: {', '.join(odd) or 'lists and values'} "
-                    "is not in all of them; add or drop it first."
+                    f"catalogues to be concatenated differ in column {', '.join(odd) or '(value or list)'}; "
+                    "add it to all of them, or drop it."
                 )
         clusters = {
             name: _joined(name, [cat._clusters[name] for cat in catalogs]) for name in first._clusters
@@ -400,8 +403,9 @@ class ClusterCatalog:
     def split(self, fractions: Sequence[float], seed: int) -> list[ClusterCatalog]:
         """Random parts that share no halo: all rows of one ``halo_id`` (else ``cluster_id``) stay together.
 
-        The number of clusters of each part differs from its fraction by less than one halo's rows. Which halo goes
-        where depends on the set of ids and the seed, not on the order of the rows; within a part the order is kept.
+        The number of clusters of each part differs from its fraction by less than one halo's rows. Which
+        halo goes where depends on the set of ids and the seed, not on the order of the rows; within a part
+        the order is kept.
 
         Raises:
             CatalogError: if fractions are not positive numbers that add up to 1, or a part would be empty.
@@ -423,8 +427,8 @@ class ClusterCatalog:
     def validate(self, min_galaxies: int | None = None) -> ClusterCatalog:
         """Return the catalogue itself if all is well.
 
-        Required columns, finite numbers, units, unique ids, plausible ranges, at least ``min_galaxies`` galaxies in
-        each cluster (None: 3, the fewest that have a two-dimensional covariance).
+        Required columns, finite numbers, units, unique ids, plausible ranges, at least ``min_galaxies``
+        galaxies in each cluster (None: 3, the fewest that have a two-dimensional covariance).
 
         Raises:
             CatalogError: one sentence that names the cluster, its row and the column.
@@ -433,7 +437,7 @@ class ClusterCatalog:
         return self
 
     def to_tables(self) -> tuple[Any, Any]:
-        """Two astropy tables with units, one row per cluster and one row per galaxy (with its ``cluster_id``)."""
+        """Two astropy tables with units: one row per cluster, and one per galaxy (with ``cluster_id``)."""
         return catalog_tables.to_astropy(self)
 
     def equals(self, other: ClusterCatalog) -> bool:
@@ -501,7 +505,8 @@ class ClusterCatalog:
 class CatalogWriter:
     """Write catalogues one after another to one file, for catalogues too large for memory.
 
-    ``with CatalogWriter(path) as writer: writer.write(part)``. The file appears at the end, whole, or not at all.
+    ``with CatalogWriter(path) as writer: writer.write(part)``. The file appears at the end, whole, or not at
+    all.
 
     Raises:
         CatalogError: if a part has other columns or metadata than the first, or the disk is full.
@@ -541,7 +546,8 @@ def _mask(mask: ArrayLike, size: int, what: str) -> NDArray[np.bool_]:
     keep = np.asarray(mask)
     if keep.dtype != np.bool_ or keep.shape != (size,):
         raise CatalogError(
-            f"a mask of {keep.dtype} and shape {keep.shape} was given; expected booleans, one for each of {size} {what}."
+            f"a mask of {keep.dtype} and shape {keep.shape} was given; "
+            f"expected booleans, one for each of {size} {what}."
         )
     return keep
 

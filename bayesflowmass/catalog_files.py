@@ -57,7 +57,8 @@ def read_table(path: str | os.PathLike[str], columns: Sequence[str] | None = Non
     """Arrow table of a catalogue file or folder; with ``columns``, those and no others.
 
     Raises:
-        CatalogError: for a missing, truncated or foreign file, a missing column, or files that do not fit together.
+        CatalogError: for a missing, truncated or foreign file, a missing column, or files that do not fit
+            together.
     """
     tables, metadata = [], []
     for place in catalog_paths(path):
@@ -116,7 +117,7 @@ def iterate_tables(
 
 
 def write_table(table: Any, path: str | os.PathLike[str]) -> None:
-    """Write an Arrow table as one parquet file, atomically: the path holds the old file or the whole new one."""
+    """Write an Arrow table as one parquet file, atomically: the path holds the old file or the new one."""
     with TableWriter(path) as writer:
         writer.write(table)
 
@@ -165,7 +166,7 @@ class TableWriter:
                 if kind is None and self._writer is not None:
                     with self._temporary.open("rb+") as stream:
                         os.fsync(stream.fileno())
-                    # mkstemp makes files private; a catalogue gets the permissions that any new file would get.
+                    # mkstemp makes files private; a catalogue gets those of any new file.
                     mask = os.umask(0)
                     os.umask(mask)
                     self._temporary.chmod(0o666 & ~mask)
@@ -183,7 +184,7 @@ class TableWriter:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
                 raise CatalogError(
-                    f"{self._path}: the disk is full; nothing was written, so free some space or choose another place."
+                    f"{self._path}: the disk is full and nothing was written; free some space, or write elsewhere."
                 ) from error
             reason = error.strerror or str(error)
             raise CatalogError(f"{self._path}: cannot be written: {reason}.") from error

@@ -1,4 +1,4 @@
-"""What is known about a catalogue as a whole: cosmology, kind, selection, units; and the error that readers raise."""
+"""What is known about a catalogue as a whole: cosmology, kind, selection, units; the error of readers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COLUMN_UNITS: dict[str, str] = {
 
 
 class CatalogError(ValueError):
-    """A catalogue, or a table meant to become one, is wrong; the message is one sentence that says where and what."""
+    """A catalogue, or a table meant to become one, is wrong; one sentence says where and what."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,16 @@ class CatalogMetadata:
 
     Args:
         kind: ``"pure"`` (members only), ``"contaminated"`` (with interlopers), or None where unknown.
-        mode: definition of interlopers, ``"paper"`` (satellites only), ``"survey"`` (centrals too) or ``"mixed"``
-            (cluster column ``mode`` says which); None where unknown.
+        mode: definition of interlopers, ``"paper"`` (satellites only), ``"survey"`` (centrals too) or
+            ``"mixed"`` (cluster column ``mode`` says which); None where unknown.
         cosmology: turns angles and redshifts into Mpc/h and km/s.
         selection: what was done to the galaxies: ``r_max`` [Mpc/h], ``v_max`` [km/s], ``min_galaxies``, ...
-        masses: of a mock, ``{"distribution": "flat" or "hmf", "log10_mass_min": ..., "log10_mass_max": ...}``.
+        masses: of a mock, ``{"distribution": "flat" or "hmf", "log10_mass_min": ..., "log10_mass_max":
+            ...}``.
         seed: of a mock.
         version: of this package, at the time of writing.
-        units: of the columns; a unit other than that of `COLUMN_UNITS` is refused by `ClusterCatalog.validate`.
+        units: of the columns; a unit other than that of `COLUMN_UNITS` is refused by
+            `ClusterCatalog.validate`.
         extra: anything else, JSON-able.
 
     Raises:
@@ -77,7 +79,7 @@ class CatalogMetadata:
                     f"catalogue metadata: {name} is {value!r}; expected one of {', '.join(known)}."
                 )
         for name in ("selection", "masses", "units", "extra"):
-            # Tuples and numpy scalars become what JSON gives back, so that writing and reading change nothing.
+            # Tuples and numpy scalars become what JSON gives back, so that a file changes nothing.
             object.__setattr__(self, name, _through_json(name, getattr(self, name)))
         if self.seed is not None:
             object.__setattr__(self, "seed", int(self.seed))
@@ -127,8 +129,8 @@ class CatalogMetadata:
     def merge(several: Sequence[CatalogMetadata]) -> CatalogMetadata:
         """Metadata of catalogues put together: what they agree on.
 
-        A seed, a mass distribution, a version or an extra entry that differs becomes None or is left out, and modes
-        that differ become ``"mixed"``.
+        A seed, a mass distribution, a version or an extra entry that differs becomes None or is left out,
+        and modes that differ become ``"mixed"``.
 
         Raises:
             CatalogError: where cosmology, kind, selection or units differ, since no one value is then true.

@@ -33,7 +33,7 @@ _MPC_PER_H = units.def_unit("Mpc/h", format={"latex": r"Mpc\,h^{-1}"})
 
 
 def to_astropy(catalog: ClusterCatalog) -> tuple[Any, Any]:
-    """Clusters and galaxies as astropy tables; units where astropy knows them, all of them in ``meta["units"]``."""
+    """Clusters and galaxies as astropy tables; column units where we know them, all in ``meta["units"]``."""
     meta = catalog.metadata.to_dict()
     clusters = Table({name: catalog.column(name) for name in catalog.cluster_columns}, meta=meta)
     columns = {name: catalog.galaxies(name) for name in catalog.galaxy_columns}
@@ -53,7 +53,8 @@ def from_astropy(
     """Arrays for `ClusterCatalog.from_arrays`, with the galaxies of each cluster brought together.
 
     Raises:
-        CatalogError: without ``cluster_id`` in both, for an id used twice, or for a galaxy of an unknown cluster.
+        CatalogError: without ``cluster_id`` in both, for an id used twice, or for a galaxy of an unknown
+            cluster.
     """
     for what, table in (("clusters", clusters), ("galaxies", galaxies)):
         if "cluster_id" not in table.colnames:
@@ -80,7 +81,7 @@ def group_galaxies(
             f"cluster_id is {ids.dtype} for the clusters and {galaxy_ids.dtype} for the galaxies; "
             "make both integers or both text."
         )
-    unique, first, count = np.unique(ids, return_index=True, return_counts=True)
+    unique, count = np.unique(ids, return_counts=True)
     if unique.size < ids.size:
         twice = unique[count > 1][0]
         rows = np.flatnonzero(ids == twice)
@@ -91,8 +92,8 @@ def group_galaxies(
     if np.any(row < 0):
         bad = int(np.argmax(row < 0))
         raise CatalogError(
-            f"galaxy in row {bad} belongs to cluster {galaxy_ids[bad]}, which is not among the {ids.size} clusters; "
-            f"{int(np.sum(row < 0))} galaxies are so: add their clusters or remove them."
+            f"the galaxy in row {bad} belongs to cluster {galaxy_ids[bad]}, which is not one of the {ids.size} "
+            f"clusters; {int(np.sum(row < 0))} galaxies are so: add their clusters or remove them."
         )
     return np.argsort(row, kind="stable"), np.bincount(row, minlength=ids.size).astype(np.int64)
 

@@ -138,8 +138,8 @@ def _richness(catalog: ClusterCatalog, min_galaxies: int) -> None:
         if flat.size:
             row = int(flat[0])
             raise CatalogError(
-                f"{cluster_name(catalog, row)}: v_los is {v_los[catalog.offsets[row]]} for all of its {counts[row]} "
-                "galaxies; expected velocities that differ."
+                f"{cluster_name(catalog, row)}: v_los is {v_los[catalog.offsets[row]]} for all of its "
+                f"{counts[row]} galaxies; expected velocities that differ."
             )
 
 
@@ -150,7 +150,8 @@ def _cluster_range(catalog: ClusterCatalog, name: str, low: float, high: float, 
         if bad.any():
             row = int(np.argmax(bad))
             raise CatalogError(
-                f"{cluster_name(catalog, row)}: {name} is {values[row]:g}; {expected}, within [{low:g}, {high:g}]."
+                f"{cluster_name(catalog, row)}: {name} is {values[row]:g}; {expected}, "
+                f"within [{low:g}, {high:g}]."
             )
 
 

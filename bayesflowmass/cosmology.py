@@ -144,7 +144,7 @@ def transverse_mpc_h_per_radian(z: ArrayLike, cosmology: Cosmology = MDPL2) -> F
 
 
 def critical_density(z: ArrayLike, cosmology: Cosmology = MDPL2) -> FloatArray:
-    """Critical density 3 H(z)^2 / (8 pi G) [Msun h^2 / Mpc^3, that is (Msun/h) per **physical** (Mpc/h)^3]."""
+    """Critical density 3 H(z)^2 / (8 pi G) [Msun h^2 / Mpc^3, or (Msun/h) per **physical** (Mpc/h)^3]."""
     return CRITICAL_DENSITY_TODAY * efunc(z, cosmology) ** 2
 
 
@@ -177,7 +177,7 @@ def radius_delta(
     comoving: bool = True,
     cosmology: Cosmology = MDPL2,
 ) -> FloatArray:
-    """R_delta [Mpc/h, comoving or physical], M = (4/3) pi R^3 delta rho_crit(z), with M as defined by ``mdef``."""
+    """R_delta [Mpc/h, comoving or physical], from M_delta = (4/3) pi R^3 delta rho_crit(z)."""
     mass = 10.0 ** np.asarray(log10_mass, dtype=np.float64)
     density = overdensity(mdef, z, cosmology) * critical_density(z, cosmology)
     radius = np.cbrt(3.0 * mass / (4.0 * math.pi * density))
@@ -199,8 +199,8 @@ def velocity_dispersion_evrard(
     """One-dimensional dispersion of dark matter [km/s] of a halo of mass M200c.
 
     sigma = 1082.9 (E(z) M / 10^15 Msun/h)^0.3361 (Evrard et al. 2008, arXiv:astro-ph/0702241). The paper
-    writes h(z) = H(z) / (100 km/s/Mpc) with M in Msun, which is E(z) with M in Msun/h; reading h(z) with Msun/h
-    costs 0.17 dex.
+    writes h(z) = H(z) / (100 km/s/Mpc) with M in Msun, which is E(z) with M in Msun/h; reading h(z) with
+    Msun/h costs 0.17 dex.
     """
     return (
         1082.9 * (efunc(z, cosmology) * 10.0 ** (np.asarray(log10_mass, dtype=np.float64) - 15.0)) ** 0.3361
@@ -424,7 +424,7 @@ def _redshift_nodes(redshifts: FloatArray) -> FloatArray:
 
 
 def _over_redshift(function: Any, log10_mass: ArrayLike, z: ArrayLike, cosmology: Cosmology) -> FloatArray:
-    """Evaluate function(masses, one redshift, cosmology) over arrays of both; by a table for many redshifts."""
+    """Evaluate function(masses, redshift, cosmology) over arrays of both; by a table for many redshifts."""
     mass, redshift = np.broadcast_arrays(np.asarray(log10_mass, dtype=np.float64), _redshift(z))
     result = np.empty(mass.shape)
     if mass.size == 0:

@@ -1,0 +1,25 @@
+"""What observing does to a catalogue.
+
+Small pure functions, catalogue in, catalogue out. Each works on all galaxies at once, takes a seed where it
+is random (the same seed gives the same galaxies), and writes what it did into ``metadata.selection``. The
+same functions serve mocks, data and random augmentation in training.
+"""
+
+from bayesflowmass.selection.cuts import cylinder, magnitude_limit, richness_limits
+from bayesflowmass.selection.errors import miscentre, velocity_errors
+from bayesflowmass.selection.interlopers import remove_interlopers
+from bayesflowmass.selection.losses import central_losses, completeness
+from bayesflowmass.selection.recentring import recentre_position, recentre_velocity
+
+__all__ = [
+    "central_losses",
+    "completeness",
+    "cylinder",
+    "magnitude_limit",
+    "miscentre",
+    "recentre_position",
+    "recentre_velocity",
+    "remove_interlopers",
+    "richness_limits",
+    "velocity_errors",
+]
