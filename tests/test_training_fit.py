@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bayesflowmass.training.fingerprint import hash_weights
 from bayesflowmass.training.fit import fit, mean_loss
 from bayesflowmass.training.history import read_history
-from bayesflowmass.training.sources import EpochData, EpochSource, FixedSource, Prefetched
+from bayesflowmass.training.sources import EpochData, FixedSource, Prefetched, Redrawn
 
 CPU = torch.device("cpu")
 
@@ -140,20 +140,59 @@ def test_mirrors_half_of_each_batch():
     assert torch.equal(context, before)
 
 
-def test_fresh_data_each_epoch_prefetched_or_not_give_the_same_weights():
-    def build(epoch: int) -> EpochData:
-        return EpochData(*problem(100 + 10 * epoch, seed=epoch))
+class Fresh:
+    """Another number of other clusters at each index."""
 
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def epoch(self, index: int) -> EpochData:
+        self.asked.append(index)
+        return EpochData(*problem(100 + 10 * index, seed=index))
+
+    def fingerprint(self) -> str:
+        return "fresh"
+
+
+def test_fresh_data_each_epoch_prefetched_or_not_give_the_same_weights():
     hashes = set()
     for prefetch in (False, True):
-        flow = Gaussian()
-        source = EpochSource(build)
-        wrapped = Prefetched(source) if prefetch else source
-        fit(flow, wrapped, problem(50, seed=99), max_updates=40, batch_size=20, device="cpu", progress=False)
-        if isinstance(wrapped, Prefetched):
-            wrapped.close()
+        flow, source = Gaussian(), Fresh()
+        with Prefetched(source) as ahead:
+            fit(
+                flow,
+                ahead if prefetch else source,
+                problem(50, seed=99),
+                max_updates=40,
+                batch_size=20,
+                device="cpu",
+                progress=False,
+            )
+        assert source.asked == list(range(len(source.asked)))
         hashes.add(hash_weights(flow))
     assert len(hashes) == 1
+
+
+def test_redrawn_uses_each_draw_for_several_epochs():
+    source = Fresh()
+    redrawn = Redrawn(source, 3)
+    epochs = [redrawn.epoch(index) for index in (0, 1, 2, 3, 4, 5, 6)]
+    assert source.asked == [0, 1, 2]
+    assert epochs[0].context is epochs[2].context is not epochs[3].context
+    assert torch.equal(Redrawn(Fresh(), 3).epoch(5).context, epochs[5].context)
+    with pytest.raises(ValueError, match="redraw_every is 0"):
+        Redrawn(source, 0)
+
+
+def test_an_error_in_the_background_is_raised():
+    class Broken(Fresh):
+        def epoch(self, index: int) -> EpochData:
+            if index == 1:
+                raise ValueError("no clusters left")
+            return super().epoch(index)
+
+    with Prefetched(Broken()) as source, pytest.raises(ValueError, match="no clusters left"):
+        fit(Gaussian(), source, problem(50), max_updates=40, batch_size=20, device="cpu", progress=False)
 
 
 def test_weight_averaging_validates_and_keeps_the_average():

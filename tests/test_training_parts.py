@@ -266,7 +266,7 @@ def test_a_full_disk_is_one_sentence_and_the_previous_checkpoint_stays(tmp_path:
     folder = tmp_path / "checkpoint"
     checkpoint(folder, 10)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # A file may not grow beyond a limit: the operating system refuses the write half-way, as a full disk does.
+    # A file may not grow beyond a limit: the system refuses the write half-way, as a full disk does.
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:

@@ -7,17 +7,31 @@ changing anything.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.training.fingerprint import hash_tensors
 
-__all__ = ["EpochData", "EpochSource", "FixedSource", "Prefetched", "TrainingSource"]
+__all__ = [
+    "CatalogSource",
+    "EpochData",
+    "FixedSource",
+    "Prefetched",
+    "Redrawn",
+    "TrainingSource",
+    "check_data",
+]
+
+# Between slices of this size a preparation can be given up.
+CLUSTERS_AT_ONCE = 2048
 
 
 class EpochData(NamedTuple):
@@ -59,47 +73,107 @@ class FixedSource:
         return hash_tensors({"log10_mass": self.log10_mass, "context": self.context[:64]})
 
 
-@dataclass(frozen=True)
-class EpochSource:
-    """New clusters in every epoch, or the same ones seen anew: ``build(epoch)`` makes them.
+class CatalogSource:
+    """A catalogue drawn and encoded anew for every index.
 
     Arguments:
-        build: returns (context (N, C), log10_mass (N,)) of an epoch; a function of the epoch alone.
-        identity: names what ``build`` builds from, for the fingerprint.
+        draw: the catalogue, with ``log10_mass``, of an index; a function of the index alone.
+        encode: contexts (n, C) of a catalogue.
+        identity: names what ``draw`` draws from, for the fingerprint.
     """
 
-    build: Callable[[int], EpochData]
-    identity: str = ""
+    def __init__(
+        self,
+        draw: Callable[[int], ClusterCatalog],
+        encode: Callable[[ClusterCatalog], Tensor],
+        identity: str = "",
+    ) -> None:
+        self._draw, self._encode, self._identity = draw, encode, identity
+        self._cancelled = threading.Event()
 
     def epoch(self, index: int) -> EpochData:
-        """Builds the clusters of the epoch."""
-        data = EpochData(*self.build(index))
-        check_data(data.context, data.log10_mass, f"data of epoch {index}")
+        """Contexts and masses of the catalogue of this index."""
+        catalog = self._draw(index)
+        parts = []
+        for start in range(0, len(catalog), CLUSTERS_AT_ONCE):
+            if self._cancelled.is_set():
+                raise CancelledError("no longer needed")
+            parts.append(self._encode(catalog[start : start + CLUSTERS_AT_ONCE]))
+        target = torch.from_numpy(np.array(catalog.column("log10_mass"), dtype=np.float32))
+        data = EpochData(torch.cat(parts) if parts else torch.zeros(0, 0), target)
+        check_data(*data, f"data of draw {index}")
         return data
 
     def fingerprint(self) -> str:
         """The identity given."""
-        return self.identity
+        return self._identity
+
+    def cancel(self) -> None:
+        """Give up an epoch in preparation in another thread."""
+        self._cancelled.set()
+
+
+class Redrawn:
+    """Several epochs of training on each draw of a source, where drawing costs more than an epoch of
+    training.
+
+    Arguments:
+        source: its index counts draws.
+        every: epochs on each draw.
+
+    Raises:
+        ValueError: if ``every`` is below 1.
+    """
+
+    def __init__(self, source: TrainingSource, every: int) -> None:
+        if every < 1:
+            raise ValueError(f"redraw_every is {every}; expected at least 1 epoch.")
+        self._source, self._every = source, every
+        self._present: tuple[int, EpochData] | None = None
+
+    def epoch(self, index: int) -> EpochData:
+        """The draw that the epoch belongs to."""
+        draw = index // self._every
+        if self._present is None or self._present[0] != draw:
+            self._present = None
+            self._present = draw, self._source.epoch(draw)
+        return self._present[1]
+
+    def fingerprint(self) -> str:
+        """That of the source, and how often it is drawn from."""
+        return f"{self._source.fingerprint()}, each for {self._every} epochs"
 
 
 class Prefetched:
     """A source whose next epoch is prepared in a background thread while the present one trains.
 
-    The source must use generators of its own: a global one would be drawn from in an order that depends on
-    timing.
+    Nothing else differs: the source must use generators of its own, since a global one would be drawn from in
+    an order that depends on timing.
+
+    Arguments:
+        source: what to prefetch from.
+        cancel: called on closing, to cut a preparation short.
     """
 
-    def __init__(self, source: TrainingSource) -> None:
-        self._source = source
+    def __init__(self, source: TrainingSource, cancel: Callable[[], None] | None = None) -> None:
+        self._source, self._cancel = source, cancel
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="next-epoch")
-        self._ahead: dict[int, Future[EpochData]] = {}
+        self._ahead: tuple[int, Future[EpochData]] | None = None
+
+    def __enter__(self) -> Prefetched:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def epoch(self, index: int) -> EpochData:
         """The clusters of the epoch; waits for them where they are not ready."""
-        data = self._ahead.pop(index, None) or self._worker.submit(self._source.epoch, index)
-        ready = data.result()
-        self._ahead = {index + 1: self._worker.submit(self._source.epoch, index + 1)}
-        return ready
+        if self._ahead is not None and self._ahead[0] == index:
+            data = self._ahead[1].result()
+        else:
+            data = self._worker.submit(self._source.epoch, index).result()
+        self._ahead = index + 1, self._worker.submit(self._source.epoch, index + 1)
+        return data
 
     def fingerprint(self) -> str:
         """That of the source."""
@@ -107,6 +181,8 @@ class Prefetched:
 
     def close(self) -> None:
         """Let go of the epoch in preparation."""
+        if self._cancel is not None:
+            self._cancel()
         self._worker.shutdown(wait=True, cancel_futures=True)
 
 
