@@ -1,0 +1,7 @@
+"""Mock galaxy clusters: dark-matter physics in, a catalogue of galaxies on the sky out."""
+
+from bayesflowmass.mocks.catalog_builder import simulate_catalog
+from bayesflowmass.mocks.galaxies import Component
+from bayesflowmass.mocks.parameters import MockParameters, parameter_table
+
+__all__ = ["Component", "MockParameters", "parameter_table", "simulate_catalog"]

@@ -1,0 +1,239 @@
+"""One batch of clusters, from masses to galaxies on the sky."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesflowmass.cosmology import Cosmology, sample_mass_function
+from bayesflowmass.mocks.background import Background
+from bayesflowmass.mocks.far import draw_superclusters, far_neighbours
+from bayesflowmass.mocks.galaxies import Component, Galaxies
+from bayesflowmass.mocks.halos import Halos, draw_halos
+from bayesflowmass.mocks.kinematics import radius_200m
+from bayesflowmass.mocks.luminosity import LuminosityTable
+from bayesflowmass.mocks.members import Shapes, cluster_galaxies
+from bayesflowmass.mocks.near import draw_filaments, near_neighbours
+from bayesflowmass.mocks.neighbours import Sightlines
+from bayesflowmass.mocks.parameters import MockParameters
+from bayesflowmass.mocks.profile import RadialTables
+from bayesflowmass.mocks.projection import project
+from bayesflowmass.mocks.satellites import central_galaxies, satellite_galaxies
+from bayesflowmass.mocks.shapes import draw_axes, lines_of_sight, sky_axes, velocity_axes
+
+__all__ = ["Recipe", "simulate_batch"]
+
+FloatArray = NDArray[np.float64]
+Columns = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to simulate; see `bayesflowmass.mocks.simulate_catalog` for the meaning of each field."""
+
+    masses: str
+    log10_mass_range: tuple[float, float]
+    kind: str
+    mode: str
+    redshift_range: tuple[float, float]
+    n_projections: int
+    parameters: MockParameters
+    r_max: float
+    v_max: float
+    min_galaxies: int
+    cosmology: Cosmology
+    magnitudes: bool
+
+
+@lru_cache(maxsize=4)
+def _tables(recipe: Recipe) -> tuple[RadialTables, Background, LuminosityTable | None]:
+    luminosity = None
+    if recipe.magnitudes:
+        middle = 0.5 * sum(recipe.redshift_range)
+        luminosity = LuminosityTable(recipe.parameters, recipe.cosmology, middle)
+    background = Background(
+        recipe.parameters, recipe.cosmology, recipe.redshift_range, recipe.log10_mass_range
+    )
+    return RadialTables.build(recipe.parameters), background, luminosity
+
+
+def simulate_batch(n_halos: int, recipe: Recipe, rng: np.random.Generator) -> tuple[Columns, Columns]:
+    """Cluster columns and flat galaxy columns of ``n_halos`` haloes, those with enough galaxies only.
+
+    Clusters have the extra column ``n_galaxies``; ``halo_id`` counts within the batch.
+    """
+    parameters = recipe.parameters
+    tables, background, luminosity = _tables(recipe)
+    halos, shapes, sightlines = _draw_clusters(n_halos, recipe, background, rng)
+    modes = _draw_modes(n_halos * recipe.n_projections, recipe.mode, rng)
+    r200m = radius_200m(halos, recipe.cosmology)
+    pure = recipe.kind == "pure"
+    own, substructure_fraction = cluster_galaxies(
+        halos,
+        shapes,
+        r200m,
+        tables,
+        parameters,
+        background,
+        rng,
+        outskirts=not pure,
+        central=recipe.mode != "paper",
+    )
+    parts = [own]
+    if not pure:
+        parts += _surroundings(halos, r200m, sightlines, recipe, tables, background, rng)
+    galaxies = Galaxies.join(parts)
+    in_paper = _in_paper_mode(galaxies, parameters, rng)
+    sky = project(
+        galaxies,
+        sightlines,
+        halos.redshift,
+        recipe.cosmology,
+        r_max=None if pure else recipe.r_max,
+        v_max=None if pure else recipe.v_max,
+    )
+    seen = (modes[sky.row] == "survey") | in_paper[sky.source]
+    source, row = sky.source[seen], sky.row[seen]
+    order = np.argsort(row, kind="stable")
+    n_galaxies = np.bincount(row, minlength=modes.size)
+    kept = n_galaxies >= recipe.min_galaxies
+    order = order[kept[row[order]]]
+    source = source[order]
+    flat: Columns = {
+        "x": sky.x[seen][order].astype(np.float32),
+        "y": sky.y[seen][order].astype(np.float32),
+        "v_los": sky.v_los[seen][order].astype(np.float32),
+        "gal_is_member": galaxies.member[source],
+        "gal_component": galaxies.component[source],
+    }
+    if luminosity is not None:
+        magnitude = luminosity.draw(galaxies.log10_mass, rng)
+        flat["gal_abs_mag"] = magnitude[source].astype(np.float32)
+    clusters = _truths(halos, shapes, sightlines, own, substructure_fraction)
+    clusters = {name: np.repeat(values, recipe.n_projections) for name, values in clusters.items()}
+    clusters["los_angle_cos"] = np.abs(sightlines.z[:, :, 0]).ravel()
+    clusters["mode"] = modes
+    n_members = np.bincount(row, weights=galaxies.member[sky.source[seen]], minlength=modes.size)
+    clusters["n_members"] = n_members.astype(np.int32)
+    clusters["interloper_fraction"] = 1.0 - n_members / np.maximum(n_galaxies, 1)
+    clusters["n_galaxies"] = n_galaxies
+    return {name: values[kept] for name, values in clusters.items()}, flat
+
+
+def _draw_clusters(
+    n: int, recipe: Recipe, background: Background, rng: np.random.Generator
+) -> tuple[Halos, Shapes, Sightlines]:
+    low_z, high_z = recipe.redshift_range
+    redshift = rng.uniform(low_z, high_z, n) if high_z > low_z else np.full(n, low_z)
+    low, high = recipe.log10_mass_range
+    if recipe.masses == "flat":
+        log10_mass = rng.uniform(low, high, n)
+    else:
+        log10_mass = sample_mass_function(n, low, high, redshift, rng, recipe.cosmology)
+    halos = draw_halos(log10_mass, redshift, recipe.parameters, background, recipe.cosmology, rng)
+    axes = draw_axes(n, recipe.parameters, rng)
+    shapes = Shapes(axes, velocity_axes(axes, recipe.parameters, rng))
+    direction = lines_of_sight(n, recipe.n_projections, rng)
+    return halos, shapes, Sightlines(*sky_axes(direction, rng), direction)
+
+
+def _draw_modes(n: int, mode: str, rng: np.random.Generator) -> NDArray[np.str_]:
+    if mode == "mixed":
+        return np.where(rng.random(n) < 0.5, "paper", "survey")
+    return np.full(n, mode)
+
+
+def _surroundings(
+    halos: Halos,
+    r200m: FloatArray,
+    sightlines: Sightlines,
+    recipe: Recipe,
+    tables: RadialTables,
+    background: Background,
+    rng: np.random.Generator,
+) -> list[Galaxies]:
+    """Satellites of all neighbours and, unless in paper mode, their centrals and lone galaxies."""
+    parameters = recipe.parameters
+    scatter = parameters.environment_scatter
+    environment = np.exp(scatter * rng.standard_normal(len(halos)) - 0.5 * scatter**2)
+    filaments = draw_filaments(len(halos), parameters, rng)
+    # R_vir of a halo of 10^15 Msun/h, 2.1 Mpc/h, bounds how far outside the aperture a host can matter.
+    reach = recipe.r_max + 2.1
+    superclusters = draw_superclusters(
+        halos, sightlines, reach, background.hosts, parameters, background, rng
+    )
+    parts = []
+    for population, with_satellites in ((background.hosts, True), (background.centrals, False)):
+        if population is None or (recipe.mode == "paper" and not with_satellites):
+            continue
+        radius = reach if with_satellites else recipe.r_max
+        neighbours = [
+            near_neighbours(
+                halos,
+                r200m,
+                environment,
+                filaments,
+                sightlines,
+                recipe.r_max,
+                population,
+                parameters,
+                background,
+                rng,
+                with_satellites=with_satellites,
+            ),
+            far_neighbours(
+                halos, r200m, superclusters, sightlines, radius, population, parameters, background, rng
+            ),
+        ]
+        for part in neighbours:
+            if with_satellites:
+                parts.append(satellite_galaxies(part, halos, tables, parameters, background, rng))
+            if recipe.mode != "paper":
+                parts.append(central_galaxies(part))
+    return parts
+
+
+def _in_paper_mode(
+    galaxies: Galaxies, parameters: MockParameters, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Which galaxies public mocks keep: satellites; no central, and of the outskirts a share."""
+    component = galaxies.component
+    keep = (component != Component.CENTRAL) & (component != Component.NEIGHBOUR_CENTRAL)
+    if parameters.outskirts_satellite_share < 1.0:
+        lone = rng.random(component.size) >= parameters.outskirts_satellite_share
+        keep &= ~(lone & (component == Component.OUTSKIRTS))
+    return np.asarray(keep)
+
+
+def _truths(
+    halos: Halos,
+    shapes: Shapes,
+    sightlines: Sightlines,
+    own: Galaxies,
+    substructure_fraction: FloatArray,
+) -> Columns:
+    """Latent truths of each halo."""
+    n = len(halos)
+    members = own.take(own.member)
+    number = np.bincount(members.halo, minlength=n)
+    square = np.zeros(n)
+    for component in members.velocity:
+        mean = np.bincount(members.halo, component, n) / np.maximum(number, 1)
+        square += np.bincount(members.halo, (component - mean[members.halo]) ** 2, n)
+    return {
+        "halo_id": np.arange(n),
+        "redshift": halos.redshift,
+        "log10_mass": halos.log10_mass,
+        "concentration": np.exp(halos.log_c),
+        "axis_ratio_q": shapes.axes[:, 1] / shapes.axes[:, 0],
+        "axis_ratio_s": shapes.axes[:, 2] / shapes.axes[:, 0],
+        "substructure_fraction": substructure_fraction,
+        "richness_expected": halos.richness,
+        "richness_true": number,
+        "sigma_v_true": np.sqrt(square / (3.0 * np.maximum(number - 1, 1))),
+        "r_vir": halos.r_vir,
+        "v200c": halos.v200c,
+    }

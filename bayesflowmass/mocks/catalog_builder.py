@@ -1,0 +1,218 @@
+"""`simulate_catalog`: mock clusters from nothing to a `ClusterCatalog`."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from bayesflowmass.catalog import CatalogMetadata, ClusterCatalog
+from bayesflowmass.cosmology import MDPL2, Cosmology
+from bayesflowmass.mocks.batch import Columns, Recipe, simulate_batch
+from bayesflowmass.mocks.parameters import MockParameters
+
+__all__ = ["simulate_catalog"]
+
+_BATCH_ROWS = 1024
+"""Clusters in a batch: part of the definition of the random numbers, not a choice of the caller."""
+_HOPELESS = 30
+"""Batches without one accepted cluster before giving up."""
+_MASS_LIMITS = (12.5, 16.0)
+_REDSHIFT_LIMITS = (0.01, 0.5)
+
+
+def simulate_catalog(
+    n_clusters: int,
+    *,
+    masses: Literal["flat", "hmf"] = "flat",
+    log10_mass_range: tuple[float, float] = (13.2, 15.6),
+    kind: Literal["pure", "contaminated"] = "contaminated",
+    mode: Literal["paper", "survey", "mixed"] = "paper",
+    redshift: float | tuple[float, float] = 0.117,
+    n_projections: int = 1,
+    parameters: MockParameters | None = None,
+    r_max: float = 1.6,
+    v_max: float = 2500.0,
+    min_galaxies: int = 10,
+    magnitudes: bool = False,
+    cosmology: Cosmology = MDPL2,
+    seed: int = 0,
+    progress: bool = False,
+) -> ClusterCatalog:
+    """Simulate galaxy clusters of known mass.
+
+    Masses are drawn **before** the cut in richness: with ``masses="flat"`` the density of simulated haloes is
+    flat, and the clusters that pass thin out at the low end. That is what makes p(M | galaxies) of a model
+    trained on them the posterior under a flat prior.
+
+    Args:
+        n_clusters: clusters in the result (one line of sight of one halo is one cluster).
+        masses: ``"flat"`` in log10 mass, or ``"hmf"``, the mass function (Tinker et al. 2008).
+        log10_mass_range: limits of log10 M200c [Msun/h], within 12.5-16.
+        kind: ``"pure"``: all members inside R_vir in three dimensions, without a cylinder;
+            ``"contaminated"``: everything in the cylinder R < r_max, |v| < v_max.
+        mode: who is seen: ``"paper"`` satellites only, so that interlopers are satellites of other haloes;
+            ``"survey"`` central galaxies too, the cluster's own included; ``"mixed"`` either, at random
+            (cluster column ``mode``).
+        redshift: one value, or limits between which redshifts are uniform; within 0.01-0.5.
+        n_projections: lines of sight of each halo and its surroundings, which share a ``halo_id``:
+            orthogonal up to 3, evenly spread beyond.
+        parameters: constants of the mocks; None takes the defaults.
+        r_max: aperture [comoving Mpc/h].
+        v_max: velocity cut [km/s].
+        min_galaxies: clusters with fewer are dropped and replaced.
+        magnitudes: add ``gal_abs_mag`` (r band, - 5 log10 h) by abundance matching.
+        seed: the same seed gives the same catalogue, and a larger catalogue begins with the smaller one.
+        progress: show a progress bar.
+
+    Returns:
+        Catalogue with galaxy columns x, y, v_los (float32), gal_is_member, gal_component
+        (`bayesflowmass.mocks.Component`) and the latent truths as cluster columns: concentration,
+        axis_ratio_q, axis_ratio_s, los_angle_cos (major axis to line of sight), substructure_fraction,
+        richness_expected, richness_true (members inside R_vir), sigma_v_true (their 1-D dispersion in three
+        dimensions, km/s), n_members and interloper_fraction (of the galaxies kept), r_vir [comoving Mpc/h],
+        v200c [km/s].
+
+    Raises:
+        ValueError: if an argument is out of range, or hardly any cluster has ``min_galaxies`` galaxies.
+    """
+    recipe = _recipe(
+        n_clusters=n_clusters,
+        masses=masses,
+        log10_mass_range=log10_mass_range,
+        kind=kind,
+        mode=mode,
+        redshift=redshift,
+        n_projections=n_projections,
+        parameters=MockParameters() if parameters is None else parameters,
+        r_max=r_max,
+        v_max=v_max,
+        min_galaxies=min_galaxies,
+        cosmology=cosmology,
+        magnitudes=magnitudes,
+    )
+    halos_in_batch = max(1, _BATCH_ROWS // n_projections)
+    clusters: list[Columns] = []
+    galaxies: list[Columns] = []
+    found = batch = 0
+    with tqdm(total=n_clusters, desc="simulating", unit="cluster", disable=not progress) as bar:
+        while found < n_clusters:
+            rng = np.random.default_rng([seed, batch])
+            rows, flat = simulate_batch(halos_in_batch, recipe, rng)
+            rows["halo_id"] = rows["halo_id"] + batch * halos_in_batch
+            rows, flat = _first(rows, flat, n_clusters - found)
+            clusters.append(rows)
+            galaxies.append(flat)
+            found += rows["n_galaxies"].size
+            bar.update(rows["n_galaxies"].size)
+            batch += 1
+            if batch == _HOPELESS and found == 0:
+                raise ValueError(
+                    f"none of {batch * halos_in_batch} simulated haloes has {min_galaxies} galaxies; raise "
+                    f"log10_mass_range = {recipe.log10_mass_range} or lower min_galaxies."
+                )
+    columns = {name: np.concatenate([part[name] for part in clusters]) for name in clusters[0]}
+    flat = {}
+    for name in list(galaxies[0]):
+        # Column by column, so that no more than one column exists twice.
+        flat[name] = np.concatenate([part.pop(name) for part in galaxies])
+    n_galaxies = columns.pop("n_galaxies")
+    metadata = CatalogMetadata(
+        kind=kind,
+        mode=mode,
+        cosmology=cosmology,
+        selection=_selection(recipe),
+        masses={
+            "distribution": masses,
+            "log10_mass_min": recipe.log10_mass_range[0],
+            "log10_mass_max": recipe.log10_mass_range[1],
+        },
+        seed=seed,
+        extra={
+            "mock_parameters": recipe.parameters.to_dict(),
+            "redshift_range": list(recipe.redshift_range),
+            "n_projections": n_projections,
+        },
+    )
+    return ClusterCatalog.from_arrays(
+        {"cluster_id": np.arange(n_clusters), **columns}, flat, n_galaxies, metadata
+    )
+
+
+def _selection(recipe: Recipe) -> dict[str, float]:
+    if recipe.kind == "pure":
+        return {"min_galaxies": recipe.min_galaxies}
+    return {"r_max": recipe.r_max, "v_max": recipe.v_max, "min_galaxies": recipe.min_galaxies}
+
+
+def _first(rows: Columns, flat: Columns, n: int) -> tuple[Columns, Columns]:
+    counts: NDArray[np.int64] = rows["n_galaxies"]  # type: ignore[assignment]
+    if counts.size <= n:
+        return rows, flat
+    end = int(counts[:n].sum())
+    return {k: v[:n] for k, v in rows.items()}, {k: v[:end] for k, v in flat.items()}
+
+
+def _recipe(
+    *,
+    n_clusters: int,
+    masses: str,
+    log10_mass_range: tuple[float, float],
+    kind: str,
+    mode: str,
+    redshift: float | tuple[float, float],
+    n_projections: int,
+    parameters: MockParameters,
+    r_max: float,
+    v_max: float,
+    min_galaxies: int,
+    cosmology: Cosmology,
+    magnitudes: bool,
+) -> Recipe:
+    for name, count, least in (
+        ("n_clusters", n_clusters, 1),
+        ("n_projections", n_projections, 1),
+        ("min_galaxies", min_galaxies, 1),
+    ):
+        if not isinstance(count, int | np.integer) or count < least:
+            raise ValueError(f"{name} is {count!r}; expected a whole number of at least {least}.")
+    for name, choice, known in (
+        ("masses", masses, ("flat", "hmf")),
+        ("kind", kind, ("pure", "contaminated")),
+        ("mode", mode, ("paper", "survey", "mixed")),
+    ):
+        if choice not in known:
+            raise ValueError(f"{name} is {choice!r}; expected one of {', '.join(known)}.")
+    low, high = (float(value) for value in log10_mass_range)
+    if not _MASS_LIMITS[0] <= low < high <= _MASS_LIMITS[1]:
+        raise ValueError(
+            f"log10_mass_range is ({low:g}, {high:g}); expected increasing limits of log10 M200c [Msun/h] "
+            f"within {_MASS_LIMITS[0]}-{_MASS_LIMITS[1]}."
+        )
+    near, far = (float(z) for z in (redshift if isinstance(redshift, tuple | list) else (redshift, redshift)))
+    if not _REDSHIFT_LIMITS[0] <= near <= far <= _REDSHIFT_LIMITS[1]:
+        raise ValueError(
+            f"redshift is {redshift!r}; expected one value, or increasing limits, within "
+            f"{_REDSHIFT_LIMITS[0]}-{_REDSHIFT_LIMITS[1]}."
+        )
+    for name, length, limits in (("r_max", r_max, (0.1, 10.0)), ("v_max", v_max, (100.0, 3500.0))):
+        if not (math.isfinite(length) and limits[0] <= length <= limits[1]):
+            unit = "comoving Mpc/h" if name == "r_max" else "km/s"
+            raise ValueError(f"{name} is {length!r}; expected {limits[0]:g} to {limits[1]:g} {unit}.")
+    return Recipe(
+        masses=masses,
+        log10_mass_range=(low, high),
+        kind=kind,
+        mode=mode,
+        redshift_range=(near, far),
+        n_projections=n_projections,
+        parameters=parameters,
+        r_max=float(r_max),
+        v_max=float(v_max),
+        min_galaxies=int(min_galaxies),
+        cosmology=cosmology,
+        magnitudes=magnitudes,
+    )

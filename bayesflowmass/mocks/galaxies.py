@@ -1,0 +1,111 @@
+"""Galaxies in three dimensions, around the haloes of one batch, before they are seen from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesflowmass.mocks.parameters import MockParameters
+
+__all__ = ["Component", "Galaxies", "accretion_mass", "isotropic", "mass_dependent_speed"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+class Component(IntEnum):
+    """Codes of the galaxy column `gal_component`."""
+
+    SMOOTH = 0
+    """In equilibrium inside R_vir."""
+    SUBSTRUCTURE = 1
+    """In an infalling clump of the cluster."""
+    OUTSKIRTS = 2
+    """On the profile of the cluster beyond R_vir, falling in."""
+    NEIGHBOUR_SATELLITE = 3
+    """Satellite of another halo."""
+    NEIGHBOUR_CENTRAL = 4
+    """Central galaxy of another halo (survey mode)."""
+    CENTRAL = 5
+    """The cluster's own central galaxy (survey mode)."""
+
+
+@dataclass(frozen=True)
+class Galaxies:
+    """Galaxies around many haloes.
+
+    Attributes:
+        halo: (n,) index of the halo in the batch.
+        position: (3, n) from the halo's centre [comoving Mpc/h], in the frame of its axes (major first).
+        velocity: (3, n) [km/s], physical inside R_vir, peculiar (without Hubble flow) outside.
+        component: (n,) `Component` codes, int8.
+        member: (n,) bool, within R_vir in three dimensions.
+        flows: (n,) bool, True where the Hubble flow is still to be added.
+        log10_mass: (n,) log10 mass of the galaxy's (sub)halo at accretion [Msun/h].
+    """
+
+    halo: IntArray
+    position: FloatArray
+    velocity: FloatArray
+    component: NDArray[np.int8]
+    member: NDArray[np.bool_]
+    flows: NDArray[np.bool_]
+    log10_mass: FloatArray
+
+    def __len__(self) -> int:
+        return self.halo.size
+
+    def take(self, chosen: NDArray[np.bool_]) -> Galaxies:
+        """The galaxies where ``chosen`` is True."""
+        return Galaxies(
+            self.halo[chosen],
+            self.position[:, chosen],
+            self.velocity[:, chosen],
+            self.component[chosen],
+            self.member[chosen],
+            self.flows[chosen],
+            self.log10_mass[chosen],
+        )
+
+    @staticmethod
+    def join(parts: Sequence[Galaxies]) -> Galaxies:
+        """All galaxies of several sets."""
+        return Galaxies(
+            np.concatenate([part.halo for part in parts]),
+            np.concatenate([part.position for part in parts], axis=1),
+            np.concatenate([part.velocity for part in parts], axis=1),
+            np.concatenate([part.component for part in parts]),
+            np.concatenate([part.member for part in parts]),
+            np.concatenate([part.flows for part in parts]),
+            np.concatenate([part.log10_mass for part in parts]),
+        )
+
+
+def isotropic(n: int, rng: np.random.Generator) -> FloatArray:
+    """Unit vectors (3, n), uniform on the sphere."""
+    height = rng.uniform(-1.0, 1.0, n)
+    angle = rng.uniform(0.0, 2.0 * np.pi, n)
+    radius = np.sqrt(1.0 - height**2)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle), height])
+
+
+def accretion_mass(
+    log10_host_mass: FloatArray, parameters: MockParameters, rng: np.random.Generator
+) -> FloatArray:
+    """log10 masses at accretion of satellites: n(> m) ~ m^slope from the lowest mass to that of the host."""
+    power = parameters.subhalo_mass_slope
+    lowest = np.log10(parameters.central_min_mass)
+    ratio = 10.0 ** (power * np.maximum(log10_host_mass - lowest, 0.01))
+    return np.asarray(lowest + np.log10(1.0 - rng.random(log10_host_mass.size) * (1.0 - ratio)) / power)
+
+
+def mass_dependent_speed(log10_mass: FloatArray, parameters: MockParameters) -> FloatArray | float:
+    """Velocity bias of galaxies of some accretion mass, over that of the mean galaxy."""
+    if parameters.velocity_bias_slope == 0.0:
+        return 1.0
+    mean = np.log10(parameters.central_min_mass) - 1.0 / (np.log(10.0) * parameters.subhalo_mass_slope)
+    return np.asarray(np.exp(parameters.velocity_bias_slope * (log10_mass - mean)))

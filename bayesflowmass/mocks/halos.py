@@ -1,0 +1,95 @@
+"""Haloes in bulk: structure of the clusters, and of the haloes near them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesflowmass.cosmology import Cosmology, circular_velocity_delta, radius_delta
+from bayesflowmass.mocks.background import Background
+from bayesflowmass.mocks.parameters import MockParameters
+from bayesflowmass.mocks.profile import CONCENTRATION_AXIS, RadialTables
+
+__all__ = ["Halos", "draw_halos"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Halos:
+    """One entry per halo; masses log10 M200c [Msun/h], lengths comoving Mpc/h, velocities km/s.
+
+    Attributes:
+        log_c: ln c200c.
+        richness: expected number of satellites inside R_vir, of this halo.
+        r200c, r_vir: radii.
+        v200c: circular velocity at r200c.
+        speed: factor of all velocities: velocity bias times the scatter of the dispersion.
+    """
+
+    log10_mass: FloatArray
+    redshift: FloatArray
+    log_c: FloatArray
+    richness: FloatArray
+    r200c: FloatArray
+    r_vir: FloatArray
+    v200c: FloatArray
+    speed: FloatArray
+
+    def __len__(self) -> int:
+        return self.log10_mass.size
+
+    def take(self, index: NDArray[np.int64]) -> Halos:
+        """The haloes at these positions."""
+        return Halos(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+
+def draw_halos(
+    log10_mass: FloatArray,
+    redshift: FloatArray,
+    parameters: MockParameters,
+    background: Background,
+    cosmology: Cosmology,
+    rng: np.random.Generator,
+) -> Halos:
+    """Concentration, richness and dispersion of haloes of given mass and redshift.
+
+    ln c and ln richness are Gaussian about their relations with mass and correlated
+    (`MockParameters.richness_concentration_correlation`); the richness keeps its mean. Concentrations are
+    confined to 1-40.
+    """
+    n = log10_mass.size
+    first, second = rng.standard_normal((2, n))
+    rho = parameters.richness_concentration_correlation
+    second = rho * first + np.sqrt(1.0 - rho**2) * second
+    log_c = background.log_concentration(log10_mass, redshift)
+    log_c = log_c + np.log(10.0) * parameters.concentration_scatter * first
+    np.clip(log_c, CONCENTRATION_AXIS.low, CONCENTRATION_AXIS.high, out=log_c)
+    scatter = parameters.richness_scatter
+    richness = mean_richness(log10_mass, parameters) * np.exp(scatter * second - 0.5 * scatter**2)
+    speed = parameters.velocity_bias * np.exp(parameters.dispersion_scatter * rng.standard_normal(n))
+    r200c = radius_delta(log10_mass, redshift, cosmology=cosmology)
+    return Halos(
+        log10_mass=log10_mass,
+        redshift=redshift,
+        log_c=log_c,
+        richness=richness,
+        r200c=r200c,
+        r_vir=r200c * background.virial_over_r200c(log_c, redshift),
+        v200c=circular_velocity_delta(log10_mass, redshift, cosmology=cosmology),
+        speed=speed,
+    )
+
+
+def mean_richness(log10_mass: FloatArray, parameters: MockParameters) -> FloatArray:
+    """Mean number of satellites inside R_vir: a power law with an exponential cut-off at low host mass."""
+    log_m = log10_mass - 14.0
+    cutoff = parameters.satellite_cutoff_mass / 10.0**log10_mass
+    return parameters.richness_at_1e14 * 10.0 ** (parameters.richness_slope * log_m) * np.exp(-cutoff)
+
+
+def expected_outskirts(halos: Halos, tables: RadialTables) -> FloatArray:
+    """Expected number of galaxies out to the outskirts radius, over that inside R_vir."""
+    return 1.0 / tables.share_inside(halos.r_vir / halos.r200c, halos.log_c)

@@ -1,0 +1,122 @@
+"""The cluster itself: smooth members, substructure, outskirts and the central galaxy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesflowmass.mocks.background import Background
+from bayesflowmass.mocks.galaxies import (
+    Component,
+    Galaxies,
+    accretion_mass,
+    isotropic,
+    mass_dependent_speed,
+)
+from bayesflowmass.mocks.halos import Halos, expected_outskirts
+from bayesflowmass.mocks.kinematics import equilibrium_velocities, infall_speed, typical_dispersion
+from bayesflowmass.mocks.parameters import MockParameters
+from bayesflowmass.mocks.profile import RadialTables
+from bayesflowmass.mocks.substructure import assign_clumps, clump_galaxies, draw_clumps
+
+__all__ = ["Shapes", "cluster_galaxies"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Axis lengths and velocity factors of haloes, both (n, 3), major axis first."""
+
+    axes: FloatArray
+    velocity_axes: FloatArray
+
+
+def cluster_galaxies(
+    halos: Halos,
+    shapes: Shapes,
+    r200m: FloatArray,
+    tables: RadialTables,
+    parameters: MockParameters,
+    background: Background,
+    rng: np.random.Generator,
+    *,
+    outskirts: bool,
+    central: bool,
+) -> tuple[Galaxies, FloatArray]:
+    """Galaxies of the clusters, and the share of members in substructure of each.
+
+    Args:
+        outskirts: also beyond R_vir, out to the outskirts radius.
+        central: also the central galaxy.
+    """
+    n_halos = len(halos)
+    expected = halos.richness * expected_outskirts(halos, tables)
+    halo = np.repeat(np.arange(n_halos), rng.poisson(expected))
+    log_c = halos.log_c[halo]
+    s = tables.draw_radius(rng.random(halo.size), log_c)
+
+    clumps = draw_clumps(halos, shapes.axes, shapes.velocity_axes, tables, parameters, rng)
+    inside = s < (halos.r_vir / halos.r200c)[halo]
+    clump = np.full(halo.size, -1)
+    clump[inside] = assign_clumps(clumps, halo[inside], rng)
+    in_clump = clump >= 0
+    parts = [clump_galaxies(clumps, halo[in_clump], clump[in_clump], halos, parameters, rng)]
+
+    smooth = ~in_clump
+    if not outskirts:
+        # A stretched position may end inside R_vir only if it starts within the longest axis.
+        smooth &= s < (halos.r_vir / halos.r200c / shapes.axes.min(axis=1))[halo]
+    parts.append(_smooth(halo[smooth], s[smooth], halos, shapes, r200m, tables, parameters, background, rng))
+    if central:
+        parts.append(_central(halos, tables, parameters, rng))
+    galaxies = Galaxies.join(parts)
+    if not outskirts:
+        galaxies = galaxies.take(galaxies.member)
+    return galaxies, clumps.fraction.sum(axis=1)
+
+
+def _smooth(
+    halo: NDArray[np.int64],
+    s: FloatArray,
+    halos: Halos,
+    shapes: Shapes,
+    r200m: FloatArray,
+    tables: RadialTables,
+    parameters: MockParameters,
+    background: Background,
+    rng: np.random.Generator,
+) -> Galaxies:
+    direction = isotropic(halo.size, rng)
+    position = direction * (s * halos.r200c[halo])
+    position *= shapes.axes.T[:, halo]
+    r = np.sqrt((position**2).sum(axis=0))
+    member = r < halos.r_vir[halo]
+    velocity = equilibrium_velocities(s, halos.log_c[halo], direction, tables, parameters, rng)
+    mass = accretion_mass(halos.log10_mass[halo], parameters, rng)
+    velocity *= (halos.v200c * halos.speed)[halo] * mass_dependent_speed(mass, parameters)
+    velocity *= shapes.velocity_axes.T[:, halo]
+    outside = np.flatnonzero(~member)
+    infall = infall_speed(r[outside], halo[outside], halos, r200m, parameters, background)
+    velocity[:, outside] *= parameters.outskirts_dispersion
+    velocity[:, outside] -= infall * position[:, outside] / r[outside]
+    component = np.where(member, np.int8(Component.SMOOTH), np.int8(Component.OUTSKIRTS))
+    return Galaxies(halo, position, velocity, component, member, ~member, mass)
+
+
+def _central(
+    halos: Halos, tables: RadialTables, parameters: MockParameters, rng: np.random.Generator
+) -> Galaxies:
+    n = len(halos)
+    sigma = typical_dispersion(halos, tables) * parameters.central_velocity_offset
+    return Galaxies(
+        np.arange(n),
+        np.zeros((3, n)),
+        sigma * rng.standard_normal((3, n)),
+        np.full(n, Component.CENTRAL, dtype=np.int8),
+        np.ones(n, dtype=bool),
+        np.zeros(n, dtype=bool),
+        halos.log10_mass,
+    )

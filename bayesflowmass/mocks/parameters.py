@@ -1,0 +1,367 @@
+"""Every number of the mock clusters: value, unit, allowed range, source, and the target that chose it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+__all__ = ["MockParameters", "ParameterInfo", "parameter_table"]
+
+
+@dataclass(frozen=True)
+class ParameterInfo:
+    """What is known about one parameter.
+
+    Attributes:
+        text: what it is.
+        unit: unit, or "" for a pure number.
+        low, high: allowed range, ends included.
+        tag: "pub" (published or read in public code), "lead" (plausible, unverified: a nuisance parameter),
+            "target" (chosen so that a published target is met), "numeric" (a limit of the calculation).
+        source: paper, or where the value comes from.
+        target: the published quantity that chose the value, or "".
+        starting: the value before tuning, when tuning changed it.
+    """
+
+    text: str
+    unit: str
+    low: float
+    high: float
+    tag: str
+    source: str
+    target: str = ""
+    starting: float | None = None
+
+
+def _parameter(
+    default: float,
+    text: str,
+    unit: str,
+    low: float,
+    high: float,
+    tag: str,
+    source: str,
+    target: str = "",
+    starting: float | None = None,
+) -> Any:
+    info = ParameterInfo(text, unit, low, high, tag, source, target, starting)
+    return field(default=default, metadata={"info": info})
+
+
+@dataclass(frozen=True)
+class MockParameters:
+    """All constants of the mock clusters; immutable and validated.
+
+    `parameter_table` lists text, unit, range, source and tuning target of each field. Masses are M200c in
+    Msun/h, lengths comoving Mpc/h, velocities km/s; sigma_ln is a scatter of the natural logarithm.
+
+    Raises:
+        ValueError: if a value is not a finite number inside its allowed range.
+    """
+
+    concentration_scatter: float = _parameter(
+        0.16, "scatter of log10 c200c about the median", "dex", 0.0, 0.4, "pub", "Diemer & Joyce 2019"
+    )
+    galaxy_concentration_ratio: float = _parameter(
+        0.7, "concentration of galaxies over that of dark matter", "", 0.2, 1.5, "lead", "physics list"
+    )
+    richness_concentration_correlation: float = _parameter(
+        -0.4, "correlation of ln richness with ln c at fixed mass", "", -0.95, 0.95, "lead", "physics list"
+    )
+    richness_at_1e14: float = _parameter(
+        40.0, "mean number of satellites inside R_vir at 1e14 Msun/h", "", 1.0, 200.0, "lead", "physics list"
+    )
+    richness_slope: float = _parameter(
+        0.95, "d ln richness / d ln M200c", "", 0.5, 1.3, "lead", "physics list"
+    )
+    richness_scatter: float = _parameter(
+        0.18, "lognormal scatter of richness beyond Poisson", "sigma_ln", 0.0, 0.6, "lead", "physics list"
+    )
+    satellite_cutoff_mass: float = _parameter(
+        2e12, "satellites are suppressed by exp(-this/M)", "Msun/h", 0.0, 1e13, "lead", "physics list"
+    )
+    velocity_bias: float = _parameter(
+        1.0, "dispersion of galaxies over that of dark matter", "", 0.8, 1.3, "lead", "physics list"
+    )
+    velocity_bias_slope: float = _parameter(
+        0.0,
+        "d ln(velocity bias) / d log10(accretion mass); negative: faint galaxies are faster",
+        "1/dex",
+        -0.3,
+        0.3,
+        "lead",
+        "physics list",
+    )
+    anisotropy_outer: float = _parameter(
+        0.5, "beta(r) = this x r / (r + r_-2)", "", 0.0, 0.9, "pub", "Mamon & Lokas 2005"
+    )
+    escape_fraction: float = _parameter(
+        0.95, "members are slower than this times the escape speed", "", 0.6, 1.5, "pub", "physics list"
+    )
+    axis_ratio_q: float = _parameter(
+        0.70, "mean intermediate to major axis of the galaxies", "", 0.3, 1.0, "lead", "physics list"
+    )
+    axis_ratio_s: float = _parameter(
+        0.55, "mean minor to major axis of the galaxies", "", 0.2, 1.0, "lead", "physics list"
+    )
+    axis_ratio_scatter: float = _parameter(
+        0.12, "scatter of each axis ratio", "", 0.0, 0.3, "lead", "physics list"
+    )
+    velocity_shape_exponent: float = _parameter(
+        0.35, "velocity axes are proportional to (position axis)^this", "", 0.0, 1.0, "lead", "physics list"
+    )
+    velocity_axis_scatter: float = _parameter(
+        0.05, "extra scatter of each velocity axis", "sigma_ln", 0.0, 0.3, "lead", "physics list"
+    )
+    dispersion_scatter: float = _parameter(
+        0.04, "scatter of the 3-D dispersion at fixed mass", "sigma_ln", 0.0, 0.3, "pub", "Evrard 2008"
+    )
+    central_velocity_offset: float = _parameter(
+        0.1, "1-D velocity offset of the central galaxy, over sigma", "", 0.0, 0.6, "lead", "physics list"
+    )
+    substructure_mean_number: float = _parameter(
+        1.0, "mean number of infalling clumps (Poisson)", "", 0.0, 6.0, "lead", "physics list"
+    )
+    substructure_slope: float = _parameter(
+        -1.5, "power of the distribution of clump fractions f", "", -3.0, -1.01, "lead", "physics list"
+    )
+    substructure_min: float = _parameter(
+        0.03, "smallest clump fraction of the members", "", 0.005, 0.2, "lead", "physics list"
+    )
+    substructure_max: float = _parameter(
+        0.40, "largest clump fraction of the members", "", 0.05, 0.6, "lead", "physics list"
+    )
+    substructure_total_max: float = _parameter(
+        0.60, "largest sum of clump fractions", "", 0.05, 0.9, "lead", "physics list"
+    )
+    substructure_radius: float = _parameter(
+        0.3, "clump radius is this x f^(1/3) R_vir", "", 0.05, 1.0, "lead", "physics list"
+    )
+    outskirts_radius: float = _parameter(
+        3.0, "the profile of the halo ends here", "r200c", 1.5, 5.0, "pub", "physics list"
+    )
+    outskirts_truncation: float = _parameter(
+        2.1,
+        "the profile is multiplied by [1 + (r/(this r200c))^4]^-2",
+        "r200c",
+        0.8,
+        6.0,
+        "pub",
+        "Diemer & Kravtsov 2014",
+    )
+    outskirts_dispersion: float = _parameter(
+        1.0, "dispersion beyond R_vir over the Jeans solution there", "", 0.1, 1.5, "lead", "this project"
+    )
+    outskirts_satellite_share: float = _parameter(
+        1.0,
+        "share of outskirts galaxies that are satellites of smaller haloes, which paper mode keeps",
+        "",
+        0.0,
+        1.0,
+        "lead",
+        "this project",
+    )
+    infall_amplitude: float = _parameter(
+        1.0, "factor of the mean infall velocity", "", 0.0, 2.0, "pub", "Yahil 1985, Shull 2014 form"
+    )
+    infall_cap: float = _parameter(
+        0.9, "infall is capped at this x V200c (r/R200m)^-1/2", "V200c", 0.1, 2.0, "pub", "physics list"
+    )
+    neighbour_min_mass: float = _parameter(
+        4e11,
+        "haloes above this host satellites along the line of sight",
+        "Msun/h",
+        1e11,
+        1e13,
+        "numeric",
+        "their satellites are negligible below, given the cut-off",
+    )
+    central_min_mass: float = _parameter(
+        1e11,
+        "haloes above this have a central galaxy in survey mode",
+        "Msun/h",
+        1e10,
+        1e12,
+        "pub",
+        "the mass-at-accretion cut of the satellites",
+    )
+    neighbour_max_mass: float = _parameter(
+        3e15, "largest neighbour", "Msun/h", 1e14, 1e16, "numeric", "the mass function is negligible above"
+    )
+    neighbour_velocity_scatter: float = _parameter(
+        280.0,
+        "1-D scatter of the velocity of neighbouring haloes",
+        "km/s",
+        0.0,
+        800.0,
+        "lead",
+        "physics list",
+    )
+    infall_region_amplitude: float = _parameter(
+        0.8,
+        "excess of neighbours this x b (r/5 R200m)^-slope exp(-(r/cut)^2)",
+        "",
+        0.0,
+        10.0,
+        "pub",
+        "Diemer & Kravtsov 2014 form",
+    )
+    infall_region_slope: float = _parameter(
+        1.5, "slope of that excess", "", 0.5, 2.5, "pub", "Diemer & Kravtsov 2014 form"
+    )
+    infall_region_cutoff: float = _parameter(
+        6.0, "cut-off radius of that excess", "Mpc/h", 1.0, 15.0, "lead", "physics list"
+    )
+    exclusion: float = _parameter(
+        1.0,
+        "no neighbour centre within this x the larger of the two R_vir",
+        "",
+        0.0,
+        3.0,
+        "lead",
+        "physics list",
+    )
+    line_of_sight_depth: float = _parameter(
+        45.0,
+        "half length of the cylinder that holds neighbours",
+        "Mpc/h",
+        40.0,
+        100.0,
+        "numeric",
+        "2500 km/s plus fast galaxies: more than 40",
+    )
+    near_radius: float = _parameter(
+        8.0,
+        "neighbours within this radius are drawn in the whole sphere",
+        "Mpc/h",
+        5.0,
+        20.0,
+        "numeric",
+        "where lines of sight of one halo share neighbours",
+    )
+    filament_share: float = _parameter(
+        0.5, "share of the near neighbours that lie in filaments", "", 0.0, 1.0, "lead", "Noh & Cohn 2012"
+    )
+    filament_width: float = _parameter(
+        1.0, "1-D width of a filament", "Mpc/h", 0.1, 5.0, "lead", "this project"
+    )
+    filament_alignment: float = _parameter(
+        0.5,
+        "chance that a filament leaves along the major axis instead of anywhere",
+        "",
+        0.0,
+        1.0,
+        "lead",
+        "White, Cohn & Smit 2010",
+    )
+    filament_spread: float = _parameter(
+        0.35,
+        "scatter about the major axis of an aligned filament",
+        "radian",
+        0.0,
+        1.5,
+        "lead",
+        "this project",
+    )
+    environment_scatter: float = _parameter(
+        0.3,
+        "scatter of the excess of near neighbours from halo to halo",
+        "sigma_ln",
+        0.0,
+        1.5,
+        "lead",
+        "this project",
+    )
+    supercluster_share: float = _parameter(
+        0.6, "share of the far neighbours that come in superclusters", "", 0.0, 1.0, "lead", "this project"
+    )
+    supercluster_density: float = _parameter(
+        1.5e-4,
+        "number density of superclusters",
+        "(Mpc/h)^-3",
+        1e-5,
+        1e-2,
+        "lead",
+        "integral of b^2 xi within 10 Mpc/h",
+    )
+    supercluster_size: float = _parameter(
+        3.0, "1-D width of a supercluster", "Mpc/h", 0.5, 8.0, "lead", "this project"
+    )
+    supercluster_velocity_share: float = _parameter(
+        0.5,
+        "share of the variance of a neighbour's velocity common to its supercluster",
+        "",
+        0.0,
+        1.0,
+        "lead",
+        "this project",
+    )
+    luminosity_scatter: float = _parameter(
+        0.4,
+        "scatter of the absolute magnitude at fixed accretion mass",
+        "mag",
+        0.0,
+        1.0,
+        "lead",
+        "abundance matching",
+    )
+    subhalo_mass_slope: float = _parameter(
+        -0.9,
+        "cumulative number of satellites against accretion mass: power",
+        "",
+        -1.5,
+        -0.5,
+        "pub",
+        "subhalo mass functions",
+    )
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            info: ParameterInfo = item.metadata["info"]
+            value = getattr(self, item.name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"mock parameter '{item.name}' is {value!r}; expected a number.")
+            if not info.low <= value <= info.high:
+                unit = f" {info.unit}" if info.unit else ""
+                raise ValueError(
+                    f"mock parameter '{item.name}' is {value!r}; expected {info.low:g} to "
+                    f"{info.high:g}{unit}."
+                )
+            object.__setattr__(self, item.name, float(value))
+        if self.substructure_min >= self.substructure_max:
+            raise ValueError(
+                f"mock parameter 'substructure_min' = {self.substructure_min:g} must be below "
+                f"'substructure_max' = {self.substructure_max:g}."
+            )
+
+    def to_dict(self) -> dict[str, float]:
+        """All values by name."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, float]) -> MockParameters:
+        """Inverse of `to_dict`; absent names keep their default, an unknown one is an error."""
+        return cls().replace(**values)
+
+    def replace(self, **changes: float) -> MockParameters:
+        """A copy with some values changed.
+
+        Raises:
+            ValueError: for an unknown name, or a value out of range.
+        """
+        known = {item.name for item in fields(self)}
+        for name in changes:
+            if name not in known:
+                import difflib
+
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean '{near[0]}'?" if near else "see parameter_table()."
+                raise ValueError(f"there is no mock parameter '{name}'; {hint}")
+        return dataclasses.replace(self, **changes)
+
+
+def parameter_table() -> list[tuple[str, float, ParameterInfo]]:
+    """Name, default and `ParameterInfo` of every parameter, in order."""
+    return [(item.name, float(item.default), item.metadata["info"]) for item in fields(MockParameters)]  # type: ignore[arg-type]

@@ -1,0 +1,78 @@
+"""Galaxies of the haloes around a cluster."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesflowmass.mocks.background import Background
+from bayesflowmass.mocks.galaxies import (
+    Component,
+    Galaxies,
+    accretion_mass,
+    isotropic,
+    mass_dependent_speed,
+)
+from bayesflowmass.mocks.halos import Halos, draw_halos
+from bayesflowmass.mocks.kinematics import equilibrium_velocities
+from bayesflowmass.mocks.neighbours import Neighbours
+from bayesflowmass.mocks.parameters import MockParameters
+from bayesflowmass.mocks.profile import RadialTables
+
+__all__ = ["central_galaxies", "satellite_galaxies"]
+
+FloatArray = NDArray[np.float64]
+
+
+def satellite_galaxies(
+    neighbours: Neighbours,
+    halos: Halos,
+    tables: RadialTables,
+    parameters: MockParameters,
+    background: Background,
+    rng: np.random.Generator,
+) -> Galaxies:
+    """Satellites inside R_vir of each neighbour: spherical, in equilibrium, moving with their halo."""
+    z = halos.redshift[neighbours.halo]
+    hosts = draw_halos(neighbours.log10_mass, z, parameters, background, background.cosmology, rng)
+    host = np.repeat(np.arange(len(hosts)), rng.poisson(hosts.richness))
+    log_c = hosts.log_c[host]
+    edge = tables.share_inside(hosts.r_vir / hosts.r200c, hosts.log_c)
+    s = tables.draw_radius(edge[host] * rng.random(host.size), log_c)
+    direction = isotropic(host.size, rng)
+    position = neighbours.position[:, host] + direction * (s * hosts.r200c[host])
+    velocity = equilibrium_velocities(s, log_c, direction, tables, parameters, rng)
+    mass = accretion_mass(neighbours.log10_mass[host], parameters, rng)
+    speed = (hosts.v200c * hosts.speed)[host] * mass_dependent_speed(mass, parameters)
+    velocity = neighbours.velocity[:, host] + velocity * speed
+    return _interlopers(neighbours.halo[host], position, velocity, mass, Component.NEIGHBOUR_SATELLITE)
+
+
+def central_galaxies(neighbours: Neighbours) -> Galaxies:
+    """One galaxy at rest at the centre of each neighbour."""
+    return _interlopers(
+        neighbours.halo,
+        neighbours.position,
+        neighbours.velocity,
+        neighbours.log10_mass,
+        Component.NEIGHBOUR_CENTRAL,
+    )
+
+
+def _interlopers(
+    halo: NDArray[np.int64],
+    position: FloatArray,
+    velocity: FloatArray,
+    log10_mass: FloatArray,
+    component: Component,
+) -> Galaxies:
+    n = halo.size
+    return Galaxies(
+        halo,
+        position,
+        velocity,
+        np.full(n, component, dtype=np.int8),
+        np.zeros(n, dtype=bool),
+        np.ones(n, dtype=bool),
+        log10_mass,
+    )
