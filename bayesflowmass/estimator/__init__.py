@@ -1,0 +1,9 @@
+"""Encoder + flow + what they were trained on: save, load, infer."""
+
+from bayesflowmass.estimator.flags import FLAGS
+from bayesflowmass.estimator.mass_estimator import MassEstimator, resolve_device
+from bayesflowmass.estimator.model_folder import ModelError
+from bayesflowmass.estimator.reference import Reference
+from bayesflowmass.estimator.training_info import TrainingInfo
+
+__all__ = ["FLAGS", "MassEstimator", "ModelError", "Reference", "TrainingInfo", "resolve_device"]

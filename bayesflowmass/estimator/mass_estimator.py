@@ -1,0 +1,162 @@
+"""Encoder, flow and what they were trained on: from galaxies to posteriors of masses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bayesflowmass import __version__
+from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.encoders import ContextEncoder
+from bayesflowmass.estimator.flags import UNUSABLE, cluster_flags, usable_clusters
+from bayesflowmass.estimator.model_folder import (
+    DESCRIPTION,
+    ModelError,
+    read_model_folder,
+    write_model_folder,
+)
+from bayesflowmass.estimator.training_info import TrainingInfo
+from bayesflowmass.flows import ConditionalFlow
+from bayesflowmass.posterior import MassPosterior
+
+__all__ = ["MassEstimator", "resolve_device"]
+
+# Clusters encoded and conditioned at once; their images are then let go.
+_CHUNK = 2048
+
+
+class MassEstimator:
+    """p(log10 M200c | galaxies) of clusters, from an encoder and a conditional flow.
+
+    Arguments:
+        encoder: galaxies to context (n, C).
+        flow: context to p(log10 mass).
+        training_info: what they were trained on.
+        device: where both run; ``"auto"`` is a CUDA device where there is one.
+    """
+
+    def __init__(
+        self,
+        encoder: ContextEncoder,
+        flow: ConditionalFlow,
+        training_info: TrainingInfo,
+        device: str | torch.device = "auto",
+    ) -> None:
+        self.device = resolve_device(device)
+        self.encoder = encoder.to(self.device).eval()
+        self.flow = flow.to(self.device).eval()
+        self.training_info = training_info
+
+    def posterior(
+        self, catalog: ClusterCatalog, prior: str = "flat", *, chunk: int = _CHUNK
+    ) -> MassPosterior:
+        """Posteriors of all clusters of a catalogue.
+
+        Arguments:
+            catalog: clusters, each with at least three galaxies that span both R and v.
+            prior: ``"flat"`` or ``"hmf"`` (`MassPosterior.with_prior`).
+            chunk: clusters encoded at once.
+
+        Raises:
+            CatalogError: the catalogue is empty, or a cluster has too few galaxies or no spread.
+        """
+        if len(catalog) == 0:
+            raise CatalogError("The catalogue has no clusters, so there is nothing to infer.")
+        problems = usable_clusters(catalog)
+        if problems.any():
+            row = int(np.flatnonzero(problems != "")[0])
+            raise CatalogError(
+                f"Cluster {catalog.column('cluster_id')[row]} {UNUSABLE[str(problems[row])]}; remove it, "
+                "or use `bayesflowmass infer`, which gives such clusters a row without a mass."
+            )
+        info = self.training_info
+        posterior = MassPosterior(
+            list(self._condition(catalog, chunk)),
+            log10_mass_range=info.log10_mass_range,
+            training_prior=info.masses,
+            redshift=np.asarray(catalog.column("redshift"), dtype=np.float64),
+            cosmology=info.cosmology,
+            cluster_id=catalog.column("cluster_id"),
+            n_galaxies=catalog.n_galaxies,
+        )
+        return posterior.with_prior(prior)
+
+    @torch.no_grad()
+    def _condition(self, catalog: ClusterCatalog, chunk: int) -> Iterator[Any]:
+        for start in range(0, len(catalog), chunk):
+            part = catalog[start : start + chunk]
+            yield self.flow.condition(self.encoder.encode(part, device=self.device))
+
+    def flags(self, catalog: ClusterCatalog, posterior: MassPosterior | None = None) -> npt.NDArray[np.str_]:
+        """Flags of each cluster (n,): empty, or names joined by commas (docs/flags.md).
+
+        Arguments:
+            catalog: the clusters.
+            posterior: of the same clusters, for the flag ``edge``; without it that flag is not set.
+        """
+        return cluster_flags(catalog, self.training_info, posterior)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write ``model.safetensors`` and ``model.json`` into a folder, atomically."""
+        tensors = {f"encoder.{k}": v for k, v in self.encoder.state_dict().items()}
+        tensors |= {f"flow.{k}": v for k, v in self.flow.state_dict().items()}
+        description = {
+            "version": __version__,
+            "encoder": self.encoder.describe(),
+            "flow": self.flow.describe(),
+            "training": self.training_info.to_dict(),
+        }
+        return write_model_folder(folder, tensors, description)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], device: str | torch.device = "auto") -> MassEstimator:
+        """Read what `save` wrote; nothing is unpickled.
+
+        Raises:
+            ModelError: the model is missing, truncated, foreign or from a newer version.
+            ValueError: the device does not exist.
+        """
+        tensors, description = read_model_folder(folder)
+        path = Path(folder) / DESCRIPTION
+        try:
+            encoder = ContextEncoder.from_description(description["encoder"])
+            flow = ConditionalFlow.from_description(description["flow"])
+            info = TrainingInfo.from_dict(description["training"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"'{path}' does not describe a model that this version knows ({error}); "
+                "train the model again, or use the version that wrote it."
+            ) from None
+        for name, module in (("encoder", encoder), ("flow", flow)):
+            state = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+            try:
+                module.load_state_dict(state)
+            except RuntimeError as error:
+                raise ModelError(
+                    f"The weights in '{folder}' do not fit the {name} that {DESCRIPTION} describes "
+                    f"({' '.join(str(error).split())[:200]}); train the model again."
+                ) from None
+        return cls(encoder, flow, info, device)
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """A torch device from its name; ``"auto"`` is CUDA where it is available, else the CPU.
+
+    Raises:
+        ValueError: the name is not a device, or CUDA is not available.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"Unknown device {device!r}; expected auto, cpu or cuda.") from None
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"Device {device!r} was asked for, but CUDA is not available; use cpu or auto.")
+    return resolved

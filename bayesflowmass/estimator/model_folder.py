@@ -1,0 +1,121 @@
+"""A model on disk: ``model.safetensors`` (weights only) and ``model.json`` (everything else).
+
+Nothing is ever unpickled: safetensors holds numbers, JSON holds descriptions, and code comes from this
+package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+__all__ = ["ModelError", "read_model_folder", "write_model_folder"]
+
+FORMAT = "bayesflowmass-model"
+FORMAT_VERSION = 1
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "model.json"
+
+
+class ModelError(ValueError):
+    """A model folder that cannot be used; the message says which file, what was found and what to do."""
+
+
+def write_model_folder(
+    folder: str | os.PathLike[str], tensors: dict[str, Tensor], description: dict[str, Any]
+) -> Path:
+    """Write weights and description, each atomically; the description, which names the weights, last.
+
+    Arguments:
+        folder: created if missing; other files in it are left alone.
+        tensors: weights and buffers by name.
+        description: JSON-able.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    header = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    text = json.dumps(header | description, indent=1, allow_nan=False)
+    _replace(folder / WEIGHTS, weights)
+    _replace(folder / DESCRIPTION, text.encode())
+    return folder
+
+
+def read_model_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and description of a model folder.
+
+    Raises:
+        ModelError: the folder or one of its files is missing, truncated, foreign, newer than this version, or
+            the two files do not belong together.
+    """
+    folder = Path(folder)
+    for name in (DESCRIPTION, WEIGHTS):
+        if not (folder / name).is_file():
+            raise ModelError(
+                f"'{folder}' is not a model: it has no {name}; "
+                "give the folder that `bayesflowmass train --out` wrote."
+            )
+    description = _read_description(folder / DESCRIPTION)
+    data = (folder / WEIGHTS).read_bytes()
+    try:
+        tensors = load_tensors(data)
+    except SafetensorError as error:
+        raise ModelError(
+            f"'{folder / WEIGHTS}' is truncated or not a safetensors file ({error}); "
+            "copy or train the model again."
+        ) from None
+    if hashlib.sha256(data).hexdigest() != description.get("weights_sha256"):
+        raise ModelError(
+            f"'{folder / WEIGHTS}' is not the file that {DESCRIPTION} describes (its SHA-256 differs); "
+            "copy both files of the model again."
+        )
+    return tensors, description
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"'{path}' is truncated or not JSON ({error}); copy or train the model again."
+        ) from None
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise ModelError(
+            f"'{path}' does not describe a bayesflowmass model: its format is not '{FORMAT}'; "
+            "give the folder that `bayesflowmass train --out` wrote."
+        )
+    version = description.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise ModelError(
+            f"'{path}' was written by a newer bayesflowmass ({description.get('version', 'unknown')}, "
+            f"model format {version}; this one reads up to {FORMAT_VERSION}); upgrade bayesflowmass."
+        )
+    return description
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write beside the target, flush to the disk, then rename: readers see the old file or the new one."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,167 @@
+"""What training clusters look like, kept with the model so that flags compare data with them.
+
+Thresholds come from the training set itself: an offset is flagged when it exceeds the quantile `LEVEL` of
+training clusters of that richness, an empty outer region when training clusters of that richness and
+dispersion are this empty with a probability below 1 - `CLEANED_LEVEL`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.estimator.statistics import ClusterStatistics, cluster_statistics
+
+__all__ = ["CLEANED_LEVEL", "LEVEL", "Reference"]
+
+FloatArray = npt.NDArray[np.float64]
+
+LEVEL = 0.995
+CLEANED_LEVEL = 0.999
+_CLUSTERS_PER_BIN = 400
+_MOST_BINS = 12
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Quantiles and counts of training clusters, as plain numbers (JSON-able).
+
+    Attributes:
+        aperture: r_max [comoving Mpc/h] and v_max [km/s] of the cylinder.
+        richness: galaxies of the clusters (geometric mean) in each bin of richness, increasing.
+        velocity_offset: quantile `LEVEL` in each bin, in units of the dispersion (`ClusterStatistics`).
+        position_offset: likewise, in units of the rms position.
+        outer_fractions: velocities, in units of v_max, beyond which outer galaxies are counted.
+        outer_model: for each of them (a, b, c, alpha): the count follows a negative binomial law with mean
+            exp(a + b ln N + c ln sigma) and variance mean + alpha mean^2.
+        richness_model: (a, b, low, high): ln N - a - b ln sigma lies between low and high for `LEVEL`
+            of them.
+    """
+
+    aperture: tuple[float, float]
+    richness: tuple[float, ...]
+    velocity_offset: tuple[float, ...]
+    position_offset: tuple[float, ...]
+    outer_fractions: tuple[float, ...]
+    outer_model: tuple[tuple[float, float, float, float], ...]
+    richness_model: tuple[float, float, float, float]
+
+    @classmethod
+    def from_catalog(
+        cls, catalog: ClusterCatalog, *, outer_fractions: tuple[float, ...] = (0.6, 0.9)
+    ) -> Reference | None:
+        """Measure training clusters; None where too few (< 100) have enough galaxies to measure."""
+        selection = catalog.metadata.selection
+        r_max = float(selection.get("r_max") or (catalog.r_proj.max() if len(catalog.r_proj) else 1.0))
+        v_max = float(selection.get("v_max") or np.abs(catalog.galaxies("v_los")).max(initial=1.0))
+        measured = cluster_statistics(catalog, r_max=r_max, v_max=v_max, outer_fractions=outer_fractions)
+        good = np.isfinite(measured.dispersion) & np.isfinite(measured.position_offset)
+        if good.sum() < 100:
+            return None
+        log_n = np.log(measured.n_galaxies[good].astype(np.float64))
+        log_sigma = np.log(measured.dispersion[good])
+        n_bins = int(np.clip(good.sum() // _CLUSTERS_PER_BIN, 1, _MOST_BINS))
+        order = np.array_split(np.argsort(log_n, kind="stable"), n_bins)
+        offset_v, offset_r = measured.velocity_offset[good], measured.position_offset[good]
+        slope, intercept = np.polyfit(log_sigma, log_n, 1)
+        low, high = np.quantile(log_n - intercept - slope * log_sigma, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return cls(
+            aperture=(r_max, v_max),
+            richness=tuple(float(np.exp(log_n[bin_].mean())) for bin_ in order),
+            velocity_offset=tuple(float(np.quantile(offset_v[bin_], LEVEL)) for bin_ in order),
+            position_offset=tuple(float(np.quantile(offset_r[bin_], LEVEL)) for bin_ in order),
+            outer_fractions=tuple(outer_fractions),
+            outer_model=tuple(
+                _fit_counts(counts[good], log_n, log_sigma) for counts in measured.outer_counts
+            ),
+            richness_model=(float(intercept), float(slope), float(low), float(high)),
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Reference:
+        """Inverse of `dataclasses.asdict` after a round trip through JSON.
+
+        Raises:
+            ValueError: the keys are not those of a reference.
+        """
+        names = [f.name for f in fields(cls)]
+        if sorted(values) != sorted(names):
+            raise ValueError(f"Reference: the keys are {sorted(values)}; expected {sorted(names)}.")
+        plain = {name: tuple(values[name]) for name in names}
+        plain["outer_model"] = tuple(tuple(row) for row in values["outer_model"])
+        return cls(**plain)
+
+    def measure(self, catalog: ClusterCatalog) -> ClusterStatistics:
+        """The same statistics for other clusters."""
+        r_max, v_max = self.aperture
+        return cluster_statistics(catalog, r_max=r_max, v_max=v_max, outer_fractions=self.outer_fractions)
+
+    def velocity_centre_off(self, measured: ClusterStatistics) -> npt.NDArray[np.bool_]:
+        """Clusters whose velocity offset is beyond the quantile `LEVEL` of training clusters."""
+        return measured.velocity_offset > self._threshold(measured, self.velocity_offset)
+
+    def position_centre_off(self, measured: ClusterStatistics) -> npt.NDArray[np.bool_]:
+        """Clusters whose position offset is beyond the quantile `LEVEL` of training clusters."""
+        return measured.position_offset > self._threshold(measured, self.position_offset)
+
+    def looks_cleaned(self, measured: ClusterStatistics) -> npt.NDArray[np.bool_]:
+        """Clusters whose outer region, the interlopers' own, is emptier than `CLEANED_LEVEL` of training.
+
+        The test is one-sided and made at each of the `outer_fractions`; a poor cluster, for which an empty
+        region is no surprise, is never flagged.
+        """
+        return np.asarray(self.outer_probability(measured).min(axis=0) < 1.0 - CLEANED_LEVEL)
+
+    def outer_probability(self, measured: ClusterStatistics) -> FloatArray:
+        """P(count <= observed) in training clusters of that richness and dispersion (fractions, n)."""
+        log_n = np.log(np.maximum(measured.n_galaxies, 1).astype(np.float64))
+        log_sigma = np.log(measured.dispersion)
+        result = np.ones((len(self.outer_model), len(log_n)))
+        for row, counts, (a, b, c, alpha) in zip(
+            result, measured.outer_counts, self.outer_model, strict=True
+        ):
+            mean = np.exp(a + b * log_n + c * log_sigma)
+            shape = 1.0 / max(alpha, 1e-6)
+            known = np.isfinite(mean)
+            row[known] = stats.nbinom.cdf(counts[known], shape, shape / (shape + mean[known]))
+        return result
+
+    def implausible_richness(self, measured: ClusterStatistics) -> npt.NDArray[np.bool_]:
+        """Clusters with far fewer or more galaxies than training clusters of that velocity dispersion."""
+        intercept, slope, low, high = self.richness_model
+        log_n = np.log(np.maximum(measured.n_galaxies, 1).astype(np.float64))
+        residual = log_n - intercept - slope * np.log(measured.dispersion)
+        return (residual < low) | (residual > high)
+
+    def _threshold(self, measured: ClusterStatistics, quantiles: tuple[float, ...]) -> FloatArray:
+        """Threshold at the richness of each cluster; below the poorest bin it grows as 1/sqrt(N)."""
+        n = np.maximum(measured.n_galaxies, 1).astype(np.float64)
+        level = np.interp(np.log(n), np.log(self.richness), quantiles)
+        return level * np.sqrt(np.maximum(self.richness[0] / n, 1.0))
+
+
+def _fit_counts(
+    counts: FloatArray, log_n: FloatArray, log_sigma: FloatArray
+) -> tuple[float, float, float, float]:
+    """Poisson regression of the counts by Newton steps, and the overdispersion of its residuals."""
+    design = np.stack([np.ones_like(log_n), log_n, log_sigma], axis=1)
+    coefficients = np.zeros(3)
+    coefficients[:2] = np.log(max(counts.mean(), 1e-3)) - log_n.mean(), 1.0
+    for _ in range(50):
+        mean = np.exp(np.clip(design @ coefficients, -20.0, 20.0))
+        # A little ridge keeps the step finite where N and sigma carry the same information.
+        hessian = design.T @ (design * mean[:, None]) + 1e-6 * np.eye(3)
+        step = np.linalg.solve(hessian, design.T @ (counts - mean))
+        coefficients = coefficients + np.clip(step, -2.0, 2.0)
+        if np.abs(step).max() < 1e-10:
+            break
+    mean = np.exp(np.clip(design @ coefficients, -20.0, 20.0))
+    alpha = max(float(np.sum((counts - mean) ** 2 - mean) / np.sum(mean**2)), 0.0)
+    a, b, c = (float(value) for value in coefficients)
+    return a, b, c, alpha

@@ -1,0 +1,95 @@
+"""Summaries of each cluster that the flags look at: centre offsets, dispersion, outer counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesflowmass.catalog import ClusterCatalog
+
+__all__ = ["ClusterStatistics", "cluster_statistics"]
+
+FloatArray = npt.NDArray[np.float64]
+
+# A cluster needs three galaxies before its covariance, and so its kernel density, can exist.
+MINIMUM_GALAXIES = 3
+
+
+@dataclass(frozen=True)
+class ClusterStatistics:
+    """One entry per cluster; NaN where fewer than three galaxies, or no spread, leave nothing to measure.
+
+    Attributes:
+        n_galaxies: number of galaxies (n,).
+        dispersion: 1.4826 x median absolute deviation of v_los [km/s] (n,).
+        velocity_offset: larger of |mean v| and |median v|, in units of the standard deviation of v (n,).
+        position_offset: larger of the offsets of the mean and the median position, in units of the
+            one-dimensional root mean square of x and y (n,).
+        outer_counts: galaxies at R > r_max / 2 and |v| > f v_max, for each f asked for (len(f), n).
+    """
+
+    n_galaxies: npt.NDArray[np.int64]
+    dispersion: FloatArray
+    velocity_offset: FloatArray
+    position_offset: FloatArray
+    outer_counts: FloatArray
+
+
+def cluster_statistics(
+    catalog: ClusterCatalog, *, r_max: float, v_max: float, outer_fractions: Sequence[float]
+) -> ClusterStatistics:
+    """Measure `ClusterStatistics`.
+
+    Arguments:
+        catalog: clusters with x, y [comoving Mpc/h] and v_los [km/s].
+        r_max: radius of the cylinder [comoving Mpc/h].
+        v_max: half length of the cylinder [km/s].
+        outer_fractions: velocities, in units of v_max, above which outer galaxies are counted.
+    """
+    n = np.asarray(catalog.n_galaxies, dtype=np.int64)
+    owner = np.repeat(np.arange(len(n)), n)
+    x, y, v = (np.asarray(catalog.galaxies(name), dtype=np.float64) for name in ("x", "y", "v_los"))
+    radius = np.hypot(x, y)
+    enough = n >= MINIMUM_GALAXIES
+
+    def mean(values: FloatArray) -> FloatArray:
+        total = np.bincount(owner, weights=values, minlength=len(n))
+        return np.where(enough, total / np.maximum(n, 1), np.nan)
+
+    mean_v = mean(v)
+    median_v = _medians(v, owner, n)
+    spread_v = np.sqrt(mean((v - mean_v[owner]) ** 2))
+    spread_r = np.sqrt(mean(radius**2) / 2.0)
+    offset_mean = np.hypot(mean(x), mean(y))
+    offset_median = np.hypot(_medians(x, owner, n), _medians(y, owner, n))
+    outside = radius > 0.5 * r_max
+    counts = [
+        np.bincount(owner[outside & (np.abs(v) > f * v_max)], minlength=len(n)).astype(np.float64)
+        for f in outer_fractions
+    ]
+    deviation = 1.4826 * _medians(np.abs(v - median_v[owner]), owner, n)
+    return ClusterStatistics(
+        n_galaxies=n,
+        dispersion=_positive(deviation),
+        velocity_offset=np.fmax(np.abs(mean_v), np.abs(median_v)) / _positive(spread_v),
+        position_offset=np.fmax(offset_mean, offset_median) / _positive(spread_r),
+        outer_counts=np.array(counts).reshape(len(counts), len(n)),
+    )
+
+
+def _positive(values: FloatArray) -> FloatArray:
+    return np.where(values > 0.0, values, np.nan)
+
+
+def _medians(values: FloatArray, owner: npt.NDArray[np.intp], n: npt.NDArray[np.int64]) -> FloatArray:
+    """Median of the values of each owner (owners contiguous, n values each)."""
+    ordered = values[np.lexsort((values, owner))]
+    start = np.concatenate([[0], np.cumsum(n)[:-1]]) if len(n) else np.zeros(0, dtype=np.int64)
+    result = np.full(len(n), np.nan)
+    some = n >= MINIMUM_GALAXIES
+    lower, upper = (start + (n - 1) // 2)[some], (start + n // 2)[some]
+    result[some] = 0.5 * (ordered[lower] + ordered[upper])
+    return result

@@ -1,0 +1,147 @@
+"""Where the PDF of many clusters comes from: a flow, a mixture of flows, a change of prior, of variable.
+
+Everything here is float64, with one column per cluster: x has shape (k, n) or (1, n) and so has the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["ConditionedDistribution", "Density", "FlowDensity"]
+
+# Values of a density evaluated at once: 4 million float64 are 32 MB for each intermediate.
+_AT_ONCE = 4_000_000
+# Probability left outside the window over which a density is tabulated, on each side.
+WINDOW_TAIL = 1e-12
+
+
+class ConditionedDistribution(Protocol):
+    """A distribution over log10 mass for each cluster: what a conditioned flow, or many draws of it, gives.
+
+    `batch_shape` is (n,), or (draws, n) for an equally weighted mixture over draws of the weights of a
+    network.
+    """
+
+    @property
+    def batch_shape(self) -> torch.Size: ...
+
+    def log_prob(self, value: Tensor) -> Tensor: ...
+
+    def cdf(self, value: Tensor) -> Tensor: ...
+
+    def icdf(self, value: Tensor) -> Tensor: ...
+
+
+class Density(Protocol):
+    """One-dimensional densities of n clusters."""
+
+    @property
+    def n_clusters(self) -> int: ...
+
+    def log_pdf(self, x: Tensor) -> Tensor:
+        """ln of the density per dex, (k, n) -> (k, n)."""
+        ...
+
+    def cdf(self, x: Tensor) -> Tensor:
+        """P(log10 mass < x), (k, n) -> (k, n)."""
+        ...
+
+    def window(self) -> tuple[Tensor, Tensor]:
+        """Limits (n,) that hold all but a negligible probability."""
+        ...
+
+
+class FlowDensity:
+    """The PDF that flows give: p(m) = 1/D sum_d p_d(m) over D draws of the weights (D = 1: a point model).
+
+    Arguments:
+        blocks: conditioned distributions of consecutive clusters, all (n_b,) or all (draws, n_b).
+
+    Raises:
+        ValueError: the blocks are empty or their shapes disagree.
+    """
+
+    def __init__(self, blocks: Sequence[ConditionedDistribution]) -> None:
+        shapes = [tuple(block.batch_shape) for block in blocks]
+        if not shapes or any(len(shape) not in (1, 2) for shape in shapes):
+            raise ValueError(
+                "A posterior needs distributions of batch shape (clusters,) or (draws, clusters); "
+                f"found {shapes}."
+            )
+        if len({shape[:-1] for shape in shapes}) > 1:
+            raise ValueError(f"All blocks of a posterior need the same number of draws; found {shapes}.")
+        self.blocks = tuple(blocks)
+        self.sizes = [shape[-1] for shape in shapes]
+        self.n_draws = shapes[0][0] if len(shapes[0]) == 2 else None
+
+    @property
+    def n_clusters(self) -> int:
+        return sum(self.sizes)
+
+    def parts(self) -> Iterator[tuple[ConditionedDistribution, slice]]:
+        """Each block, and the clusters it holds."""
+        start = 0
+        for block, size in zip(self.blocks, self.sizes, strict=True):
+            yield block, slice(start, start + size)
+            start += size
+
+    def log_pdf(self, x: Tensor) -> Tensor:
+        return self._evaluate(x, "log_prob")
+
+    def cdf(self, x: Tensor) -> Tensor:
+        return self._evaluate(x, "cdf")
+
+    def draw_log_pdf(self, x: Tensor) -> Tensor:
+        """ln of the density of each draw, (k, n) -> (k, draws, n)."""
+        return self._evaluate(x, "log_prob", average=False)
+
+    def icdf(self, p: Tensor) -> Tensor:
+        """Quantiles (k, n) of single flows, by their own exact inverse.
+
+        Raises:
+            ValueError: for a mixture over draws, which has no closed inverse.
+        """
+        if self.n_draws is not None:
+            raise ValueError("A mixture over draws has no closed quantiles; use MassPosterior.quantile.")
+        return self._evaluate(p, "icdf")
+
+    def window(self) -> tuple[Tensor, Tensor]:
+        tails = torch.tensor([WINDOW_TAIL, 1.0 - WINDOW_TAIL], dtype=torch.float64)[:, None]
+        ends = self._evaluate(tails.expand(2, self.n_clusters), "icdf", average=False)
+        return ends[0].reshape(-1, self.n_clusters).amin(0), ends[1].reshape(-1, self.n_clusters).amax(0)
+
+    def _evaluate(self, x: Tensor, method: str, average: bool = True) -> Tensor:
+        x = x.to(torch.float64).expand(-1, self.n_clusters)
+        return torch.cat(
+            [
+                self._evaluate_block(block, part, method, average)
+                for block, part in zip(self.blocks, x.split(self.sizes, dim=-1), strict=True)
+            ],
+            dim=-1,
+        )
+
+    @torch.no_grad()
+    def _evaluate_block(
+        self, block: ConditionedDistribution, x: Tensor, method: str, average: bool
+    ) -> Tensor:
+        function: Callable[[Tensor], Tensor] = getattr(block, method)
+        values = x.unsqueeze(1).expand(-1, *block.batch_shape) if self.n_draws is not None else x
+        rows = max(1, _AT_ONCE // max(1, block.batch_shape.numel()))
+        results = []
+        for chunk in values.split(rows):
+            result = function(chunk).to(device="cpu", dtype=torch.float64)
+            if self.n_draws is not None and average:
+                result = _average(result, log=method == "log_prob")
+            results.append(result)
+        return torch.cat(results)
+
+
+def _average(values: Tensor, log: bool) -> Tensor:
+    """Mean over draws (dimension 1) of values, or of exp(values), as a logarithm."""
+    if not log:
+        return values.mean(1)
+    return values.logsumexp(1) - torch.log(torch.tensor(float(values.shape[1]), dtype=values.dtype))

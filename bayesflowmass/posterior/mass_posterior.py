@@ -1,0 +1,275 @@
+"""Posteriors of the masses of many clusters at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bayesflowmass.cosmology import MDPL2, Cosmology
+from bayesflowmass.posterior.density import ConditionedDistribution, Density, FlowDensity
+from bayesflowmass.posterior.golden_section import golden_section
+from bayesflowmass.posterior.priors import MassPrior, make_prior
+from bayesflowmass.posterior.reweighted import ReweightedDensity
+from bayesflowmass.posterior.tabulated import Tabulated, tabulate
+from bayesflowmass.posterior.variance import split_variance
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["MassPosterior"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class MassPosterior:
+    """p(log10 M200c | galaxies) of n clusters, float64, densities per dex, masses in log10 Msun/h.
+
+    Under the prior of training the posterior is the flow's own PDF, kept whole: what little of it leaks
+    outside the training range is the network's error and is reported by the flag ``edge``, not cut
+    away. Under any other prior pi it is p_flow(m) pi(m) / pi_train(m), normalised over the training
+    range, because outside it both the training prior and what the network knows are zero (docs/priors.md).
+
+    Arrays that come in broadcast against the clusters (..., n): a grid (g, 1) gives (g, n).
+
+    Arguments:
+        distribution: a conditioned flow of batch shape (n,), or (draws, n) for a mixture over draws of
+            its weights;
+            or a list of them for consecutive clusters.
+        log10_mass_range: limits of the training masses, log10 M200c [Msun/h].
+        training_prior: ``"flat"`` or ``"hmf"``, the population of the training masses.
+        redshift: (n,) or one number; needed by the mass function and by conversions of mass.
+        cosmology: of the mass function and of conversions.
+        cluster_id: names of the clusters (n,); default 0 ... n - 1.
+        n_galaxies: number of galaxies (n,); default unknown.
+
+    Raises:
+        ValueError: shapes disagree or the prior is unknown.
+    """
+
+    def __init__(
+        self,
+        distribution: ConditionedDistribution | Sequence[ConditionedDistribution],
+        *,
+        log10_mass_range: tuple[float, float],
+        training_prior: str = "flat",
+        redshift: npt.ArrayLike | None = None,
+        cosmology: Cosmology = MDPL2,
+        cluster_id: npt.ArrayLike | None = None,
+        n_galaxies: npt.ArrayLike | None = None,
+    ) -> None:
+        blocks: Sequence[Any] = distribution if isinstance(distribution, list | tuple) else [distribution]
+        self.flow_density = FlowDensity(blocks)
+        n = self.flow_density.n_clusters
+        self.cosmology = cosmology
+        self.training_prior: MassPrior = make_prior(training_prior, log10_mass_range, cosmology)
+        self.prior: MassPrior = self.training_prior
+        self.redshift = None if redshift is None else np.broadcast_to(np.asarray(redshift, np.float64), (n,))
+        self.cluster_id = np.arange(n) if cluster_id is None else np.asarray(cluster_id)
+        self.n_galaxies = None if n_galaxies is None else np.asarray(n_galaxies)
+        for name in ("cluster_id", "n_galaxies"):
+            values = getattr(self, name)
+            if values is not None and values.shape != (n,):
+                raise ValueError(f"MassPosterior: {name} has shape {values.shape}; {n} clusters need ({n},).")
+        self._density: Density = self.flow_density
+
+    def __len__(self) -> int:
+        return self.flow_density.n_clusters
+
+    def __repr__(self) -> str:
+        return f"MassPosterior({len(self)} clusters, prior {self.prior.name!r})"
+
+    def with_prior(
+        self, prior: str | MassPrior, log10_mass_range: tuple[float, float] | None = None
+    ) -> MassPosterior:
+        """The posterior under another prior.
+
+        Arguments:
+            prior: ``"flat"``, ``"hmf"``, or a `MassPrior`.
+            log10_mass_range: limits of that prior inside the training range [log10 Msun/h], such as the
+                lowest mass
+                of a sample; default: the training range.
+
+        Raises:
+            ValueError: the range leaves the training range, or the mass function lacks redshifts.
+        """
+        low, high = self.training_prior.log10_mass_range
+        if isinstance(prior, str):
+            prior = make_prior(prior, log10_mass_range or (low, high), self.cosmology)
+        start, end = prior.log10_mass_range
+        if start < low - 1e-9 or end > high + 1e-9:
+            raise ValueError(
+                f"The prior covers log10 mass {start}-{end}, the model was trained on {low}-{high}; "
+                "a change of prior cannot leave the training range."
+            )
+        result = MassPosterior(
+            self.flow_density.blocks,
+            log10_mass_range=(low, high),
+            training_prior=self.training_prior.name,
+            redshift=self.redshift,
+            cosmology=self.cosmology,
+            cluster_id=self.cluster_id,
+            n_galaxies=self.n_galaxies,
+        )
+        same = prior.name == self.training_prior.name and (start, end) == (low, high)
+        if not same:
+            result.prior = prior
+            result._density = ReweightedDensity(self.flow_density, prior, self.training_prior, self.redshift)
+        return result
+
+    @cached_property
+    def table(self) -> Tabulated:
+        """The density and its cdf on adaptive nodes (`Tabulated`)."""
+        if isinstance(self._density, ReweightedDensity):
+            return self._density.table
+        return Tabulated.concatenate([tabulate(FlowDensity([block])) for block in self.flow_density.blocks])
+
+    def pdf(self, log10_mass: npt.ArrayLike) -> FloatArray:
+        """Density per dex at log10 masses (..., n)."""
+        return np.exp(self.log_pdf(log10_mass))
+
+    def log_pdf(self, log10_mass: npt.ArrayLike) -> FloatArray:
+        """ln of the density per dex at log10 masses (..., n); -inf outside the range of a new prior."""
+        return self._apply(self._density.log_pdf, log10_mass)
+
+    def cdf(self, log10_mass: npt.ArrayLike) -> FloatArray:
+        """P(log10 mass < x) at x (..., n); at the true masses this is the probability integral transform."""
+        return self._apply(self._density.cdf, log10_mass)
+
+    def quantile(self, p: npt.ArrayLike) -> FloatArray:
+        """log10 masses at probabilities: a number gives (n,), a list (q, n), an array (..., n) its shape.
+
+        Single flows under the prior of training answer with their own exact inverse; otherwise the
+        cubic cdf is inverted, and for a mixture over draws polished against the exact one.
+        |cdf(quantile(p)) - p| < 1e-10.
+
+        Raises:
+            ValueError: a probability is outside (0, 1).
+        """
+        levels = np.asarray(p, dtype=np.float64)
+        if not np.all((levels > 0.0) & (levels < 1.0)):
+            raise ValueError("Probabilities of quantiles must lie between 0 and 1, both excluded.")
+        shape = np.broadcast_shapes(levels.shape if levels.ndim != 1 else (levels.size, 1), (len(self),))
+        wide = levels if levels.ndim != 1 else levels[:, None]
+        flat = torch.from_numpy(np.array(np.broadcast_to(wide, shape))).reshape(-1, len(self))
+        if self._density is self.flow_density and self.flow_density.n_draws is None:
+            result = self.flow_density.icdf(flat)
+        else:
+            result = self.table.quantile(flat.T.contiguous()).T
+            if self._density is self.flow_density:
+                result = self._polish(result, flat)
+        return np.asarray(result.reshape(shape).numpy())
+
+    def _polish(self, x: Tensor, p: Tensor) -> Tensor:
+        """Newton steps on the exact cdf, from quantiles that are good to 1e-8."""
+        for _ in range(2):
+            slope = self._density.log_pdf(x).exp()
+            step = (self._density.cdf(x) - p) / slope
+            x = torch.where(step.abs() < 0.01, x - step, x)
+        return x
+
+    @cached_property
+    def _moments(self) -> tuple[FloatArray, FloatArray]:
+        mean, variance = self.table.moments()
+        return mean.numpy(), variance.numpy()
+
+    @property
+    def mean(self) -> FloatArray:
+        """Mean of log10 mass (n,)."""
+        return self._moments[0]
+
+    @property
+    def sigma(self) -> FloatArray:
+        """Standard deviation of log10 mass (n,), dex."""
+        return np.sqrt(self._moments[1])
+
+    @cached_property
+    def median(self) -> FloatArray:
+        """Median log10 mass (n,)."""
+        return self.quantile(0.5)
+
+    @cached_property
+    def map(self) -> FloatArray:
+        """log10 mass of the highest density per dex (n,), to 1e-7 dex; the first of equal peaks."""
+        x, pdf = self.table.x, self.table.pdf
+        peak = pdf.argmax(1, keepdim=True)
+        lower = x.gather(1, (peak - 1).clamp_min(0)).T
+        upper = x.gather(1, (peak + 1).clamp_max(x.shape[1] - 1)).T
+        best, height = x.gather(1, peak).T, pdf.gather(1, peak).T.log()
+        middle = golden_section(self._density.log_pdf, lower, upper)
+        better = self._density.log_pdf(middle) >= height
+        return np.asarray(torch.where(better, middle, best)[0].numpy())
+
+    @cached_property
+    def _split(self) -> tuple[FloatArray, FloatArray] | None:
+        weight = self._density.log_weight if isinstance(self._density, ReweightedDensity) else None
+        return split_variance(self.flow_density, self.table, weight)
+
+    @property
+    def sigma_aleatoric(self) -> FloatArray | None:
+        """Root of the mean over draws of the variance (n,), dex; None for a point model."""
+        return None if self._split is None else self._split[0]
+
+    @property
+    def sigma_epistemic(self) -> FloatArray | None:
+        """Standard deviation over draws of the mean (n,), dex; None for a point model."""
+        return None if self._split is None else self._split[1]
+
+    def interval(self, level: float = 0.68, kind: str = "central") -> FloatArray:
+        """Lower and upper limits (2, n) of an interval that holds the probability `level`.
+
+        Arguments:
+            level: between 0 and 1.
+            kind: ``"central"``: equal tails; ``"hpd"``: the shortest interval, which for one peak is
+                the region of
+                highest density (for several peaks that region may be several intervals; this is one).
+
+        Raises:
+            ValueError: an unknown kind or an impossible level.
+        """
+        if not 0.0 < level < 1.0:
+            raise ValueError(f"An interval cannot hold a probability of {level}; expected 0 < level < 1.")
+        if kind == "central":
+            return self.quantile([0.5 * (1.0 - level), 0.5 * (1.0 + level)])
+        if kind != "hpd":
+            raise ValueError(f"Unknown kind of interval {kind!r}; expected 'central' or 'hpd'.")
+        return self._shortest(level)
+
+    def _shortest(self, level: float) -> FloatArray:
+        """Minimise the width over the probability below the interval: a grid, then golden-section search."""
+        room, edge = 1.0 - level, 1e-9 * (1.0 - level)
+        below = torch.linspace(edge, room - edge, 33, dtype=torch.float64).expand(len(self), -1)
+
+        def width(start: Tensor) -> Tensor:
+            return self.table.quantile(start + level) - self.table.quantile(start)
+
+        best = width(below).argmin(1, keepdim=True)
+        lower = below.gather(1, (best - 1).clamp_min(0))
+        upper = below.gather(1, (best + 1).clamp_max(32))
+        start = golden_section(lambda p: -width(p), lower, upper)
+        limits = torch.cat([self.table.quantile(start), self.table.quantile(start + level)], dim=1)
+        return np.asarray(limits.T.contiguous().numpy())
+
+    def sample(self, n_samples: int, seed: int) -> FloatArray:
+        """Draws (n_samples, n) by the inverse cdf; the same seed gives the same draws."""
+        uniform = np.random.default_rng(seed).random((n_samples, len(self)))
+        # An exact zero would be minus infinity.
+        return self.quantile(np.clip(uniform, 1e-16, 1.0 - 1e-16))
+
+    def to_table(self, **options: Any) -> Table:
+        """The masses table (`bayesflowmass.posterior.masses_table`), whose keyword arguments these are."""
+        from bayesflowmass.posterior.masses_table import masses_table
+
+        return masses_table(self, **options)
+
+    def _apply(self, function: Any, log10_mass: npt.ArrayLike) -> FloatArray:
+        values = np.asarray(log10_mass, dtype=np.float64)
+        shape = np.broadcast_shapes(values.shape, (len(self),))
+        flat = torch.from_numpy(np.array(np.broadcast_to(values, shape)))
+        result: Tensor = function(flat.reshape(-1, len(self)))
+        return np.asarray(result.reshape(shape).numpy())

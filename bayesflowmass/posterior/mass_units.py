@@ -1,0 +1,135 @@
+"""From M200c [Msun/h] to other definitions of mass: the PDF, widened by the scatter of the concentration.
+
+For an NFW halo log10 M_X = m + s(c, z), where m = log10 M200c and the shift s depends on the concentration c alone
+(and, through the overdensity, on z). At given mass log10 c is normal about the median of Diemer & Joyce 2019 with
+0.16 dex of scatter, so
+
+    p(m_X) = int N(e; 0, 1) p(m_e(m_X)) |d m_e / d m_X| de,   m_e + s(c_median(m_e, z) 10^(0.16 e), z) = m_X,
+
+a Gauss-Hermite sum over e. Mass and concentration scatter independently here: the galaxies that gave the mass know a
+little about the concentration, which is neglected.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bayesflowmass.cosmology import MDPL2, Cosmology, concentration_median, convert_mass
+from bayesflowmass.posterior.density import Density
+
+__all__ = ["CONCENTRATION_SCATTER", "MASS_DEFINITIONS", "ConvertedDensity"]
+
+FloatArray = npt.NDArray[np.float64]
+
+MASS_DEFINITIONS = ("200c", "500c", "vir", "200m")
+CONCENTRATION_SCATTER = 0.16
+"""Scatter of log10 c_200c at fixed mass [dex]."""
+
+_NODES = 11
+_MASS_NODES = 10
+_REDSHIFT_NODES = 6
+# Beyond these masses [log10 Msun/h] the shift keeps its value there; concentrations are not known farther out.
+_LIMITS = (12.5, 16.2)
+
+
+class ConvertedDensity:
+    """The density of log10 M_X [Msun/h] from that of log10 M200c.
+
+    Arguments:
+        base: density of log10 M200c.
+        mdef: ``"500c"``, ``"vir"`` or ``"200m"`` (``"200c"`` changes nothing).
+        redshift: of the clusters (n,).
+        cosmology: of the overdensities and the concentrations.
+        scatter: of log10 c at fixed mass [dex].
+
+    Raises:
+        ValueError: an unknown definition of mass.
+    """
+
+    def __init__(
+        self,
+        base: Density,
+        mdef: str,
+        redshift: FloatArray,
+        cosmology: Cosmology = MDPL2,
+        scatter: float = CONCENTRATION_SCATTER,
+    ) -> None:
+        if mdef not in MASS_DEFINITIONS:
+            raise ValueError(
+                f"Unknown mass definition {mdef!r}; expected one of {', '.join(MASS_DEFINITIONS)}."
+            )
+        self.base = base
+        nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
+        self._log_weights = torch.from_numpy(np.log(weights / weights.sum()))
+        self._shifts = [
+            torch.from_numpy(_shift_coefficients(mdef, redshift, scatter * float(e), cosmology))
+            for e in nodes
+        ]
+
+    @property
+    def n_clusters(self) -> int:
+        return self.base.n_clusters
+
+    def log_pdf(self, x: Tensor) -> Tensor:
+        terms = []
+        for log_weight, coefficients in zip(self._log_weights, self._shifts, strict=True):
+            origin, slope = _undo(x, coefficients)
+            terms.append(log_weight + self.base.log_pdf(origin) - slope.log1p())
+        return torch.stack(terms).logsumexp(0)
+
+    def cdf(self, x: Tensor) -> Tensor:
+        total = torch.zeros_like(x)
+        for log_weight, coefficients in zip(self._log_weights, self._shifts, strict=True):
+            total = total + log_weight.exp() * self.base.cdf(_undo(x, coefficients)[0])
+        return total
+
+    def window(self) -> tuple[Tensor, Tensor]:
+        low, high = self.base.window()
+        ends = [(low + _shift(low, c)[0], high + _shift(high, c)[0]) for c in self._shifts]
+        return torch.stack([a for a, _ in ends]).amin(0), torch.stack([b for _, b in ends]).amax(0)
+
+
+def _shift_coefficients(mdef: str, redshift: FloatArray, offset: float, cosmology: Cosmology) -> FloatArray:
+    """s(m, z) at log10 c = log10 c_median(m, z) + offset, as powers of the scaled mass, shape (nodes, n)."""
+    unit = np.polynomial.chebyshev.chebpts1(_MASS_NODES)
+    masses = 0.5 * (_LIMITS[0] + _LIMITS[1]) + 0.5 * (_LIMITS[1] - _LIMITS[0]) * unit
+    low, high = float(redshift.min()), float(redshift.max())
+    unit_z = np.polynomial.chebyshev.chebpts1(_REDSHIFT_NODES) if high > low else np.zeros(1)
+    shifts = []
+    for z in 0.5 * (low + high) + 0.5 * (high - low) * unit_z:
+        concentration = concentration_median(masses, float(z), cosmology) * 10.0**offset
+        converted = convert_mass(
+            masses, float(z), "200c", mdef, concentration=concentration, cosmology=cosmology
+        )
+        shifts.append(np.asarray(converted) - masses)
+    in_mass = np.polynomial.polynomial.polyfit(unit, np.stack(shifts, axis=1), _MASS_NODES - 1)
+    if high == low:
+        return np.repeat(in_mass, len(redshift), axis=1)
+    in_both = np.polynomial.chebyshev.chebfit(unit_z, in_mass.T, _REDSHIFT_NODES - 1)
+    t = (2.0 * redshift - (low + high)) / (high - low)
+    return np.ascontiguousarray(np.polynomial.chebyshev.chebval(t, in_both))
+
+
+def _shift(m: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+    """s and ds/dm at m (..., n); constant beyond `_LIMITS`."""
+    low, high = _LIMITS
+    scale = 2.0 / (high - low)
+    t = (m.clamp(low, high) - low) * scale - 1.0
+    value, slope = torch.zeros_like(t), torch.zeros_like(t)
+    for c in coefficients.flip(0):
+        slope = torch.addcmul(value, t, slope)
+        value = torch.addcmul(c, t, value)
+    inside = (m > low) & (m < high)
+    return value, torch.where(inside, slope * scale, 0.0)
+
+
+def _undo(x: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+    """m with m + s(m) = x, and ds/dm there; |ds/dm| < 0.05, so Newton's steps converge to 1e-14 in four."""
+    m = x - _shift(x, coefficients)[0]
+    for _ in range(3):
+        value, slope = _shift(m, coefficients)
+        m = m - (m + value - x) / (1.0 + slope)
+    return m, _shift(m, coefficients)[1]

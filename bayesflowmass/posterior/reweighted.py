@@ -1,0 +1,95 @@
+"""The PDF of a flow under another prior than that of its training."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bayesflowmass.posterior.density import FlowDensity
+from bayesflowmass.posterior.priors import MassPrior
+from bayesflowmass.posterior.tabulated import Tabulated, tabulate
+
+__all__ = ["ReweightedDensity"]
+
+
+class ReweightedDensity:
+    """p(m) = p_flow(m) w(m) / Z, w = pi_new / pi_train, Z = int p_flow w dm over the range of the new prior.
+
+    Arguments:
+        flow: p_flow.
+        prior: pi_new.
+        training_prior: pi_train.
+        redshift: of the clusters (n,).
+
+    Raises:
+        ValueError: a prior needs redshifts and there are none.
+    """
+
+    def __init__(
+        self,
+        flow: FlowDensity,
+        prior: MassPrior,
+        training_prior: MassPrior,
+        redshift: npt.NDArray[np.float64] | None,
+    ) -> None:
+        if redshift is None:
+            if "hmf" in (prior.name, training_prior.name):
+                raise ValueError(
+                    "The mass function prior needs the redshift of each cluster; give `redshift`."
+                )
+            redshift = np.zeros(flow.n_clusters)
+        self.flow = flow
+        self.redshift = redshift
+        self.prior = prior
+        self.training_prior = training_prior
+        self.limits = prior.log10_mass_range
+        self._new = prior.log_density(redshift)
+        self._old = training_prior.log_density(redshift)
+
+    @property
+    def n_clusters(self) -> int:
+        return self.flow.n_clusters
+
+    def log_weight(self, x: Tensor) -> Tensor:
+        """ln w at x (k, n), up to a constant for each cluster."""
+        return self._new(x) - self._old(x)
+
+    @cached_property
+    def table(self) -> Tabulated:
+        """The normalised density on adaptive nodes."""
+        if len(self.flow.blocks) == 1:
+            return tabulate(self.flow, self.log_weight, self.limits)
+        return Tabulated.concatenate(
+            [
+                ReweightedDensity(
+                    FlowDensity([block]), self.prior, self.training_prior, self.redshift[rows]
+                ).table
+                for block, rows in self.flow.parts()
+            ]
+        )
+
+    @cached_property
+    def _log_norm(self) -> Tensor:
+        """ln Z (n,): the unnormalised density over the tabulated one, at the peak."""
+        peak = self.table.pdf.argmax(1, keepdim=True)
+        x = self.table.x.gather(1, peak).T
+        raw = self.flow.log_pdf(x) + self.log_weight(x)
+        return (raw - self.table.pdf.gather(1, peak).T.log())[0]
+
+    def log_pdf(self, x: Tensor) -> Tensor:
+        low, high = self.limits
+        inside = (x >= low) & (x <= high)
+        # The polynomials of the mass function run wild outside its range.
+        value = self.flow.log_pdf(x) + self.log_weight(x.clamp(low, high)) - self._log_norm
+        return torch.where(inside, value, -torch.inf)
+
+    def cdf(self, x: Tensor) -> Tensor:
+        return self.table.cdf_at(x.T.contiguous()).T
+
+    def window(self) -> tuple[Tensor, Tensor]:
+        low, high = (torch.full((self.n_clusters,), end, dtype=torch.float64) for end in self.limits)
+        return low, high

@@ -1,0 +1,190 @@
+"""Densities of many clusters on adaptive nodes, with a monotone cdf that is exact at the nodes.
+
+Between two nodes the cdf is the cubic through its two values with the two densities as slopes (Fritsch &
+Carlson's condition keeps it monotone). Half of the nodes are spread evenly, half by probability, so that a
+narrow peak is resolved wherever it lies. The error is of fourth order in the spacing: for a Gaussian
+the cdf is good to 1e-8 and quantiles satisfy |cdf(quantile(p)) - p| < 1e-12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bayesflowmass.posterior.density import Density
+
+__all__ = ["Tabulated", "tabulate"]
+
+_FIRST_NODES = 65
+_NODES = 193
+# Rows handled at once: their arrays then stay in the cache of a core.
+_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Tabulated:
+    """Nodes, densities and cdf of n clusters, float64.
+
+    Attributes:
+        x: nodes, increasing, log10 mass (n, k).
+        pdf: density per dex at the nodes (n, k).
+        cdf: cumulative probability at the nodes (n, k).
+    """
+
+    x: Tensor
+    pdf: Tensor
+    cdf: Tensor
+
+    def cdf_at(self, x: Tensor) -> Tensor:
+        """P(log10 mass < x) for x (n, q): 0 or 1 beyond the nodes, up to the tails left out."""
+        index = self._panel(self.x, x)
+        t, width, low, rise, left, right = self._cubic(index, x)
+        inside = low + _hermite(t.clamp(0.0, 1.0), rise, left * width, right * width)
+        first, last = self.cdf[:, :1], self.cdf[:, -1:]
+        return torch.where(t < 0.0, torch.zeros_like(first), torch.where(t > 1.0, last.round(), inside))
+
+    def quantile(self, p: Tensor) -> Tensor:
+        """x (n, q) at which `cdf_at` is p (n, q); the end nodes beyond the tabulated probability."""
+        return torch.cat([part._quantile(p[rows]) for rows, part in self._parts()])
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance (n,) of log10 mass (Simpson's rule, exact for the cubic cdf up to the mean)."""
+        parts = [part._moments() for _, part in self._parts()]
+        return torch.cat([mean for mean, _ in parts]), torch.cat([variance for _, variance in parts])
+
+    @staticmethod
+    def concatenate(tables: Sequence[Tabulated]) -> Tabulated:
+        """Tables of consecutive clusters as one."""
+        return Tabulated(*(torch.cat([getattr(t, name) for t in tables]) for name in ("x", "pdf", "cdf")))
+
+    def _parts(self) -> Iterator[tuple[slice, Tabulated]]:
+        for start in range(0, len(self.x), _ROWS):
+            rows = slice(start, start + _ROWS)
+            yield rows, Tabulated(self.x[rows], self.pdf[rows], self.cdf[rows])
+
+    def _quantile(self, p: Tensor) -> Tensor:
+        index = self._panel(self.cdf, p)
+        node = self.x.gather(1, index)
+        _, width, low, rise, left, right = self._cubic(index, node)
+        target = (p - low).clamp_min(0.0).minimum(rise)
+        a, b = left * width, right * width
+        lower, upper = torch.zeros_like(p), torch.ones_like(p)
+        t = torch.where(rise > 0.0, target / rise.clamp_min(torch.finfo(p.dtype).tiny), 0.5)
+        for _ in range(60):
+            value = _hermite(t, rise, a, b) - target
+            lower, upper = torch.where(value <= 0.0, t, lower), torch.where(value >= 0.0, t, upper)
+            step = t - value / _hermite_slope(t, rise, a, b)
+            new = torch.where((step >= lower) & (step <= upper), step, 0.5 * (lower + upper))
+            if bool(((new - t).abs() <= 1e-14).all()):
+                break
+            t = new
+        return node + t * width
+
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        width = self.x.diff(dim=1)
+        half = 0.5 * width
+        middle = 4.0 * _middle_density(self.cdf.diff(dim=1), width, self.pdf)
+        left, right = self.pdf[:, :-1], self.pdf[:, 1:]
+        total = (width * (left + middle + right)).sum(1)
+        # About a centre near the mean: squares of masses of 14 would lose three digits.
+        centre = self.x.gather(1, self.pdf.argmax(1, keepdim=True))
+        x = self.x - centre
+        start, end, mid = x[:, :-1], x[:, 1:], x[:, :-1] + half
+        first = (width * (left * start + middle * mid + right * end)).sum(1) / total
+        second = (width * (left * start**2 + middle * mid**2 + right * end**2)).sum(1) / total
+        return centre[:, 0] + first, second - first**2
+
+    def _panel(self, nodes: Tensor, values: Tensor) -> Tensor:
+        last = nodes.shape[1] - 2
+        return (torch.searchsorted(nodes, values.contiguous(), right=True) - 1).clamp(0, last)
+
+    def _cubic(self, index: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+        start, end = self.x.gather(1, index), self.x.gather(1, index + 1)
+        low = self.cdf.gather(1, index)
+        width, rise = end - start, self.cdf.gather(1, index + 1) - low
+        limit = 3.0 * rise / width
+        left = self.pdf.gather(1, index).minimum(limit)
+        right = self.pdf.gather(1, index + 1).minimum(limit)
+        return (x - start) / width, width, low, rise, left, right
+
+
+def tabulate(
+    density: Density,
+    weight: Callable[[Tensor], Tensor] | None = None,
+    limits: tuple[float, float] | None = None,
+) -> Tabulated:
+    """Tabulate a density, or its product with a weight, normalised between limits.
+
+    Without a weight and limits the cdf of the density is kept as it is. With them
+    cdf(x) = int_low^x p w dm / int_low^high p w dm, where the integral over a panel takes the cubic cdf of p
+    and Simpson's rule for the weight.
+
+    Arguments:
+        density: p.
+        weight: ln w at log10 mass (k, n), or None.
+        limits: of log10 mass; required with a weight.
+    """
+    n = density.n_clusters
+    if limits is None:
+        low, high = density.window()
+    else:
+        low, high = (torch.full((n,), float(end), dtype=torch.float64) for end in limits)
+    even = torch.linspace(0.0, 1.0, _FIRST_NODES, dtype=torch.float64)
+    first = _tabulate_at(density, low + (high - low) * even[:, None], weight, limits)
+    return _tabulate_at(density, _adaptive_nodes(first), weight, limits)
+
+
+def _adaptive_nodes(table: Tabulated) -> Tensor:
+    """Nodes (k, n): the quantiles of the even mixture of the density and the uniform one over the window."""
+    span = table.x[:, -1:] - table.x[:, :1]
+    inside = (table.cdf - table.cdf[:, :1]) / (table.cdf[:, -1:] - table.cdf[:, :1]).clamp_min(1e-300)
+    level = 0.5 * inside + 0.5 * (table.x - table.x[:, :1]) / span
+    targets = torch.linspace(0.0, 1.0, _NODES, dtype=torch.float64).expand(len(level), -1).contiguous()
+    index = (torch.searchsorted(level.contiguous(), targets, right=True) - 1).clamp(0, level.shape[1] - 2)
+    start, end = level.gather(1, index), level.gather(1, index + 1)
+    left, right = table.x.gather(1, index), table.x.gather(1, index + 1)
+    nodes = left + (right - left) * ((targets - start) / (end - start)).clamp(0.0, 1.0)
+    nodes[:, 0], nodes[:, -1] = table.x[:, 0], table.x[:, -1]
+    return nodes.T.contiguous()
+
+
+def _tabulate_at(
+    density: Density,
+    x: Tensor,
+    weight: Callable[[Tensor], Tensor] | None,
+    limits: tuple[float, float] | None,
+) -> Tabulated:
+    cdf, log_pdf = density.cdf(x), density.log_pdf(x)
+    if limits is None:
+        return Tabulated(x.T.contiguous(), log_pdf.exp().T.contiguous(), cdf.T.contiguous())
+    width, middle_x = x.diff(dim=0), 0.5 * (x[1:] + x[:-1])
+    middle = _middle_density(cdf.diff(dim=0).T, width.T, log_pdf.exp().T).T
+    log_middle = torch.where(middle > 0.0, middle, 0.0).log()
+    # Where nearly all of the density lies outside the limits, differences of its cdf have no digits left.
+    leaked = (cdf[-1] - cdf[0]) < 1e-5
+    if bool(leaked.any()):
+        log_middle = torch.where(leaked, density.log_pdf(middle_x), log_middle)
+    if weight is not None:
+        log_pdf, log_middle = log_pdf + weight(x), log_middle + weight(middle_x)
+    peak = log_pdf.amax(0)
+    pdf, middle = (log_pdf - peak).exp(), (log_middle - peak).exp()
+    rise = width / 6.0 * (pdf[:-1] + 4.0 * middle + pdf[1:])
+    total = torch.cat([torch.zeros_like(rise[:1]), rise.cumsum(0)])
+    cdf = total / total[-1]
+    return Tabulated(x.T.contiguous(), (pdf / total[-1]).T.contiguous(), cdf.T.contiguous())
+
+
+def _middle_density(rise: Tensor, width: Tensor, pdf: Tensor) -> Tensor:
+    """Density half-way through each panel (n, k - 1) of the cubic cdf; Simpson's rule then returns `rise`."""
+    return (1.5 * rise / width - 0.25 * (pdf[:, :-1] + pdf[:, 1:])).clamp_min(0.0)
+
+
+def _hermite(t: Tensor, rise: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    return t * (left + t * (3.0 * rise - 2.0 * left - right + t * (left + right - 2.0 * rise)))
+
+
+def _hermite_slope(t: Tensor, rise: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    return left + t * (2.0 * (3.0 * rise - 2.0 * left - right) + 3.0 * t * (left + right - 2.0 * rise))
