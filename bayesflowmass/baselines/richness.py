@@ -26,8 +26,8 @@ class RichnessRelation:
     Attributes:
         coefficients: of increasing degree; log10 of Msun/h.
         scatter: standard deviation of the residuals of the training sample [dex].
-        richness_range: smallest and largest N of the training sample, beyond which the polynomial goes on as a
-            straight line.
+        richness_range: smallest and largest N of the training sample, beyond which the polynomial goes on
+            as a straight line.
     """
 
     coefficients: tuple[float, ...]

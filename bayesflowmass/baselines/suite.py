@@ -1,0 +1,92 @@
+"""All baselines at once, under the names of ``metrics.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesflowmass.baselines.dispersion import DispersionKind
+from bayesflowmass.baselines.msigma import MSigmaForm, MSigmaRelation, fit_msigma
+from bayesflowmass.baselines.richness import RichnessRelation, fit_richness
+from bayesflowmass.catalog import CatalogError, ClusterCatalog
+
+__all__ = ["Baseline", "BaselinePrediction", "fit_baselines", "predict_baselines"]
+
+FloatArray = NDArray[np.float64]
+Baseline = MSigmaRelation | RichnessRelation
+
+MSIGMA_RANGE = (13.5, 15.25)
+"""Range of log10 mass [Msun/h] over which Ho et al. 2019 fit the relation. It is curved where interlopers
+dominate, so that a line fitted over a wider range serves the clusters in the middle of it worse."""
+
+
+@dataclass(frozen=True)
+class BaselinePrediction:
+    """Gaussian predictions of one baseline.
+
+    Attributes:
+        log10_mass: log10 M200c [Msun/h], shape (n,).
+        sigma: width of the error [dex], one number: the scatter of the training sample.
+    """
+
+    log10_mass: FloatArray
+    sigma: float
+
+
+def fit_baselines(
+    training: ClusterCatalog, msigma_range: tuple[float, float] = MSIGMA_RANGE
+) -> dict[str, Baseline]:
+    """Fit every baseline on a catalogue of known masses, flat in log mass.
+
+    Args:
+        training: clusters with ``log10_mass``.
+        msigma_range: limits of log10 mass [Msun/h] of the clusters that the M-sigma relations are fitted
+            on; the galaxy count is regressed over all of them, as a network is trained on all of them.
+
+    Returns:
+        ``msigma_inverse``, ``msigma_regression``, ``msigma_evrard`` with the standard deviation, the same
+        with ``_gapper``, and ``richness``.
+
+    Raises:
+        CatalogError: the catalogue has no masses.
+        ValueError: it has too few clusters.
+    """
+    if not training.has("log10_mass"):
+        raise CatalogError(
+            "The catalogue to fit the baselines on has no column log10_mass; add the true masses."
+        )
+    mass = training.column("log10_mass")
+    fitted: dict[str, Baseline] = {}
+    narrow = training.filter((mass >= msigma_range[0]) & (mass <= msigma_range[1]))
+    for dispersion in get_args(DispersionKind):
+        for form in get_args(MSigmaForm):
+            name = f"msigma_{form}" + ("_gapper" if dispersion == "gapper" else "")
+            fitted[name] = fit_msigma(
+                form,
+                narrow.galaxies("v_los"),
+                narrow.n_galaxies,
+                narrow.column("redshift"),
+                narrow.column("log10_mass"),
+                dispersion=dispersion,
+                cosmology=training.metadata.cosmology,
+            )
+    fitted["richness"] = fit_richness(training.n_galaxies, mass)
+    return fitted
+
+
+def predict_baselines(
+    baselines: Mapping[str, Baseline], catalog: ClusterCatalog
+) -> dict[str, BaselinePrediction]:
+    """Masses of the clusters of a catalogue by every baseline."""
+    predictions = {}
+    for name, baseline in baselines.items():
+        if isinstance(baseline, RichnessRelation):
+            mass = baseline.predict(catalog.n_galaxies)
+        else:
+            mass = baseline.predict(catalog.galaxies("v_los"), catalog.n_galaxies, catalog.column("redshift"))
+        predictions[name] = BaselinePrediction(mass, baseline.scatter)
+    return predictions

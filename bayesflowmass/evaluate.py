@@ -1,0 +1,417 @@
+"""Accuracy and calibration of a model on clusters of known mass, beside simpler estimators on the same
+clusters.
+
+``bayesflowmass evaluate --model RUN --catalog test.parquet --out DIR`` writes
+
+* ``metrics.json``: every number with its bootstrap standard error over haloes (``docs/metrics.md``),
+* ``predictions.parquet``: one row per cluster,
+* figures, each as pdf and png: ``predicted_vs_true``, ``residuals``, ``pit``, ``coverage``,
+``calibration_by_mass``, ``pdfs``,
+
+and prints the comparison table.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from scipy.special import ndtr
+from tqdm import tqdm
+
+from bayesflowmass import __version__
+from bayesflowmass.baselines import BaselinePrediction, fit_baselines, predict_baselines
+from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.command import run_command
+from bayesflowmass.config import EvaluateSettings
+from bayesflowmass.diagnostics import (
+    crps_from_density,
+    crps_gaussian,
+    log_density_gaussian,
+    nominal_pair,
+    summarise,
+)
+from bayesflowmass.estimator import MassEstimator
+from bayesflowmass.evaluate_table import NAMES, format_text
+from bayesflowmass.mocks import MockParameters, simulate_catalog
+from bayesflowmass.plots.calibration_by_mass import plot_calibration_by_mass
+from bayesflowmass.plots.pdfs import plot_pdfs
+from bayesflowmass.plots.pit import plot_coverage, plot_pit
+from bayesflowmass.plots.predicted_vs_true import plot_predicted_vs_true
+from bayesflowmass.plots.residuals import plot_residuals
+from bayesflowmass.plots.style import save_figure
+
+__all__ = ["evaluate", "main", "predict"]
+
+FloatArray = NDArray[np.float64]
+
+QUANTILES = {"q025": 0.025, "q16": 0.16, "log10_mass": 0.5, "q84": 0.84, "q975": 0.975}
+_BATCH = 4096
+_BASELINE_CLUSTERS = 5000
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says about clusters of known mass, all of shape (n,), masses in log10 Msun/h.
+
+    Attributes:
+        quantiles: names of ``QUANTILES`` -> posterior quantiles; ``log10_mass`` is the median.
+        mean, sigma: of the posterior [dex].
+        pit: cdf at the truth.
+        log_density: natural log of the density per dex at the truth.
+        crps: [dex].
+        flags: as `infer` gives them.
+    """
+
+    quantiles: dict[str, FloatArray]
+    mean: FloatArray
+    sigma: FloatArray
+    pit: FloatArray
+    log_density: FloatArray
+    crps: FloatArray
+    flags: NDArray[np.str_]
+
+
+def predict(
+    estimator: MassEstimator,
+    catalog: ClusterCatalog,
+    *,
+    prior: str = "flat",
+    prior_range: tuple[float, float] | None = None,
+    progress: bool = False,
+) -> Predictions:
+    """Posterior summaries and scores of a catalogue, batch by batch, so that memory stays bounded.
+
+    Args:
+        estimator: the model.
+        catalog: clusters with ``log10_mass``.
+        prior: "flat" or "hmf".
+        prior_range: limits of the prior in log10 M200c [Msun/h]; default: the training range.
+        progress: show a bar.
+    """
+    parts: list[dict[str, Any]] = []
+    starts = range(0, len(catalog), _BATCH)
+    for start in tqdm(starts, desc="posteriors", disable=not progress, file=sys.stderr, leave=False):
+        batch = catalog[start : start + _BATCH]
+        posterior = estimator.posterior(batch, prior=prior)
+        if prior_range is not None:
+            posterior = posterior.with_prior(prior, prior_range)
+        truth = np.asarray(batch.column("log10_mass"), dtype=np.float64)
+        nodes = posterior.table
+        parts.append(
+            {
+                **dict(zip(QUANTILES, posterior.quantile(list(QUANTILES.values())), strict=True)),
+                "mean": posterior.mean,
+                "sigma": posterior.sigma,
+                "pit": np.clip(posterior.cdf(truth), 0.0, 1.0),
+                "log_density": posterior.log_pdf(truth),
+                "crps": crps_from_density(truth, nodes.x.numpy(), nodes.cdf.numpy(), nodes.pdf.numpy()),
+                "flags": estimator.flags(batch, posterior),
+            }
+        )
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return Predictions({name: joined.pop(name) for name in QUANTILES}, **joined)
+
+
+def evaluate(
+    estimator: MassEstimator,
+    catalog: ClusterCatalog,
+    out: str | Path,
+    *,
+    prior: str = "flat",
+    baseline_catalog: ClusterCatalog | None = None,
+    n_resamples: int = 200,
+    seed: int = 0,
+    figures: bool = True,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Measure a model on clusters of known mass and write metrics, predictions and figures.
+
+    Args:
+        estimator: the model.
+        catalog: test clusters with ``log10_mass``; ``halo_id`` where several are projections of one halo.
+        out: folder to write into.
+        prior: "flat" or "hmf".
+        baseline_catalog: clusters, flat in log mass, to fit the baselines on; by default 5000 are
+            simulated as the model's training set was.
+        n_resamples: of the bootstrap over haloes.
+        seed: of the bootstrap and of the simulated baseline clusters.
+        figures: draw them.
+        progress: show a bar.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        CatalogError: the catalogue is empty or has no masses.
+        ValueError: a posterior gives a true mass no probability.
+    """
+    if len(catalog) == 0 or not catalog.has("log10_mass"):
+        raise CatalogError(
+            "The catalogue to evaluate on has no clusters or no column log10_mass; true masses are needed."
+        )
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    population = (catalog.metadata.masses or {}).get("distribution")
+    prior_range = _prior_range(estimator, catalog, prior)
+    predictions = predict(estimator, catalog, prior=prior, prior_range=prior_range, progress=progress)
+    if baseline_catalog is None:
+        baseline_catalog = simulate_like_training(estimator, _BASELINE_CLUSTERS, seed)
+    baselines = fit_baselines(baseline_catalog)
+    simple = predict_baselines(baselines, catalog)
+
+    truth = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
+    halo_id = catalog.column("halo_id" if catalog.has("halo_id") else "cluster_id")
+    members, definition = _members(catalog)
+    nominal, statement = nominal_pair(population, prior)
+
+    def measure(predicted: FloatArray, **scores: Any) -> dict[str, Any]:
+        return summarise(
+            truth, predicted, halo_id=halo_id, n_members=members, n_resamples=n_resamples, seed=seed, **scores
+        )
+
+    metrics = {
+        "prior": prior,
+        "prior_log10_mass_range": list(prior_range or estimator.training_info.log10_mass_range),
+        "population": population,
+        "coverage_can_be_nominal": nominal,
+        "coverage_statement": statement,
+        "residual": "log10(M_true / M_pred), M200c, M_pred the posterior median",
+        **measure(
+            predictions.quantiles["log10_mass"],
+            pit=predictions.pit,
+            log_density=predictions.log_density,
+            crps=predictions.crps,
+            sigma=predictions.sigma,
+        ),
+        "n_members_definition": definition,
+        "flags": _count_flags(predictions.flags),
+        "kind": catalog.metadata.kind,
+        "mode": catalog.metadata.mode,
+        "selection": catalog.metadata.selection,
+        "model_uses_richness": estimator.training_info.uses_richness,
+        "median_n_galaxies": float(np.median(catalog.n_galaxies)),
+        "n_resamples": n_resamples,
+        "seed": seed,
+        "version": __version__,
+        "date": datetime.now(UTC).date().isoformat(),
+        "baselines": {
+            name: measure(p.log10_mass, **_gaussian_scores(p, truth)) | {"fit": baselines[name].to_dict()}
+            for name, p in simple.items()
+        },
+        "baseline_selection": baseline_catalog.metadata.selection,
+    }
+    write_whole(folder / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False).encode())
+    _write_predictions(folder / "predictions.parquet", catalog, predictions, simple)
+    if figures:
+        _draw(folder, estimator, catalog, predictions, simple, metrics)
+    return metrics
+
+
+def simulate_like_training(estimator: MassEstimator, n_clusters: int, seed: int) -> ClusterCatalog:
+    """Clusters, flat in log mass, of the kind, mode, aperture, redshift and parameters that the model was
+    trained on.
+    """
+    info = estimator.training_info
+    low, high = info.redshift_range
+    parameters = MockParameters.from_dict(
+        {**MockParameters().to_dict(), **(info.config.get("simulate", {}).get("parameters") or {})}
+    )
+    chosen = {
+        name: info.selection[name] for name in ("r_max", "v_max", "min_galaxies") if name in info.selection
+    }
+    return simulate_catalog(
+        n_clusters,
+        masses="flat",
+        log10_mass_range=info.log10_mass_range,
+        kind=cast("Any", info.kind or "contaminated"),
+        mode=cast("Any", info.mode or "paper"),
+        redshift=low if low == high else (low, high),
+        parameters=parameters,
+        cosmology=info.cosmology,
+        seed=seed,
+        **chosen,
+    )
+
+
+def _prior_range(estimator: MassEstimator, catalog: ClusterCatalog, prior: str) -> tuple[float, float] | None:
+    """Where the prior is that of the test set, its limits too: a posterior is nominal for its own prior
+    alone.
+    """
+    masses = catalog.metadata.masses or {}
+    low, high = estimator.training_info.log10_mass_range
+    if masses.get("distribution") != prior or not {"log10_mass_min", "log10_mass_max"} <= set(masses):
+        return None
+    limits = max(low, float(masses["log10_mass_min"])), min(high, float(masses["log10_mass_max"]))
+    return None if limits == (low, high) else limits
+
+
+def _members(catalog: ClusterCatalog) -> tuple[NDArray[np.int64] | None, str]:
+    """Number of members of each cluster for equation 8, and what that counts."""
+    if catalog.has("gal_is_member"):
+        cluster = np.repeat(np.arange(len(catalog)), catalog.n_galaxies)
+        member = np.asarray(catalog.galaxies("gal_is_member"), dtype=bool)
+        return np.bincount(cluster[member], minlength=len(catalog)), "true members among the galaxies given"
+    if catalog.metadata.kind == "pure":
+        return np.asarray(catalog.n_galaxies), "galaxies given, all members"
+    if catalog.has("n_members"):
+        return np.asarray(catalog.column("n_members"), dtype=np.int64), "the column n_members"
+    return None, "unknown"
+
+
+def _gaussian_scores(prediction: BaselinePrediction, truth: FloatArray) -> dict[str, Any]:
+    arguments = truth, prediction.log10_mass, prediction.sigma
+    return {
+        "pit": ndtr((truth - prediction.log10_mass) / prediction.sigma),
+        "log_density": log_density_gaussian(*arguments),
+        "crps": crps_gaussian(*arguments),
+        "sigma": np.full(truth.size, prediction.sigma),
+    }
+
+
+def _count_flags(flags: NDArray[np.str_]) -> dict[str, int]:
+    names, counts = np.unique([f for row in flags for f in str(row).split(",") if f], return_counts=True)
+    return {str(name): int(count) for name, count in zip(names, counts, strict=True)}
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_predictions(
+    path: Path, catalog: ClusterCatalog, p: Predictions, simple: dict[str, BaselinePrediction]
+) -> None:
+    truth = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
+    columns: dict[str, Any] = {
+        "cluster_id": catalog.column("cluster_id"),
+        **({"halo_id": catalog.column("halo_id")} if catalog.has("halo_id") else {}),
+        "redshift": catalog.column("redshift"),
+        "n_galaxies": catalog.n_galaxies,
+        "log10_mass_true": truth,
+        **p.quantiles,
+        "log10_mass_mean": p.mean,
+        "sigma": p.sigma,
+        "residual": truth - p.quantiles["log10_mass"],
+        "pit": p.pit,
+        "log_density": p.log_density,
+        "crps": p.crps,
+        "flags": p.flags.astype(object),
+        **{f"log10_mass_{name}": prediction.log10_mass for name, prediction in simple.items()},
+    }
+    note = {
+        "units": "log10 M200c [Msun/h]; sigma, residual, crps [dex]; density per dex",
+        "version": __version__,
+    }
+    table = pa.table({name: pa.array(values) for name, values in columns.items()})
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table.replace_schema_metadata({"bayesflowmass": json.dumps(note)}), sink, compression="zstd"
+    )
+    write_whole(path, sink.getvalue().to_pybytes())
+
+
+def _draw(
+    folder: Path,
+    estimator: MassEstimator,
+    catalog: ClusterCatalog,
+    p: Predictions,
+    simple: dict[str, BaselinePrediction],
+    metrics: dict[str, Any],
+) -> list[Path]:
+    truth = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
+    population = {"hmf": "mass-function set", "flat": "flat set"}.get(str(metrics["population"]), "test set")
+    title = f"{population}, {metrics['prior']} prior"
+    shown = ("msigma_inverse", "msigma_regression", "richness")
+    residuals = {"this model": truth - p.quantiles["log10_mass"]}
+    residuals |= {NAMES[name]: truth - simple[name].log10_mass for name in shown}
+    figures = {
+        "predicted_vs_true": plot_predicted_vs_true(
+            truth, np.stack(list(p.quantiles.values()), 1), label=title
+        ),
+        "residuals": plot_residuals(residuals, title=title),
+        "pit": plot_pit(p.pit, title=title),
+        "coverage": plot_coverage({"this model": p.pit}, title=title),
+        "calibration_by_mass": plot_calibration_by_mass(
+            metrics["bins_true"], metrics["bins_predicted"], title=title
+        ),
+    }
+    chosen = _three_clusters(truth)
+    few = catalog[chosen]
+    posterior = estimator.posterior(few, prior=metrics["prior"])
+    grid = np.linspace(*estimator.training_info.log10_mass_range, 601)
+    counts = few.n_galaxies
+    figures["pdfs"] = plot_pdfs(
+        grid,
+        posterior.pdf(grid[:, None]).T,
+        cdf=posterior.cdf(grid[:, None]).T,
+        log10_true=truth[chosen],
+        labels=[f"{n} galaxies" for n in counts],
+        title=title,
+    )
+    return [path for name, figure in figures.items() for path in save_figure(figure, folder / name)]
+
+
+def _three_clusters(truth: FloatArray) -> NDArray[np.int64]:
+    """The clusters nearest to a low, an intermediate and a high mass of the range: chosen by mass, not by
+    success.
+    """
+    low, high = truth.min(), truth.max()
+    wanted = low + (high - low) * np.array([0.15, 0.5, 0.85])
+    return np.unique(np.abs(truth[:, None] - wanted).argmin(axis=0))
+
+
+def run(settings: EvaluateSettings, report: Callable[[str], None] = print) -> dict[str, Any]:
+    """The command: read, evaluate, report."""
+    estimator = MassEstimator.load(settings.model, settings.device)
+    catalog = ClusterCatalog.read(settings.catalog)
+    training = None if settings.baseline_catalog is None else ClusterCatalog.read(settings.baseline_catalog)
+    if training is None:
+        report(
+            f"Simulating {_BASELINE_CLUSTERS} clusters to fit the baselines on (--baseline-catalog to "
+            "give them)."
+        )
+    metrics = evaluate(
+        estimator,
+        catalog,
+        settings.out,
+        prior=settings.prior,
+        baseline_catalog=training,
+        n_resamples=settings.bootstrap,
+        seed=settings.seed,
+        progress=settings.progress,
+    )
+    report(format_text(metrics))
+    if metrics["flags"]:
+        counts = ", ".join(f"{name} {count}" for name, count in metrics["flags"].items())
+        report(f"Flags: {counts} of {metrics['n_clusters']} clusters.")
+    report("")
+    for path in sorted(settings.out.glob("*.p[dn][fg]")):
+        report(str(path))
+    report(str(settings.out / "predictions.parquet"))
+    report(str(settings.out / "metrics.json"))
+    return metrics
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``bayesflowmass evaluate``; returns the exit code."""
+    return run_command(EvaluateSettings, run, argv, prog="bayesflowmass evaluate")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

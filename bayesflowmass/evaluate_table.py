@@ -1,0 +1,121 @@
+"""The comparison table of an evaluation, as plain text and as markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from bayesflowmass.baselines import PUBLISHED
+
+__all__ = ["comparison_rows", "format_markdown", "format_text"]
+
+COLUMNS = {
+    "mean_residual": "mean",
+    "scatter": "scatter",
+    "slope": "slope",
+    "scatter_over_slope": "scat/slope",
+    "scatter_14_15": "14-15",
+    "slope_14_15": "slope",
+    "scatter_over_slope_14_15": "scat/slope",
+    "mean_abs_residual_14p8_15p2": "abs 14.8-15.2",
+    "coverage_68": "in 68%",
+    "coverage_95": "in 95%",
+    "sigma_N": "s_N",
+    "sigma_0": "s_0",
+}
+"""Keys of metrics.json and their headings."""
+
+NAMES = {
+    "msigma_inverse": "M-sigma, inverse fit",
+    "msigma_regression": "M-sigma, regression",
+    "msigma_evrard": "M-sigma, Evrard 2008",
+    "msigma_inverse_gapper": "M-sigma, inverse, gapper",
+    "msigma_regression_gapper": "M-sigma, regression, gapper",
+    "msigma_evrard_gapper": "M-sigma, Evrard, gapper",
+    "richness": "galaxy count alone",
+}
+
+
+def comparison_rows(metrics: Mapping[str, Any]) -> list[tuple[str, dict[str, float | None]]]:
+    """Name and numbers of: the model, the baselines, and published results for this kind of catalogue."""
+    rows = [("this model", _numbers(metrics))]
+    rows += [(NAMES.get(name, name), _numbers(entry)) for name, entry in metrics["baselines"].items()]
+    for result in PUBLISHED.get(metrics.get("kind") or "", ()):
+        year = result.source.split(",")[0]
+        rows.append((f"[{result.name}, {year}]", _numbers(asdict(result))))
+    return rows
+
+
+def format_text(metrics: Mapping[str, Any]) -> str:
+    """The table for a terminal, with what it is a table of above and what it means below."""
+    rows = comparison_rows(metrics)
+    width = max(len(name) for name, _ in rows)
+    cells = [["", *COLUMNS.values()]] + [[name, *_cells(numbers)] for name, numbers in rows]
+    widths = [width] + [max(len(line[i]) for line in cells) for i in range(1, len(cells[0]))]
+    lines = [
+        "  ".join(
+            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in cells
+    ]
+    rule = "-" * len(lines[0])
+    return "\n".join([_heading(metrics), rule, lines[0], rule, *lines[1:], rule, *_notes(metrics)])
+
+
+def format_markdown(metrics: Mapping[str, Any]) -> str:
+    """The table in markdown, errors included."""
+    lines = ["| estimator | " + " | ".join(COLUMNS.values()) + " |"]
+    lines.append("|---" * (len(COLUMNS) + 1) + "|")
+    entries = {"this model": metrics, **{NAMES.get(n, n): e for n, e in metrics["baselines"].items()}}
+    for name, numbers in comparison_rows(metrics):
+        errors = entries.get(name, {})
+        cells = [
+            cell if errors.get(f"{key}_se") is None or cell == "-" else f"{cell} ± {errors[f'{key}_se']:.3f}"
+            for key, cell in zip(COLUMNS, _cells(numbers), strict=True)
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join([_heading(metrics), "", *lines, "", *_notes(metrics)])
+
+
+def _heading(metrics: Mapping[str, Any]) -> str:
+    kind = " ".join(str(metrics[k]) for k in ("kind", "mode") if metrics.get(k))
+    population = {"hmf": "mass-function", "flat": "flat-mass"}.get(str(metrics["population"]), "unknown")
+    return (
+        f"{metrics['n_clusters']} {kind} clusters, {population} test set, {metrics['prior']} prior; "
+        "residual = log10(M_true/M_pred) [dex]"
+    )
+
+
+def _notes(metrics: Mapping[str, Any]) -> list[str]:
+    notes = [
+        "slope: of predicted on true log mass; 14-15: scatter for 14 <= log10 M_true <= 15, "
+        "then slope and their ratio there; abs: mean absolute residual.",
+        str(metrics["coverage_statement"]),
+    ]
+    equation = metrics.get("equation_8")
+    if equation:
+        low, high = equation["log10_mass_range"]
+        notes.append(
+            f"s_N, s_0: equation 8 with N = {metrics['n_members_definition']}, median "
+            f"{equation['n_median']:.0f}, "
+            f"over log10 M = {low:.2f}-{high:.2f}."
+        )
+    notes.append("[...]: published, on other mocks of the same kind.")
+    return notes
+
+
+def _numbers(entry: Mapping[str, Any]) -> dict[str, float | None]:
+    return {key: entry.get(key) for key in COLUMNS}
+
+
+def _cells(numbers: Mapping[str, float | None]) -> Sequence[str]:
+    cells = []
+    for key, value in numbers.items():
+        if value is None:
+            cells.append("-")
+        elif key.startswith("coverage"):
+            cells.append(f"{100 * value:.1f}%")
+        else:
+            cells.append(f"{value:+.3f}" if key == "mean_residual" else f"{value:.3f}")
+    return cells
