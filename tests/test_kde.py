@@ -51,7 +51,7 @@ def ragged(seed, counts, correlation=0.0, sigma=(0.4, 500.0), mean=(0.8, 0.0)):
 def test_equals_scipy(seed, counts, correlation, scale, convention, dtype):
     points, offsets = ragged(seed, counts, correlation, scale)
     points = torch.tensor(points, dtype=dtype)
-    encoder = KDEEncoder(convention=convention, normalisation="density")
+    encoder = KDEEncoder(convention=convention, normalisation="density", narrow="keep")
     images = encoder(points, torch.tensor(offsets))
     expected = scipy_images(encoder, points.double().numpy(), offsets, factor(encoder))
     peak = expected.max((1, 2))

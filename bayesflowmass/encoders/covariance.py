@@ -1,20 +1,22 @@
-"""Sample covariances of ragged clusters, and the small dense algebra a Gaussian kernel needs."""
+"""Sample covariances of ragged clusters, and the small dense algebra that a Gaussian kernel needs."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from bayesflowmass.encoders.ragged import group_index, segment_sum
 
-__all__ = ["KernelShape", "KDEError", "kernel_shape", "sample_covariance"]
+__all__ = ["KDEError", "KernelShape", "kernel_shape", "sample_covariance"]
 
-# Below this share of a variance that the other axes leave unexplained (1 - rho^2 in two dimensions) the
-# covariance is singular to the accuracy with which float64 sums can tell.
+# Share of a variance that the axes before it leave unexplained (1 - rho^2 in two dimensions) below which
+# a covariance is singular to the accuracy of float64 sums.
 _MIN_UNEXPLAINED = 1e-10
+# Spread over coordinate below which the spread is rounding.
+_MIN_SPREAD = 1e-12
 
 
 class KDEError(ValueError):
@@ -33,37 +35,33 @@ class KDEError(ValueError):
 
 @dataclass(frozen=True)
 class KernelShape:
-    """A Gaussian kernel of covariance H for each of n clusters, in the forms that evaluation needs.
+    """Gaussian kernels of covariance H for n clusters, in the forms that evaluation needs.
 
     Attributes:
         marginal: (n, D) sqrt(H_dd).
         conditional: (n, D) 1 / sqrt((H^-1)_dd), the width along axis d through the centre of the kernel.
-        partial: (n, D, D) off-diagonal part of H^-1 scaled to a unit diagonal; zero on the diagonal.
-        whitener: (n, D, D) lower triangular W with W H W^T = 1, so that the exponent is -|W (x - X)|^2 / 2.
+        correlation: (n, D, D) correlation matrix of H.
+        partial: (n, D, D) H^-1 scaled to a unit diagonal, with that diagonal set to zero.
+        whitener: (n, D, D) lower triangular W with W H W^T = 1: the exponent is -|W (x - X)|^2 / 2.
         log_norm: (n,) log of (2 pi)^(D/2) |H|^(1/2).
     """
 
     marginal: Tensor
     conditional: Tensor
+    correlation: Tensor
     partial: Tensor
     whitener: Tensor
     log_norm: Tensor
 
     def __getitem__(self, index: Tensor) -> KernelShape:
-        return KernelShape(
-            self.marginal[index],
-            self.conditional[index],
-            self.partial[index],
-            self.whitener[index],
-            self.log_norm[index],
-        )
+        return KernelShape(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
 def sample_covariance(points: Tensor, offsets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Unbiased sample covariance of each cluster, with the weights of ``scipy.stats.gaussian_kde``.
 
-    Sigma = sum_i w_i (X_i - m)(X_i - m)^T / (1 - sum_i w_i^2) with weights that sum to one; equal weights give the
-    usual division by n - 1.
+    Sigma = sum_i w_i (X_i - m)(X_i - m)^T / (1 - sum_i w_i^2) with weights that sum to one; equal weights give
+    the usual division by n - 1.
 
     Args:
         points: (n_points, D) float64.
@@ -81,8 +79,8 @@ def sample_covariance(points: Tensor, offsets: Tensor, weights: Tensor | None = 
         cluster = int(torch.nonzero(counts < 2)[0])
         raise KDEError(
             cluster,
-            f"has {int(counts[cluster])} galaxies, and a covariance needs more; drop clusters below a "
-            f"minimum richness first",
+            f"it has {int(counts[cluster])} galaxies, too few for a covariance; drop clusters below a minimum "
+            f"richness first",
         )
     group = group_index(offsets, points.shape[0])
     if weights is None:
@@ -98,75 +96,82 @@ def sample_covariance(points: Tensor, offsets: Tensor, weights: Tensor | None = 
     ndim = points.shape[1]
     first, second = torch.tril_indices(ndim, ndim, device=points.device)
     packed = segment_sum(from_mean[:, first] * weighted[:, second], offsets) / freedom[:, None]
-    covariance = points.new_zeros(counts.numel(), ndim, ndim)
-    covariance = covariance.index_put(_batch_index(first, second, counts.numel()), packed.reshape(-1))
-    return covariance.index_put(_batch_index(second, first, counts.numel()), packed.reshape(-1))
+    position = torch.empty(ndim, ndim, dtype=torch.int64, device=points.device)
+    position[first, second] = torch.arange(len(first), device=points.device)
+    position[second, first] = torch.arange(len(first), device=points.device)
+    return packed[:, position]
 
 
-def _batch_index(row: Tensor, column: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
-    batch = torch.arange(n, device=row.device).repeat_interleave(row.numel())
-    return batch, row.repeat(n), column.repeat(n)
-
-
-def kernel_shape(covariance: Tensor, scale: Tensor, origin_size: Tensor) -> KernelShape:
+def kernel_shape(covariance: Tensor, scale: Tensor, size: Tensor) -> KernelShape:
     """Kernels with covariance ``scale * covariance``, refusing singular ones.
 
     Args:
         covariance: (n, D, D) float64.
-        scale: (n,) or () float64, what multiplies the covariance: h0 or h0^2.
-        origin_size: (n, D) float64, largest absolute coordinate, which sets the rounding error of a variance.
+        scale: () float64, what multiplies the covariance: h0 or h0^2.
+        size: (D,) float64, largest absolute coordinate, which sets the rounding error of a spread.
 
     Raises:
         KDEError: naming the first cluster whose covariance is singular, and why.
     """
-    n, ndim = covariance.shape[:2]
+    ndim = covariance.shape[1]
     variance = covariance.diagonal(dim1=1, dim2=2)
-    flat = variance <= (1e-14 * origin_size) ** 2
+    # Written so that a NaN is refused as well.
+    flat = ~(variance > (_MIN_SPREAD * size) ** 2)
     if bool(flat.any()):
         cluster, axis = (int(i) for i in torch.nonzero(flat)[0])
         raise KDEError(
             cluster,
-            f"all its galaxies have the same value on axis {axis}, so its covariance is singular; "
+            f"all its galaxies have the same value on axis {axis} of the grid, so its covariance is singular; "
             f"a kernel density needs a spread on every axis",
         )
     sigma = variance.sqrt()
     correlation = covariance / (sigma[:, :, None] * sigma[:, None, :])
+    factor = _cholesky(correlation)
+    unit_whitener = _lower_inverse(factor)
+    precision = unit_whitener.transpose(1, 2) @ unit_whitener
+    root = precision.diagonal(dim1=1, dim2=2).sqrt()
+    off_diagonal = 1.0 - torch.eye(ndim, dtype=covariance.dtype, device=covariance.device)
+    marginal = sigma * scale.sqrt()
+    log_determinant = sum((factor[j][j].log() for j in range(ndim)), start=marginal.log().sum(-1))
+    return KernelShape(
+        marginal=marginal,
+        conditional=marginal / root,
+        correlation=correlation,
+        partial=precision / (root[:, :, None] * root[:, None, :]) * off_diagonal,
+        whitener=unit_whitener / marginal[:, None, :],
+        log_norm=0.5 * ndim * math.log(2.0 * math.pi) + log_determinant,
+    )
+
+
+def _cholesky(correlation: Tensor) -> list[list[Tensor]]:
+    """Cholesky factor of n small correlation matrices, entry by entry, so that a batch costs a few vector ops."""
+    ndim = correlation.shape[1]
     factor: list[list[Tensor]] = []
     for j in range(ndim):
         row: list[Tensor] = []
         for k in range(j):
-            inner = sum((row[m] * factor[k][m] for m in range(k)), start=torch.zeros_like(sigma[:, 0]))
-            row.append((correlation[:, j, k] - inner) / factor[k][k])
-        pivot = 1.0 - sum((r * r for r in row), start=torch.zeros_like(sigma[:, 0]))
-        if bool((pivot < _MIN_UNEXPLAINED).any()):
-            cluster = int(torch.nonzero(pivot < _MIN_UNEXPLAINED)[0])
+            known = sum((row[m] * factor[k][m] for m in range(k)), start=correlation.new_zeros(()))
+            row.append((correlation[:, j, k] - known) / factor[k][k])
+        pivot = sum((-r * r for r in row), start=correlation.new_ones(len(correlation)))
+        singular = ~(pivot > _MIN_UNEXPLAINED)
+        if bool(singular.any()):
             raise KDEError(
-                cluster,
-                f"its galaxies lie on a line (axis {j} follows from the axes before it), so its "
-                f"covariance is singular; a kernel density needs more than {ndim} galaxies in general position",
+                int(torch.nonzero(singular)[0]),
+                f"its galaxies lie on a line or a plane (axis {j} of the grid follows from the axes before it), so "
+                f"its covariance is singular; a kernel density needs more than {ndim} galaxies in general position",
             )
-        row.append(pivot.sqrt())
-        factor.append(row)
-    # Inverse of the lower-triangular factor, row by row.
-    zero = torch.zeros_like(sigma[:, 0])
-    inverse: list[list[Tensor]] = [[zero] * ndim for _ in range(ndim)]
+        factor.append([*row, pivot.sqrt()])
+    return factor
+
+
+def _lower_inverse(factor: list[list[Tensor]]) -> Tensor:
+    """Inverse of lower-triangular matrices given entry by entry: (n, D, D)."""
+    ndim, zero = len(factor), torch.zeros_like(factor[0][0])
+    inverse = [[zero] * ndim for _ in range(ndim)]
     for j in range(ndim):
         inverse[j][j] = 1.0 / factor[j][j]
         for k in range(j):
-            total = sum((factor[j][m] * inverse[m][k] for m in range(k, j)), start=zero)
-            inverse[j][k] = -total / factor[j][j]
-    unit_whitener = torch.stack([torch.stack(row, -1) for row in inverse], 1)
-    precision = unit_whitener.transpose(1, 2) @ unit_whitener
-    root = precision.diagonal(dim1=1, dim2=2).sqrt()
-    off_diagonal = 1.0 - torch.eye(ndim, dtype=covariance.dtype, device=covariance.device)
-    partial = precision / (root[:, :, None] * root[:, None, :]) * off_diagonal
-    marginal = sigma * scale.expand(n).sqrt()[:, None]
-    log_pivots = torch.stack([factor[j][j].log() for j in range(ndim)], -1).sum(-1)
-    log_norm = 0.5 * ndim * math.log(2.0 * math.pi) + marginal.log().sum(-1)
-    return KernelShape(
-        marginal=marginal,
-        conditional=marginal / root,
-        partial=partial,
-        whitener=unit_whitener / marginal[:, None, :],
-        log_norm=log_norm + log_pivots,
-    )
+            inverse[j][k] = (
+                -sum((factor[j][m] * inverse[m][k] for m in range(k, j)), start=zero) / factor[j][j]
+            )
+    return torch.stack([torch.stack(row, -1) for row in inverse], 1)

@@ -81,6 +81,11 @@ class Grid:
         bins = np.arange(self.shape[axis])[:, None] + 0.5 * (1.0 + inside)
         return torch.from_numpy(self.lower[axis] + self.spacing[axis] * bins.reshape(-1))
 
+    @staticmethod
+    def node_weights(order: int) -> Tensor:
+        """Gauss-Legendre weights (order,) of the mean over a bin; they sum to one."""
+        return torch.from_numpy(0.5 * np.polynomial.legendre.leggauss(order)[1])
+
     def contains(self, points: Tensor) -> Tensor:
         """Whether each point, shape (..., ndim), lies inside the grid, edges included."""
         lower = torch.tensor(self.lower, dtype=torch.float64, device=points.device)

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from bayesflowmass.encoders.covariance import KDEError, KernelShape, kernel_shape, sample_covariance
 from bayesflowmass.encoders.grid import Grid
-from bayesflowmass.encoders.kde_kernels import direct_sum, factorised_sum, grid_factor
+from bayesflowmass.encoders.kde_kernels import kernel_sum
+from bayesflowmass.encoders.kde_plan import Level, Plan, bin_orders, narrow_orders, precision_levels
 from bayesflowmass.encoders.ragged import (
     check_offsets,
     chunks_by_richness,
@@ -27,16 +28,17 @@ from bayesflowmass.encoders.ragged import (
     segment_sum,
 )
 
-__all__ = ["Convention", "KDEEncoder", "KDEError", "Normalisation"]
+__all__ = ["Convention", "Evaluate", "KDEEncoder", "KDEError", "Narrow", "Normalisation"]
 
 Convention = Literal["covariance", "scipy"]
 Normalisation = Literal["sum", "density"]
+Evaluate = Literal["centre", "bin"]
+Narrow = Literal["integrate", "refuse", "keep"]
 
-# Largest exponent that may be split between factors: beyond it rounding exceeds the promised accuracy
-# (1e-5 and 1e-10 of the peak) or the factors overflow.
-_MAX_EXPONENT = {torch.float32: 30.0, torch.float64: 500.0}
-# Galaxies further than this many kernel widths from the grid contribute less than exp(-cut^2 / 2) of one kernel's peak.
-_CUT = 9.0
+# Padded galaxies, and image values, taken at once: a few MB that stay in cache on a CPU, a few hundred on a GPU.
+_CHUNK = {"cpu": (1 << 13, 1 << 19), "cuda": (1 << 20, 1 << 26)}
+# Values on the integration nodes held at once.
+_SLAB = 1 << 24
 
 
 class KDEEncoder(nn.Module):
@@ -57,6 +59,10 @@ class KDEEncoder(nn.Module):
         convention: "covariance" for H = h0 Sigma (the paper); "scipy" for H = h0^2 Sigma, scipy's
             ``bw_method=h0``.
         normalisation: "sum" for images that sum to one over the grid; "density" per unit volume of phase space.
+        evaluate: "centre" for the density at bin centres (what scipy gives); "bin" for its mean over each bin.
+        narrow: what to do at "centre" with a kernel whose width is less than half a bin along an axis, where values at
+            centres mean nothing: "integrate" over the bins of that axis, to 1e-5 of the peak; "refuse" with an error; or
+            "keep" them.
     """
 
     def __init__(
@@ -67,6 +73,8 @@ class KDEEncoder(nn.Module):
         bandwidth: float | Tensor = 0.15,
         convention: Convention = "covariance",
         normalisation: Normalisation = "sum",
+        evaluate: Evaluate = "centre",
+        narrow: Narrow = "integrate",
     ) -> None:
         super().__init__()
         self.grid = Grid(grid, lower, upper)
@@ -76,10 +84,16 @@ class KDEEncoder(nn.Module):
             )
         if normalisation not in ("sum", "density"):
             raise ValueError(f"normalisation is 'sum' or 'density', not {normalisation!r}")
+        if evaluate not in ("centre", "bin"):
+            raise ValueError(f"evaluate is 'centre' or 'bin', not {evaluate!r}")
+        if narrow not in ("integrate", "refuse", "keep"):
+            raise ValueError(f"narrow is 'integrate', 'refuse' or 'keep', not {narrow!r}")
         if not (math.isfinite(float(bandwidth)) and float(bandwidth) > 0.0):
             raise ValueError(f"bandwidth must be a positive number, not {float(bandwidth)}")
         self.convention = convention
         self.normalisation = normalisation
+        self.evaluate = evaluate
+        self.narrow = narrow
         self.bandwidth: float | Tensor
         if isinstance(bandwidth, Tensor) and not isinstance(bandwidth, nn.Parameter):
             self.register_buffer("bandwidth", bandwidth)
@@ -89,7 +103,8 @@ class KDEEncoder(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"grid={self.grid.shape}, lower={self.grid.lower}, upper={self.grid.upper}, "
-            f"bandwidth={float(self.bandwidth)}, convention={self.convention!r}, normalisation={self.normalisation!r}"
+            f"bandwidth={float(self.bandwidth)}, convention={self.convention!r}, normalisation={self.normalisation!r}, "
+            f"evaluate={self.evaluate!r}, narrow={self.narrow!r}"
         )
 
     def describe(self) -> dict[str, Any]:
@@ -101,6 +116,8 @@ class KDEEncoder(nn.Module):
             "bandwidth": float(self.bandwidth),
             "convention": self.convention,
             "normalisation": self.normalisation,
+            "evaluate": self.evaluate,
+            "narrow": self.narrow,
         }
 
     @classmethod
@@ -110,7 +127,7 @@ class KDEEncoder(nn.Module):
         Raises:
             ValueError: if a key is missing or unknown.
         """
-        wanted = {"grid", "lower", "upper", "bandwidth", "convention", "normalisation"}
+        wanted = {"grid", "lower", "upper", "bandwidth", "convention", "normalisation", "evaluate", "narrow"}
         if not isinstance(description, Mapping) or set(description) != wanted:
             found = sorted(description) if isinstance(description, Mapping) else type(description).__name__
             raise ValueError(
@@ -144,7 +161,7 @@ class KDEEncoder(nn.Module):
                 cluster without any density on the grid.
         """
         dtype = points.dtype if dtype is None else dtype
-        if dtype not in _MAX_EXPONENT:
+        if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"a kernel density is computed in float32 or float64, not {dtype}")
         if points.ndim != 2 or points.shape[1] != self.grid.ndim:
             raise ValueError(
@@ -171,12 +188,30 @@ class KDEEncoder(nn.Module):
         kernel = kernel_shape(
             covariance, h0 if self.convention == "covariance" else h0**2, size + middle.abs()
         )
-        images = self._images(centred, offsets, kernel, weights, size, dtype)
+        images = self._images(centred, offsets, kernel, weights, self._plan(kernel, size, dtype), dtype)
         if (normalisation or self.normalisation) == "density":
             return images
         total = images.sum(tuple(range(1, images.ndim)))
         self._refuse_empty_images(total, points, offsets)
         return images / total.reshape(-1, *(1,) * self.grid.ndim)
+
+    def _plan(self, kernel: KernelShape, size: Tensor, dtype: torch.dtype) -> Plan:
+        with torch.no_grad():
+            levels = precision_levels(kernel, self.grid, size, dtype)
+            if self.evaluate == "bin":
+                return Plan(bin_orders(kernel, self.grid), levels)
+            if self.narrow == "keep":
+                return Plan(torch.ones_like(kernel.marginal, dtype=torch.int64), levels)
+            orders, narrow = narrow_orders(kernel, self.grid)
+            if self.narrow == "refuse" and bool(narrow.any()):
+                cluster, axis = (int(i) for i in torch.nonzero(narrow)[0])
+                raise KDEError(
+                    cluster,
+                    f"its kernel is {float(kernel.conditional[cluster, axis]):.3g} wide on axis {axis} of the grid, "
+                    f"less than half a bin of {self.grid.spacing[axis]:.3g}, so values at bin centres mean nothing; "
+                    f"use narrow='integrate', a larger bandwidth or finer bins",
+                )
+            return Plan(orders, levels)
 
     def _refuse_empty_images(self, total: Tensor, points: Tensor, offsets: Tensor) -> None:
         # One galaxy inside the grid puts at least about 0.25 / n there, so only clusters below that are looked at.
@@ -196,38 +231,29 @@ class KDEEncoder(nn.Module):
         offsets: Tensor,
         kernel: KernelShape,
         weights: Tensor | None,
-        size: Tensor,
+        plan: Plan,
         dtype: torch.dtype,
     ) -> Tensor:
         counts = offsets.diff()
-        level = self._precision_level(kernel, size, dtype)
-        order = torch.argsort(level * (counts.max() + 1) + counts, stable=True)
-        pieces: list[Tensor] = []
-        for number in range(3):
-            members = order[level[order] == number]
-            for first, last in chunks_by_richness(counts[members].tolist(), 16384, 512):
+        galaxies, values = _CHUNK["cpu" if centred.device.type == "cpu" else "cuda"]
+        images: list[Tensor] = []
+        numbers: list[Tensor] = []
+        for orders, level, members in plan.groups():
+            members = members[torch.argsort(counts[members], stable=True)]
+            nodes = self.grid.size * math.prod(orders)
+            for first, last in chunks_by_richness(
+                counts[members].tolist(), galaxies, max(1, values // nodes)
+            ):
                 index = members[first:last]
-                pieces.append(self._chunk(centred, offsets, kernel, weights, index, number, dtype))
-        images = torch.cat(pieces)
-        return images[torch.argsort(order)]
-
-    def _precision_level(self, kernel: KernelShape, size: Tensor, dtype: torch.dtype) -> Tensor:
-        """0: factorised in float32; 1: factorised in float64; 2: kernel by kernel in float64."""
-        with torch.no_grad():
-            half = 0.5 * torch.tensor(
-                [b - a for a, b in zip(self.grid.lower, self.grid.upper, strict=True)],
-                dtype=torch.float64,
-                device=size.device,
-            )
-            reach = (
-                torch.maximum(half, torch.minimum(size, half + _CUT * kernel.marginal)) / kernel.conditional
-            )
-            coupling = kernel.partial.abs()
-            exponent = 0.5 * torch.einsum("nd,nde,ne->n", reach, coupling, reach)
-            exponent = exponent + 0.5 * ((coupling @ reach[:, :, None])[..., 0] ** 2).sum(-1)
-            level = (exponent > _MAX_EXPONENT[torch.float32]).to(torch.int64)
-            level = level + (exponent > _MAX_EXPONENT[torch.float64])
-            return level if dtype == torch.float32 else level.clamp(min=1)
+                images.append(self._chunk(centred, offsets, kernel, weights, index, orders, level).to(dtype))
+                numbers.append(index)
+        order = torch.cat(numbers)
+        if torch.is_grad_enabled() and images[0].requires_grad:
+            return torch.cat(images)[torch.argsort(order)]
+        result = torch.empty((len(counts), *self.grid.shape), dtype=dtype, device=centred.device)
+        for index, image in zip(numbers, images, strict=True):
+            result[index] = image
+        return result
 
     def _chunk(
         self,
@@ -236,50 +262,41 @@ class KDEEncoder(nn.Module):
         kernel: KernelShape,
         weights: Tensor | None,
         index: Tensor,
-        level: int,
-        dtype: torch.dtype,
+        orders: tuple[int, ...],
+        level: Level,
     ) -> Tensor:
+        """Densities of the clusters of one chunk: (len(index), *grid)."""
         start = offsets[index]
         counts = offsets[index + 1] - start
         gather, real = padded_index(start, counts, int(counts.max()))
-        points = centred[gather]
-        kernel = kernel[index]
-        axes = [self.grid.nodes(d).to(centred.device) - self.grid.middle[d] for d in range(self.grid.ndim)]
+        points = centred.index_select(0, gather.reshape(-1)).reshape(*gather.shape, -1)
         if weights is None:
-            log_weight = -counts.to(torch.float64).log()[:, None].expand(real.shape)
+            log_weights = -counts.to(torch.float64).log()[:, None].expand(real.shape)
         else:
-            log_weight = weights[gather].log()
-        reach = torch.stack([axis.abs().amax() for axis in axes]) + _CUT * kernel.marginal.detach()
-        near = real & (points.detach().abs() <= reach[:, None, :]).all(-1)
-        log_weight = torch.where(near, log_weight, -torch.inf)
-        points = torch.maximum(torch.minimum(points, reach[:, None, :]), -reach[:, None, :])
-        if level == 2:
-            budget = max(1, (1 << 21) // self.grid.size)
-            pieces = []
-            for b in range(len(index)):
-                parts = [
-                    direct_sum(
-                        points[b : b + 1, i : i + budget],
-                        axes,
-                        kernel.whitener[b : b + 1],
-                        log_weight[b : b + 1, i : i + budget],
-                    )
-                    for i in range(0, int(counts[b]), budget)
-                ]
-                pieces.append(torch.stack(parts).sum(0))
-            density = torch.cat(pieces) * kernel.log_norm.neg().exp().reshape(-1, *(1,) * self.grid.ndim)
-            return density.to(dtype)
-        working = torch.float32 if level == 0 else torch.float64
-        scaled_axes = [(axis / kernel.conditional[:, d, None]).to(working) for d, axis in enumerate(axes)]
-        scaled = points / kernel.conditional[:, None, :]
-        total: Tensor | None = None
-        for i in range(0, scaled.shape[1], 1 << 16):
-            part = factorised_sum(
-                scaled[:, i : i + (1 << 16)], scaled_axes, kernel.partial, log_weight[:, i : i + (1 << 16)]
-            )
-            total = part if total is None else total + part
-        assert total is not None
-        return (total * grid_factor(scaled_axes, kernel.partial, -kernel.log_norm)).to(dtype)
+            mine = weights.index_select(0, gather.reshape(-1)).reshape(gather.shape)
+            real = real & (mine.detach() > 0)
+            log_weights = torch.where(real, mine, 1.0).log()
+        log_weights = torch.where(real, log_weights, -torch.inf)
+        kernel = kernel[index]
+        axes = [
+            (self.grid.nodes(d, order) - self.grid.middle[d]).to(centred.device)
+            for d, order in enumerate(orders)
+        ]
+        # Slabs of whole bins along the first axis bound the memory of finely integrated grids.
+        nodes = math.prod(len(axis) for axis in axes) // self.grid.shape[0]
+        slab = max(1, _SLAB // (nodes * len(index))) * orders[0]
+        slabs = [
+            self._bin_means(kernel_sum(points, log_weights, [part, *axes[1:]], kernel, level), orders)
+            for part in axes[0].split(slab)
+        ]
+        return slabs[0] if len(slabs) == 1 else torch.cat(slabs, 1)
+
+    def _bin_means(self, values: Tensor, orders: tuple[int, ...]) -> Tensor:
+        for d, order in enumerate(orders):
+            if order > 1:
+                share = self.grid.node_weights(order).to(values)
+                values = (values.unflatten(1 + d, (-1, order)).movedim(2 + d, -1) * share).sum(-1)
+        return values
 
 
 def _normalised_weights(weights: Tensor, offsets: Tensor) -> Tensor:

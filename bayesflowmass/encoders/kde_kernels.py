@@ -1,107 +1,149 @@
 """Sums of Gaussian kernels on a product grid, for a padded batch of clusters that share a plan.
 
-Coordinates are relative to the middle of the grid and divided by the conditional widths of the kernel, so that with
-t = x - X the exponent is -sum_d t_d^2 / 2 - sum_{d<e} C_de t_d t_e, C the off-diagonal part of the precision matrix scaled
-to a unit diagonal. With g_d = sum_e C_de X_e it splits into terms that each know one axis, and one that knows no galaxy:
+In coordinates relative to the middle of a tile of the grid, divided by the conditional widths of the kernel, the
+exponent is -sum_d t_d^2 / 2 - sum_{d<e} C_de t_d t_e with t = x - X and C the precision matrix scaled to a unit
+diagonal. With g_d = sum_{e != d} C_de X_e it splits into terms that each know one axis and one galaxy, one that knows
+only the galaxy and one that knows only the grid:
 
     sum_d [ -(x_d - X_d - g_d)^2 / 2 + g_d^2 / 2 ]  +  sum_d X_d g_d / 2  -  sum_{d<e} C_de x_d x_e
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-__all__ = ["direct_sum", "factorised_sum", "grid_factor"]
+from bayesflowmass.encoders.covariance import KernelShape
+from bayesflowmass.encoders.kde_plan import CUT, TILES, Level
+
+__all__ = ["kernel_sum"]
+
+# Galaxies taken at once in the factorised sum, and kernel values held at once in the direct one.
+_GALAXIES_AT_ONCE = 1 << 16
+_VALUES_AT_ONCE = 1 << 21
 
 
-def factorised_sum(points: Tensor, axes: list[Tensor], partial: Tensor, log_weight: Tensor) -> Tensor:
-    """Sum over galaxies of the factors that know one axis each, as a batched matrix product.
+def kernel_sum(
+    points: Tensor, log_weights: Tensor, axes: Sequence[Tensor], kernel: KernelShape, level: Level
+) -> Tensor:
+    """sum_i w_i N(x; X_i, H) on a product grid.
 
     Args:
-        points: (B, N, D) float64 scaled coordinates of the galaxies.
-        axes: D tensors (B, n_d), scaled grid coordinates; their dtype is the one computed in.
-        partial: (B, D, D) float64.
-        log_weight: (B, N) float64 logarithm of the weight of each galaxy; -inf for padding.
+        points: (B, N, D) float64 galaxies, padded.
+        log_weights: (B, N) float64; -inf for padding.
+        axes: D increasing vectors (n_d,) float64 of grid coordinates.
+        kernel: B kernels.
+        level: the arithmetic.
 
     Returns:
-        (B, n_1, ..., n_D), to be multiplied by ``grid_factor``.
+        (B, n_1, ..., n_D), float32 for ``FACTORISED_32``, else float64.
     """
-    dtype = axes[0].dtype
+    if level == Level.DIRECT_64:
+        return _direct(points, log_weights, axes, kernel)
+    if level == Level.TILED_64:
+        return _tiled(points, log_weights, list(axes), [], kernel)
+    return _tile(
+        points, log_weights, axes, kernel, torch.float32 if level == Level.FACTORISED_32 else torch.float64
+    )
+
+
+def _tiled(
+    points: Tensor, log_weights: Tensor, axes: list[Tensor], chosen: list[Tensor], kernel: KernelShape
+) -> Tensor:
+    if not axes:
+        return _tile(points, log_weights, chosen, kernel, torch.float64)
+    parts = [part for part in axes[0].tensor_split(TILES) if part.numel()]
+    return torch.cat(
+        [_tiled(points, log_weights, axes[1:], [*chosen, part], kernel) for part in parts], 1 + len(chosen)
+    )
+
+
+def _tile(
+    points: Tensor, log_weights: Tensor, axes: Sequence[Tensor], kernel: KernelShape, dtype: torch.dtype
+) -> Tensor:
+    middle = torch.stack([0.5 * (axis[0] + axis[-1]) for axis in axes])
+    half = torch.stack([0.5 * (axis[-1] - axis[0]) for axis in axes])
+    scaled_axes = [
+        ((axis - middle[d]) / kernel.conditional[:, d, None]).to(dtype) for d, axis in enumerate(axes)
+    ]
+    points = points - middle
+    reach = (half + CUT * kernel.marginal.detach())[:, None, :]
+    far = points.detach().abs() > reach
+    if bool(far.any()):
+        # Too far to matter, and far enough to overflow a factor.
+        log_weights = log_weights.masked_fill(far.any(-1), -torch.inf)
+        points = torch.where(far, points.sign() * reach, points)
+    scaled = points / kernel.conditional[:, None, :]
+    total = _factorised(
+        scaled[:, :_GALAXIES_AT_ONCE], log_weights[:, :_GALAXIES_AT_ONCE], scaled_axes, kernel.partial
+    )
+    for i in range(_GALAXIES_AT_ONCE, scaled.shape[1], _GALAXIES_AT_ONCE):
+        more = slice(i, i + _GALAXIES_AT_ONCE)
+        total = total + _factorised(scaled[:, more], log_weights[:, more], scaled_axes, kernel.partial)
+    return total * _grid_factor(scaled_axes, kernel.partial, -kernel.log_norm)
+
+
+def _factorised(points: Tensor, log_weights: Tensor, axes: Sequence[Tensor], partial: Tensor) -> Tensor:
+    """The part of the sum that knows galaxies, as a batched matrix product over them."""
+    dtype, last = axes[0].dtype, len(axes) - 1
     shift = points @ partial
-    centres = (points + shift).to(dtype)
-    constants = 0.5 * shift**2
-    last = len(axes) - 1
-    constants = torch.cat(
-        [
-            constants[..., :last],
-            (constants[..., last] + 0.5 * (points * shift).sum(-1) + log_weight)[..., None],
-        ],
-        -1,
-    ).to(dtype)
-    product: Tensor | None = None
+    product = points.new_zeros(())
     for d, axis in enumerate(axes):
-        distance = axis[:, :, None] - centres[:, None, :, d]
-        factor = torch.addcmul(constants[:, None, :, d], distance, distance, value=-0.5).exp_()
+        constant = 0.5 * shift[..., d] ** 2
         if d == last:
-            break
-        if product is None:
-            product = factor
-        else:
-            product = (product[:, :, None, :] * factor[:, None, :, :]).flatten(1, 2)
-    if product is None:
+            constant = constant + 0.5 * (points * shift).sum(-1) + log_weights
+        distance = axis[:, :, None] - (points[..., d] + shift[..., d]).to(dtype)[:, None, :]
+        factor = torch.addcmul(constant.to(dtype)[:, None, :], distance, distance, value=-0.5).exp_()
+        if d < last:
+            product = factor if d == 0 else (product[:, :, None, :] * factor[:, None, :, :]).flatten(1, 2)
+    if last == 0:
         return factor.sum(-1)
-    total = torch.bmm(product, factor.transpose(1, 2))
-    return total.reshape(total.shape[0], *(axis.shape[1] for axis in axes))
+    return torch.bmm(product, factor.transpose(1, 2)).reshape(-1, *(axis.shape[1] for axis in axes))
 
 
-def grid_factor(axes: list[Tensor], partial: Tensor, log_factor: Tensor) -> Tensor:
-    """exp(log_factor - sum_{d<e} C_de x_d x_e) on the grid.
-
-    Args:
-        axes: D tensors (B, n_d).
-        partial: (B, D, D).
-        log_factor: (B,).
-
-    Returns:
-        (B, n_1, ..., n_D) in the dtype of the axes.
-    """
-    ndim = len(axes)
-    dtype = axes[0].dtype
-
-    def along(values: Tensor, d: int) -> Tensor:
-        return values.reshape(values.shape[0], *(values.shape[1] if e == d else 1 for e in range(ndim)))
-
-    exponent = along(log_factor.to(dtype)[:, None], 0)
+def _grid_factor(axes: Sequence[Tensor], partial: Tensor, log_factor: Tensor) -> Tensor:
+    """exp(log_factor - sum_{d<e} C_de x_d x_e) on the grid."""
+    ndim, dtype = len(axes), axes[0].dtype
+    exponent = _along(log_factor.to(dtype)[:, None], 0, ndim)
     for d in range(ndim):
         for e in range(d + 1, ndim):
-            coupled = -partial[:, d, e, None].to(dtype) * axes[d]
-            exponent = exponent + along(coupled, d) * along(axes[e], e)
+            coupled = axes[d] * partial[:, d, e, None].to(dtype)
+            exponent = torch.addcmul(exponent, _along(coupled, d, ndim), _along(axes[e], e, ndim), value=-1.0)
     return exponent.exp()
 
 
-def direct_sum(points: Tensor, axes: list[Tensor], whitener: Tensor, log_weight: Tensor) -> Tensor:
-    """Sum of the kernels evaluated one by one, for what the factorised form cannot represent.
+def _along(values: Tensor, d: int, ndim: int) -> Tensor:
+    """(B, n) as a batch of grids that vary along axis d only."""
+    return values.reshape(len(values), *(values.shape[1] if e == d else 1 for e in range(ndim)))
 
-    Args:
-        points: (B, N, D) coordinates of the galaxies relative to the middle of the grid.
-        axes: D tensors (n_d,) of grid coordinates relative to it.
-        whitener: (B, D, D) lower triangular W; the exponent is -|W (x - X)|^2 / 2.
-        log_weight: (B, N); -inf for padding.
 
-    Returns:
-        (B, n_1, ..., n_D).
-    """
+def _direct(points: Tensor, log_weights: Tensor, axes: Sequence[Tensor], kernel: KernelShape) -> Tensor:
+    """The kernels one by one: exact whatever the covariance, and the slowest by far."""
+    shape = tuple(axis.numel() for axis in axes)
+    at_once = max(1, _VALUES_AT_ONCE // max(1, torch.Size(shape).numel()))
+    images = []
+    for b in range(len(points)):
+        real = torch.isfinite(log_weights[b].detach())
+        mine, weights = points[b][real], log_weights[b][real]
+        log_weight = weights - kernel.log_norm[b]
+        total = points.new_zeros(shape)
+        for i in range(0, len(mine), at_once):
+            some = slice(i, i + at_once)
+            total = total + _direct_some(mine[some], log_weight[some], axes, kernel.whitener[b])
+        images.append(total)
+    return torch.stack(images)
+
+
+def _direct_some(points: Tensor, log_weights: Tensor, axes: Sequence[Tensor], whitener: Tensor) -> Tensor:
     ndim = len(axes)
-    distances = []
-    for d, axis in enumerate(axes):
-        shape = (1, *(axis.numel() if e == d else 1 for e in range(ndim)), 1)
-        mine = points[:, :, d].reshape(points.shape[0], *(1,) * ndim, points.shape[1])
-        distances.append(axis.reshape(shape) - mine)
-    exponent = log_weight.reshape(points.shape[0], *(1,) * ndim, points.shape[1])
+    distance = [
+        (axis[None, :] - points[:, d, None]).reshape(len(points), *(-1 if e == d else 1 for e in range(ndim)))
+        for d, axis in enumerate(axes)
+    ]
+    exponent = log_weights.reshape(-1, *(1,) * ndim)
     for j in range(ndim):
-        white = torch.zeros_like(exponent)
-        for k in range(j + 1):
-            white = white + whitener[:, j, k].reshape(-1, *(1,) * (ndim + 1)) * distances[k]
+        white = sum((whitener[j, k] * distance[k] for k in range(j)), start=whitener[j, j] * distance[j])
         exponent = exponent - 0.5 * white**2
-    return exponent.exp().sum(-1).expand(points.shape[0], *(axis.numel() for axis in axes))
+    return exponent.exp().sum(0)
