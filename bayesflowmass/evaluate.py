@@ -353,8 +353,9 @@ def _draw(
     }
     chosen = _three_clusters(truth)
     few = catalog[chosen]
-    posterior = estimator.posterior(few, prior=metrics["prior"])
-    grid = np.linspace(*estimator.training_info.log10_mass_range, 601)
+    low, high = metrics["prior_log10_mass_range"]
+    posterior = estimator.posterior(few, prior=metrics["prior"]).with_prior(metrics["prior"], (low, high))
+    grid = np.linspace(low, high, 601)
     counts = few.n_galaxies
     figures["pdfs"] = plot_pdfs(
         grid,
@@ -373,7 +374,8 @@ def _three_clusters(truth: FloatArray) -> NDArray[np.int64]:
     """
     low, high = truth.min(), truth.max()
     wanted = low + (high - low) * np.array([0.15, 0.5, 0.85])
-    return np.unique(np.abs(truth[:, None] - wanted).argmin(axis=0))
+    nearest = np.abs(truth[:, None] - wanted).argmin(axis=0)
+    return np.array(list(dict.fromkeys(nearest.tolist())), dtype=np.int64)
 
 
 def run(settings: EvaluateSettings, report: Callable[[str], None] = print) -> dict[str, Any]:

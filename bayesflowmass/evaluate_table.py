@@ -13,12 +13,12 @@ __all__ = ["comparison_rows", "format_markdown", "format_text"]
 COLUMNS = {
     "mean_residual": "mean",
     "scatter": "scatter",
-    "slope": "slope",
-    "scatter_over_slope": "scat/slope",
+    "slope": "b",
+    "scatter_over_slope": "scat/b",
     "scatter_14_15": "14-15",
-    "slope_14_15": "slope",
-    "scatter_over_slope_14_15": "scat/slope",
-    "mean_abs_residual_14p8_15p2": "abs 14.8-15.2",
+    "slope_14_15": "b",
+    "scatter_over_slope_14_15": "scat/b",
+    "mean_abs_residual_14p8_15p2": "abs 15",
     "coverage_68": "in 68%",
     "coverage_95": "in 95%",
     "sigma_N": "s_N",
@@ -27,9 +27,9 @@ COLUMNS = {
 """Keys of metrics.json and their headings."""
 
 NAMES = {
-    "msigma_inverse": "M-sigma, inverse fit",
+    "msigma_inverse": "M-sigma, inverse",
     "msigma_regression": "M-sigma, regression",
-    "msigma_evrard": "M-sigma, Evrard 2008",
+    "msigma_evrard": "M-sigma, Evrard+08",
     "msigma_inverse_gapper": "M-sigma, inverse, gapper",
     "msigma_regression_gapper": "M-sigma, regression, gapper",
     "msigma_evrard_gapper": "M-sigma, Evrard, gapper",
@@ -42,8 +42,8 @@ def comparison_rows(metrics: Mapping[str, Any]) -> list[tuple[str, dict[str, flo
     rows = [("this model", _numbers(metrics))]
     rows += [(NAMES.get(name, name), _numbers(entry)) for name, entry in metrics["baselines"].items()]
     for result in PUBLISHED.get(metrics.get("kind") or "", ()):
-        year = result.source.split(",")[0]
-        rows.append((f"[{result.name}, {year}]", _numbers(asdict(result))))
+        source = result.source.split(",")[0].replace(" et al. ", "+")
+        rows.append((f"[{source}: {result.name}]", _numbers(asdict(result))))
     return rows
 
 
@@ -89,8 +89,8 @@ def _heading(metrics: Mapping[str, Any]) -> str:
 
 def _notes(metrics: Mapping[str, Any]) -> list[str]:
     notes = [
-        "slope: of predicted on true log mass; 14-15: scatter for 14 <= log10 M_true <= 15, "
-        "then slope and their ratio there; abs: mean absolute residual.",
+        "b: slope of predicted on true log mass; 14-15: scatter for 14 <= log10 M_true <= 15, "
+        "then b and their ratio there; abs 15: mean |residual| for 14.8-15.2.",
         str(metrics["coverage_statement"]),
     ]
     equation = metrics.get("equation_8")

@@ -155,7 +155,7 @@ def test_the_table_names_the_model_the_baselines_and_published_results(flat_run)
     metrics, _ = flat_run
     names = [name for name, _ in comparison_rows(metrics)]
     assert names[0] == "this model"
-    assert "M-sigma, inverse fit" in names
+    assert "M-sigma, inverse" in names
     assert "galaxy count alone" in names
     assert any("Kodi Ramanah" in name for name in names)
     text = format_text(metrics)

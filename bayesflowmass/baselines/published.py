@@ -24,6 +24,8 @@ class PublishedResult:
         scatter_14_15: for 14 <= log10 M <= 15.
         mean_abs_residual_14p8_15p2: for 14.8 <= log10 M < 15.2.
         sigma_N, sigma_0: of equation 8.
+
+    The M-sigma of Ho et al. is the inverse fit.
     """
 
     name: str
@@ -40,11 +42,11 @@ _PAPER = "Kodi Ramanah et al. 2020, arXiv:2003.05951"
 _HO = "Ho et al. 2019, arXiv:1902.05950, and its code"
 
 PUBLISHED: dict[str, tuple[PublishedResult, ...]] = {
-    "pure": (PublishedResult("neural flow", _PAPER, 0.007, 0.058, None, None, 0.05, 0.05),),
+    "pure": (PublishedResult("flow", _PAPER, 0.007, 0.058, None, None, 0.05, 0.05),),
     "contaminated": (
-        PublishedResult("neural flow", _PAPER, 0.028, 0.126, 0.089, 0.067, 0.07, 0.05),
-        PublishedResult("CNN, 2-D", _HO, scatter_14_15=0.131),
-        PublishedResult("CNN, 1-D", _HO, scatter_14_15=0.172),
-        PublishedResult("M-sigma, inverse fit", _HO, scatter_14_15=0.372),
+        PublishedResult("flow", _PAPER, 0.028, 0.126, 0.089, 0.067, 0.07, 0.05),
+        PublishedResult("CNN 2-D", _HO, scatter_14_15=0.131),
+        PublishedResult("CNN 1-D", _HO, scatter_14_15=0.172),
+        PublishedResult("M-sigma", _HO, scatter_14_15=0.372),
     ),
 }

@@ -53,7 +53,9 @@ def plot_calibration_by_mass(
                 )
         top.axhline(0.0, color=COLOURS["black"], lw=0.6, ls="--")
         top.set_ylabel(r"$\langle\epsilon\rangle$ [dex]")
-        top.legend(title=title, alignment="left")
+        low, high = top.get_ylim()
+        top.set_ylim(low, high + 0.55 * (high - low))
+        top.legend(title=title, loc="upper left", alignment="left")
         for level in (0.68, 0.95):
             bottom.axhline(level, color=COLOURS["black"], lw=0.6, ls="--")
         bottom.set(

@@ -59,7 +59,7 @@ def plot_pdfs(
             xlabel=MASS_LABEL,
             ylabel=r"$p(\log_{10} M\,|\,\mathrm{galaxies})$ [dex$^{-1}$]",
         )
-        axis.set_ylim(0, density.max() * (1.12 + 0.09 * (len(density) if labels else 0) + 0.1 * bool(title)))
+        axis.set_ylim(0, density.max() * (1.15 + 0.12 * (len(density) if labels else 0) + 0.12 * bool(title)))
         if labels or title:
             axis.legend(title=title, loc="upper left", alignment="left")
     return figure

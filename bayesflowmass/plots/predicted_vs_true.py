@@ -85,7 +85,7 @@ def plot_predicted_vs_true(
         bottom.plot(x, 0.5 * (mean[:, 3] - mean[:, 1]), color=paint, label=r"$1\sigma$ of the PDF")
         bottom.plot(x, scatter, ":", color=COLOURS["black"], label=r"$\sigma_\epsilon$")
         bottom.plot(x, absolute, "-.", color=COLOURS["vermillion"], label=r"$\langle|\epsilon|\rangle$")
-        bottom.set_ylim(0, 1.4 * bottom.dataLim.ymax)
+        bottom.set_ylim(0, 1.7 * bottom.dataLim.ymax)
         bottom.set(xlabel="true " + MASS_LABEL, ylabel="width [dex]")
         bottom.legend(ncols=2, loc="upper right", columnspacing=1.0)
     return figure
