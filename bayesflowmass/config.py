@@ -122,14 +122,23 @@ class FlowSettings(Settings):
 class AugmentationSettings(Settings):
     """What observing does to each training cluster, drawn anew each epoch."""
 
+    magnitude_limit: tuple[float, float] | None = Field(
+        None, description="faintest magnitude, drawn between these"
+    )
+    apparent: bool = Field(True, description="the limit is an apparent magnitude, else M - 5 log10 h")
     completeness: tuple[float, float] | None = Field(
         None, description="fraction of galaxies kept, drawn between these"
     )
+    central_losses: tuple[float, float] | None = Field(
+        None, description="fraction of galaxies lost at the centre, drawn between these"
+    )
+    central_losses_scale: float = Field(0.1, gt=0, description="where half of that is lost [comoving Mpc/h]")
     velocity_error: tuple[float, float] | None = Field(
         None, description="velocity errors [km/s], drawn between these"
     )
     miscentre_r: float = Field(0.0, ge=0, description="scatter of the centre on the sky [comoving Mpc/h]")
     miscentre_v: float = Field(0.0, ge=0, description="scatter of the velocity centre [km/s]")
+    recentre: bool = Field(False, description="find the velocity centre again, as is done with data")
 
 
 class FitSettings(Settings):
@@ -163,6 +172,9 @@ class FitSettings(Settings):
     )
     flip_velocity: bool = Field(False, description="mirror v_los of half of each batch")
     fresh_mocks: bool = Field(False, description="simulate new clusters each epoch")
+    redraw_every: int = Field(
+        1, gt=0, description="epochs of training on each draw of augmentation or of fresh mocks"
+    )
     prefetch: bool = Field(True, description="prepare the next epoch's clusters in the background")
     checkpoint_every: int = Field(500, gt=0, description="steps between checkpoints")
     precision: Literal["float32", "tf32", "bf16"] = Field(

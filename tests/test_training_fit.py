@@ -232,7 +232,7 @@ def test_progress_bar_on_standard_error_shows_both_losses(capsys):
         ({"schedule": "square"}, "schedule is 'square'; expected one of constant, cosine, plateau."),
         ({"patience_updates": 0}, "patience_updates is 0"),
         ({"average_decay": 1.0}, "average_decay is 1.0"),
-        ({"device": "gpu9"}, "device is 'gpu9'; expected auto, cpu, cuda"),
+        ({"device": "gpu9"}, "Unknown device 'gpu9'; expected auto, cpu or cuda"),
         ({"precision": "bf16"}, "needs a CUDA device"),
         ({"cuda_graphs": True}, "needs a CUDA device"),
         ({"warmup_updates": 400}, "warmup_updates is 400"),

@@ -26,7 +26,7 @@ from bayesflowmass.training.checkpoint import (
     write_checkpoint,
     write_settings,
 )
-from bayesflowmass.training.device import batches, resolve_device
+from bayesflowmass.training.device import batches
 from bayesflowmass.training.fingerprint import hash_tensors
 from bayesflowmass.training.history import HistoryRow, append_history, read_history, write_history
 from bayesflowmass.training.interrupt import DeferredInterrupt
@@ -344,17 +344,6 @@ def test_batches_cover_the_order_and_leave_the_rest_out():
     assert [t.tolist() for _, t in batches(context, target, order, 4, CPU, first=1)] == [[5, 9, 2, 6]]
     assert [len(t) for _, t in batches(context, target, order, 99, CPU)] == [10]
     assert list(batches(context, target, order, 99, CPU, first=1)) == []
-
-
-def test_auto_is_cuda_where_there_is_one():
-    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert resolve_device("cpu") == CPU
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
-def test_an_absent_gpu_is_refused_with_the_remedy():
-    with pytest.raises(ValueError, match="torch finds 0 CUDA devices here; use --device auto or cpu"):
-        resolve_device("cuda")
 
 
 def test_hashes_see_every_bit_and_not_the_order():

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.selection import (
+    central_losses,
     completeness,
     cylinder,
+    magnitude_limit,
     miscentre,
     recentre_velocity,
     richness_limits,
@@ -22,19 +24,30 @@ __all__ = ["Augmentation"]
 
 # A Gaussian tail beyond this many sigma is left out of the wider cylinder that errors scatter galaxies from.
 TAIL = 4.0
+RANGES = (
+    ("magnitude_limit", -math.inf, math.inf),
+    ("completeness", 0.0, 1.0),
+    ("central_losses", 0.0, 1.0),
+    ("velocity_error", 0.0, math.inf),
+)
+LEAST_RICHNESS = 10
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """Random selection and errors, in the order in which observing applies them.
 
-    Galaxies are lost; the centre is misplaced; velocities get errors; the velocity centre is found again; the
-    cylinder and the least richness are applied to what was measured. Each cluster has its own completeness
-    and error.
+    Faint galaxies and others are lost; the centre is misplaced; velocities get errors; the velocity centre is
+    found again; the cylinder and the least richness are applied to what was measured. Each cluster has its
+    own limit, completeness and error, uniform between the two numbers of a range; None leaves a step out.
 
     Arguments:
-        completeness: share of galaxies kept, uniform between the two numbers; None keeps all.
-        velocity_error: standard deviation [km/s], uniform between the two numbers; None adds none.
+        magnitude_limit: faintest magnitude (M - 5 log10 h, or apparent); needs ``gal_abs_mag``.
+        apparent: the limit is an apparent magnitude.
+        completeness: share of galaxies kept.
+        central_losses: share of galaxies lost at the centre, half of it at ``central_losses_scale``
+            [comoving Mpc/h].
+        velocity_error: standard deviation [km/s].
         miscentre_r: standard deviation of the centre along x and along y [comoving Mpc/h].
         miscentre_v: standard deviation of the velocity centre [km/s].
         recentre: find the velocity centre again, as is done with data.
@@ -43,19 +56,27 @@ class Augmentation:
         ValueError: if a range is not ordered or a number has no meaning.
     """
 
+    magnitude_limit: tuple[float, float] | None = None
+    apparent: bool = True
     completeness: tuple[float, float] | None = None
+    central_losses: tuple[float, float] | None = None
+    central_losses_scale: float = 0.1
     velocity_error: tuple[float, float] | None = None
     miscentre_r: float = 0.0
     miscentre_v: float = 0.0
     recentre: bool = False
 
     def __post_init__(self) -> None:
-        for name, top in (("completeness", 1.0), ("velocity_error", math.inf)):
+        for name, bottom, top in RANGES:
             limits = getattr(self, name)
-            if limits is not None and not (0.0 <= limits[0] <= limits[1] <= top and math.isfinite(limits[1])):
+            if limits is None:
+                continue
+            low, high = (float(limit) for limit in limits)
+            object.__setattr__(self, name, (low, high))
+            if not (bottom <= low <= high <= top and math.isfinite(low) and math.isfinite(high)):
                 raise ValueError(
-                    f"augmentation: {name} is {list(limits)}; expected two numbers, the smaller first,"
-                    f" from 0 to {top:g}."
+                    f"augmentation: {name} is {[low, high]}; expected two numbers, the smaller first, from"
+                    f" {bottom:g} to {top:g}."
                 )
         if self.completeness is not None and self.completeness[0] == 0.0:
             raise ValueError("augmentation: completeness begins at 0; expected a share above 0.")
@@ -89,26 +110,36 @@ class Augmentation:
         Arguments:
             catalog: clusters, best cut wider than the final cylinder by :meth:`margins`.
             rng: drawn from in a fixed order.
-            r_max, v_max: the final cylinder [comoving Mpc/h, km/s]; None takes what the catalogue records.
-            min_galaxies: None takes what the catalogue records.
-
-        Raises:
-            CatalogError: if neither the arguments nor the catalogue know the cylinder or the least richness.
+            r_max, v_max: the final cylinder [comoving Mpc/h, km/s]; None takes what the catalogue records,
+                and no cylinder where it records none.
+            min_galaxies: None takes what the catalogue records, else 10.
         """
         known = catalog.metadata.selection
-        r_max = _known("r_max", r_max, known)
-        v_max = _known("v_max", v_max, known)
-        least = int(_known("min_galaxies", min_galaxies, known))
+        r_max = known.get("r_max") if r_max is None else r_max
+        v_max = known.get("v_max") if v_max is None else v_max
+        least = int(known.get("min_galaxies") or LEAST_RICHNESS) if min_galaxies is None else min_galaxies
+        wide_r, wide_v = self.margins()
+        n = len(catalog)
+        if self.magnitude_limit is not None:
+            catalog = magnitude_limit(catalog, rng.uniform(*self.magnitude_limit, n), apparent=self.apparent)
         if self.completeness is not None:
-            catalog = completeness(catalog, rng.uniform(*self.completeness, len(catalog)), rng)
+            catalog = completeness(catalog, rng.uniform(*self.completeness, n), rng)
+        if self.central_losses is not None:
+            lost = rng.uniform(*self.central_losses, n)
+            catalog = central_losses(catalog, lost, self.central_losses_scale, rng)
         if self.miscentre_r > 0.0 or self.miscentre_v > 0.0:
-            wide_r, wide_v = self.margins()
             catalog = miscentre(
-                catalog, self.miscentre_r, self.miscentre_v, rng, r_max=r_max + wide_r, v_max=v_max + wide_v
+                catalog,
+                self.miscentre_r,
+                self.miscentre_v,
+                rng,
+                r_max=None if r_max is None else r_max + wide_r,
+                v_max=None if v_max is None else v_max + wide_v,
             )
         if self.velocity_error is not None:
-            catalog = velocity_errors(catalog, rng.uniform(*self.velocity_error, len(catalog)), rng)
-        catalog = cylinder(catalog, r_max, v_max)
+            catalog = velocity_errors(catalog, rng.uniform(*self.velocity_error, n), rng)
+        if r_max is not None and v_max is not None:
+            catalog = cylinder(catalog, r_max, v_max)
         if self.recentre:
             catalog = recentre_velocity(catalog, v_max=v_max)
         return richness_limits(catalog, least)
@@ -116,13 +147,3 @@ class Augmentation:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able dictionary."""
         return asdict(self)
-
-
-def _known(name: str, value: float | None, recorded: dict[str, Any]) -> float:
-    found = recorded.get(name) if value is None else value
-    if found is None:
-        raise CatalogError(
-            f"Augmentation needs {name}, which the catalogue does not record; cut it with"
-            " bayesflowmass.selection first."
-        )
-    return float(found)

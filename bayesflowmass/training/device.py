@@ -7,41 +7,27 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["batches", "fits_on_device", "resolve_device"]
+__all__ = ["batches", "memory_allows", "place"]
 
 # Of the free memory of a GPU, what the data may take: the rest is for weights, optimiser state and
 # activations.
 DATA_SHARE = 0.6
 
 
-def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """The device named: ``auto`` is the first CUDA device where there is one, else the CPU.
-
-    Raises:
-        ValueError: if the device is unknown or absent.
-    """
-    if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"device is '{device}'; expected auto, cpu, cuda or cuda:0, cuda:1, ...") from None
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device is '{device}', but torch finds {torch.cuda.device_count()} CUDA devices here; use"
-            " --device auto or cpu."
-        )
-    if found.type not in ("cpu", "cuda"):
-        raise ValueError(f"device is '{device}'; expected auto, cpu or cuda.")
-    return found
-
-
-def fits_on_device(data: tuple[Tensor, ...], device: torch.device) -> bool:
-    """Whether the tensors fit into the free memory of the device with room to train."""
+def memory_allows(n_bytes: int, device: torch.device) -> bool:
+    """Whether data of so many bytes fit into the free memory of the device with room to train."""
     if device.type != "cuda":
         return True
     free, _ = torch.cuda.mem_get_info(device)
-    return sum(part.numel() * part.element_size() for part in data) < DATA_SHARE * free
+    return n_bytes < DATA_SHARE * free
+
+
+def place(data: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
+    """The tensors on the device, where they fit; else where they are."""
+    if all(part.device == device for part in data):
+        return data
+    size = sum(part.numel() * part.element_size() for part in data)
+    return tuple(part.to(device) for part in data) if memory_allows(size, device) else data
 
 
 def batches(

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from tqdm import tqdm
 
-from bayesflowmass.training.device import batches, fits_on_device, resolve_device
+from bayesflowmass.estimator import resolve_device
+from bayesflowmass.training.device import batches, place
 from bayesflowmass.training.fingerprint import hash_tensors
 from bayesflowmass.training.history import HistoryRow
 from bayesflowmass.training.interrupt import DeferredInterrupt, TrainingInterrupted
@@ -138,9 +139,9 @@ def fit(
     }  # fmt: skip
     _check_positive(batch_size=batch_size, validate_every=validate_every, max_updates=max_updates)
     _check_positive(checkpoint_every=checkpoint_every)
-    place = resolve_device(device)
+    where = resolve_device(device)
     check_data(*validation, "validation data")
-    flow.to(place)
+    flow.to(where)
     stopping = SmoothedStopping(patience_updates, smoothing_updates, min_improvement)
     rate = LearningRate(
         learning_rate, schedule, warmup_updates, max_updates, final_fraction, plateau_factor, plateau_updates
@@ -149,27 +150,27 @@ def fit(
         flow, learning_rate=learning_rate, betas=betas, weight_decay=weight_decay, cuda_graphs=cuda_graphs
     )
     update = make_update(flow, optimizer, clip_norm=clip_norm, precision=precision, cuda_graphs=cuda_graphs)
-    losses = torch.zeros((), dtype=torch.float64, device=place)
+    losses = torch.zeros((), dtype=torch.float64, device=where)
     state = TrainingState(flow, optimizer, stopping, rate, average_decay, loss_sum=losses)
     files = RunFiles(checkpoint_folder, checkpoint_every, history_path)
     with ExitStack() as stack:
         stack.enter_context(seeded_globals(seed))
-        stack.enter_context(matmul_precision(precision, place))
+        stack.enter_context(matmul_precision(precision, where))
         stack.enter_context(_without_argument_checks())
         signals = stack.enter_context(DeferredInterrupt())
         settings["training data"] = train_source.fingerprint()
         settings["validation data"] = hash_tensors({"context": validation[0], "log10_mass": validation[1]})
         files.open(state, dict(configuration or {}) | settings, resume)
         bar = stack.enter_context(_progress_bar(max_updates, state.update, progress))
-        held_out = _placed(EpochData(*validation), place)
+        held_out = EpochData(*place(validation, where))
         try:
-            for rows, target in _training_batches(state, train_source, seed, batch_size, max_updates, place):
+            for rows, target in _training_batches(state, train_source, seed, batch_size, max_updates, where):
                 with signals.deferred():
                     set_learning_rate(optimizer, rate.at(state.update))
                     state.count(update(target, _half_flipped(rows, flip_velocity)))
                     bar.update(1)
                     if state.update % validate_every == 0 or state.update == max_updates:
-                        row = _validate(state, held_out, place)
+                        row = _validate(state, held_out, where)
                         files.note(row)
                         shown = f"loss {row.train_loss:.3f}, validation {row.validation_loss:.3f}"
                         bar.set_postfix_str(shown)
@@ -189,7 +190,7 @@ def fit(
         best_smoothed_loss=stopping.best,
         stopped_by="patience" if stopping.exhausted else "max_updates",
         seconds=state.seconds,
-        device=str(place),
+        device=str(where),
     )
 
 
@@ -222,7 +223,7 @@ def _training_batches(
         data = source.epoch(epoch)
         if placed is None or origin is None or data.context is not origin.context:
             placed = None  # Free the previous epoch on the device before the next one is copied there.
-            placed, origin = _placed(data, device), data
+            placed, origin = EpochData(*place(data, device)), data
         order = torch.randperm(len(data.log10_mass), generator=torch_generator(seed, "permutation", epoch))
         for batch in batches(*placed, order, batch_size, device, first=done):
             yield batch
@@ -231,7 +232,7 @@ def _training_batches(
         state.position = (epoch + 1, 0)
 
 
-def _validate(state: TrainingState, held_out: EpochData, device: torch.device) -> HistoryRow:
+def _validate(state: TrainingState, held_out: tuple[Tensor, Tensor], device: torch.device) -> HistoryRow:
     train_loss = float(state.loss_sum) / max(1, state.loss_count)
     if not math.isfinite(train_loss):
         raise ValueError(
@@ -268,12 +269,6 @@ def _half_flipped(rows: Tensor, flip: Callable[[Tensor], Tensor] | None) -> Tens
         half = len(rows) // 2
         rows[:half] = flip(rows[:half])
     return rows
-
-
-def _placed(data: EpochData, device: torch.device) -> EpochData:
-    if fits_on_device(data, device):
-        return EpochData(data.context.to(device), data.log10_mass.to(device))
-    return data
 
 
 @contextmanager

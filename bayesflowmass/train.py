@@ -1,0 +1,270 @@
+"""Train a mass estimator: ``python -m bayesflowmass.train`` and :func:`train`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.command import run_command
+from bayesflowmass.config import TrainSettings
+from bayesflowmass.encoders import ContextEncoder, KDEEncoder
+from bayesflowmass.estimator import MassEstimator, TrainingInfo, resolve_device
+from bayesflowmass.flows import ConditionalFlow, build_flow
+from bayesflowmass.mocks import MockParameters
+from bayesflowmass.plots.loss import plot_loss
+from bayesflowmass.plots.style import save_figure
+from bayesflowmass.training.augmentation import Augmentation
+from bayesflowmass.training.checkpoint import (
+    CheckpointError,
+    check_same_settings,
+    has_checkpoint,
+    read_settings,
+    remove_checkpoints,
+)
+from bayesflowmass.training.fit import FitResult, fit
+from bayesflowmass.training.preparation import TrainingData, prepare
+from bayesflowmass.training.random_state import derive_seed
+from bayesflowmass.training.sources import CatalogSource, Prefetched, Redrawn, TrainingSource
+
+__all__ = ["main", "train"]
+
+
+def train(
+    catalog: ClusterCatalog | str | Path | None = None,
+    *,
+    out: str | Path,
+    simulate: Mapping[str, Any] | None = None,
+    encoder: ContextEncoder | None = None,
+    flow: Mapping[str, Any] | None = None,
+    augmentation: Augmentation | None = None,
+    fresh_mocks: bool = False,
+    redraw_every: int = 1,
+    prefetch: bool = True,
+    flip_velocity: bool = False,
+    validation_fraction: float = 0.1,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    resume: bool = False,
+    progress: bool = True,
+) -> MassEstimator:
+    """Train a mass estimator and write its model folder.
+
+    The folder holds ``model.safetensors``, ``model.json``, ``history.csv``, ``loss.pdf`` and ``loss.png``,
+    and ``checkpoint/`` while training. With one seed and one number of CPU threads the weights are the same,
+    bit by bit, whether or not the run was killed and resumed.
+
+    Arguments:
+        catalog: training clusters with ``log10_mass``, or the path of their file; None simulates.
+        out: model folder.
+        simulate: arguments of :func:`~bayesflowmass.mocks.simulate_catalog`; ``n_clusters`` for training and
+            validation.
+        encoder: galaxies to contexts; None is that of the paper.
+        flow: arguments of :func:`~bayesflowmass.flows.build_flow`, without context_dim, loc and scale; target
+            constants are fitted on the training split.
+        augmentation: what observing does to each training cluster, drawn anew every ``redraw_every`` epochs.
+        fresh_mocks: simulate new training clusters as often.
+        prefetch: prepare the next draw in the background.
+        flip_velocity: mirror v_los of half of each batch.
+        validation_fraction: share of the haloes kept for validation.
+        options: further arguments of :func:`~bayesflowmass.training.fit.fit`, such as ``learning_rate``.
+        seed: of everything random.
+        device: auto, cpu or cuda.
+        resume: go on from the last checkpoint in ``out``; begin anew where there is none, and return the
+            model where training had ended.
+        progress: show bars on standard error.
+
+    Raises:
+        ValueError: for unusable settings or data (`CatalogError`), or an unfinished run in ``out`` without
+            ``resume``.
+        CheckpointError: if the run in ``out`` was begun with other settings, or the disk is full.
+        TrainingInterrupted: after Ctrl-C, once a checkpoint is written.
+    """
+    out, augmentation = Path(out), augmentation or Augmentation()
+    simulate, flow, options = dict(simulate or {}), dict(flow or {}), dict(options or {})
+    encoder = encoder or ContextEncoder(KDEEncoder())
+    settings = _plain(
+        {
+            "catalog": catalog if isinstance(catalog, str | Path) else None,
+            "simulate": simulate if catalog is None else None,
+            "encoder": encoder.describe(),
+            "flow": flow,
+            "augmentation": augmentation.to_dict(),
+            "fresh_mocks": fresh_mocks,
+            "redraw_every": redraw_every,
+            "flip_velocity": flip_velocity,
+            "validation_fraction": validation_fraction,
+            "fit": options,
+            "seed": seed,
+        }
+    )
+    finished = _finished(out, settings, device, resume)
+    if finished is not None:
+        return finished
+    where = resolve_device(device)
+    data = prepare(
+        _catalog(catalog, simulate, fresh_mocks),
+        simulate,
+        encoder,
+        augmentation=augmentation,
+        fresh_mocks=fresh_mocks,
+        validation_fraction=validation_fraction,
+        seed=seed,
+        device=where,
+        progress=progress,
+    )
+    network = _network(flow, encoder, data.seen, seed)
+    info = TrainingInfo.from_catalog(
+        data.seen, uses_richness=encoder.uses_richness, seed=seed, config=settings
+    )
+    with ExitStack() as stack:
+        result = fit(
+            network,
+            _source(data, redraw_every, prefetch, stack),
+            data.validation,
+            flip_velocity=encoder.flip_velocity if flip_velocity else None,
+            seed=seed,
+            device=where,
+            checkpoint_folder=out / "checkpoint",
+            resume=resume,
+            history_path=out / "history.csv",
+            configuration={key: value for key, value in settings.items() if key != "fit"},
+            progress=progress,
+            **options,
+        )
+    estimator = MassEstimator(encoder, network, info, where)
+    estimator.save(out)
+    _draw_losses(result, out)
+    remove_checkpoints(out / "checkpoint")
+    reason = "the validation loss no longer fell" if result.stopped_by == "patience" else "all updates done"
+    print(
+        f"Trained {result.n_updates} updates in {result.seconds:.0f} s on {result.device} ({reason}):"
+        " validation loss"
+        f" {result.best_validation_loss:.3f} nats at update {result.best_update}. Model: {out}"
+    )
+    return estimator
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command ``train``; returns its exit code."""
+    return run_command(
+        TrainSettings, _train_with, argv, prog="bayesflowmass train", default_config="default.yaml"
+    )
+
+
+def _train_with(settings: TrainSettings) -> None:
+    """Take the values out of the settings and train."""
+    simulate = settings.simulate.model_dump()
+    simulate["parameters"] = MockParameters.from_dict(simulate["parameters"])
+    redshifts = simulate.pop("redshift_range")
+    if redshifts is not None:
+        simulate["redshift"] = redshifts
+    kernels = [
+        KDEEncoder(settings.encoder.grid, bandwidth=kernel.bandwidth, convention=kernel.convention)
+        for kernel in settings.encoder.kernels
+    ]
+    encoder = ContextEncoder(
+        kernels, settings.encoder.scaling, settings.encoder.constant, settings.encoder.extras
+    )
+    options = settings.fit.model_dump()
+    own = {name: options.pop(name) for name in ("fresh_mocks", "redraw_every", "prefetch", "flip_velocity")}
+    train(
+        settings.catalog,
+        out=settings.out,
+        simulate=simulate,
+        encoder=encoder,
+        flow={"kind": settings.flow.kind, **settings.flow.options},
+        augmentation=Augmentation(**settings.augmentation.model_dump()),
+        validation_fraction=settings.validation_fraction,
+        options=options,
+        seed=settings.seed,
+        device=settings.device,
+        resume=settings.resume,
+        progress=settings.progress,
+        **own,
+    )
+
+
+def _finished(out: Path, settings: dict[str, Any], device: str, resume: bool) -> MassEstimator | None:
+    """The model, where a run to be resumed had ended; refuses to write over an unfinished one."""
+    checkpoint = out / "checkpoint"
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"'{out}' is a file; give a folder for the model.")
+    if not resume:
+        if has_checkpoint(checkpoint):
+            raise CheckpointError(
+                f"'{out}' holds an unfinished training run; add --resume to go on with it, or remove"
+                f" '{checkpoint}' to begin anew."
+            )
+        return None
+    if read_settings(checkpoint) is not None or not (out / "model.json").is_file():
+        return None
+    estimator = MassEstimator.load(out, device)
+    check_same_settings(estimator.training_info.config, settings, str(out))
+    print(f"Training had ended. Model: {out}")
+    return estimator
+
+
+def _catalog(
+    catalog: ClusterCatalog | str | Path | None, simulate: Mapping[str, Any], fresh_mocks: bool
+) -> ClusterCatalog | None:
+    if catalog is None:
+        n, again = simulate.get("n_clusters", 20000), ", new ones for each draw" if fresh_mocks else ""
+        print(
+            f"No catalogue given: simulating {n} clusters to train and validate on{again}.", file=sys.stderr
+        )
+        return None
+    return catalog if isinstance(catalog, ClusterCatalog) else ClusterCatalog.read(catalog)
+
+
+def _network(
+    flow: Mapping[str, Any], encoder: ContextEncoder, seen: ClusterCatalog, seed: int
+) -> ConditionalFlow:
+    target = seen.column("log10_mass")
+    arguments = {"seed": derive_seed(seed, "weights"), **flow}
+    if arguments.get("trunk") == "conv":
+        arguments.setdefault("image_shape", encoder.image_shape)
+    try:
+        return build_flow(
+            context_dim=encoder.context_dim, loc=float(target.mean()), scale=float(target.std()), **arguments
+        )
+    except TypeError as error:
+        raise ValueError(f"flow: {error}.") from None
+
+
+def _source(data: TrainingData, redraw_every: int, prefetch: bool, stack: ExitStack) -> TrainingSource:
+    if not isinstance(data.source, CatalogSource):
+        return data.source
+    source: TrainingSource = data.source
+    if prefetch:
+        source = stack.enter_context(Prefetched(source, data.source.cancel))
+    return Redrawn(source, redraw_every)
+
+
+def _draw_losses(result: FitResult, out: Path) -> None:
+    rows = result.history
+    figure = plot_loss(
+        [row.update for row in rows],
+        [row.train_loss for row in rows],
+        [row.validation_loss for row in rows],
+        [row.smoothed_validation_loss for row in rows],
+        best_update=result.best_update,
+    )
+    save_figure(figure, out / "loss")
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    def text(value: Any) -> Any:
+        return value.to_dict() if hasattr(value, "to_dict") else str(value)
+
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=text))
+    return plain
+
+
+if __name__ == "__main__":
+    sys.exit(main())
