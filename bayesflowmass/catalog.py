@@ -235,7 +235,8 @@ class ClusterCatalog:
 
     def __repr__(self) -> str:
         known = [value for value in (self._metadata.kind, self._metadata.mode) if value]
-        return f"ClusterCatalog({', '.join([f'{len(self)} clusters, {self.n_galaxies_total} galaxies', *known])})"
+        parts = [f"{len(self)} clusters", f"{self.n_galaxies_total} galaxies", *known]
+        return f"ClusterCatalog({', '.join(parts)})"
 
     def has(self, *names: str) -> bool:
         """Whether all these columns exist."""

@@ -181,8 +181,7 @@ def segment_median(
     values = values.astype(np.float64)
     lowest = values.min(initial=0.0)
     width = values.max(initial=0.0) - lowest
-    # One float key sorts ten times faster than two keys; its rounding can only swap values that agree to 1e-15 of
-    # the whole range.
+    # One float key sorts faster than two; its rounding can only swap values that all but agree.
     key = rows * (1.01 * width + 1.0) + (values - lowest)
     ordered = values[np.argsort(key)]
     counts = np.bincount(rows, minlength=offsets.size - 1)

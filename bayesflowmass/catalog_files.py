@@ -184,7 +184,8 @@ class TableWriter:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
                 raise CatalogError(
-                    f"{self._path}: the disk is full and nothing was written; free some space, or write elsewhere."
+                    f"{self._path}: the disk is full and nothing was written; free some space, or write "
+                    f"elsewhere."
                 ) from error
             reason = error.strerror or str(error)
             raise CatalogError(f"{self._path}: cannot be written: {reason}.") from error

@@ -92,7 +92,8 @@ def group_galaxies(
     if np.any(row < 0):
         bad = int(np.argmax(row < 0))
         raise CatalogError(
-            f"the galaxy in row {bad} belongs to cluster {galaxy_ids[bad]}, which is not one of the {ids.size} "
+            f"the galaxy in row {bad} belongs to cluster {galaxy_ids[bad]}, which is not one of the "
+            f"{ids.size} "
             f"clusters; {int(np.sum(row < 0))} galaxies are so: add their clusters or remove them."
         )
     return np.argsort(row, kind="stable"), np.bincount(row, minlength=ids.size).astype(np.int64)

@@ -1,0 +1,79 @@
+"""From the sky to the cluster's frame: comoving offsets, rest-frame velocities, galaxies around clusters."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from bayesflowmass.catalog_arrays import offsets_from_counts
+from bayesflowmass.cosmology import SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
+
+__all__ = ["galaxies_around", "rest_frame_velocity", "sky_offsets"]
+
+FloatArray = NDArray[np.float64]
+
+
+def sky_offsets(ra: FloatArray, dec: FloatArray, ra_centre: FloatArray, dec_centre: FloatArray) -> FloatArray:
+    """Offsets east and north of a centre [radians], (2, n): separation times sine and cosine of its angle.
+
+    The separation is exact on the sphere (Vincenty's form, good at all angles). All arguments in degrees,
+    (n,).
+    """
+    dec_1, dec_0 = np.radians(dec), np.radians(dec_centre)
+    d_ra = np.radians(ra - ra_centre)
+    east = np.cos(dec_1) * np.sin(d_ra)
+    north = np.cos(dec_0) * np.sin(dec_1) - np.sin(dec_0) * np.cos(dec_1) * np.cos(d_ra)
+    along = np.sin(dec_0) * np.sin(dec_1) + np.cos(dec_0) * np.cos(dec_1) * np.cos(d_ra)
+    chord = np.hypot(east, north)
+    scale = np.where(chord > 0.0, np.arctan2(chord, along) / np.where(chord > 0.0, chord, 1.0), 0.0)
+    return np.stack([east * scale, north * scale])
+
+
+def rest_frame_velocity(z: FloatArray, z_cluster: FloatArray) -> FloatArray:
+    """v_los = c (z - z_cl) / (1 + z_cl) [km/s] (Danese, De Zotti & di Tullio 1980, A&A 82, 322)."""
+    return SPEED_OF_LIGHT * (z - z_cluster) / (1.0 + z_cluster)
+
+
+def galaxies_around(
+    ra: FloatArray,
+    dec: FloatArray,
+    z: FloatArray,
+    ra_clusters: FloatArray,
+    dec_clusters: FloatArray,
+    z_clusters: FloatArray,
+    r_max: float,
+    v_max: float,
+    cosmology: Cosmology,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Galaxies in the cylinder around each cluster, cluster after cluster; one galaxy may be in several.
+
+    Args:
+        ra, dec, z: of the galaxies, degrees.
+        r_max: comoving Mpc/h.
+        v_max: km/s.
+
+    Returns:
+        Index of each galaxy found, and how many there are for each cluster (n_clusters,).
+    """
+    angle = np.minimum(r_max / transverse_mpc_h_per_radian(z_clusters, cosmology), np.pi)
+    tree = cKDTree(_unit_vectors(ra, dec))
+    # A little beyond the exact cut, which the offsets then make.
+    chord = 2.0 * np.sin(0.5 * angle) * (1.0 + 1e-9) + 1e-12
+    found = tree.query_ball_point(_unit_vectors(ra_clusters, dec_clusters), chord, return_sorted=True)
+    counts = np.array([len(indices) for indices in found], dtype=np.int64)
+    flat = np.concatenate([np.zeros(0, dtype=np.int64), *found]).astype(np.int64)
+    row = np.repeat(np.arange(counts.size), counts)
+    inside = np.abs(rest_frame_velocity(z[flat], z_clusters[row])) < v_max
+    offsets = sky_offsets(ra[flat], dec[flat], ra_clusters[row], dec_clusters[row])
+    inside &= np.hypot(*offsets) < angle[row]
+    kept_before = offsets_from_counts(inside.astype(np.int64))
+    return flat[inside], np.diff(kept_before[offsets_from_counts(counts)])
+
+
+def _unit_vectors(ra: FloatArray, dec: FloatArray) -> FloatArray:
+    longitude, latitude = np.radians(ra), np.radians(dec)
+    return np.stack(
+        [np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)],
+        axis=-1,
+    )
