@@ -166,7 +166,9 @@ def evaluate(
     prior_range = _prior_range(estimator, catalog, prior)
     predictions = predict(estimator, catalog, prior=prior, prior_range=prior_range, progress=progress)
     if baseline_catalog is None:
-        baseline_catalog = simulate_like_training(estimator, _BASELINE_CLUSTERS, seed)
+        baseline_catalog = simulate_like_training(
+            estimator, _BASELINE_CLUSTERS, seed, catalog.metadata.extra.get("mock_parameters")
+        )
     baselines = fit_baselines(baseline_catalog)
     simple = predict_baselines(baselines, catalog)
 
@@ -218,15 +220,20 @@ def evaluate(
     return metrics
 
 
-def simulate_like_training(estimator: MassEstimator, n_clusters: int, seed: int) -> ClusterCatalog:
-    """Clusters, flat in log mass, of the kind, mode, aperture, redshift and parameters that the model was
-    trained on.
+def simulate_like_training(
+    estimator: MassEstimator, n_clusters: int, seed: int, parameters: dict[str, float] | None = None
+) -> ClusterCatalog:
+    """Clusters, flat in log mass, of the kind, mode, aperture and redshift that the model was trained on.
+
+    Args:
+        estimator: the model; if it simulated its training set, its settings say with which mock parameters.
+        n_clusters: how many.
+        seed: of the mocks.
+        parameters: mock parameters where the model was trained on a given catalogue; default: the defaults.
     """
     info = estimator.training_info
     low, high = info.redshift_range
-    parameters = MockParameters.from_dict(
-        {**MockParameters().to_dict(), **(info.config.get("simulate", {}).get("parameters") or {})}
-    )
+    given = (info.config.get("simulate") or {}).get("parameters") or parameters or {}
     chosen = {
         name: info.selection[name] for name in ("r_max", "v_max", "min_galaxies") if name in info.selection
     }
@@ -237,7 +244,7 @@ def simulate_like_training(estimator: MassEstimator, n_clusters: int, seed: int)
         kind=cast("Any", info.kind or "contaminated"),
         mode=cast("Any", info.mode or "paper"),
         redshift=low if low == high else (low, high),
-        parameters=parameters,
+        parameters=MockParameters.from_dict(given),
         cosmology=info.cosmology,
         seed=seed,
         **chosen,
