@@ -167,7 +167,7 @@ def _completeness(catalog: ClusterCatalog) -> npt.NDArray[np.float64]:
 
 
 def _column(catalog: ClusterCatalog, column: str, entry: str, default: float) -> npt.NDArray[np.float64]:
-    """A property of each cluster: its column, else what the selection of the catalogue says, else a default."""
+    """A property of each cluster: its column, else the selection of the catalogue, else a default."""
     if catalog.has(column):
         return np.asarray(catalog.column(column), dtype=np.float64)
     return np.full(len(catalog), _range(catalog.metadata.selection.get(entry), default)[0])

@@ -99,6 +99,10 @@ class FlowDensity:
         """ln of the density of each draw, (k, n) -> (k, draws, n)."""
         return self._evaluate(x, "log_prob", average=False)
 
+    def draw_cdf(self, x: Tensor) -> Tensor:
+        """The cdf of each draw, (k, n) -> (k, draws, n)."""
+        return self._evaluate(x, "cdf", average=False)
+
     def icdf(self, p: Tensor) -> Tensor:
         """Quantiles (k, n) of single flows, by their own exact inverse.
 

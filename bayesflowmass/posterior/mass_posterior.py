@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from bayesflowmass.cosmology import MDPL2, Cosmology
 from bayesflowmass.posterior.density import ConditionedDistribution, Density, FlowDensity
 from bayesflowmass.posterior.golden_section import golden_section
+from bayesflowmass.posterior.mass_units import ConvertedDensity
 from bayesflowmass.posterior.priors import MassPrior, make_prior
 from bayesflowmass.posterior.reweighted import ReweightedDensity
 from bayesflowmass.posterior.tabulated import Tabulated, tabulate
@@ -69,6 +71,7 @@ class MassPosterior:
         self.cosmology = cosmology
         self.training_prior: MassPrior = make_prior(training_prior, log10_mass_range, cosmology)
         self.prior: MassPrior = self.training_prior
+        self.mdef = "200c"
         self.redshift = None if redshift is None else np.broadcast_to(np.asarray(redshift, np.float64), (n,))
         self.cluster_id = np.arange(n) if cluster_id is None else np.asarray(cluster_id)
         self.n_galaxies = None if n_galaxies is None else np.asarray(n_galaxies)
@@ -82,7 +85,7 @@ class MassPosterior:
         return self.flow_density.n_clusters
 
     def __repr__(self) -> str:
-        return f"MassPosterior({len(self)} clusters, prior {self.prior.name!r})"
+        return f"MassPosterior({len(self)} clusters, M{self.mdef}, prior {self.prior.name!r})"
 
     def with_prior(
         self, prior: str | MassPrior, log10_mass_range: tuple[float, float] | None = None
@@ -107,19 +110,38 @@ class MassPosterior:
                 f"The prior covers log10 mass {start}-{end}, the model was trained on {low}-{high}; "
                 "a change of prior cannot leave the training range."
             )
-        result = MassPosterior(
-            self.flow_density.blocks,
-            log10_mass_range=(low, high),
-            training_prior=self.training_prior.name,
-            redshift=self.redshift,
-            cosmology=self.cosmology,
-            cluster_id=self.cluster_id,
-            n_galaxies=self.n_galaxies,
-        )
-        same = prior.name == self.training_prior.name and (start, end) == (low, high)
-        if not same:
-            result.prior = prior
-            result._density = ReweightedDensity(self.flow_density, prior, self.training_prior, self.redshift)
+        if self.mdef != "200c":
+            raise ValueError("A change of prior acts on M200c; change the prior before the mass definition.")
+        if prior.name == self.training_prior.name and (start, end) == (low, high):
+            return self._derived(self.flow_density, prior=prior)
+        density = ReweightedDensity(self.flow_density, prior, self.training_prior, self.redshift)
+        return self._derived(density, prior=prior)
+
+    def with_mass_definition(self, mdef: str) -> MassPosterior:
+        """The posterior of another mass, widened by the scatter of the concentration (`ConvertedDensity`).
+
+        Arguments:
+            mdef: ``"200c"``, ``"500c"``, ``"vir"`` or ``"200m"``.
+
+        Raises:
+            ValueError: the definition is unknown, the posterior is converted already or has no redshifts.
+        """
+        if mdef == self.mdef:
+            return self
+        if self.mdef != "200c":
+            raise ValueError(f"This posterior is of M{self.mdef} already; convert that of M200c.")
+        if self.redshift is None:
+            raise ValueError("A conversion of mass needs `redshift`, one for each cluster.")
+        return self._derived(ConvertedDensity(self._density, mdef, self.redshift, self.cosmology), mdef=mdef)
+
+    def _derived(self, density: Density, **changes: Any) -> MassPosterior:
+        """The same clusters with another density; nothing that was computed from the old one is kept."""
+        result = copy(self)
+        for name in ("table", "_moments", "median", "map", "_split"):
+            result.__dict__.pop(name, None)
+        result._density = density
+        for name, value in changes.items():
+            setattr(result, name, value)
         return result
 
     @cached_property
@@ -127,6 +149,8 @@ class MassPosterior:
         """The density and its cdf on adaptive nodes (`Tabulated`)."""
         if isinstance(self._density, ReweightedDensity):
             return self._density.table
+        if self._density is not self.flow_density:
+            return tabulate(self._density)
         return Tabulated.concatenate([tabulate(FlowDensity([block])) for block in self.flow_density.blocks])
 
     def pdf(self, log10_mass: npt.ArrayLike) -> FloatArray:
@@ -207,7 +231,14 @@ class MassPosterior:
 
     @cached_property
     def _split(self) -> tuple[FloatArray, FloatArray] | None:
-        weight = self._density.log_weight if isinstance(self._density, ReweightedDensity) else None
+        if isinstance(self._density, ConvertedDensity):
+            # The scatter of the concentration is not a matter of the weights: it adds to the aleatoric part.
+            base = self._derived(self._density.base)._split
+            if base is None:
+                return None
+            aleatoric = np.sqrt(np.maximum(self._moments[1] - base[1] ** 2, 0.0))
+            return aleatoric, base[1]
+        weight = self._density.log_weight_of if isinstance(self._density, ReweightedDensity) else None
         return split_variance(self.flow_density, self.table, weight)
 
     @property

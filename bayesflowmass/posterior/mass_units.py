@@ -1,13 +1,13 @@
 """From M200c [Msun/h] to other definitions of mass: the PDF, widened by the scatter of the concentration.
 
-For an NFW halo log10 M_X = m + s(c, z), where m = log10 M200c and the shift s depends on the concentration c alone
-(and, through the overdensity, on z). At given mass log10 c is normal about the median of Diemer & Joyce 2019 with
-0.16 dex of scatter, so
+For an NFW halo log10 M_X = m + s(c, z), where m = log10 M200c and the shift s depends on the concentration c
+alone (and, through the overdensity, on z). At given mass log10 c is normal about the median of Diemer & Joyce
+2019 with 0.16 dex of scatter, so
 
     p(m_X) = int N(e; 0, 1) p(m_e(m_X)) |d m_e / d m_X| de,   m_e + s(c_median(m_e, z) 10^(0.16 e), z) = m_X,
 
-a Gauss-Hermite sum over e. Mass and concentration scatter independently here: the galaxies that gave the mass know a
-little about the concentration, which is neglected.
+a Gauss-Hermite sum over e. Mass and concentration scatter independently here: the galaxies that gave
+the mass know a little about the concentration, which is neglected.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ CONCENTRATION_SCATTER = 0.16
 """Scatter of log10 c_200c at fixed mass [dex]."""
 
 _NODES = 11
-_MASS_NODES = 10
+_MASS_NODES = 8
 _REDSHIFT_NODES = 6
-# Beyond these masses [log10 Msun/h] the shift keeps its value there; concentrations are not known farther out.
+# Beyond these masses [log10 Msun/h] the shift keeps its value there; concentrations are not known
+# farther out.
 _LIMITS = (12.5, 16.2)
 
 
@@ -127,9 +128,9 @@ def _shift(m: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _undo(x: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-    """m with m + s(m) = x, and ds/dm there; |ds/dm| < 0.05, so Newton's steps converge to 1e-14 in four."""
+    """m with m + s(m) = x, and ds/dm there; |ds/dm| < 0.05, so two Newton steps are exact to 1e-12."""
     m = x - _shift(x, coefficients)[0]
-    for _ in range(3):
+    for _ in range(2):
         value, slope = _shift(m, coefficients)
         m = m - (m + value - x) / (1.0 + slope)
     return m, _shift(m, coefficients)[1]

@@ -58,6 +58,11 @@ class ReweightedDensity:
         """ln w at x (k, n), up to a constant for each cluster."""
         return self._new(x) - self._old(x)
 
+    def log_weight_of(self, x: Tensor, rows: slice) -> Tensor:
+        """The same at x (k, m) for the m clusters of a slice."""
+        redshift = self.redshift[rows]
+        return self.prior.log_density(redshift)(x) - self.training_prior.log_density(redshift)(x)
+
     @cached_property
     def table(self) -> Tabulated:
         """The normalised density on adaptive nodes."""

@@ -1,0 +1,297 @@
+"""MassPosterior against closed forms, scipy quadrature and its own definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from scipy import integrate, optimize, stats
+
+from bayesflowmass.cosmology import mass_function
+from bayesflowmass.flows import GaussianMixture, build_flow
+from bayesflowmass.posterior import FlatPrior, MassFunctionPrior, MassPosterior, make_prior
+
+RANGE = (13.2, 15.6)
+few = settings(deadline=None, max_examples=15)
+
+
+def normal(loc, scale, **options):
+    distribution = torch.distributions.Normal(
+        torch.tensor(loc, dtype=torch.float64), torch.tensor(scale, dtype=torch.float64)
+    )
+    return MassPosterior(distribution, **({"log10_mass_range": RANGE, "redshift": 0.117} | options))
+
+
+def mixture(weights, locs, scales, **options):
+    """The same mixture of Gaussians for each of two clusters, the second 0.3 dex more massive."""
+    offsets = torch.tensor([[0.0], [0.3]], dtype=torch.float64)
+    distribution = GaussianMixture(
+        torch.tensor(weights, dtype=torch.float64).log().expand(2, -1),
+        torch.tensor(locs, dtype=torch.float64) + offsets,
+        torch.tensor(scales, dtype=torch.float64).log().expand(2, -1),
+    )
+    return MassPosterior(distribution, **({"log10_mass_range": RANGE, "redshift": 0.117} | options))
+
+
+BIMODAL = {"weights": [0.3, 0.7], "locs": [13.9, 14.5], "scales": [0.06, 0.12]}
+
+
+@few
+@given(
+    loc=st.floats(13.4, 15.4),
+    scale=st.floats(0.005, 0.6),
+    p=st.floats(1e-6, 1 - 1e-6),
+)
+def test_a_gaussian_posterior_is_that_of_scipy(loc, scale, p):
+    posterior, exact = normal([loc, 14.0], [scale, 0.1]), stats.norm(loc, scale)
+    assert_allclose(posterior.mean[0], loc, atol=1e-9)
+    assert_allclose(posterior.sigma[0], scale, rtol=1e-6)
+    assert_allclose(posterior.median[0], loc, atol=1e-12)
+    assert_allclose(posterior.map[0], loc, atol=1e-6)
+    assert_allclose(posterior.quantile(p)[0], exact.ppf(p), atol=1e-9)
+    assert_allclose(posterior.cdf(exact.ppf(p))[0], p, rtol=1e-9)
+    assert_allclose(posterior.pdf(loc + scale)[0], exact.pdf(loc + scale), rtol=1e-9)
+    for level in (0.68, 0.95):
+        for kind in ("central", "hpd"):
+            assert_allclose(posterior.interval(level, kind)[:, 0], exact.interval(level), atol=2e-4 * scale)
+
+
+def test_moments_and_peak_of_a_bimodal_posterior():
+    posterior = mixture(**BIMODAL)
+    mean = 0.3 * 13.9 + 0.7 * 14.5
+    variance = 0.3 * (0.06**2 + (13.9 - mean) ** 2) + 0.7 * (0.12**2 + (14.5 - mean) ** 2)
+    assert_allclose(posterior.mean, [mean, mean + 0.3], atol=1e-7)
+    assert_allclose(posterior.sigma, np.sqrt(variance), rtol=1e-6)
+    peak = optimize.minimize_scalar(
+        lambda m: -posterior.pdf(m)[0], bounds=(14.3, 14.7), method="bounded", options={"xatol": 1e-9}
+    )
+    assert_allclose(posterior.map[0], peak.x, atol=1e-6)
+
+
+@pytest.mark.parametrize("prior", ["flat", "hmf"])
+def test_quantiles_invert_the_cdf(prior):
+    posterior = mixture(**BIMODAL).with_prior(prior)
+    p = np.array([1e-8, 1e-4, 0.025, 0.16, 0.5, 0.84, 0.975, 1 - 1e-4, 1 - 1e-8])
+    assert_allclose(posterior.cdf(posterior.quantile(p)), np.repeat(p[:, None], 2, 1), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.68, 0.95])
+def test_the_shortest_interval_is_the_shortest(level):
+    posterior = mixture([0.5, 0.5], [14.0, 14.2], [0.05, 0.25])
+    low, high = posterior.interval(level, "hpd")
+    assert_allclose(posterior.cdf(high) - posterior.cdf(low), level, atol=1e-6)
+    below = np.linspace(1e-4, 1 - level - 1e-4, 400)
+    widths = posterior.quantile(below + level) - posterior.quantile(below)
+    assert np.all(high - low <= widths.min(0) + 1e-6)
+
+
+def reweighted_by_quadrature(posterior, cluster, redshift, low, high):
+    """Density, norm, mean and median of the reweighted PDF from scipy alone."""
+    flow = posterior.flow_density.blocks[0]
+
+    def integrand(m):
+        value = torch.full((1, len(posterior)), float(m), dtype=torch.float64)
+        return float(flow.log_prob(value)[0, cluster].exp()) * float(mass_function(m, redshift))
+
+    def integral(f, a, b):
+        return integrate.quad(f, a, b, limit=400, points=np.linspace(a, b, 9)[1:-1], epsabs=0, epsrel=1e-8)[0]
+
+    norm = integral(integrand, low, high)
+    mean = integral(lambda m: m * integrand(m), low, high) / norm
+    middle = 0.5 * (low + high)
+    return integrand(middle) / norm, mean, integral(integrand, low, middle) / norm, middle
+
+
+@pytest.mark.parametrize("redshift", [0.02, 0.117, 0.4])
+@pytest.mark.parametrize("cluster", [0, 1])
+def test_the_mass_function_prior_is_a_reweighting(redshift, cluster):
+    posterior = mixture(**BIMODAL, redshift=redshift)
+    hmf = posterior.with_prior("hmf")
+    pdf, mean, cdf, middle = reweighted_by_quadrature(posterior, cluster, redshift, *RANGE)
+    assert_allclose(hmf.pdf(middle)[cluster], pdf, rtol=5e-3)
+    assert_allclose(hmf.mean[cluster], mean, atol=2e-4)
+    assert_allclose(hmf.cdf(middle)[cluster], cdf, atol=5e-4)
+    assert hmf.mean[cluster] < posterior.mean[cluster]
+    assert posterior.prior.name == "flat"
+
+
+def test_reweighting_a_gaussian_by_an_exponential_shifts_it():
+    class Exponential(FlatPrior):
+        def log_density(self, redshift):
+            return lambda m: -4.0 * m
+
+    wide = (12.0, 17.0)
+    trained = normal([14.0, 14.6, 15.0], [0.1, 0.05, 0.02], log10_mass_range=wide)
+    posterior = trained.with_prior(Exponential(wide, "exponential"))
+    sigma = np.array([0.1, 0.05, 0.02])
+    shifted = stats.norm(np.array([14.0, 14.6, 15.0]) - 4.0 * sigma**2, sigma)
+    assert_allclose(posterior.mean, shifted.mean(), atol=1e-7)
+    assert_allclose(posterior.sigma, sigma, rtol=1e-5)
+    assert_allclose(posterior.median, shifted.mean(), atol=1e-6)
+    for p in (1e-3, 0.16, 0.84, 0.999):
+        assert_allclose(posterior.quantile(p), shifted.ppf(p), atol=1e-6)
+
+
+def test_reweighting_there_and_back_is_the_identity_inside_the_range():
+    trained_on_hmf = normal([14.2, 14.6], [0.1, 0.2], training_prior="hmf")
+    trained_flat = normal([14.2, 14.6], [0.1, 0.2])
+    x = np.linspace(13.6, 15.2, 7)[:, None]
+    ratio = trained_on_hmf.with_prior("flat").pdf(x) * trained_flat.with_prior("hmf").pdf(x)
+    product = ratio / trained_flat.pdf(x) ** 2
+    assert_allclose(product / product[0], 1.0, rtol=1e-9)
+
+
+def test_flat_on_flat_changes_nothing_and_keeps_what_leaks():
+    posterior = normal([13.25, 14.5], [0.2, 0.2])
+    assert_allclose(posterior.with_prior("flat").pdf(13.0), posterior.pdf(13.0), rtol=0)
+    assert posterior.cdf(13.2)[0] == pytest.approx(stats.norm.cdf(13.2, 13.25, 0.2))
+
+
+def test_a_new_prior_is_zero_outside_the_training_range():
+    hmf = normal([13.25, 14.5], [0.2, 0.2]).with_prior("hmf")
+    assert np.all(hmf.pdf([[13.1], [15.7]]) == 0.0)
+    assert_allclose(hmf.cdf([[13.2 - 1e-9], [15.6 + 1e-9]]), [[0.0, 0.0], [1.0, 1.0]])
+    low, high = hmf.quantile([1e-8, 1 - 1e-8])
+    assert np.all((low >= 13.2) & (high <= 15.6))
+
+
+def test_a_new_prior_survives_a_pdf_that_left_the_training_range():
+    hmf = normal([11.0, 18.0], [0.05, 0.05]).with_prior("hmf")
+    assert np.all(np.isfinite(hmf.mean))
+    assert_allclose(hmf.mean, RANGE, atol=0.01)
+
+
+def test_the_range_of_a_prior_can_be_narrowed_but_not_widened():
+    posterior = normal([13.6], [0.2])
+    narrow = posterior.with_prior("hmf", (13.5, 15.6))
+    assert narrow.cdf(13.5)[0] == 0.0
+    assert narrow.mean[0] > posterior.with_prior("hmf").mean[0]
+    with pytest.raises(ValueError, match="cannot leave the training range"):
+        posterior.with_prior("hmf", (13.0, 15.6))
+
+
+def test_narrow_peaks_are_resolved():
+    hmf = normal([14.0, 14.3], [0.002, 0.5]).with_prior("hmf")
+    slope = np.log(mass_function(14.001, 0.117) / mass_function(13.999, 0.117)) / 0.002
+    assert_allclose(hmf.mean[0], 14.0 + slope * 0.002**2, atol=1e-7)
+    assert_allclose(hmf.sigma[0], 0.002, rtol=1e-3)
+
+
+def test_densities_integrate_to_one_per_dex():
+    for posterior in (mixture(**BIMODAL), mixture(**BIMODAL).with_prior("hmf")):
+        x = np.linspace(13.2, 15.6, 4001)[:, None]
+        assert_allclose(np.trapezoid(posterior.pdf(x), x, axis=0), 1.0, atol=1e-4)
+
+
+@pytest.mark.parametrize("prior", ["flat", "hmf"])
+def test_samples_follow_the_density_and_the_seed(prior):
+    posterior = mixture(**BIMODAL).with_prior(prior)
+    draws = posterior.sample(4000, seed=3)
+    assert draws.shape == (4000, 2)
+    assert np.array_equal(draws, posterior.sample(4000, seed=3))
+    assert not np.array_equal(draws, posterior.sample(4000, seed=4))
+    assert stats.kstest(posterior.cdf(draws)[:, 0], "uniform").pvalue > 1e-3
+
+
+def test_the_pit_of_truths_drawn_from_the_posterior_is_uniform():
+    rng = np.random.default_rng(1)
+    loc = rng.uniform(13.8, 15.0, 3000)
+    truth = rng.normal(loc, 0.1)
+    assert stats.kstest(normal(loc.tolist(), [0.1] * 3000).cdf(truth), "uniform").pvalue > 1e-3
+
+
+def draws_of_gaussians(n_draws=5, n=3, **options):
+    generator = torch.Generator().manual_seed(0)
+    loc = 14.0 + 0.2 * torch.randn(n_draws, n, generator=generator, dtype=torch.float64)
+    scale = 0.05 + 0.2 * torch.rand(n_draws, n, generator=generator, dtype=torch.float64)
+    distribution = torch.distributions.Normal(loc, scale)
+    options = {"log10_mass_range": RANGE, "redshift": 0.117} | options
+    return MassPosterior(distribution, **options), loc.numpy(), scale.numpy()
+
+
+def test_a_mixture_over_draws_averages_densities_and_splits_the_variance():
+    posterior, loc, scale = draws_of_gaussians()
+    x = 14.1
+    assert_allclose(posterior.pdf(x), stats.norm(loc, scale).pdf(x).mean(0), rtol=1e-12)
+    assert_allclose(posterior.cdf(x), stats.norm(loc, scale).cdf(x).mean(0), rtol=1e-12)
+    assert_allclose(posterior.sigma_aleatoric, np.sqrt((scale**2).mean(0)), rtol=1e-4)
+    assert_allclose(posterior.sigma_epistemic, loc.std(0), rtol=1e-4)
+    total = posterior.sigma_aleatoric**2 + posterior.sigma_epistemic**2
+    assert_allclose(np.sqrt(total), posterior.sigma, rtol=1e-4)
+    p = [1e-6, 0.3, 0.5, 1 - 1e-6]
+    assert_allclose(posterior.cdf(posterior.quantile(p)), np.array(p)[:, None] * np.ones(3), atol=1e-10)
+
+
+def test_the_split_of_a_reweighted_mixture_adds_up():
+    posterior = draws_of_gaussians()[0].with_prior("hmf")
+    total = posterior.sigma_aleatoric**2 + posterior.sigma_epistemic**2
+    assert_allclose(np.sqrt(total), posterior.sigma, rtol=1e-3)
+
+
+def test_a_point_model_has_no_epistemic_part():
+    posterior = normal([14.0], [0.1])
+    assert posterior.sigma_epistemic is None
+    assert posterior.sigma_aleatoric is None
+
+
+def test_blocks_of_clusters_are_one_posterior():
+    whole = normal([13.9, 14.1, 14.6], [0.1, 0.2, 0.3])
+    blocks = [
+        torch.distributions.Normal(
+            torch.tensor(loc, dtype=torch.float64), torch.tensor(scale, dtype=torch.float64)
+        )
+        for loc, scale in (([13.9, 14.1], [0.1, 0.2]), ([14.6], [0.3]))
+    ]
+    parts = MassPosterior(blocks, log10_mass_range=RANGE, redshift=[0.117] * 3)
+    for prior in ("flat", "hmf"):
+        a, b = whole.with_prior(prior), parts.with_prior(prior)
+        assert_allclose(a.mean, b.mean, rtol=1e-12)
+        assert_allclose(a.quantile([0.1, 0.9]), b.quantile([0.1, 0.9]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["affine", "spline", "affine+spline+mixture"])
+def test_every_flow_has_a_posterior_whose_mean_is_its_own(kind):
+    flow = build_flow(kind, 4, 14.3, 0.4, hidden=(8,), seed=1).double()
+    context = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    distribution = flow.condition(context)
+    posterior = MassPosterior(distribution, log10_mass_range=(12.0, 17.0))
+    assert_allclose(posterior.mean, distribution.mean.detach().numpy(), atol=2e-5)
+    assert_allclose(posterior.sigma**2, distribution.variance.detach().numpy(), rtol=1e-3)
+    assert_allclose(posterior.cdf(posterior.median), 0.5, atol=1e-10)
+
+
+def test_the_mass_function_prior_is_the_mass_function():
+    z = np.array([0.01, 0.117, 0.3, 0.5])
+    log_density = MassFunctionPrior(RANGE).log_density(z)
+    m = torch.linspace(*RANGE, 60, dtype=torch.float64)[:, None].expand(-1, 4)
+    expected = np.stack([np.log(mass_function(m[:, 0].numpy(), float(value))) for value in z], axis=1)
+    assert_allclose(log_density(m).numpy(), expected, atol=0.005)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: make_prior("gaussian", RANGE), "Unknown prior 'gaussian'; the priors are 'flat' and 'hmf'"),
+        (lambda: make_prior("flat", (15.0, 14.0)), "two increasing finite values"),
+        (lambda: normal([14.0], [0.1]).quantile(0.0), "between 0 and 1, both excluded"),
+        (lambda: normal([14.0], [0.1]).interval(1.5), "cannot hold a probability of 1.5"),
+        (lambda: normal([14.0], [0.1]).interval(0.5, "widest"), "Unknown kind of interval 'widest'"),
+        (
+            lambda: normal([14.0], [0.1], redshift=None).with_prior("hmf"),
+            "needs the redshift of each cluster",
+        ),
+        (lambda: normal([14.0], [0.1], n_galaxies=[3, 4]), "n_galaxies has shape"),
+        (lambda: normal([[[14.0]]], [[[0.1]]]), "batch shape"),
+        (lambda: normal([14.0], [0.1]).with_mass_definition("180b"), "Unknown mass definition '180b'"),
+        (
+            lambda: normal([14.0], [0.1]).with_mass_definition("500c").with_prior("hmf"),
+            "before the mass definition",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_a_sentence(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
