@@ -52,6 +52,8 @@ def to_arrow(name: str, values: Any) -> Any:
         array = _numpy_to_arrow(name, array)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if pa.types.is_large_string(array.type) and array.nbytes < _LIST_OFFSET_LIMIT:
+        array = array.cast(pa.string())
     if name in _ID_COLUMNS and pa.types.is_floating(array.type):
         raise CatalogError(
             f"column {name} holds {array.type}; expected integers or strings, since an id above 2^53 does "
@@ -121,7 +123,8 @@ def split_list_column(name: str, column: Any) -> tuple[Any, IntArray]:
         values.append(chunk.values.slice(int(bounds[0]), int(bounds[-1] - bounds[0])))
         counts.append(np.diff(bounds))
     value_type = column.type.value_type
-    if pa.types.is_string(value_type):
+    if pa.types.is_string(value_type) and len(values) > 1:
+        # Chunks that fit one by one may not fit together.
         value_type = pa.large_string()
         values = [value.cast(value_type) for value in values]
     flat = values[0] if len(values) == 1 else pa.chunked_array(values, type=value_type).combine_chunks()

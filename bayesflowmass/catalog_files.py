@@ -232,8 +232,9 @@ def _parquet_errors(place: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, EOFError) as error:
-        if isinstance(error, pa.ArrowKeyError | pa.ArrowNotImplementedError | pa.ArrowTypeError):
-            raise CatalogError(f"{place}: cannot be read as asked: {error}") from error
+        asked = isinstance(error, pa.ArrowKeyError | pa.ArrowNotImplementedError | pa.ArrowTypeError)
+        if asked or "No match for FieldRef" in str(error):
+            raise CatalogError(f"{place}: cannot be read as asked: {str(error).splitlines()[0]}") from error
         raise CatalogError(
             f"{place}: not a whole parquet file (truncated, damaged, or another format)."
         ) from error

@@ -51,6 +51,9 @@ def read_flat(
 ) -> ClusterCatalog:
     """Read flat tables into a catalogue.
 
+    ``metadata.extra`` counts ``galaxies_read``, ``galaxies_outside_cylinder`` and, with sky coordinates,
+    ``repeated_positions`` (rows of one cluster at the very same ra and dec: all of them are kept).
+
     Args:
         galaxies: path (csv, ecsv, fits, votable, parquet or text) or astropy table of galaxies.
         clusters: the same of clusters: ``cluster_id, redshift`` (or ``z``), ``ra, dec`` where the galaxies
@@ -112,7 +115,7 @@ def read_flat(
         catalog = _from_sky(table, others, rows, ids, metadata, r_max, v_max)
     else:
         catalog = _from_frame(table, rows, ids, metadata)
-    extra: dict[str, Any] = {"galaxies_read": table.n_rows}
+    extra: dict[str, Any] = {**catalog.metadata.extra, "galaxies_read": table.n_rows}
     if r_max is not None or v_max is not None:
         before = catalog.n_galaxies_total
         catalog = cylinder(catalog, r_max or np.inf, v_max or np.inf)
@@ -280,6 +283,10 @@ def _from_sky(
         plausibility.check_same_velocity(given[order], v_los, table.name)
     flats = {"x": x, "y": y, "v_los": v_los, "gal_ra": ra[order], "gal_dec": dec[order], "gal_z": z[order]}
     flats.update(_carried_galaxies(table, order, flats, rows))
+    # A galaxy measured twice counts twice; which measurement is right is for the user to say.
+    twice = np.stack([ra[order], dec[order], row], axis=-1)
+    repeated = {"repeated_positions": len(twice) - len(np.unique(twice, axis=0))}
+    metadata = metadata.replace(extra=repeated)
     rows = {**rows, "n_shared": _shared(ra[order], dec[order], z[order], row, counts.size)}
     return ClusterCatalog.from_arrays(rows, flats, counts, metadata)
 

@@ -209,7 +209,7 @@ def read_any_table(source: Any) -> Any:
         raise
     except Exception as error:
         # Readers of a dozen formats fail in as many ways; to the user all of them mean one thing.
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).removeprefix("ERROR: ").partition(" with the guesses")[0].split())[:200]
         raise CatalogError(f"{path}: cannot be read as {kind.removeprefix('ascii.')}: {reason}") from error
     if len(table) == 0:
         raise CatalogError(f"{path}: the table has no rows.")
