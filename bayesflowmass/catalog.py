@@ -15,6 +15,7 @@ the cluster]; optional ``gal_v_err``, ``gal_is_member``, ``gal_component``, ``ga
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -416,7 +417,8 @@ class ClusterCatalog:
             raise CatalogError(f"split: fractions {list(fractions)} must be positive and add up to 1.")
         haloes = self.column("halo_id" if self.has("halo_id") else "cluster_id")
         _, halo, counts = np.unique(haloes, return_inverse=True, return_counts=True)
-        order = np.random.default_rng(seed).permutation(counts.size)
+        # A second word keeps this stream apart from those of other functions given the same seed.
+        order = np.random.default_rng([seed, zlib.crc32(b"split")]).permutation(counts.size)
         middle = np.empty(counts.size)
         middle[order] = np.cumsum(counts[order]) - 0.5 * counts[order]
         part = np.searchsorted(np.cumsum(shares)[:-1] * len(self), middle, side="right")[halo]

@@ -45,7 +45,7 @@ def velocity_errors(
     spread = width if by_galaxy else per_cluster(catalog, "sigma", width)
     total = np.hypot(spread, before(name)) if catalog.has(name) else spread
     each = spread if by_galaxy else np.repeat(spread, catalog.n_galaxies)
-    noise = generator(seed).standard_normal(catalog.n_galaxies_total) * each
+    noise = generator(seed, "velocity_errors").standard_normal(catalog.n_galaxies_total) * each
     noisy = _moved(catalog, "v_los", noise)
     noisy = noisy.with_galaxies(gal_v_err=total) if by_galaxy else noisy.with_columns(sigma_v_err=total)
     return record(noisy, seed, velocity_error=recordable(total))
@@ -83,7 +83,7 @@ def miscentre(
     width_v = per_cluster(catalog, "sigma_v", sigma_v)
     if np.any(width_r < 0.0) or np.any(width_v < 0.0):
         raise CatalogError("mis-centring: sigma_r and sigma_v must not be negative.")
-    draws = generator(seed).standard_normal((3, len(catalog)))
+    draws = generator(seed, "miscentre").standard_normal((3, len(catalog)))
     offsets = {"x": draws[0] * width_r, "y": draws[1] * width_r, "v": draws[2] * width_v}
     before = catalog.metadata.selection
     moved = move_centre(catalog, offsets)

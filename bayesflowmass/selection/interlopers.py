@@ -11,11 +11,13 @@ from scipy.integrate import cumulative_trapezoid, quad
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.catalog_arrays import segment_median, segment_sum
 from bayesflowmass.cosmology import efunc
-from bayesflowmass.selection.record import check_positive, record
+from bayesflowmass.selection.record import at_least, check_positive, record
 
 __all__ = ["remove_interlopers"]
 
 _MIN_MEMBERS = 5
+_START_RADIUS = 0.5
+"""Comoving Mpc/h: where interlopers are fewest."""
 
 
 def remove_interlopers(
@@ -24,15 +26,16 @@ def remove_interlopers(
     """Remove galaxies with |v_los| > n_sigma sigma_los(R), where sigma_los follows from those that remain.
 
     The iteration of Mamon, Biviano & Boue (2013, arXiv:1212.1455), simplified: the dispersion of the
-    galaxies that remain gives V200c, V200c gives R200c = V200c / (10 H(z)) and, for an isotropic NFW halo,
+    galaxies inside R200c gives V200c, V200c gives R200c = V200c / (10 H(z)) and, for an isotropic NFW halo,
     the profile
 
     sigma_los^2(R) = (2 G / Sigma(R)) int_R^inf sqrt(1 - R^2/r^2) rho(r) M(r) dr / r
 
-    (Mamon & Lokas 2005, arXiv:astro-ph/0405491). It starts from the median absolute deviation and ends when
-    no set changes. Beyond the table, 3 R200c, the envelope stays as wide as there. A cluster is never
-    cleaned to fewer than five galaxies. Records ``cleaned`` (models trained without cleaning refuse or flag
-    such a catalogue).
+    (Mamon & Lokas 2005, arXiv:astro-ph/0405491). It starts from the median absolute deviation within 0.5
+    Mpc/h, removes and never puts back, and ends when nothing more is removed. Beyond 3 R200c the envelope
+    stays as wide as there. A cluster is never cleaned to fewer than five galaxies. Velocities must be
+    centred (`recentre_velocity`). Records ``cleaned`` (models trained without cleaning refuse or flag such a
+    catalogue).
 
     Args:
         n_sigma: half width of the envelope; 2.7 keeps a Gaussian halo's members best (Mamon et al. 2010).
@@ -51,19 +54,23 @@ def remove_interlopers(
     # R200c, comoving Mpc/h, of V200c = 1 km/s: H0 = 100 h km/s/Mpc.
     radius_per_velocity = (1.0 + redshift) / (1000.0 * efunc(redshift, catalog.metadata.cosmology))
     scaled, profile, aperture = _profile(float(concentration))
-    dispersion = 1.4826 * np.nan_to_num(segment_median(velocity, catalog.offsets))
+    inner = at_least(radius < _START_RADIUS, catalog, _MIN_MEMBERS)
+    dispersion = 1.4826 * np.nan_to_num(segment_median(velocity, catalog.offsets, inner))
     kept = np.ones(velocity.size, dtype=bool)
     for _ in range(max_iterations):
         v200 = np.maximum(dispersion / aperture, 1.0)
-        shape = np.interp(radius / np.repeat(v200 * radius_per_velocity, counts), scaled, profile)
-        inside = velocity < n_sigma * shape * np.repeat(v200, counts)
-        number = segment_sum(inside.astype(np.float64), catalog.offsets)
-        inside |= np.repeat(number < _MIN_MEMBERS, counts) & kept
-        if np.array_equal(inside, kept):
+        fraction = radius / np.repeat(v200 * radius_per_velocity, counts)
+        envelope = n_sigma * np.interp(fraction, scaled, profile) * np.repeat(v200, counts)
+        remaining = kept & (velocity < envelope)
+        number = segment_sum(remaining.astype(np.float64), catalog.offsets)
+        remaining = np.where(np.repeat(number < _MIN_MEMBERS, counts), kept, remaining)
+        if np.array_equal(remaining, kept):
             break
-        kept = inside
-        number = segment_sum(kept.astype(np.float64), catalog.offsets)
-        dispersion = np.sqrt(segment_sum(kept * squared, catalog.offsets) / np.maximum(number, 1.0))
+        kept = remaining
+        inside = kept & (fraction < 1.0)
+        number = segment_sum(inside.astype(np.float64), catalog.offsets)
+        measured = np.sqrt(segment_sum(inside * squared, catalog.offsets) / np.maximum(number, 1.0))
+        dispersion = np.where(number >= _MIN_MEMBERS, measured, dispersion)
     return record(catalog.filter_galaxies(kept), cleaned=float(n_sigma))
 
 

@@ -30,7 +30,7 @@ def completeness(
     kept_share = per_cluster(catalog, "completeness", fraction)
     if not np.all((kept_share > 0.0) & (kept_share <= 1.0)):
         raise CatalogError(f"completeness is {recordable(fraction)}; expected a fraction in (0, 1].")
-    draw = generator(seed).random(catalog.n_galaxies_total)
+    draw = generator(seed, "completeness").random(catalog.n_galaxies_total)
     result = catalog.filter_galaxies(draw < np.repeat(kept_share, catalog.n_galaxies))
     if catalog.has("completeness"):
         total = kept_share * catalog.column("completeness")
@@ -65,5 +65,7 @@ def central_losses(
     check_positive("scale", scale)
     x, y = catalog.galaxies("x"), catalog.galaxies("y")
     probability = np.repeat(lost, catalog.n_galaxies) / (1.0 + (x * x + y * y) / scale**2)
-    kept = catalog.filter_galaxies(generator(seed).random(catalog.n_galaxies_total) >= probability)
+    kept = catalog.filter_galaxies(
+        generator(seed, "central_losses").random(catalog.n_galaxies_total) >= probability
+    )
     return record(kept, seed, central_losses=recordable(lost), central_losses_scale=float(scale))

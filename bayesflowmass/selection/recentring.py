@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.catalog_arrays import segment_median, segment_sum
 from bayesflowmass.selection.errors import move_centre, recut
-from bayesflowmass.selection.record import check_positive, record
+from bayesflowmass.selection.record import at_least, check_positive, record
 
 __all__ = ["recentre_position", "recentre_velocity"]
 
@@ -50,7 +50,7 @@ def recentre_velocity(
         )
     check_positive("r_inner", r_inner)
     check_positive("tolerance", tolerance)
-    inner = _inner(catalog, r_inner, min_galaxies)
+    inner = at_least(catalog.r_proj < r_inner, catalog, min_galaxies)
     velocity = catalog.galaxies("v_los").astype(np.float64)
     centre = np.nan_to_num(segment_median(velocity, catalog.offsets, inner))
     if method == "biweight":
@@ -105,12 +105,6 @@ def recentre_position(
         "position_v_inner": float(v_inner),
     }
     return recut(_recorded(moved, settings), r_max, None)
-
-
-def _inner(catalog: ClusterCatalog, r_inner: float, min_galaxies: int) -> NDArray[np.bool_]:
-    near = catalog.r_proj < r_inner
-    enough = segment_sum(near.astype(np.float64), catalog.offsets) >= min_galaxies
-    return near | ~np.repeat(enough, catalog.n_galaxies)
 
 
 def _biweight(

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.catalog_arrays import segment_sum
 
-__all__ = ["check_positive", "generator", "per_cluster", "record", "recordable"]
+__all__ = ["at_least", "check_positive", "generator", "per_cluster", "record", "recordable"]
 
 
-def generator(seed: int | np.random.Generator) -> np.random.Generator:
-    """The generator itself, or a new one from a seed."""
-    return seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
+def generator(seed: int | np.random.Generator, purpose: str) -> np.random.Generator:
+    """The generator itself, or a new one from a seed; one seed gives each purpose its own draws.
+
+    Raises:
+        CatalogError: if the seed is negative.
+    """
+    if isinstance(seed, np.random.Generator):
+        return seed
+    if seed < 0:
+        raise CatalogError(f"seed is {seed}; expected a whole number, 0 or more.")
+    return np.random.default_rng([int(seed), zlib.crc32(purpose.encode())])
 
 
 def per_cluster(catalog: ClusterCatalog, name: str, values: ArrayLike) -> NDArray[np.float64]:
@@ -29,6 +39,12 @@ def per_cluster(catalog: ClusterCatalog, name: str, values: ArrayLike) -> NDArra
     if not np.all(np.isfinite(array)):
         raise CatalogError(f"{name} must be finite.")
     return np.broadcast_to(array, (len(catalog),))
+
+
+def at_least(chosen: NDArray[np.bool_], catalog: ClusterCatalog, number: int) -> NDArray[np.bool_]:
+    """The chosen galaxies (flat mask), or all of a cluster in which fewer than ``number`` are chosen."""
+    enough = segment_sum(chosen.astype(np.float64), catalog.offsets) >= number
+    return chosen | ~np.repeat(enough, catalog.n_galaxies)
 
 
 def check_positive(name: str, value: float) -> float:
