@@ -8,7 +8,7 @@ from typing import Any
 
 from bayesflowmass.baselines import PUBLISHED
 
-__all__ = ["comparison_rows", "format_markdown", "format_text"]
+__all__ = ["COLUMNS", "comparison_rows", "format_cells", "format_markdown", "format_text"]
 
 COLUMNS = {
     "mean_residual": "mean",
@@ -51,7 +51,7 @@ def format_text(metrics: Mapping[str, Any]) -> str:
     """The table for a terminal, with what it is a table of above and what it means below."""
     rows = comparison_rows(metrics)
     width = max(len(name) for name, _ in rows)
-    cells = [["", *COLUMNS.values()]] + [[name, *_cells(numbers)] for name, numbers in rows]
+    cells = [["", *COLUMNS.values()]] + [[name, *format_cells(numbers)] for name, numbers in rows]
     widths = [width] + [max(len(line[i]) for line in cells) for i in range(1, len(cells[0]))]
     lines = [
         "  ".join(
@@ -72,7 +72,7 @@ def format_markdown(metrics: Mapping[str, Any]) -> str:
         errors = entries.get(name, {})
         cells = [
             cell if errors.get(f"{key}_se") is None or cell == "-" else f"{cell} ± {errors[f'{key}_se']:.3f}"
-            for key, cell in zip(COLUMNS, _cells(numbers), strict=True)
+            for key, cell in zip(COLUMNS, format_cells(numbers), strict=True)
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join([_heading(metrics), "", *lines, "", *_notes(metrics)])
@@ -109,7 +109,8 @@ def _numbers(entry: Mapping[str, Any]) -> dict[str, float | None]:
     return {key: entry.get(key) for key in COLUMNS}
 
 
-def _cells(numbers: Mapping[str, float | None]) -> Sequence[str]:
+def format_cells(numbers: Mapping[str, float | None]) -> Sequence[str]:
+    """The numbers of one row as text, "-" for what is not known."""
     cells = []
     for key, value in numbers.items():
         if value is None:

@@ -1,0 +1,37 @@
+"""Where a table of results comes from: the line that stands above each of them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bayesflowmass import __version__
+
+
+def provenance(seed: int | None) -> dict[str, Any]:
+    """Command, seed, version, date and machine, JSON-able."""
+    command = ["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    return {
+        "command": shlex.join(command),
+        "seed": seed,
+        "version": __version__,
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"{device}",
+    }
+
+
+def header(title: str, source: dict[str, Any]) -> str:
+    """Markdown heading of a table of results."""
+    return (
+        f"### {title}\n\n`{source['command']}`  \n"
+        f"seed {source['seed']}, bayesflowmass {source['version']}, {source['date']}, {source['machine']}\n"
+    )
