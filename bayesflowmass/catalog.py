@@ -28,16 +28,20 @@ from numpy.typing import ArrayLike, NDArray
 from bayesflowmass import catalog_tables, catalog_validation
 from bayesflowmass.catalog_arrays import (
     arrow_offsets,
+    checked_mask,
     gather,
     is_list,
     join_list_column,
+    joined_columns,
     offsets_from_counts,
     rows_of_galaxies,
+    same_values,
+    sized_column,
     split_list_column,
     to_arrow,
     to_numpy,
 )
-from bayesflowmass.catalog_files import TableWriter, iterate_tables, read_table, write_table
+from bayesflowmass.catalog_files import CatalogWriter, iterate_tables, read_table, write_table
 from bayesflowmass.catalog_metadata import METADATA_KEY, CatalogError, CatalogMetadata
 
 __all__ = ["CatalogError", "CatalogMetadata", "CatalogWriter", "ClusterCatalog"]
@@ -93,9 +97,12 @@ class ClusterCatalog:
             raise CatalogError(
                 f"column {twice[0]!r} is given for clusters and for galaxies; rename one of them."
             )
-        rows = {name: _sized(name, values, counts.size, "clusters") for name, values in clusters.items()}
+        rows = {
+            name: sized_column(name, values, counts.size, "clusters") for name, values in clusters.items()
+        }
         flats = {
-            name: _sized(name, values, int(offsets[-1]), "galaxies") for name, values in galaxies.items()
+            name: sized_column(name, values, int(offsets[-1]), "galaxies")
+            for name, values in galaxies.items()
         }
         return cls(rows, flats, offsets, metadata or CatalogMetadata())
 
@@ -320,7 +327,7 @@ class ClusterCatalog:
         Raises:
             CatalogError: if the mask is not boolean or has another length.
         """
-        keep = _mask(mask, len(self), "clusters")
+        keep = checked_mask(mask, len(self), "clusters")
         if keep.all():
             return self
         flat = pa.array(np.repeat(keep, self.n_galaxies))
@@ -338,7 +345,7 @@ class ClusterCatalog:
         Raises:
             CatalogError: if the mask is not boolean or has another length.
         """
-        keep = _mask(mask, self.n_galaxies_total, "galaxies")
+        keep = checked_mask(mask, self.n_galaxies_total, "galaxies")
         if keep.all():
             return self
         kept_before = np.zeros(keep.size + 1, dtype=np.int64)
@@ -393,10 +400,10 @@ class ClusterCatalog:
                     "add it to all of them, or drop it."
                 )
         clusters = {
-            name: _joined(name, [cat._clusters[name] for cat in catalogs]) for name in first._clusters
+            name: joined_columns(name, [cat._clusters[name] for cat in catalogs]) for name in first._clusters
         }
         galaxies = {
-            name: _joined(name, [cat._galaxies[name] for cat in catalogs]) for name in first._galaxies
+            name: joined_columns(name, [cat._galaxies[name] for cat in catalogs]) for name in first._galaxies
         }
         offsets = offsets_from_counts(np.concatenate([cat.n_galaxies for cat in catalogs]))
         merged = CatalogMetadata.merge([cat.metadata for cat in catalogs]) if metadata is None else metadata
@@ -451,7 +458,7 @@ class ClusterCatalog:
             return False
         pairs = [(self._clusters[name], other._clusters[name]) for name in self._clusters]
         pairs += [(self._galaxies[name], other._galaxies[name]) for name in self._galaxies]
-        return all(left.type == right.type and _same(left, right) for left, right in pairs)
+        return all(left.type == right.type and same_values(left, right) for left, right in pairs)
 
     def _find(self, name: str, columns: Mapping[str, Any], sort: str) -> Any:
         if name in columns:
@@ -478,8 +485,10 @@ class ClusterCatalog:
             if name in self._clusters:
                 raise CatalogError(f"column {name!r} exists for clusters; it cannot be a galaxy column too.")
         total = self.n_galaxies_total
-        new_rows = {name: _sized(name, values, len(self), "clusters") for name, values in clusters.items()}
-        new_flats = {name: _sized(name, values, total, "galaxies") for name, values in galaxies.items()}
+        new_rows = {
+            name: sized_column(name, values, len(self), "clusters") for name, values in clusters.items()
+        }
+        new_flats = {name: sized_column(name, values, total, "galaxies") for name, values in galaxies.items()}
         return ClusterCatalog(
             {**self._clusters, **new_rows}, {**self._galaxies, **new_flats}, self._offsets, self._metadata
         )
@@ -503,78 +512,3 @@ class ClusterCatalog:
             offsets,
             self._metadata,
         )
-
-
-class CatalogWriter:
-    """Write catalogues one after another to one file, for catalogues too large for memory.
-
-    ``with CatalogWriter(path) as writer: writer.write(part)``. The file appears at the end, whole, or not at
-    all.
-
-    Raises:
-        CatalogError: if a part has other columns or metadata than the first, or the disk is full.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._writer = TableWriter(path)
-        self._schema: Any = None
-
-    def __enter__(self) -> CatalogWriter:
-        self._writer.__enter__()
-        return self
-
-    def write(self, catalog: ClusterCatalog) -> None:
-        """Append clusters."""
-        table = catalog.table
-        if self._schema is None:
-            self._schema = table.schema
-        if not table.schema.equals(self._schema, check_metadata=True):
-            raise CatalogError("parts of one catalogue file must have the same columns, types and metadata.")
-        self._writer.write(table)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._writer.__exit__(kind, error, trace)
-
-
-def _sized(name: str, values: Any, size: int, what: str) -> Any:
-    if np.ndim(values) == 0 and not isinstance(values, pa.Array | pa.ChunkedArray):
-        values = np.full(size, values)
-    array = to_arrow(name, values)
-    if len(array) != size:
-        raise CatalogError(f"column {name} has {len(array)} values for {size} {what}.")
-    return array
-
-
-def _mask(mask: ArrayLike, size: int, what: str) -> NDArray[np.bool_]:
-    keep = np.asarray(mask)
-    if keep.dtype != np.bool_ or keep.shape != (size,):
-        raise CatalogError(
-            f"a mask of {keep.dtype} and shape {keep.shape} was given; "
-            f"expected booleans, one for each of {size} {what}."
-        )
-    return keep
-
-
-def _joined(name: str, arrays: list[Any]) -> Any:
-    kinds = {array.type for array in arrays}
-    if len(kinds) > 1:
-        if all(pa.types.is_floating(kind) for kind in kinds):
-            arrays = [array.cast(pa.float64()) for array in arrays]
-        elif all(pa.types.is_signed_integer(kind) for kind in kinds):
-            arrays = [array.cast(pa.int64()) for array in arrays]
-        elif all(pa.types.is_string(kind) or pa.types.is_large_string(kind) for kind in kinds):
-            arrays = [array.cast(pa.large_string()) for array in arrays]
-        else:
-            listed = " and ".join(sorted(map(str, kinds)))
-            raise CatalogError(
-                f"column {name} is {listed} in catalogues to be concatenated; convert one of them."
-            )
-    return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
-
-
-def _same(left: Any, right: Any) -> bool:
-    if left.equals(right):
-        return True
-    if not pa.types.is_floating(left.type):
-        return False
-    return bool(np.array_equal(to_numpy(left), to_numpy(right), equal_nan=True))

@@ -1,8 +1,7 @@
 """Arrow and numpy arrays of ragged data: conversion without copies, gathering, reduction by cluster.
 
-A ragged column of n clusters is a flat array of all galaxies and ``offsets`` (n + 1,), int64, from 0 to the
-number of
-galaxies: cluster i owns ``flat[offsets[i]:offsets[i + 1]]``. No function here loops over clusters.
+A ragged column of n clusters is a flat array of all galaxies and ``offsets`` (n + 1,), int64, from 0 to their
+number: cluster i owns ``flat[offsets[i]:offsets[i + 1]]``. No function here loops over clusters.
 """
 
 from __future__ import annotations
@@ -16,13 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 from bayesflowmass.catalog_metadata import CatalogError
 
 __all__ = [
+    "checked_mask",
     "gather",
     "is_list",
+    "joined_columns",
     "match_ids",
     "offsets_from_counts",
     "rows_of_galaxies",
+    "same_values",
     "segment_median",
     "segment_sum",
+    "sized_column",
     "split_list_column",
     "to_arrow",
     "to_numpy",
@@ -205,3 +208,47 @@ def match_ids(wanted: NDArray[Any], known: NDArray[Any]) -> IntArray:
     place = np.minimum(np.searchsorted(known, wanted, sorter=order), known.size - 1)
     found = order[place]
     return np.where(known[found] == wanted, found, -1).astype(np.int64)
+
+
+def sized_column(name: str, values: Any, size: int, what: str) -> Any:
+    if np.ndim(values) == 0 and not isinstance(values, pa.Array | pa.ChunkedArray):
+        values = np.full(size, values)
+    array = to_arrow(name, values)
+    if len(array) != size:
+        raise CatalogError(f"column {name} has {len(array)} values for {size} {what}.")
+    return array
+
+
+def checked_mask(mask: ArrayLike, size: int, what: str) -> NDArray[np.bool_]:
+    keep = np.asarray(mask)
+    if keep.dtype != np.bool_ or keep.shape != (size,):
+        raise CatalogError(
+            f"a mask of {keep.dtype} and shape {keep.shape} was given; "
+            f"expected booleans, one for each of {size} {what}."
+        )
+    return keep
+
+
+def joined_columns(name: str, arrays: list[Any]) -> Any:
+    kinds = {array.type for array in arrays}
+    if len(kinds) > 1:
+        if all(pa.types.is_floating(kind) for kind in kinds):
+            arrays = [array.cast(pa.float64()) for array in arrays]
+        elif all(pa.types.is_signed_integer(kind) for kind in kinds):
+            arrays = [array.cast(pa.int64()) for array in arrays]
+        elif all(pa.types.is_string(kind) or pa.types.is_large_string(kind) for kind in kinds):
+            arrays = [array.cast(pa.large_string()) for array in arrays]
+        else:
+            listed = " and ".join(sorted(map(str, kinds)))
+            raise CatalogError(
+                f"column {name} is {listed} in catalogues to be concatenated; convert one of them."
+            )
+    return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
+
+
+def same_values(left: Any, right: Any) -> bool:
+    if left.equals(right):
+        return True
+    if not pa.types.is_floating(left.type):
+        return False
+    return bool(np.array_equal(to_numpy(left), to_numpy(right), equal_nan=True))

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.dataset as pads
@@ -17,7 +17,18 @@ import pyarrow.parquet as pq
 from bayesflowmass.catalog_arrays import is_list
 from bayesflowmass.catalog_metadata import METADATA_KEY, CatalogError, CatalogMetadata
 
-__all__ = ["TableWriter", "catalog_paths", "is_catalog_file", "iterate_tables", "read_table", "write_table"]
+if TYPE_CHECKING:
+    from bayesflowmass.catalog import ClusterCatalog
+
+__all__ = [
+    "CatalogWriter",
+    "TableWriter",
+    "catalog_paths",
+    "is_catalog_file",
+    "iterate_tables",
+    "read_table",
+    "write_table",
+]
 
 _GALAXIES_PER_ROW_GROUP = 2_000_000
 _ROWS_PER_ROW_GROUP = 65_536
@@ -189,6 +200,37 @@ class TableWriter:
                 ) from error
             reason = error.strerror or str(error)
             raise CatalogError(f"{self._path}: cannot be written: {reason}.") from error
+
+
+class CatalogWriter:
+    """Write catalogues one after another to one file, for catalogues too large for memory.
+
+    ``with CatalogWriter(path) as writer: writer.write(part)``. The file appears at the end, whole, or not at
+    all.
+
+    Raises:
+        CatalogError: if a part has other columns or metadata than the first, or the disk is full.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._writer = TableWriter(path)
+        self._schema: Any = None
+
+    def __enter__(self) -> CatalogWriter:
+        self._writer.__enter__()
+        return self
+
+    def write(self, catalog: ClusterCatalog) -> None:
+        """Append clusters."""
+        table = catalog.table
+        if self._schema is None:
+            self._schema = table.schema
+        if not table.schema.equals(self._schema, check_metadata=True):
+            raise CatalogError("parts of one catalogue file must have the same columns, types and metadata.")
+        self._writer.write(table)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._writer.__exit__(kind, error, trace)
 
 
 def _row_group_size(table: Any) -> int:

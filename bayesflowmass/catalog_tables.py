@@ -86,15 +86,15 @@ def group_galaxies(
         twice = unique[count > 1][0]
         rows = np.flatnonzero(ids == twice)
         raise CatalogError(
-            f"cluster_id {twice} stands in rows {rows[0]} and {rows[1]} of the clusters; ids are unique."
+            f"cluster_id {twice} stands in rows {rows[0] + 1} and {rows[1] + 1} of the clusters; ids are "
+            f"unique."
         )
     row = match_ids(galaxy_ids, ids)
     if np.any(row < 0):
         bad = int(np.argmax(row < 0))
         raise CatalogError(
-            f"the galaxy in row {bad} belongs to cluster {galaxy_ids[bad]}, which is not one of the "
-            f"{ids.size} "
-            f"clusters; {int(np.sum(row < 0))} galaxies are so: add their clusters or remove them."
+            f"the galaxy in row {bad + 1} belongs to cluster {galaxy_ids[bad]}, which is not one of the "
+            f"{ids.size} clusters; {int(np.sum(row < 0))} galaxies are so: add their clusters or remove them."
         )
     return np.argsort(row, kind="stable"), np.bincount(row, minlength=ids.size).astype(np.int64)
 

@@ -48,6 +48,7 @@ def read_flat(
     few_galaxies: str = "error",
     kind: str | None = None,
     mode: str | None = None,
+    cleaned: bool = False,
 ) -> ClusterCatalog:
     """Read flat tables into a catalogue.
 
@@ -61,8 +62,7 @@ def read_flat(
             their cluster's ``redshift``.
         column_map: ``{our name: their name}``, for both tables; ``galaxies.z`` or ``clusters.z`` for one.
         units: ``{our name: unit}`` in place of what a table declares, such as ``{"r_proj": "proper kpc"}``.
-            A column
-            without a unit is in ours: degrees, km/s, comoving Mpc/h, log10 of Msun/h.
+            A column without a unit is in ours: degrees, km/s, comoving Mpc/h, log10 of Msun/h.
         cluster_id: the whole table of galaxies is this one cluster.
         redshift: of all clusters, where there is no table of them.
         cosmology: turns angles into Mpc/h.
@@ -72,6 +72,7 @@ def read_flat(
             refuses the tables, "drop" leaves those clusters out and lists them in
             ``metadata.extra["dropped_clusters"]``, "keep" keeps them.
         kind, mode: for the metadata.
+        cleaned: someone has removed interlopers from the table already; recorded, so that models can flag it.
 
     Returns:
         A validated catalogue, with ``gal_ra, gal_dec, gal_z`` where known, the cluster column ``n_shared``
@@ -99,7 +100,7 @@ def read_flat(
         if on_sky and "v_los" not in table:
             raise CatalogError(
                 f"{table.name}: galaxies with ra, dec and z need a table of clusters (cluster_id, ra, dec, "
-                f"redshift)."
+                "redshift)."
             )
         rows, ids = _clusters_from_galaxies(table, cluster_id, redshift)
     else:
@@ -110,7 +111,8 @@ def read_flat(
         rows, ids = _clusters_from_table(others, cosmology), None
         if "cluster_id" not in table and (cluster_id is not None or not on_sky):
             ids = _the_one_cluster(table, others, rows, cluster_id)
-    metadata = CatalogMetadata(kind=kind, mode=mode, cosmology=cosmology)
+    selection = {"cleaned": True} if cleaned else {}
+    metadata = CatalogMetadata(kind=kind, mode=mode, cosmology=cosmology, selection=selection)
     if on_sky and others is not None:
         catalog = _from_sky(table, others, rows, ids, metadata, r_max, v_max)
     else:
@@ -138,10 +140,8 @@ def drop_or_refuse_poor_clusters(
         where = "" if catalog.metadata.selection.get("r_max") is None else " in the cylinder"
         raise CatalogError(
             f"cluster {catalog.column('cluster_id')[row]} has {found}{where}; expected at least "
-            f"{min_galaxies} "
-            f"({int(poor.sum())} of {len(catalog)} clusters have fewer): remove such clusters, or leave "
-            f"them out with "
-            "few_galaxies='drop'."
+            f"{min_galaxies} ({int(poor.sum())} of {len(catalog)} clusters have fewer): remove such "
+            "clusters, or leave them out with few_galaxies='drop'."
         )
     if few_galaxies == "drop" and poor.any():
         if poor.all():
@@ -199,16 +199,15 @@ def _clusters_from_galaxies(
             row = int(np.argmax(odd))
             raise CatalogError(
                 f"{where} is {each[row]:g} in row {row + 1} and {z[inverse[row]]:g} elsewhere in cluster "
-                f"{ids[row]}; "
-                "expected the redshift of the cluster, one value (the column of galaxies' redshifts is z)."
+                f"{ids[row]}; expected the redshift of the cluster, one value (the column of galaxies' "
+                "redshifts is z)."
             )
     elif redshift is not None:
         where, z = "redshift", np.full(unique.size, float(redshift))
     else:
         raise CatalogError(
             f"{table.name}: the redshifts of the clusters are missing; give a table of clusters, or a "
-            f"column redshift "
-            "in the table of galaxies, or one redshift for all."
+            "column redshift in the table of galaxies, or one redshift for all."
         )
     plausibility.check_redshifts(z, where, lowest=0.0)
     # Clusters in the order in which they first appear.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gzip
 import os
 import re
 import warnings
@@ -118,8 +119,7 @@ class FlatTable:
         if plain.dtype.kind not in "iu":
             raise CatalogError(
                 f"{self.name}: column {self.theirs[name]} holds {plain.dtype}; expected ids that are "
-                f"integers or text, "
-                "since an id above 2^53 does not survive as a float."
+                "integers or text, since an id above 2^53 does not survive as a float."
             )
         return plain
 
@@ -222,9 +222,14 @@ def _read_astropy(path: Path, kind: str) -> Any:
         warnings.simplefilter("ignore")
         if not kind.startswith("ascii"):
             return Table.read(path, format=kind)
+        packed = path.suffix == ".gz"
         with path.open("rb") as stream:
             marked = stream.read(3) == b"\xef\xbb\xbf"
-        text: Any = path.read_text(encoding="utf-8-sig").splitlines() if marked else str(path)
+        text: Any = str(path)
+        if packed or marked:
+            # astropy's fast reader knows neither compression nor byte-order marks.
+            with (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig") as lines:
+                text = lines.read().splitlines()
         return (
             Table.read(text, format=kind) if kind == "ascii" else Table.read(text, format=kind, guess=False)
         )

@@ -72,16 +72,14 @@ def check_velocities(v_los: FloatArray, ids: NDArray[Any], counts: NDArray[np.in
     if np.any(spread > 0.0) and typical < 20.0:
         raise CatalogError(
             f"{where}: the velocities of a typical cluster scatter by {typical:.2g} km/s, which no cluster "
-            f"does; "
-            "expected rest-frame velocities in km/s, not redshifts or multiples of c."
+            "does; expected rest-frame velocities in km/s, not redshifts or multiples of c."
         )
     far = np.abs(centre) > np.maximum(2000.0, 3.0 * spread)
     if far.any():
         row = int(np.argmax(far))
         raise CatalogError(
             f"{where}: the median velocity of cluster {names[row]} is {centre[row]:.0f} km/s, far from 0, "
-            f"as cz is; "
-            "expected c (z - z_cl)/(1 + z_cl): give ra, dec and cz instead and it is computed."
+            "as cz is; expected c (z - z_cl)/(1 + z_cl): give ra, dec and cz instead and it is computed."
         )
 
 
@@ -95,8 +93,7 @@ def check_radius(radius: FloatArray, where: str) -> None:
     if typical > 20.0:
         raise CatalogError(
             f"{where}: the typical distance from the centre is {typical:.0f}, as in kpc; expected comoving "
-            f"Mpc/h: "
-            "declare the unit of the column, such as 'proper kpc', and it is converted."
+            "Mpc/h: declare the unit of the column, such as 'proper kpc', and it is converted."
         )
 
 
@@ -125,14 +122,13 @@ def check_positions_meet(
     if typical > 50.0:
         raise CatalogError(
             f"{where}: galaxies lie {typical:.0f} Mpc/h from the centres in {centres}, typically; expected "
-            f"ra and "
-            "dec of both in degrees (not hours or radians), and the ids of the same clusters."
+            "ra and dec of both in degrees (not hours or radians), and the ids of the same clusters."
         )
     if typical < 0.06 and _like_radians(ra, dec):
         raise CatalogError(
             f"{where}: galaxies lie {typical:.2g} Mpc/h from the centres in {centres}, typically, too near "
-            f"by the "
-            "factor of 57 that radians taken for degrees give; declare the unit of the columns ra and dec."
+            "by the factor of 57 that radians taken for degrees give; declare the unit of the columns ra "
+            "and dec."
         )
 
 
@@ -164,8 +160,7 @@ def check_same_radius(given: FloatArray, computed: FloatArray, z: FloatArray, h:
     verdict = f"it looks {best}" if misfit[best] < 0.03 else "it fits no unit we know"
     raise CatalogError(
         f"{where}: the radius given is {typical:.3f} of the comoving one from ra, dec and z, so {verdict}, "
-        f"and "
-        "comoving Mpc/h is expected: leave the column out, since radii are computed from ra, dec and z."
+        "and comoving Mpc/h is expected: leave the column out, since radii are computed from ra, dec and z."
     )
 
 
@@ -179,8 +174,8 @@ def check_same_velocity(given: FloatArray, computed: FloatArray, where: str) -> 
     if difference > 100.0:
         raise CatalogError(
             f"{where}: v_los differs from c (z - z_cl)/(1 + z_cl) by {difference:.0f} km/s typically; "
-            f"leave the column "
-            "out, since velocities are computed from the redshifts, or correct the redshifts of the clusters."
+            "leave the column out, since velocities are computed from the redshifts, or correct the "
+            "redshifts of the clusters."
         )
 
 

@@ -84,8 +84,7 @@ def length_to_comoving(
     if frame is None:
         raise CatalogError(
             f"{where} is in {unit}, and the catalogue needs comoving Mpc/h; say which it is and it is "
-            f"converted: "
-            f"unit 'proper {unit}' or 'comoving {unit}'."
+            f"converted: unit 'proper {unit}' or 'comoving {unit}'."
         )
     result: FloatArray = values * (1e-3 if length == "kpc" else 1.0) * (1.0 if per_h else h)
     return result if frame == "comoving" else result * (1.0 + np.asarray(redshift()))
@@ -102,8 +101,8 @@ def mass_to_log10_msun_h(values: FloatArray, unit: str | None, where: str, h: fl
         value = values[np.argmax(values)]
         raise CatalogError(
             f"{where} reaches {value:g}, so it is a mass and not its log10; expected log10 of M200c in "
-            f"Msun/h "
-            f"(here {np.log10(value):.3f} if it is in Msun/h, {np.log10(value * h):.3f} if it is in Msun)."
+            f"Msun/h (here {np.log10(value):.3f} if it is in Msun/h, {np.log10(value * h):.3f} if it is in "
+            "Msun)."
         )
     if compact is None or compact in _OUR_MASSES:
         return values
