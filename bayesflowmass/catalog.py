@@ -15,14 +15,12 @@ the cluster]; optional ``gal_v_err``, ``gal_is_member``, ``gal_component``, ``ga
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-import torch.utils.dlpack
 from numpy.typing import ArrayLike, NDArray
 
 from bayesflowmass import catalog_tables, catalog_validation
@@ -30,17 +28,16 @@ from bayesflowmass.catalog_arrays import (
     arrow_offsets,
     checked_mask,
     gather,
-    is_list,
     join_list_column,
     joined_columns,
     offsets_from_counts,
     rows_of_galaxies,
     same_values,
     sized_column,
-    split_list_column,
-    to_arrow,
     to_numpy,
+    to_tensor,
 )
+from bayesflowmass.catalog_build import columns_from_arrays, columns_from_table, parts_by_group
 from bayesflowmass.catalog_files import CatalogWriter, iterate_tables, read_table, write_table
 from bayesflowmass.catalog_metadata import METADATA_KEY, CatalogError, CatalogMetadata
 
@@ -88,23 +85,7 @@ class ClusterCatalog:
         Raises:
             CatalogError: if a length does not fit, a name is used twice, or a type cannot be stored.
         """
-        counts = np.asarray(n_galaxies)
-        if counts.ndim != 1 or (counts.size and counts.dtype.kind not in "iu") or np.any(counts < 0):
-            raise CatalogError("n_galaxies must be one whole number, 0 or more, for each cluster.")
-        offsets = offsets_from_counts(counts)
-        twice = sorted(set(clusters) & set(galaxies))
-        if twice:
-            raise CatalogError(
-                f"column {twice[0]!r} is given for clusters and for galaxies; rename one of them."
-            )
-        rows = {
-            name: sized_column(name, values, counts.size, "clusters") for name, values in clusters.items()
-        }
-        flats = {
-            name: sized_column(name, values, int(offsets[-1]), "galaxies")
-            for name, values in galaxies.items()
-        }
-        return cls(rows, flats, offsets, metadata or CatalogMetadata())
+        return cls(*columns_from_arrays(clusters, galaxies, n_galaxies), metadata or CatalogMetadata())
 
     @classmethod
     def from_table(cls, table: Any, metadata: CatalogMetadata | None = None) -> ClusterCatalog:
@@ -113,31 +94,7 @@ class ClusterCatalog:
         Raises:
             CatalogError: if there is no list column, or the lists of a cluster have different lengths.
         """
-        lists = [name for name in table.column_names if is_list(table.schema.field(name).type)]
-        if not lists:
-            raise CatalogError(
-                "the table has no list column, so it is not a catalogue of one row per cluster; "
-                "read flat tables with bayesflowmass.io.load_catalog."
-            )
-        clusters = {name: to_arrow(name, table[name]) for name in table.column_names if name not in lists}
-        galaxies: dict[str, Any] = {}
-        offsets: NDArray[np.int64] | None = None
-        for name in lists:
-            flat, bounds = split_list_column(name, table[name])
-            galaxies[name] = to_arrow(name, flat)
-            if offsets is not None and not np.array_equal(offsets, bounds):
-                row = int(np.argmax(np.diff(offsets) != np.diff(bounds)))
-                who = (
-                    f"cluster {clusters['cluster_id'][row]} (row {row})"
-                    if "cluster_id" in clusters
-                    else f"row {row}"
-                )
-                raise CatalogError(
-                    f"{who}: column {name} has {np.diff(bounds)[row]} galaxies where column {lists[0]} has "
-                    f"{np.diff(offsets)[row]}; all lists of a cluster must have one length."
-                )
-            offsets = bounds
-        assert offsets is not None
+        clusters, galaxies, offsets = columns_from_table(table)
         if metadata is None:
             text = (table.schema.metadata or {}).get(METADATA_KEY)
             metadata = CatalogMetadata() if text is None else CatalogMetadata.from_json(text)
@@ -399,12 +356,8 @@ class ClusterCatalog:
                     f"catalogues to be concatenated differ in column {', '.join(odd) or '(value or list)'}; "
                     "add it to all of them, or drop it."
                 )
-        clusters = {
-            name: joined_columns(name, [cat._clusters[name] for cat in catalogs]) for name in first._clusters
-        }
-        galaxies = {
-            name: joined_columns(name, [cat._galaxies[name] for cat in catalogs]) for name in first._galaxies
-        }
+        clusters = {k: joined_columns(k, [cat._clusters[k] for cat in catalogs]) for k in first._clusters}
+        galaxies = {k: joined_columns(k, [cat._galaxies[k] for cat in catalogs]) for k in first._galaxies}
         offsets = offsets_from_counts(np.concatenate([cat.n_galaxies for cat in catalogs]))
         merged = CatalogMetadata.merge([cat.metadata for cat in catalogs]) if metadata is None else metadata
         return ClusterCatalog(clusters, galaxies, offsets, merged)
@@ -419,20 +372,9 @@ class ClusterCatalog:
         Raises:
             CatalogError: if fractions are not positive numbers that add up to 1, or a part would be empty.
         """
-        shares = np.asarray(fractions, dtype=np.float64)
-        if shares.ndim != 1 or not np.all(shares > 0.0) or abs(shares.sum() - 1.0) > 1e-9:
-            raise CatalogError(f"split: fractions {list(fractions)} must be positive and add up to 1.")
-        haloes = self.column("halo_id" if self.has("halo_id") else "cluster_id")
-        _, halo, counts = np.unique(haloes, return_inverse=True, return_counts=True)
-        # A second word keeps this stream apart from those of other functions given the same seed.
-        order = np.random.default_rng([seed, zlib.crc32(b"split")]).permutation(counts.size)
-        middle = np.empty(counts.size)
-        middle[order] = np.cumsum(counts[order]) - 0.5 * counts[order]
-        part = np.searchsorted(np.cumsum(shares)[:-1] * len(self), middle, side="right")[halo]
-        sizes = np.bincount(part, minlength=shares.size)
-        if not np.all(sizes):
-            raise CatalogError(f"split: {counts.size} haloes are too few for fractions {list(fractions)}.")
-        return [self.filter(part == index) for index in range(shares.size)]
+        halos = self.column("halo_id" if self.has("halo_id") else "cluster_id")
+        part = parts_by_group(halos, fractions, seed)
+        return [self.filter(part == index) for index in range(len(fractions))]
 
     def validate(self, min_galaxies: int | None = None) -> ClusterCatalog:
         """Return the catalogue itself if all is well.
@@ -456,9 +398,10 @@ class ClusterCatalog:
             return False
         if not np.array_equal(self._offsets, other._offsets):
             return False
-        pairs = [(self._clusters[name], other._clusters[name]) for name in self._clusters]
-        pairs += [(self._galaxies[name], other._galaxies[name]) for name in self._galaxies]
-        return all(left.type == right.type and same_values(left, right) for left, right in pairs)
+        mine, theirs = ({**one._clusters, **one._galaxies} for one in (self, other))
+        return all(
+            mine[name].type == theirs[name].type and same_values(mine[name], theirs[name]) for name in mine
+        )
 
     def _find(self, name: str, columns: Mapping[str, Any], sort: str) -> Any:
         if name in columns:
@@ -470,12 +413,7 @@ class ClusterCatalog:
         if name == "r_proj" and name not in self._galaxies:
             return torch.from_numpy(self.r_proj)
         array = self._find(name, self._galaxies, "galaxy")
-        if pa.types.is_boolean(array.type) or array.null_count:
-            return torch.from_numpy(np.array(to_numpy(array)))
-        if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
-            raise CatalogError(f"galaxy column {name} holds {array.type}, which no tensor can.")
-        # DLPack and not numpy: a read-only numpy view would make torch warn.
-        return torch.utils.dlpack.from_dlpack(array)
+        return to_tensor(name, array)
 
     def _with(self, clusters: Mapping[str, Any], galaxies: Mapping[str, Any]) -> ClusterCatalog:
         for name in clusters:
@@ -485,13 +423,10 @@ class ClusterCatalog:
             if name in self._clusters:
                 raise CatalogError(f"column {name!r} exists for clusters; it cannot be a galaxy column too.")
         total = self.n_galaxies_total
-        new_rows = {
-            name: sized_column(name, values, len(self), "clusters") for name, values in clusters.items()
-        }
-        new_flats = {name: sized_column(name, values, total, "galaxies") for name, values in galaxies.items()}
-        return ClusterCatalog(
-            {**self._clusters, **new_rows}, {**self._galaxies, **new_flats}, self._offsets, self._metadata
-        )
+        rows = {name: sized_column(name, new, len(self), "clusters") for name, new in clusters.items()}
+        flats = {name: sized_column(name, new, total, "galaxies") for name, new in galaxies.items()}
+        rows, flats = {**self._clusters, **rows}, {**self._galaxies, **flats}
+        return ClusterCatalog(rows, flats, self._offsets, self._metadata)
 
     def _contiguous(self, start: int, stop: int) -> ClusterCatalog:
         bounds = self._offsets[start : stop + 1]

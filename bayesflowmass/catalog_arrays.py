@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
+import torch.utils.dlpack
 from numpy.typing import ArrayLike, NDArray
 
 from bayesflowmass.catalog_metadata import CatalogError
@@ -29,6 +31,7 @@ __all__ = [
     "split_list_column",
     "to_arrow",
     "to_numpy",
+    "to_tensor",
 ]
 
 IntArray = NDArray[np.int64]
@@ -104,6 +107,20 @@ def to_numpy(array: Any) -> NDArray[Any]:
         result = array.to_numpy(zero_copy_only=False)
     result.flags.writeable = False
     return np.asarray(result)
+
+
+def to_tensor(name: str, array: Any) -> torch.Tensor:
+    """Tensor of an Arrow array of numbers, of the same memory where none is missing; booleans are copied.
+
+    Raises:
+        CatalogError: for a column that is not numbers.
+    """
+    if pa.types.is_boolean(array.type) or array.null_count:
+        return torch.from_numpy(np.array(to_numpy(array)))
+    if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
+        raise CatalogError(f"galaxy column {name} holds {array.type}, which no tensor can.")
+    # DLPack and not numpy: a read-only numpy view would make torch warn.
+    return torch.utils.dlpack.from_dlpack(array)
 
 
 def split_list_column(name: str, column: Any) -> tuple[Any, IntArray]:
