@@ -55,5 +55,5 @@ def plot_loss(
         axis.set_ylim(low - 0.08 * span, min(highest, high + span) + 0.08 * span)
         axis.set_xlim(0, max(float(at[-1]), 1.0))
         axis.set(xlabel="updates", ylabel=r"$-\ln\,p(\log_{10} M\,|\,$cluster$)$ [nats]")
-        axis.legend(loc="upper right", title=title, alignment="left")
+        figure.legend(loc="outside upper center", title=title, ncols=2)
     return figure
