@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from bayesflowmass.encoders.ragged import group_index, segment_sum
+from bayesflowmass.encoders.ragged import segment_sum, spread
 
 __all__ = ["KDEError", "KernelShape", "kernel_shape", "sample_covariance"]
 
@@ -57,14 +57,14 @@ class KernelShape:
         return KernelShape(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
-def sample_covariance(points: Tensor, offsets: Tensor, weights: Tensor | None = None) -> Tensor:
+def sample_covariance(columns: Tensor, offsets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Unbiased sample covariance of each cluster, with the weights of ``scipy.stats.gaussian_kde``.
 
     Sigma = sum_i w_i (X_i - m)(X_i - m)^T / (1 - sum_i w_i^2) with weights that sum to one; equal weights give
     the usual division by n - 1.
 
     Args:
-        points: (n_points, D) float64.
+        columns: (D, n_points) float64.
         offsets: (n + 1,) int64.
         weights: (n_points,) float64, summing to one in each cluster; None for equal weights.
 
@@ -82,24 +82,25 @@ def sample_covariance(points: Tensor, offsets: Tensor, weights: Tensor | None = 
             f"it has {int(counts[cluster])} galaxies, too few for a covariance; drop clusters below a minimum "
             f"richness first",
         )
-    group = group_index(offsets, points.shape[0])
-    if weights is None:
-        mean = segment_sum(points, offsets) / counts[:, None]
-        freedom = (counts - 1).to(points.dtype)
-        from_mean = points - mean[group]
-        weighted = from_mean
-    else:
-        mean = segment_sum(points * weights[:, None], offsets)
-        freedom = 1.0 - segment_sum(weights[:, None] ** 2, offsets)[:, 0]
-        from_mean = points - mean[group]
-        weighted = from_mean * weights[:, None]
-    ndim = points.shape[1]
-    first, second = torch.tril_indices(ndim, ndim, device=points.device)
-    packed = segment_sum(from_mean[:, first] * weighted[:, second], offsets) / freedom[:, None]
-    position = torch.empty(ndim, ndim, dtype=torch.int64, device=points.device)
-    position[first, second] = torch.arange(len(first), device=points.device)
-    position[second, first] = torch.arange(len(first), device=points.device)
-    return packed[:, position]
+    freedom = (counts - 1) * torch.ones_like(columns[0, :1])
+    if weights is not None:
+        freedom = 1.0 - segment_sum(weights**2, offsets)
+    from_mean = []
+    for column in columns:
+        if weights is None:
+            mean = segment_sum(column, offsets) / counts
+        else:
+            mean = segment_sum(column * weights, offsets)
+        from_mean.append(column - spread(mean, offsets, len(column)))
+    weighted = from_mean if weights is None else [column * weights for column in from_mean]
+    ndim = len(from_mean)
+    rows = [
+        [segment_sum(from_mean[j] * weighted[k], offsets) / freedom for k in range(j + 1)]
+        for j in range(ndim)
+    ]
+    return torch.stack(
+        [torch.stack([rows[max(j, k)][min(j, k)] for k in range(ndim)], -1) for j in range(ndim)], 1
+    )
 
 
 def kernel_shape(covariance: Tensor, scale: Tensor, size: Tensor) -> KernelShape:

@@ -5,12 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 __all__ = ["Grid"]
+
+
+@cache
+def _gauss_legendre(
+    order: int,
+) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.float64]]]:
+    nodes, weights = np.polynomial.legendre.leggauss(order)
+    return nodes, weights
 
 
 @dataclass(frozen=True)
@@ -77,14 +87,14 @@ class Grid:
         Returns:
             (shape[axis] * order,) float64, increasing, on the CPU.
         """
-        inside = np.polynomial.legendre.leggauss(order)[0]
+        inside = _gauss_legendre(order)[0]
         bins = np.arange(self.shape[axis])[:, None] + 0.5 * (1.0 + inside)
         return torch.from_numpy(self.lower[axis] + self.spacing[axis] * bins.reshape(-1))
 
     @staticmethod
     def node_weights(order: int) -> Tensor:
         """Gauss-Legendre weights (order,) of the mean over a bin; they sum to one."""
-        return torch.from_numpy(0.5 * np.polynomial.legendre.leggauss(order)[1])
+        return torch.from_numpy(0.5 * _gauss_legendre(order)[1])
 
     def contains(self, points: Tensor) -> Tensor:
         """Whether each point, shape (..., ndim), lies inside the grid, edges included."""

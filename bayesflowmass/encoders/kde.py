@@ -18,15 +18,9 @@ from torch import Tensor, nn
 
 from bayesflowmass.encoders.covariance import KDEError, KernelShape, kernel_shape, sample_covariance
 from bayesflowmass.encoders.grid import Grid
-from bayesflowmass.encoders.kde_kernels import kernel_sum
-from bayesflowmass.encoders.kde_plan import Level, Plan, bin_orders, narrow_orders, precision_levels
-from bayesflowmass.encoders.ragged import (
-    check_offsets,
-    chunks_by_richness,
-    group_index,
-    padded_index,
-    segment_sum,
-)
+from bayesflowmass.encoders.kde_batches import densities
+from bayesflowmass.encoders.kde_plan import Plan, bin_orders, narrow_orders, precision_levels
+from bayesflowmass.encoders.ragged import check_offsets, group_of, segment_sum, spread
 
 __all__ = ["Convention", "Evaluate", "KDEEncoder", "KDEError", "Narrow", "Normalisation"]
 
@@ -34,11 +28,6 @@ Convention = Literal["covariance", "scipy"]
 Normalisation = Literal["sum", "density"]
 Evaluate = Literal["centre", "bin"]
 Narrow = Literal["integrate", "refuse", "keep"]
-
-# Padded galaxies, and image values, taken at once: a few MB that stay in cache on a CPU, a few hundred on a GPU.
-_CHUNK = {"cpu": (1 << 13, 1 << 19), "cuda": (1 << 20, 1 << 26)}
-# Values on the integration nodes held at once.
-_SLAB = 1 << 24
 
 
 class KDEEncoder(nn.Module):
@@ -173,22 +162,20 @@ class KDEEncoder(nn.Module):
         if n == 0:
             return points.new_zeros((0, *self.grid.shape), dtype=dtype)
         middle = torch.tensor(self.grid.middle, dtype=torch.float64, device=points.device)
-        centred = points.to(torch.float64) - middle
-        size = centred.detach().abs().amax(0)
+        columns = torch.stack([points[:, d].to(torch.float64) - middle[d] for d in range(self.grid.ndim)])
+        size = columns.detach().abs().amax(1)
         if not bool(torch.isfinite(size).all()):
-            bad = ~torch.isfinite(points.detach()).all(1)
-            raise KDEError(
-                int(group_index(offsets, len(points))[bad][0]),
-                "has a galaxy with a NaN or infinite coordinate",
-            )
+            galaxy = int(torch.nonzero(~torch.isfinite(columns.detach()).all(0))[0])
+            raise KDEError(group_of(offsets, galaxy), "it has a galaxy with a NaN or infinite coordinate")
         if weights is not None:
             weights = _normalised_weights(weights.to(torch.float64), offsets)
-        covariance = sample_covariance(centred, offsets, weights)
+        covariance = sample_covariance(columns, offsets, weights)
         h0 = torch.as_tensor(self.bandwidth, dtype=torch.float64, device=points.device)
         kernel = kernel_shape(
             covariance, h0 if self.convention == "covariance" else h0**2, size + middle.abs()
         )
-        images = self._images(centred, offsets, kernel, weights, self._plan(kernel, size, dtype), dtype)
+        plan = self._plan(kernel, size, dtype)
+        images = densities(columns, offsets, kernel, weights, self.grid, plan, dtype)
         if (normalisation or self.normalisation) == "density":
             return images
         total = images.sum(tuple(range(1, images.ndim)))
@@ -225,79 +212,6 @@ class KDEEncoder(nn.Module):
             if not bool(total[cluster] > 0):
                 raise KDEError(cluster, "its density underflows at every bin centre")
 
-    def _images(
-        self,
-        centred: Tensor,
-        offsets: Tensor,
-        kernel: KernelShape,
-        weights: Tensor | None,
-        plan: Plan,
-        dtype: torch.dtype,
-    ) -> Tensor:
-        counts = offsets.diff()
-        galaxies, values = _CHUNK["cpu" if centred.device.type == "cpu" else "cuda"]
-        images: list[Tensor] = []
-        numbers: list[Tensor] = []
-        for orders, level, members in plan.groups():
-            members = members[torch.argsort(counts[members], stable=True)]
-            nodes = self.grid.size * math.prod(orders)
-            for first, last in chunks_by_richness(
-                counts[members].tolist(), galaxies, max(1, values // nodes)
-            ):
-                index = members[first:last]
-                images.append(self._chunk(centred, offsets, kernel, weights, index, orders, level).to(dtype))
-                numbers.append(index)
-        order = torch.cat(numbers)
-        if torch.is_grad_enabled() and images[0].requires_grad:
-            return torch.cat(images)[torch.argsort(order)]
-        result = torch.empty((len(counts), *self.grid.shape), dtype=dtype, device=centred.device)
-        for index, image in zip(numbers, images, strict=True):
-            result[index] = image
-        return result
-
-    def _chunk(
-        self,
-        centred: Tensor,
-        offsets: Tensor,
-        kernel: KernelShape,
-        weights: Tensor | None,
-        index: Tensor,
-        orders: tuple[int, ...],
-        level: Level,
-    ) -> Tensor:
-        """Densities of the clusters of one chunk: (len(index), *grid)."""
-        start = offsets[index]
-        counts = offsets[index + 1] - start
-        gather, real = padded_index(start, counts, int(counts.max()))
-        points = centred.index_select(0, gather.reshape(-1)).reshape(*gather.shape, -1)
-        if weights is None:
-            log_weights = -counts.to(torch.float64).log()[:, None].expand(real.shape)
-        else:
-            mine = weights.index_select(0, gather.reshape(-1)).reshape(gather.shape)
-            real = real & (mine.detach() > 0)
-            log_weights = torch.where(real, mine, 1.0).log()
-        log_weights = torch.where(real, log_weights, -torch.inf)
-        kernel = kernel[index]
-        axes = [
-            (self.grid.nodes(d, order) - self.grid.middle[d]).to(centred.device)
-            for d, order in enumerate(orders)
-        ]
-        # Slabs of whole bins along the first axis bound the memory of finely integrated grids.
-        nodes = math.prod(len(axis) for axis in axes) // self.grid.shape[0]
-        slab = max(1, _SLAB // (nodes * len(index))) * orders[0]
-        slabs = [
-            self._bin_means(kernel_sum(points, log_weights, [part, *axes[1:]], kernel, level), orders)
-            for part in axes[0].split(slab)
-        ]
-        return slabs[0] if len(slabs) == 1 else torch.cat(slabs, 1)
-
-    def _bin_means(self, values: Tensor, orders: tuple[int, ...]) -> Tensor:
-        for d, order in enumerate(orders):
-            if order > 1:
-                share = self.grid.node_weights(order).to(values)
-                values = (values.unflatten(1 + d, (-1, order)).movedim(2 + d, -1) * share).sum(-1)
-        return values
-
 
 def _normalised_weights(weights: Tensor, offsets: Tensor) -> Tensor:
     if weights.shape != (int(offsets[-1]),):
@@ -306,7 +220,7 @@ def _normalised_weights(weights: Tensor, offsets: Tensor) -> Tensor:
         )
     if not bool((torch.isfinite(weights) & (weights >= 0)).all()):
         raise ValueError("weights of galaxies must be finite and not negative")
-    total = segment_sum(weights[:, None], offsets)[:, 0]
+    total = segment_sum(weights, offsets)
     if bool((total <= 0).any()):
-        raise KDEError(int(torch.nonzero(total <= 0)[0]), "has galaxies of zero total weight")
-    return weights / total[group_index(offsets, weights.numel())]
+        raise KDEError(int(torch.nonzero(total <= 0)[0]), "its galaxies have zero total weight")
+    return weights / spread(total, offsets, len(weights))

@@ -10,6 +10,7 @@ only the galaxy and one that knows only the grid:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -18,11 +19,15 @@ from torch import Tensor
 from bayesflowmass.encoders.covariance import KernelShape
 from bayesflowmass.encoders.kde_plan import CUT, TILES, Level
 
-__all__ = ["kernel_sum"]
+__all__ = ["kernel_sum", "values_per_galaxy"]
 
-# Galaxies taken at once in the factorised sum, and kernel values held at once in the direct one.
-_GALAXIES_AT_ONCE = 1 << 16
-_VALUES_AT_ONCE = 1 << 21
+# Factors of the factorised sum, and kernels of the direct one, held at once for one cluster, however rich.
+_VALUES_AT_ONCE = 1 << 23
+
+
+def values_per_galaxy(shape: Sequence[int]) -> int:
+    """Factors that one galaxy needs on a grid of that shape, as the matrix product takes them."""
+    return math.prod(shape[:-1]) + shape[-1]
 
 
 def kernel_sum(
@@ -31,7 +36,7 @@ def kernel_sum(
     """sum_i w_i N(x; X_i, H) on a product grid.
 
     Args:
-        points: (B, N, D) float64 galaxies, padded.
+        points: (D, B, N) float64 galaxies, padded.
         log_weights: (B, N) float64; -inf for padding.
         axes: D increasing vectors (n_d,) float64 of grid coordinates.
         kernel: B kernels.
@@ -44,9 +49,8 @@ def kernel_sum(
         return _direct(points, log_weights, axes, kernel)
     if level == Level.TILED_64:
         return _tiled(points, log_weights, list(axes), [], kernel)
-    return _tile(
-        points, log_weights, axes, kernel, torch.float32 if level == Level.FACTORISED_32 else torch.float64
-    )
+    dtype = torch.float32 if level == Level.FACTORISED_32 else torch.float64
+    return _tile(points, log_weights, axes, kernel, dtype)
 
 
 def _tiled(
@@ -63,42 +67,49 @@ def _tiled(
 def _tile(
     points: Tensor, log_weights: Tensor, axes: Sequence[Tensor], kernel: KernelShape, dtype: torch.dtype
 ) -> Tensor:
+    ndim = len(axes)
     middle = torch.stack([0.5 * (axis[0] + axis[-1]) for axis in axes])
     half = torch.stack([0.5 * (axis[-1] - axis[0]) for axis in axes])
+    points = points - middle[:, None, None]
+    reach = (half + CUT * kernel.marginal.detach()).T
+    if bool((points.detach().abs().amax(2) > reach).any()):
+        # Too far to matter, and far enough to overflow a factor.
+        reach = reach[:, :, None]
+        far = points.detach().abs() > reach
+        log_weights = log_weights.masked_fill(far.any(0), -torch.inf)
+        points = torch.where(far, points.sign() * reach, points)
+    scaled = [points[d] / kernel.conditional[:, d, None] for d in range(ndim)]
     scaled_axes = [
         ((axis - middle[d]) / kernel.conditional[:, d, None]).to(dtype) for d, axis in enumerate(axes)
     ]
-    points = points - middle
-    reach = (half + CUT * kernel.marginal.detach())[:, None, :]
-    far = points.detach().abs() > reach
-    if bool(far.any()):
-        # Too far to matter, and far enough to overflow a factor.
-        log_weights = log_weights.masked_fill(far.any(-1), -torch.inf)
-        points = torch.where(far, points.sign() * reach, points)
-    scaled = points / kernel.conditional[:, None, :]
-    total = _factorised(
-        scaled[:, :_GALAXIES_AT_ONCE], log_weights[:, :_GALAXIES_AT_ONCE], scaled_axes, kernel.partial
-    )
-    for i in range(_GALAXIES_AT_ONCE, scaled.shape[1], _GALAXIES_AT_ONCE):
-        more = slice(i, i + _GALAXIES_AT_ONCE)
-        total = total + _factorised(scaled[:, more], log_weights[:, more], scaled_axes, kernel.partial)
+    size = len(kernel.marginal) * values_per_galaxy([len(axis) for axis in axes])
+    at_once = max(1, _VALUES_AT_ONCE // size)
+    total: Tensor | None = None
+    for i in range(0, points.shape[2], at_once):
+        some = slice(i, i + at_once)
+        part = _factorised([x[:, some] for x in scaled], log_weights[:, some], scaled_axes, kernel.partial)
+        total = part if total is None else total + part
+    assert total is not None
     return total * _grid_factor(scaled_axes, kernel.partial, -kernel.log_norm)
 
 
-def _factorised(points: Tensor, log_weights: Tensor, axes: Sequence[Tensor], partial: Tensor) -> Tensor:
+def _factorised(
+    points: Sequence[Tensor], log_weights: Tensor, axes: Sequence[Tensor], partial: Tensor
+) -> Tensor:
     """The part of the sum that knows galaxies, as a batched matrix product over them."""
-    dtype, last = axes[0].dtype, len(axes) - 1
-    shift = points @ partial
-    product = points.new_zeros(())
-    for d, axis in enumerate(axes):
-        constant = 0.5 * shift[..., d] ** 2
-        if d == last:
-            constant = constant + 0.5 * (points * shift).sum(-1) + log_weights
-        distance = axis[:, :, None] - (points[..., d] + shift[..., d]).to(dtype)[:, None, :]
-        factor = torch.addcmul(constant.to(dtype)[:, None, :], distance, distance, value=-0.5).exp_()
-        if d < last:
+    dtype, ndim = axes[0].dtype, len(axes)
+    constant = log_weights
+    product = log_weights
+    for d, (axis, point) in enumerate(zip(axes, points, strict=True)):
+        others = [partial[:, d, e, None] * points[e] for e in range(ndim) if e != d]
+        shift = sum(others[1:], start=others[0]) if others else torch.zeros_like(point)
+        constant = torch.addcmul(constant, point, shift, value=0.5)
+        offset = 0.5 * shift**2 if d < ndim - 1 else torch.addcmul(constant, shift, shift, value=0.5)
+        distance = axis[:, :, None] - (point + shift).to(dtype)[:, None, :]
+        factor = torch.addcmul(offset.to(dtype)[:, None, :], distance, distance, value=-0.5).exp_()
+        if d < ndim - 1:
             product = factor if d == 0 else (product[:, :, None, :] * factor[:, None, :, :]).flatten(1, 2)
-    if last == 0:
+    if ndim == 1:
         return factor.sum(-1)
     return torch.bmm(product, factor.transpose(1, 2)).reshape(-1, *(axis.shape[1] for axis in axes))
 
@@ -122,16 +133,16 @@ def _along(values: Tensor, d: int, ndim: int) -> Tensor:
 def _direct(points: Tensor, log_weights: Tensor, axes: Sequence[Tensor], kernel: KernelShape) -> Tensor:
     """The kernels one by one: exact whatever the covariance, and the slowest by far."""
     shape = tuple(axis.numel() for axis in axes)
-    at_once = max(1, _VALUES_AT_ONCE // max(1, torch.Size(shape).numel()))
+    at_once = max(1, _VALUES_AT_ONCE // 4 // math.prod(shape))
     images = []
-    for b in range(len(points)):
+    for b in range(points.shape[1]):
         real = torch.isfinite(log_weights[b].detach())
-        mine, weights = points[b][real], log_weights[b][real]
+        mine, weights = points[:, b, real], log_weights[b][real]
         log_weight = weights - kernel.log_norm[b]
         total = points.new_zeros(shape)
-        for i in range(0, len(mine), at_once):
+        for i in range(0, len(weights), at_once):
             some = slice(i, i + at_once)
-            total = total + _direct_some(mine[some], log_weight[some], axes, kernel.whitener[b])
+            total = total + _direct_some(mine[:, some], log_weight[some], axes, kernel.whitener[b])
         images.append(total)
     return torch.stack(images)
 
@@ -139,7 +150,9 @@ def _direct(points: Tensor, log_weights: Tensor, axes: Sequence[Tensor], kernel:
 def _direct_some(points: Tensor, log_weights: Tensor, axes: Sequence[Tensor], whitener: Tensor) -> Tensor:
     ndim = len(axes)
     distance = [
-        (axis[None, :] - points[:, d, None]).reshape(len(points), *(-1 if e == d else 1 for e in range(ndim)))
+        (axis[None, :] - points[d, :, None]).reshape(
+            len(log_weights), *(-1 if e == d else 1 for e in range(ndim))
+        )
         for d, axis in enumerate(axes)
     ]
     exponent = log_weights.reshape(-1, *(1,) * ndim)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["check_offsets", "chunks_by_richness", "group_index", "padded_index", "segment_sum"]
+__all__ = ["check_offsets", "chunks_by_richness", "group_of", "padded_index", "segment_sum", "spread"]
 
 
 def check_offsets(points: Tensor, offsets: Tensor) -> Tensor:
@@ -40,16 +40,19 @@ def check_offsets(points: Tensor, offsets: Tensor) -> Tensor:
     return offsets
 
 
-def group_index(offsets: Tensor, n_points: int) -> Tensor:
-    """Group number of every point: (n_points,) int64."""
-    counts = offsets.diff()
-    numbers = torch.arange(counts.numel(), device=offsets.device)
-    return torch.repeat_interleave(numbers, counts, output_size=n_points)
+def group_of(offsets: Tensor, point: int) -> int:
+    """Number of the group that owns a point."""
+    return int(torch.searchsorted(offsets, point, right=True)) - 1
+
+
+def spread(values: Tensor, offsets: Tensor, n_points: int) -> Tensor:
+    """Repeat the value (n,) of each group for each of its points: (n_points,)."""
+    return torch.repeat_interleave(values, offsets.diff(), output_size=n_points)
 
 
 def segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
-    """Sum of values, shape (n_points, K), over each group: (n, K); differentiable and reproducible."""
-    total: Tensor = torch.segment_reduce(values, "sum", offsets=offsets, axis=0)
+    """Sum of values (n_points,) over each group: (n,); differentiable, and reproducible also on a GPU."""
+    total: Tensor = torch.segment_reduce(values, "sum", offsets=offsets)
     return total
 
 

@@ -1,0 +1,149 @@
+"""Cutting ragged clusters into padded chunks of bounded memory, and evaluating them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from bayesflowmass.encoders.covariance import KernelShape
+from bayesflowmass.encoders.grid import Grid
+from bayesflowmass.encoders.kde_kernels import kernel_sum, values_per_galaxy
+from bayesflowmass.encoders.kde_plan import Level, Plan
+from bayesflowmass.encoders.ragged import chunks_by_richness, padded_index
+
+__all__ = ["densities"]
+
+# Kernel factors, and image values, taken at once: a few MB, which stay in the cache of a CPU core; a GB on a GPU.
+_CHUNK_VALUES = {"cpu": 1 << 20, "cuda": 1 << 27}
+# Values on the integration nodes held at once.
+_SLAB_VALUES = 1 << 24
+
+_Chunk = tuple[tuple[int, ...], Level, Tensor]
+
+
+def densities(
+    columns: Tensor,
+    offsets: Tensor,
+    kernel: KernelShape,
+    weights: Tensor | None,
+    grid: Grid,
+    plan: Plan,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Kernel densities of ragged clusters on a grid.
+
+    On a CPU without gradients the chunks are spread over ``torch.get_num_threads()`` threads, each computing alone:
+    twice as fast on two cores as threads inside each operation, which wait for each other after every one,
+    and the same bits whatever the number of threads.
+
+    Args:
+        columns: (D, n_points) float64 galaxies relative to the middle of the grid.
+        offsets: (n + 1,) int64.
+        kernel: n kernels.
+        weights: (n_points,) float64 summing to one in each cluster, or None for 1 / n.
+        grid: the grid.
+        plan: how to evaluate each cluster.
+        dtype: of the result.
+
+    Returns:
+        (n, *grid).
+    """
+    counts = offsets.diff()
+    chunks = list(_chunks(plan, counts, grid, columns.device.type))
+    if torch.is_grad_enabled() and (
+        columns.requires_grad or kernel.marginal.requires_grad or weights is not None
+    ):
+        images = [_density(columns, offsets, kernel, weights, grid, *chunk).to(dtype) for chunk in chunks]
+        return torch.cat(images)[torch.argsort(torch.cat([numbers for _, _, numbers in chunks]))]
+    result = torch.empty((len(counts), *grid.shape), dtype=dtype, device=columns.device)
+
+    def fill(chunk: _Chunk) -> None:
+        result[chunk[2]] = _density(columns, offsets, kernel, weights, grid, *chunk).to(dtype)
+
+    n_threads = min(torch.get_num_threads(), len(chunks)) if columns.device.type == "cpu" else 1
+    with torch.no_grad():
+        if n_threads > 1:
+            _run_in_threads(fill, chunks, n_threads)
+        else:
+            for chunk in chunks:
+                fill(chunk)
+    return result
+
+
+def _run_in_threads(work: Callable[[_Chunk], None], chunks: Sequence[_Chunk], n_threads: int) -> None:
+    """Apply work to every chunk, each thread of the pool computing on one core."""
+    inference = torch.is_inference_mode_enabled()
+    before = torch.get_num_threads()
+
+    def alone(chunk: _Chunk) -> None:
+        with torch.inference_mode(inference), torch.no_grad():
+            work(chunk)
+
+    pool = ThreadPoolExecutor(n_threads, "kde", initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        # The dearest chunks first, so that no thread is left with a long one at the end.
+        for done in [pool.submit(alone, chunk) for chunk in reversed(chunks)]:
+            done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
+
+
+def _chunks(plan: Plan, counts: Tensor, grid: Grid, device: str) -> list[_Chunk]:
+    budget = _CHUNK_VALUES["cpu" if device == "cpu" else "cuda"]
+    chunks = []
+    for orders, level, members in plan.groups():
+        members = members[torch.argsort(counts[members], stable=True)]
+        shape = [n * order for n, order in zip(grid.shape, orders, strict=True)]
+        runs = chunks_by_richness(
+            counts[members].tolist(), budget // values_per_galaxy(shape), max(1, budget // math.prod(shape))
+        )
+        chunks += [(orders, level, members[first:last]) for first, last in runs]
+    return chunks
+
+
+def _density(
+    columns: Tensor,
+    offsets: Tensor,
+    kernel: KernelShape,
+    weights: Tensor | None,
+    grid: Grid,
+    orders: tuple[int, ...],
+    level: Level,
+    numbers: Tensor,
+) -> Tensor:
+    """Densities of the clusters of one chunk: (B, *grid)."""
+    start = offsets[numbers]
+    counts = offsets[numbers + 1] - start
+    gather, real = padded_index(start, counts, int(counts.max()))
+    flat = gather.reshape(-1)
+    points = columns.index_select(1, flat).reshape(-1, *gather.shape)
+    if weights is None:
+        log_weights = -counts.to(torch.float64).log()[:, None]
+    else:
+        mine = weights.index_select(0, flat).reshape(gather.shape)
+        real = real & (mine.detach() > 0)
+        log_weights = torch.where(real, mine, 1.0).log()
+    log_weights = torch.where(real, log_weights, -torch.inf)
+    axes = [(grid.nodes(d, q) - grid.middle[d]).to(points.device) for d, q in enumerate(orders)]
+    # Slabs of whole bins along the first axis bound the memory of finely integrated grids.
+    layer = len(numbers) * math.prod(len(axis) for axis in axes) // grid.shape[0]
+    slab = max(1, _SLAB_VALUES // layer) * orders[0]
+    mine_kernel = kernel[numbers]
+    slabs = [
+        _bin_means(kernel_sum(points, log_weights, [part, *axes[1:]], mine_kernel, level), orders)
+        for part in axes[0].split(slab)
+    ]
+    return slabs[0] if len(slabs) == 1 else torch.cat(slabs, 1)
+
+
+def _bin_means(values: Tensor, orders: tuple[int, ...]) -> Tensor:
+    for d, order in enumerate(orders):
+        if order > 1:
+            share = Grid.node_weights(order).to(values)
+            values = torch.tensordot(values.unflatten(1 + d, (-1, order)), share, ([2 + d], [0]))
+    return values
