@@ -123,9 +123,7 @@ class ConditionalAffine(ConditionalTransformModule):
 
     def conditioned(self, raw: Tensor) -> ConditionedAffine:
         """The transform of given network outputs ``raw`` (*B, 2) or (*B, 2 D)."""
-        loc, log_scale = raw.chunk(2, -1)
-        if not self.event_dim:
-            loc, log_scale = loc.squeeze(-1), log_scale.squeeze(-1)
+        loc, log_scale = raw.chunk(2, -1) if self.event_dim else raw.unbind(-1)
         return ConditionedAffine(loc, log_scale, event_dim=self.event_dim)
 
 

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from pyro.distributions.torch import TransformedDistribution
 from torch import Tensor
+from torch.distributions import Transform
 
-__all__ = ["MassDistribution"]
+__all__ = ["MassDistribution", "pull_back"]
 
 # Gauss-Legendre nodes per panel, and the range in standard deviations of each component of the base.
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _RANGE = 10
+
+
+def pull_back(transforms: Sequence[Transform], value: Tensor) -> tuple[Tensor, Tensor]:
+    """T^-1(value) and log|dT^-1/dvalue|, each (*S, *B), of the composition T of ``transforms``."""
+    log_det = value.new_zeros(())
+    for transform in reversed(transforms):
+        if hasattr(transform, "inverse_and_log_det"):
+            value, step = transform.inverse_and_log_det(value)
+            log_det = log_det + step
+        else:
+            x = transform.inv(value)
+            log_det = log_det - transform.log_abs_det_jacobian(x, value)
+            value = x
+    return value, log_det
 
 
 class MassDistribution(TransformedDistribution):
@@ -38,17 +55,7 @@ class MassDistribution(TransformedDistribution):
         return dtype
 
     def _to_base(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """T^-1(value) and log|dT^-1/dvalue|, each (*S, *B)."""
-        log_det = value.new_zeros(())
-        for transform in reversed(self.transforms):
-            if hasattr(transform, "inverse_and_log_det"):
-                value, step = transform.inverse_and_log_det(value)
-                log_det = log_det + step
-            else:
-                x = transform.inv(value)
-                log_det = log_det - transform.log_abs_det_jacobian(x, value)
-                value = x
-        return value, log_det
+        return pull_back(self.transforms, value)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density per dex, (*S, *B), at log10 masses ``value`` (*S, *B)."""
@@ -103,14 +110,19 @@ class MassDistribution(TransformedDistribution):
                 breaks = transform.inv(breaks)
             knots = getattr(transform, "base_knots", None)
             if knots is not None:
-                knots = knots.movedim(-1, 0)
-                breaks = knots if breaks is None else torch.cat(torch.broadcast_tensors(breaks, knots))
+                knots = knots.expand(*self.batch_shape, -1).movedim(-1, 0)
+                breaks = knots if breaks is None else torch.cat([breaks, knots])
         return breaks
 
     def _from_base(self, value: Tensor) -> Tensor:
         for transform in self.transforms:
             value = transform(value)
         return value
+
+    def bends(self) -> Tensor | None:
+        """log10 masses (K, *B) where the slope of the density jumps, to split integrals; None if nowhere."""
+        breaks = self._breaks()
+        return None if breaks is None else self._from_base(breaks)
 
     def _moments(self) -> tuple[Tensor, Tensor]:
         log_weights, locs, scales = self.base_dist.components
@@ -127,7 +139,7 @@ class MassDistribution(TransformedDistribution):
         grid = grid.reshape(-1, *(1,) * centre.dim()).expand(-1, *centre.shape)
         for weight, loc, scale in zip(weights.unbind(-1), locs.unbind(-1), scales.unbind(-1), strict=True):
             inner = ((breaks - loc) / scale).clamp(-_RANGE, _RANGE)
-            edges = torch.cat([inner.expand(-1, *centre.shape), grid]).sort(0).values
+            edges = torch.cat([inner, grid]).sort(0).values
             half, middle = 0.5 * edges.diff(dim=0), 0.5 * (edges[1:] + edges[:-1])
             for node, node_weight in zip(_NODES.tolist(), _WEIGHTS.tolist(), strict=True):
                 z = middle + node * half

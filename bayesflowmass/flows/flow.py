@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from pyro.distributions.conditional import ConditionalTransformedDistribution, ConditionalTransformModule
 from torch import Tensor, nn
-from torch.distributions import AffineTransform
+from torch.distributions import AffineTransform, Distribution, Transform
 
 from .base import ConditionalStandardNormal
 from .conditional_affine import ConditionalAffine
-from .distribution import MassDistribution
+from .distribution import MassDistribution, pull_back
 from .mixture import ConditionalGaussianMixture
 from .networks import ConvNetwork, DenseNetwork, NoParameters
 from .spline import ConditionalMonotoneSpline
@@ -101,6 +101,9 @@ class ConditionalFlow(ConditionalTransformedDistribution, nn.Module):
         Raises:
             ValueError: if the last dimension of the context is not C.
         """
+        return MassDistribution(*self._conditioned(context, dtype), validate_args=False)
+
+    def _conditioned(self, context: Tensor, dtype: torch.dtype) -> tuple[Distribution, list[Transform]]:
         if context.shape[-1] != self.context_dim:
             raise ValueError(
                 f"the context has {context.shape[-1]} numbers per cluster and this flow was made for "
@@ -111,16 +114,19 @@ class ConditionalFlow(ConditionalTransformedDistribution, nn.Module):
         base, *transforms = (
             block.conditioned(block.nn(features).to(dtype)) for block in (self.base_dist, *self.transforms)
         )
-        return MassDistribution(base, transforms, validate_args=False)
+        return base, transforms
 
     def log_prob(self, log10_mass: Tensor, context: Tensor) -> Tensor:
         """
         Log density per dex, (*B,), of log10_mass (*B,) given the context (*B, C).
 
-        The hot path of training: ``condition(context, log10_mass.dtype).log_prob(log10_mass)``, so that
-        single precision stays single.
+        The hot path of training: ``condition(context, log10_mass.dtype).log_prob(log10_mass)`` to the last
+        bit, without the distribution object around it; single precision stays single.
         """
-        return self.condition(context, log10_mass.dtype).log_prob(log10_mass)
+        base, transforms = self._conditioned(context, log10_mass.dtype)
+        value, log_det = pull_back(transforms, log10_mass)
+        log_prob: Tensor = base.log_prob(value) + log_det
+        return log_prob
 
     def forward(self, log10_mass: Tensor, context: Tensor) -> Tensor:
         return self.log_prob(log10_mass, context)
@@ -219,7 +225,12 @@ def build_flow(
     tokens = kind.split("+")
     if affine_blocks is None:
         affine_blocks = 3 if kind == "affine" else 1
-    counts = {"context_dim": context_dim, "affine_blocks": affine_blocks, "spline_blocks": spline_blocks}
+    counts = {
+        "context_dim": context_dim,
+        "affine_blocks": affine_blocks,
+        "spline_blocks": spline_blocks,
+        "components": components,
+    }
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{name} is {count}; it must be at least 1")
