@@ -23,7 +23,7 @@ from bayesflowmass.selection import (
 __all__ = ["Augmentation"]
 
 # A Gaussian tail beyond this many sigma is left out of the wider cylinder that errors scatter galaxies from.
-TAIL = 4.0
+TAIL = 4.5
 RANGES = (
     ("magnitude_limit", -math.inf, math.inf),
     ("completeness", 0.0, 1.0),
@@ -92,8 +92,10 @@ class Augmentation:
     def margins(self) -> tuple[float, float]:
         """How much wider than the final cylinder a catalogue must be cut, (Mpc/h, km/s), for its edges to be
         right."""
-        error = self.velocity_error[1] if self.velocity_error is not None else 0.0
-        return TAIL * math.sqrt(2.0) * self.miscentre_r, TAIL * math.hypot(self.miscentre_v, error)
+        return TAIL * self.miscentre_r, TAIL * self.miscentre_v + self._error_margin()
+
+    def _error_margin(self) -> float:
+        return TAIL * self.velocity_error[1] if self.velocity_error is not None else 0.0
 
     def apply(
         self,
@@ -118,7 +120,6 @@ class Augmentation:
         r_max = known.get("r_max") if r_max is None else r_max
         v_max = known.get("v_max") if v_max is None else v_max
         least = int(known.get("min_galaxies") or LEAST_RICHNESS) if min_galaxies is None else min_galaxies
-        wide_r, wide_v = self.margins()
         n = len(catalog)
         if self.magnitude_limit is not None:
             catalog = magnitude_limit(catalog, rng.uniform(*self.magnitude_limit, n), apparent=self.apparent)
@@ -128,14 +129,8 @@ class Augmentation:
             lost = rng.uniform(*self.central_losses, n)
             catalog = central_losses(catalog, lost, self.central_losses_scale, rng)
         if self.miscentre_r > 0.0 or self.miscentre_v > 0.0:
-            catalog = miscentre(
-                catalog,
-                self.miscentre_r,
-                self.miscentre_v,
-                rng,
-                r_max=None if r_max is None else r_max + wide_r,
-                v_max=None if v_max is None else v_max + wide_v,
-            )
+            wide = None if v_max is None else v_max + self._error_margin()
+            catalog = miscentre(catalog, self.miscentre_r, self.miscentre_v, rng, r_max=r_max, v_max=wide)
         if self.velocity_error is not None:
             catalog = velocity_errors(catalog, rng.uniform(*self.velocity_error, n), rng)
         if r_max is not None and v_max is not None:

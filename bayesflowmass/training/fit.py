@@ -159,7 +159,9 @@ def fit(
         stack.enter_context(_without_argument_checks())
         signals = stack.enter_context(DeferredInterrupt())
         settings["training data"] = train_source.fingerprint()
-        settings["validation data"] = hash_tensors({"context": validation[0], "log10_mass": validation[1]})
+        settings["validation data"] = hash_tensors({"context": validation[0], "log10_mass": validation[1]})[
+            :12
+        ]
         files.open(state, dict(configuration or {}) | settings, resume)
         bar = stack.enter_context(_progress_bar(max_updates, state.update, progress))
         held_out = EpochData(*place(validation, where))

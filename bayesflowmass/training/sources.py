@@ -70,7 +70,7 @@ class FixedSource:
 
     def fingerprint(self) -> str:
         """Hash of the masses and of a part of the contexts (all of them may be gigabytes)."""
-        return hash_tensors({"log10_mass": self.log10_mass, "context": self.context[:64]})
+        return hash_tensors({"log10_mass": self.log10_mass, "context": self.context[:64]})[:12]
 
 
 class CatalogSource:
