@@ -1,14 +1,13 @@
 """What training clusters look like, kept with the model so that flags compare data with them.
 
 Thresholds come from the training set itself: an offset is flagged when it exceeds the quantile `LEVEL` of
-training clusters of that richness, an empty outer region when training clusters of that richness and
-dispersion are this empty with a probability below 1 - `CLEANED_LEVEL`.
+training clusters of that richness, an empty outer region when only 1 - `CLEANED_LEVEL` of them are so empty.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,8 @@ FloatArray = npt.NDArray[np.float64]
 
 LEVEL = 0.995
 CLEANED_LEVEL = 0.999
+EMPTY_SHARE = 0.15
+EMPTY_SIGNIFICANCE = 3.3
 _CLUSTERS_PER_BIN = 400
 _MOST_BINS = 12
 
@@ -40,6 +41,8 @@ class Reference:
         outer_fractions: velocities, in units of v_max, beyond which outer galaxies are counted.
         outer_model: for each of them (a, b, c, alpha): the count follows a negative binomial law with mean
             exp(a + b ln N + c ln sigma) and variance mean + alpha mean^2.
+        outer_threshold: for each of them, the probability of so few or fewer that one training cluster in a
+            thousand stays below.
         richness_model: (a, b, low, high): ln N - a - b ln sigma lies between low and high for `LEVEL`
             of them.
     """
@@ -50,6 +53,7 @@ class Reference:
     position_offset: tuple[float, ...]
     outer_fractions: tuple[float, ...]
     outer_model: tuple[tuple[float, float, float, float], ...]
+    outer_threshold: tuple[float, ...]
     richness_model: tuple[float, float, float, float]
 
     @classmethod
@@ -71,7 +75,7 @@ class Reference:
         offset_v, offset_r = measured.velocity_offset[good], measured.position_offset[good]
         slope, intercept = np.polyfit(log_sigma, log_n, 1)
         low, high = np.quantile(log_n - intercept - slope * log_sigma, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return cls(
+        reference = cls(
             aperture=(r_max, v_max),
             richness=tuple(float(np.exp(log_n[bin_].mean())) for bin_ in order),
             velocity_offset=tuple(float(np.quantile(offset_v[bin_], LEVEL)) for bin_ in order),
@@ -80,8 +84,11 @@ class Reference:
             outer_model=tuple(
                 _fit_counts(counts[good], log_n, log_sigma) for counts in measured.outer_counts
             ),
+            outer_threshold=(0.0,) * len(outer_fractions),
             richness_model=(float(intercept), float(slope), float(low), float(high)),
         )
+        lowest = np.quantile(reference.outer_probability(measured)[:, good], 1.0 - CLEANED_LEVEL, axis=1)
+        return replace(reference, outer_threshold=tuple(float(value) for value in lowest))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Reference:
@@ -111,23 +118,33 @@ class Reference:
         return measured.position_offset > self._threshold(measured, self.position_offset)
 
     def looks_cleaned(self, measured: ClusterStatistics) -> npt.NDArray[np.bool_]:
-        """Clusters whose outer region, the interlopers' own, is emptier than `CLEANED_LEVEL` of training.
+        """Clusters that miss the interlopers that training clusters have; see docs/flags.md.
 
-        The test is one-sided and made at each of the `outer_fractions`; a poor cluster, for which an empty
-        region is no surprise, is never flagged.
+        A single cluster is flagged where its outer region (R > r_max / 2, |v| above one of `outer_fractions`)
+        is emptier than that of all but 0.1 % of the training set: only rich clusters can be. All are flagged
+        where the clusters too light to have members there hold together less than 15 % of the interlopers
+        expected, by more than 3.3 standard deviations.
         """
-        return np.asarray(self.outer_probability(measured).min(axis=0) < 1.0 - CLEANED_LEVEL)
+        alone = self.outer_probability(measured) < np.array(self.outer_threshold)[:, None]
+        return np.asarray(alone.any(axis=0) | self._together_empty(measured))
+
+    def _together_empty(self, measured: ClusterStatistics) -> bool:
+        for fraction, model, counts in zip(
+            self.outer_fractions, self.outer_model, measured.outer_counts, strict=True
+        ):
+            mean = _expected(measured, model)
+            light = np.isfinite(mean) & (3.0 * measured.dispersion < fraction * self.aperture[1])
+            found, expected = float(counts[light].sum()), float(mean[light].sum())
+            spread = float(np.sqrt((mean + model[3] * mean**2)[light].sum()))
+            if found < EMPTY_SHARE * expected and expected - found > EMPTY_SIGNIFICANCE * spread:
+                return True
+        return False
 
     def outer_probability(self, measured: ClusterStatistics) -> FloatArray:
         """P(count <= observed) in training clusters of that richness and dispersion (fractions, n)."""
-        log_n = np.log(np.maximum(measured.n_galaxies, 1).astype(np.float64))
-        log_sigma = np.log(measured.dispersion)
-        result = np.ones((len(self.outer_model), len(log_n)))
-        for row, counts, (a, b, c, alpha) in zip(
-            result, measured.outer_counts, self.outer_model, strict=True
-        ):
-            mean = np.exp(a + b * log_n + c * log_sigma)
-            shape = 1.0 / max(alpha, 1e-6)
+        result = np.ones_like(measured.outer_counts)
+        for row, counts, model in zip(result, measured.outer_counts, self.outer_model, strict=True):
+            mean, shape = _expected(measured, model), 1.0 / max(model[3], 1e-6)
             known = np.isfinite(mean)
             row[known] = stats.nbinom.cdf(counts[known], shape, shape / (shape + mean[known]))
         return result
@@ -144,6 +161,13 @@ class Reference:
         n = np.maximum(measured.n_galaxies, 1).astype(np.float64)
         level = np.interp(np.log(n), np.log(self.richness), quantiles)
         return level * np.sqrt(np.maximum(self.richness[0] / n, 1.0))
+
+
+def _expected(measured: ClusterStatistics, model: tuple[float, float, float, float]) -> FloatArray:
+    """Mean count at the richness and dispersion of each cluster; NaN where there is no dispersion."""
+    a, b, c, _ = model
+    n = np.maximum(measured.n_galaxies, 1).astype(np.float64)
+    return np.exp(a + b * np.log(n) + c * np.log(measured.dispersion))
 
 
 def _fit_counts(
