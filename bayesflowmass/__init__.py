@@ -1,3 +1,63 @@
-"""Masses of galaxy clusters from the positions and velocities of their galaxies."""
+"""Masses of galaxy clusters from the positions and velocities of their galaxies.
+
+The nouns are here: ``from bayesflowmass import ClusterCatalog, MassEstimator``. The verbs are modules of their
+own, each with the function and the command of its name: ``from bayesflowmass.train import train``.
+
+Units everywhere: masses are log10 M200c in Msun/h, distances comoving Mpc/h, velocities km/s, densities per
+dex.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "MDPL2",
+    "CatalogError",
+    "CatalogMetadata",
+    "ClusterCatalog",
+    "ConditionalFlow",
+    "ContextEncoder",
+    "Cosmology",
+    "KDEEncoder",
+    "MassEstimator",
+    "MassPosterior",
+    "MockParameters",
+]
+
+if TYPE_CHECKING:
+    from bayesflowmass.catalog import CatalogError, CatalogMetadata, ClusterCatalog
+    from bayesflowmass.cosmology import MDPL2, Cosmology
+    from bayesflowmass.encoders import ContextEncoder, KDEEncoder
+    from bayesflowmass.estimator import MassEstimator
+    from bayesflowmass.flows import ConditionalFlow
+    from bayesflowmass.mocks import MockParameters
+    from bayesflowmass.posterior import MassPosterior
+
+# Imported on first use: `bayesflowmass --help` should not wait for torch.
+_HOMES = {
+    "MDPL2": "cosmology",
+    "CatalogError": "catalog",
+    "CatalogMetadata": "catalog",
+    "ClusterCatalog": "catalog",
+    "ConditionalFlow": "flows",
+    "ContextEncoder": "encoders",
+    "Cosmology": "cosmology",
+    "KDEEncoder": "encoders",
+    "MassEstimator": "estimator",
+    "MassPosterior": "posterior",
+    "MockParameters": "mocks",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bayesflowmass' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"bayesflowmass.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -100,3 +100,9 @@ def test_every_public_name_has_a_docstring():
 def test_no_file_is_much_longer_than_one_idea():
     lengths = {str(p.relative_to(PACKAGE)): len(p.read_text().splitlines()) for p in PACKAGE.rglob("*.py")}
     assert {name: n for name, n in lengths.items() if n > 450} == {}
+
+
+def test_every_noun_of_the_package_can_be_imported_from_it():
+    for name in bayesflowmass.__all__:
+        assert getattr(bayesflowmass, name) is not None
+        assert name in dir(bayesflowmass)

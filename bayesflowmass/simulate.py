@@ -1,0 +1,59 @@
+"""Make a catalogue of mock clusters: ``python -m bayesflowmass.simulate`` and :func:`simulate`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.command import run_command
+from bayesflowmass.config import SimulateSettings
+from bayesflowmass.mocks import MockParameters, simulate_catalog
+
+__all__ = ["main", "simulate"]
+
+
+def simulate(out: str | Path, n_clusters: int = 20000, **arguments: Any) -> ClusterCatalog:
+    """Make a mock catalogue and write it.
+
+    Arguments:
+        out: file to write (parquet).
+        n_clusters: clusters in the catalogue.
+        arguments: the others of :func:`~bayesflowmass.mocks.simulate_catalog`.
+
+    Raises:
+        ValueError: for unusable arguments, or an ending other than .parquet.
+        OSError: if the file cannot be written.
+    """
+    out = Path(out)
+    if out.suffix != ".parquet":
+        raise ValueError(f"--out is '{out}'; catalogues are parquet files, so the name must end in .parquet.")
+    if not out.parent.is_dir():
+        raise ValueError(f"The folder '{out.parent}' of --out does not exist; make it first.")
+    catalog = simulate_catalog(n_clusters, **arguments)
+    catalog.write(out)
+    return catalog
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command ``simulate``; returns its exit code."""
+    return run_command(SimulateSettings, _simulate_with, argv, prog="bayesflowmass simulate")
+
+
+def _simulate_with(settings: SimulateSettings) -> None:
+    values = settings.model_dump()
+    redshifts = values.pop("redshift_range")
+    if redshifts is not None:
+        values["redshift"] = redshifts
+    values["parameters"] = MockParameters.from_dict(values["parameters"])
+    catalog = simulate(**values)
+    print(
+        f"{len(catalog)} clusters with {catalog.n_galaxies_total} galaxies, {settings.kind}, masses"
+        f" {settings.masses} in {settings.log10_mass_range[0]}-{settings.log10_mass_range[1]}: {settings.out}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
