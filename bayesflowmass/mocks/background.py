@@ -28,6 +28,7 @@ FloatArray = NDArray[np.float64]
 _MASS_STEP = 0.02
 _REDSHIFT_STEP = 0.01
 _QUANTILES = Axis(0.0, 1.0, 2001)
+_WEIGHTS = ("mass", "biased", "infall", "clustered", "smooth")
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,21 @@ class Population:
     often.
 
     Attributes:
-        density: z -> number density [(Mpc/h)^-3]; biased_density: the same times the bias.
+        density: z -> number density [(Mpc/h)^-3]; biased_density: the same times the bias;
+            infall_density: times its power `infall_region_bias_power`.
         clustered_density, smooth_density: of haloes inside and outside superclusters; they sum to density.
-        mass, biased_mass, clustered_mass, smooth_mass: (quantile, z) -> log10 mass, by the mass function
-            times 1, the bias, and the two probabilities.
+        mass, biased_mass, infall_mass, clustered_mass, smooth_mass: (quantile, z) -> log10 mass, by the
+            mass function times 1, the bias, its power, and the two probabilities.
     """
 
     density: Table1D
     biased_density: Table1D
+    infall_density: Table1D
     clustered_density: Table1D
     smooth_density: Table1D
     mass: Table2D
     biased_mass: Table2D
+    infall_mass: Table2D
     clustered_mass: Table2D
     smooth_mass: Table2D
 
@@ -85,9 +89,10 @@ class Background:
         self._log_concentration = Table2D(masses, axis, np.log(concentration))
         self._bias = Table2D(masses, axis, bias)
         self._virial = Table2D(CONCENTRATION_AXIS, axis, _virial_over_r200c(nodes, cosmology))
-        share = parameters.supercluster_share
-        self.hosts = _population(hosts, axis, share, cosmology)
-        self.centrals = _population(centrals, axis, share, cosmology) if centrals[1] > centrals[0] else None
+        self.hosts = _population(hosts, axis, parameters, cosmology)
+        self.centrals = None
+        if centrals[1] > centrals[0]:
+            self.centrals = _population(centrals, axis, parameters, cosmology)
 
         # The linear correlation function keeps its shape and grows by D^2.
         radii = np.geomspace(0.1, 1.2 * parameters.line_of_sight_depth, 400)
@@ -140,19 +145,20 @@ def _virial_over_r200c(z: FloatArray, cosmology: Cosmology) -> FloatArray:
 
 
 def _population(
-    limits: tuple[float, float], redshifts: Axis, share: float, cosmology: Cosmology
+    limits: tuple[float, float], redshifts: Axis, parameters: MockParameters, cosmology: Cosmology
 ) -> Population:
     grid = np.linspace(*limits, max(50, math.ceil((limits[1] - limits[0]) / 0.01) + 1))
-    columns: dict[str, list[FloatArray]] = {name: [] for name in ("mass", "biased", "clustered", "smooth")}
+    columns: dict[str, list[FloatArray]] = {name: [] for name in _WEIGHTS}
     totals: dict[str, list[float]] = {name: [] for name in columns}
     for z in redshifts.points:
         density = mass_function(grid, float(z), cosmology)
         bias = halo_bias(grid, float(z), cosmology)
         mean_bias = np.trapezoid(density * bias, grid) / np.trapezoid(density, grid)
-        in_supercluster = 1.0 - (1.0 - share) ** (bias / mean_bias)
+        in_supercluster = 1.0 - (1.0 - parameters.supercluster_share) ** (bias / mean_bias)
         weights = {
             "mass": density,
             "biased": density * bias,
+            "infall": density * bias**parameters.infall_region_bias_power,
             "clustered": density * in_supercluster,
             "smooth": density * (1.0 - in_supercluster),
         }
@@ -170,10 +176,12 @@ def _population(
     return Population(
         density_of["mass"],
         density_of["biased"],
+        density_of["infall"],
         density_of["clustered"],
         density_of["smooth"],
         mass_of["mass"],
         mass_of["biased"],
+        mass_of["infall"],
         mass_of["clustered"],
         mass_of["smooth"],
     )

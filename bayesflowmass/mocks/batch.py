@@ -192,7 +192,7 @@ def _surroundings(
             if with_satellites:
                 parts.append(satellite_galaxies(part, halos, tables, parameters, background, rng))
             if recipe.mode != "paper":
-                parts.append(central_galaxies(part))
+                parts.append(central_galaxies(part, halos, parameters))
     return parts
 
 

@@ -70,6 +70,7 @@ def draw_halos(
     scatter = parameters.richness_scatter
     richness = mean_richness(log10_mass, parameters) * np.exp(scatter * second - 0.5 * scatter**2)
     speed = parameters.velocity_bias * np.exp(parameters.dispersion_scatter * rng.standard_normal(n))
+    speed *= 10.0 ** (parameters.velocity_bias_host_slope * (log10_mass - 15.0))
     r200c = radius_delta(log10_mass, redshift, cosmology=cosmology)
     return Halos(
         log10_mass=log10_mass,

@@ -65,8 +65,9 @@ def near_neighbours(
 ) -> Neighbours:
     """Haloes between the exclusion radius and `near_radius` that can reach a line of sight.
 
-    The density is n(m) [1 + b(m) e (b_cl xi(r) + A (r/5R200m)^-s exp(-(r/r_c)^2))], with the environment e of
-    each cluster (n_halos,), lognormal of mean 1; the share `filament_share` of the excess lies in filaments.
+    The density is n(m) [1 + e (b(m) b_cl xi(r) + A b(m)^p (r/5R200m)^-s exp(-(r/r_c)^2))], with the
+    environment e of each cluster (n_halos,), lognormal of mean 1; the share `filament_share` of the excess
+    lies in filaments.
 
     Args:
         r_max: aperture [comoving Mpc/h].
@@ -85,13 +86,13 @@ def near_neighbours(
     amplitude_linear = environment * biased * background.bias(halos.log10_mass, z)
     amplitude_linear *= background.growth_squared(z)
     scale = 5.0 * r200m
-    amplitude_steep = environment * biased * parameters.infall_region_amplitude
+    amplitude_steep = environment * population.infall_density(z) * parameters.infall_region_amplitude
     amplitude_steep *= scale**parameters.infall_region_slope
 
     parts = [
         _uniform(uniform, inner, outer, population.mass, halos, rng),
-        _excess(amplitude_linear, radii, linear, inner, population, halos, rng),
-        _excess(amplitude_steep, radii, steep, inner, population, halos, rng),
+        _excess(amplitude_linear, radii, linear, inner, population.biased_mass, halos, rng),
+        _excess(amplitude_steep, radii, steep, inner, population.infall_mass, halos, rng),
     ]
     halo = np.concatenate([part[0] for part in parts])
     r = np.concatenate([part[1] for part in parts])
@@ -140,7 +141,7 @@ def _excess(
     radii: FloatArray,
     cumulative: FloatArray,
     inner: FloatArray,
-    population: Population,
+    masses: Table2D,
     halos: Halos,
     rng: np.random.Generator,
 ) -> tuple[IntArray, FloatArray, FloatArray]:
@@ -148,4 +149,4 @@ def _excess(
     halo = np.repeat(np.arange(len(halos)), rng.poisson(amplitude * (cumulative[-1] - start)))
     low = start[halo]
     r = np.interp(low + (cumulative[-1] - low) * rng.random(halo.size), cumulative, radii)
-    return halo, r, draw_mass(population.biased_mass, halos.redshift[halo], rng)
+    return halo, r, draw_mass(masses, halos.redshift[halo], rng)

@@ -3,51 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, fields
+
+from bayesflowmass.mocks.parameter_info import ParameterInfo, parameter
 
 __all__ = ["MockParameters", "ParameterInfo", "parameter_table"]
-
-
-@dataclass(frozen=True)
-class ParameterInfo:
-    """What is known about one parameter.
-
-    Attributes:
-        text: what it is.
-        unit: unit, or "" for a pure number.
-        low, high: allowed range, ends included.
-        tag: "pub" (published or read in public code), "lead" (plausible, unverified: a nuisance parameter),
-            "target" (chosen so that a published target is met), "numeric" (a limit of the calculation).
-        source: paper, or where the value comes from.
-        target: the published quantity that chose the value, or "".
-        starting: the value before tuning, when tuning changed it.
-    """
-
-    text: str
-    unit: str
-    low: float
-    high: float
-    tag: str
-    source: str
-    target: str = ""
-    starting: float | None = None
-
-
-def _parameter(
-    default: float,
-    text: str,
-    unit: str,
-    low: float,
-    high: float,
-    tag: str,
-    source: str,
-    target: str = "",
-    starting: float | None = None,
-) -> Any:
-    info = ParameterInfo(text, unit, low, high, tag, source, target, starting)
-    return field(default=default, metadata={"info": info})
 
 
 @dataclass(frozen=True)
@@ -61,88 +23,149 @@ class MockParameters:
         ValueError: if a value is not a finite number inside its allowed range.
     """
 
-    concentration_scatter: float = _parameter(
+    concentration_scatter: float = parameter(
         0.16, "scatter of log10 c200c about the median", "dex", 0.0, 0.4, "pub", "Diemer & Joyce 2019"
     )
-    galaxy_concentration_ratio: float = _parameter(
-        0.7, "concentration of galaxies over that of dark matter", "", 0.2, 1.5, "lead", "physics list"
+    galaxy_concentration_ratio: float = parameter(
+        0.7, "concentration of galaxies over that of dark matter", "", 0.2, 1.5, "lead", "estimate"
     )
-    richness_concentration_correlation: float = _parameter(
-        -0.4, "correlation of ln richness with ln c at fixed mass", "", -0.95, 0.95, "lead", "physics list"
+    richness_concentration_correlation: float = parameter(
+        -0.4, "correlation of ln richness with ln c at fixed mass", "", -0.95, 0.95, "lead", "estimate"
     )
-    richness_at_1e14: float = _parameter(
-        40.0, "mean number of satellites inside R_vir at 1e14 Msun/h", "", 1.0, 200.0, "lead", "physics list"
+    richness_at_1e14: float = parameter(
+        40.0, "mean number of satellites inside R_vir at 1e14 Msun/h", "", 1.0, 200.0, "lead", "estimate"
     )
-    richness_slope: float = _parameter(
-        0.95, "d ln richness / d ln M200c", "", 0.5, 1.3, "lead", "physics list"
+    richness_slope: float = parameter(0.95, "d ln richness / d ln M200c", "", 0.5, 1.3, "lead", "estimate")
+    richness_scatter: float = parameter(
+        0.18, "lognormal scatter of richness beyond Poisson", "sigma_ln", 0.0, 0.6, "lead", "estimate"
     )
-    richness_scatter: float = _parameter(
-        0.18, "lognormal scatter of richness beyond Poisson", "sigma_ln", 0.0, 0.6, "lead", "physics list"
+    satellite_cutoff_mass: float = parameter(
+        7e11,
+        "satellites are suppressed by exp(-this/M)",
+        "Msun/h",
+        0.0,
+        1e13,
+        "target",
+        "a host must outweigh satellites of 1e11 several times",
+        "contaminated slope",
+        2e12,
     )
-    satellite_cutoff_mass: float = _parameter(
-        2e12, "satellites are suppressed by exp(-this/M)", "Msun/h", 0.0, 1e13, "lead", "physics list"
+    velocity_bias: float = parameter(
+        1.0, "dispersion of galaxies over that of dark matter", "", 0.8, 1.3, "lead", "estimate"
     )
-    velocity_bias: float = _parameter(
-        1.0, "dispersion of galaxies over that of dark matter", "", 0.8, 1.3, "lead", "physics list"
+    velocity_bias_host_slope: float = parameter(
+        0.028,
+        "d log(velocity bias) / d log10 M200c of the host; the bias is as given at 1e15 Msun/h",
+        "",
+        -0.1,
+        0.1,
+        "target",
+        "Munari et al. 2013: slope 0.364 for galaxies and subhaloes against 0.336 for dark matter",
+        "pure slope",
+        0.0,
     )
-    velocity_bias_slope: float = _parameter(
+    velocity_bias_slope: float = parameter(
         0.0,
         "d ln(velocity bias) / d log10(accretion mass); negative: faint galaxies are faster",
         "1/dex",
         -0.3,
         0.3,
         "lead",
-        "physics list",
+        "estimate",
     )
-    anisotropy_outer: float = _parameter(
+    anisotropy_outer: float = parameter(
         0.5, "beta(r) = this x r / (r + r_-2)", "", 0.0, 0.9, "pub", "Mamon & Lokas 2005"
     )
-    escape_fraction: float = _parameter(
-        0.95, "members are slower than this times the escape speed", "", 0.6, 1.5, "pub", "physics list"
+    escape_fraction: float = parameter(
+        0.95,
+        "members are slower than this times the escape speed",
+        "",
+        0.6,
+        1.5,
+        "pub",
+        "cut of unbound galaxies in public mocks",
     )
-    axis_ratio_q: float = _parameter(
-        0.70, "mean intermediate to major axis of the galaxies", "", 0.3, 1.0, "lead", "physics list"
+    axis_ratio_q: float = parameter(
+        0.73,
+        "mean intermediate to major axis of the galaxies",
+        "",
+        0.3,
+        1.0,
+        "target",
+        "Wojtak 2013",
+        "mean axis ratio in space",
+        0.70,
     )
-    axis_ratio_s: float = _parameter(
-        0.55, "mean minor to major axis of the galaxies", "", 0.2, 1.0, "lead", "physics list"
+    axis_ratio_s: float = parameter(
+        0.60,
+        "mean minor to major axis of the galaxies",
+        "",
+        0.2,
+        1.0,
+        "target",
+        "Wojtak 2013",
+        "mean axis ratio in space",
+        0.55,
     )
-    axis_ratio_scatter: float = _parameter(
-        0.12, "scatter of each axis ratio", "", 0.0, 0.3, "lead", "physics list"
+    axis_ratio_scatter: float = parameter(
+        0.10,
+        "scatter of each axis ratio",
+        "",
+        0.0,
+        0.3,
+        "target",
+        "Wojtak 2013",
+        "scatter of the axis ratio in space",
+        0.12,
     )
-    velocity_shape_exponent: float = _parameter(
-        0.35, "velocity axes are proportional to (position axis)^this", "", 0.0, 1.0, "lead", "physics list"
+    velocity_shape_exponent: float = parameter(
+        0.58,
+        "velocity axes are proportional to (position axis)^this",
+        "",
+        0.0,
+        1.0,
+        "target",
+        "Wojtak 2013, Saro et al. 2013",
+        "velocity axis ratio; mass scatter from orientation",
+        0.35,
     )
-    velocity_axis_scatter: float = _parameter(
-        0.05, "extra scatter of each velocity axis", "sigma_ln", 0.0, 0.3, "lead", "physics list"
+    velocity_axis_scatter: float = parameter(
+        0.05, "extra scatter of each velocity axis", "sigma_ln", 0.0, 0.3, "lead", "estimate"
     )
-    dispersion_scatter: float = _parameter(
+    dispersion_scatter: float = parameter(
         0.04, "scatter of the 3-D dispersion at fixed mass", "sigma_ln", 0.0, 0.3, "pub", "Evrard 2008"
     )
-    central_velocity_offset: float = _parameter(
-        0.1, "1-D velocity offset of the central galaxy, over sigma", "", 0.0, 0.6, "lead", "physics list"
+    central_velocity_offset: float = parameter(
+        0.1, "1-D velocity offset of the central galaxy, over sigma", "", 0.0, 0.6, "lead", "estimate"
     )
-    substructure_mean_number: float = _parameter(
-        1.0, "mean number of infalling clumps (Poisson)", "", 0.0, 6.0, "lead", "physics list"
+    substructure_mean_number: float = parameter(
+        1.0, "mean number of infalling clumps (Poisson)", "", 0.0, 6.0, "lead", "estimate"
     )
-    substructure_slope: float = _parameter(
-        -1.5, "power of the distribution of clump fractions f", "", -3.0, -1.01, "lead", "physics list"
+    substructure_slope: float = parameter(
+        -1.5, "power of the distribution of clump fractions f", "", -3.0, -1.01, "lead", "estimate"
     )
-    substructure_min: float = _parameter(
-        0.03, "smallest clump fraction of the members", "", 0.005, 0.2, "lead", "physics list"
+    substructure_min: float = parameter(
+        0.03, "smallest clump fraction of the members", "", 0.005, 0.2, "lead", "estimate"
     )
-    substructure_max: float = _parameter(
-        0.40, "largest clump fraction of the members", "", 0.05, 0.6, "lead", "physics list"
+    substructure_max: float = parameter(
+        0.40, "largest clump fraction of the members", "", 0.05, 0.6, "lead", "estimate"
     )
-    substructure_total_max: float = _parameter(
-        0.60, "largest sum of clump fractions", "", 0.05, 0.9, "lead", "physics list"
+    substructure_total_max: float = parameter(
+        0.60, "largest sum of clump fractions", "", 0.05, 0.9, "lead", "estimate"
     )
-    substructure_radius: float = _parameter(
-        0.3, "clump radius is this x f^(1/3) R_vir", "", 0.05, 1.0, "lead", "physics list"
+    substructure_radius: float = parameter(
+        0.3, "clump radius is this x f^(1/3) R_vir", "", 0.05, 1.0, "lead", "estimate"
     )
-    outskirts_radius: float = _parameter(
-        3.0, "the profile of the halo ends here", "r200c", 1.5, 5.0, "pub", "physics list"
+    outskirts_radius: float = parameter(
+        3.0,
+        "the profile of the halo ends here",
+        "r200c",
+        1.5,
+        5.0,
+        "pub",
+        "range of the form of Diemer & Kravtsov 2014",
     )
-    outskirts_truncation: float = _parameter(
+    outskirts_truncation: float = parameter(
         2.1,
         "the profile is multiplied by [1 + (r/(this r200c))^4]^-2",
         "r200c",
@@ -151,34 +174,53 @@ class MockParameters:
         "pub",
         "Diemer & Kravtsov 2014",
     )
-    outskirts_dispersion: float = _parameter(
+    outskirts_dispersion: float = parameter(
         1.0, "dispersion beyond R_vir over the Jeans solution there", "", 0.1, 1.5, "lead", "this project"
     )
-    outskirts_satellite_share: float = _parameter(
-        1.0,
-        "share of outskirts galaxies that are satellites of smaller haloes, which paper mode keeps",
+    outskirts_satellite_share: float = parameter(
+        0.2,
+        "share of the outskirts galaxies that are satellites of smaller haloes: paper mode keeps no other",
         "",
         0.0,
         1.0,
-        "lead",
-        "this project",
+        "target",
+        "beyond R_vir a subhalo finder calls a lone galaxy a central, which public mocks drop",
+        "contaminated scatter of log sigma_v",
+        1.0,
     )
-    infall_amplitude: float = _parameter(
+    outskirts_group_mass: float = parameter(
+        1e12,
+        "within the outskirts radius lighter haloes count as outskirts galaxies, not as neighbours",
+        "Msun/h",
+        1e11,
+        1e14,
+        "lead",
+        "this project: no galaxy is counted twice",
+    )
+    infall_amplitude: float = parameter(
         1.0, "factor of the mean infall velocity", "", 0.0, 2.0, "pub", "Yahil 1985, Shull 2014 form"
     )
-    infall_cap: float = _parameter(
-        0.9, "infall is capped at this x V200c (r/R200m)^-1/2", "V200c", 0.1, 2.0, "pub", "physics list"
+    infall_cap: float = parameter(
+        0.9,
+        "infall is capped at this x V200c (r/R200m)^-1/2",
+        "V200c",
+        0.1,
+        2.0,
+        "pub",
+        "joins the virial region to linear infall",
     )
-    neighbour_min_mass: float = _parameter(
-        4e11,
+    neighbour_min_mass: float = parameter(
+        2e11,
         "haloes above this host satellites along the line of sight",
         "Msun/h",
         1e11,
         1e13,
         "numeric",
         "their satellites are negligible below, given the cut-off",
+        "",
+        4e11,
     )
-    central_min_mass: float = _parameter(
+    central_min_mass: float = parameter(
         1e11,
         "haloes above this have a central galaxy in survey mode",
         "Msun/h",
@@ -187,43 +229,56 @@ class MockParameters:
         "pub",
         "the mass-at-accretion cut of the satellites",
     )
-    neighbour_max_mass: float = _parameter(
+    neighbour_max_mass: float = parameter(
         3e15, "largest neighbour", "Msun/h", 1e14, 1e16, "numeric", "the mass function is negligible above"
     )
-    neighbour_velocity_scatter: float = _parameter(
+    neighbour_velocity_scatter: float = parameter(
         280.0,
         "1-D scatter of the velocity of neighbouring haloes",
         "km/s",
         0.0,
         800.0,
         "lead",
-        "physics list",
+        "estimate",
     )
-    infall_region_amplitude: float = _parameter(
-        0.8,
-        "excess of neighbours this x b (r/5 R200m)^-slope exp(-(r/cut)^2)",
+    infall_region_amplitude: float = parameter(
+        2.5,
+        "excess of neighbours this x b^power (r/5 R200m)^-slope exp(-(r/cut)^2)",
         "",
         0.0,
         10.0,
-        "pub",
-        "Diemer & Kravtsov 2014 form",
+        "target",
+        "form and amplitude 1-2.5 for matter: Diemer & Kravtsov 2014",
+        "contaminated scatter of log sigma_v; interloper fraction",
+        0.8,
     )
-    infall_region_slope: float = _parameter(
+    infall_region_bias_power: float = parameter(
+        1.5,
+        "that excess is proportional to (bias of the neighbour)^this",
+        "",
+        0.0,
+        3.0,
+        "target",
+        "top-heavy mass function of dense regions",
+        "contaminated scatter of log sigma_v",
+        1.0,
+    )
+    infall_region_slope: float = parameter(
         1.5, "slope of that excess", "", 0.5, 2.5, "pub", "Diemer & Kravtsov 2014 form"
     )
-    infall_region_cutoff: float = _parameter(
-        6.0, "cut-off radius of that excess", "Mpc/h", 1.0, 15.0, "lead", "physics list"
+    infall_region_cutoff: float = parameter(
+        6.0, "cut-off radius of that excess", "Mpc/h", 1.0, 15.0, "lead", "estimate"
     )
-    exclusion: float = _parameter(
+    exclusion: float = parameter(
         1.0,
         "no neighbour centre within this x the larger of the two R_vir",
         "",
         0.0,
         3.0,
         "lead",
-        "physics list",
+        "estimate",
     )
-    line_of_sight_depth: float = _parameter(
+    line_of_sight_depth: float = parameter(
         45.0,
         "half length of the cylinder that holds neighbours",
         "Mpc/h",
@@ -232,7 +287,7 @@ class MockParameters:
         "numeric",
         "2500 km/s plus fast galaxies: more than 40",
     )
-    near_radius: float = _parameter(
+    near_radius: float = parameter(
         8.0,
         "neighbours within this radius are drawn in the whole sphere",
         "Mpc/h",
@@ -241,13 +296,13 @@ class MockParameters:
         "numeric",
         "where lines of sight of one halo share neighbours",
     )
-    filament_share: float = _parameter(
+    filament_share: float = parameter(
         0.5, "share of the near neighbours that lie in filaments", "", 0.0, 1.0, "lead", "Noh & Cohn 2012"
     )
-    filament_width: float = _parameter(
+    filament_width: float = parameter(
         1.0, "1-D width of a filament", "Mpc/h", 0.1, 5.0, "lead", "this project"
     )
-    filament_alignment: float = _parameter(
+    filament_alignment: float = parameter(
         0.5,
         "chance that a filament leaves along the major axis instead of anywhere",
         "",
@@ -256,7 +311,7 @@ class MockParameters:
         "lead",
         "White, Cohn & Smit 2010",
     )
-    filament_spread: float = _parameter(
+    filament_spread: float = parameter(
         0.35,
         "scatter about the major axis of an aligned filament",
         "radian",
@@ -265,7 +320,7 @@ class MockParameters:
         "lead",
         "this project",
     )
-    environment_scatter: float = _parameter(
+    environment_scatter: float = parameter(
         0.3,
         "scatter of the excess of near neighbours from halo to halo",
         "sigma_ln",
@@ -274,10 +329,10 @@ class MockParameters:
         "lead",
         "this project",
     )
-    supercluster_share: float = _parameter(
+    supercluster_share: float = parameter(
         0.6, "share of the far neighbours that come in superclusters", "", 0.0, 1.0, "lead", "this project"
     )
-    supercluster_density: float = _parameter(
+    supercluster_density: float = parameter(
         1.5e-4,
         "number density of superclusters",
         "(Mpc/h)^-3",
@@ -286,10 +341,10 @@ class MockParameters:
         "lead",
         "integral of b^2 xi within 10 Mpc/h",
     )
-    supercluster_size: float = _parameter(
+    supercluster_size: float = parameter(
         3.0, "1-D width of a supercluster", "Mpc/h", 0.5, 8.0, "lead", "this project"
     )
-    supercluster_velocity_share: float = _parameter(
+    supercluster_velocity_share: float = parameter(
         0.5,
         "share of the variance of a neighbour's velocity common to its supercluster",
         "",
@@ -298,7 +353,7 @@ class MockParameters:
         "lead",
         "this project",
     )
-    luminosity_scatter: float = _parameter(
+    luminosity_scatter: float = parameter(
         0.4,
         "scatter of the absolute magnitude at fixed accretion mass",
         "mag",
@@ -307,7 +362,7 @@ class MockParameters:
         "lead",
         "abundance matching",
     )
-    subhalo_mass_slope: float = _parameter(
+    subhalo_mass_slope: float = parameter(
         -0.9,
         "cumulative number of satellites against accretion mass: power",
         "",
@@ -354,8 +409,6 @@ class MockParameters:
         known = {item.name for item in fields(self)}
         for name in changes:
             if name not in known:
-                import difflib
-
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean '{near[0]}'?" if near else "see parameter_table()."
                 raise ValueError(f"there is no mock parameter '{name}'; {hint}")

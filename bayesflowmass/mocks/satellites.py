@@ -48,8 +48,16 @@ def satellite_galaxies(
     return _interlopers(neighbours.halo[host], position, velocity, mass, Component.NEIGHBOUR_SATELLITE)
 
 
-def central_galaxies(neighbours: Neighbours) -> Galaxies:
-    """One galaxy at rest at the centre of each neighbour."""
+def central_galaxies(neighbours: Neighbours, halos: Halos, parameters: MockParameters) -> Galaxies:
+    """One galaxy at rest at the centre of each neighbour.
+
+    Within the outskirts radius of the cluster, haloes below `outskirts_group_mass` have none: there the
+    component `OUTSKIRTS` already counts the galaxies that live alone.
+    """
+    distance = np.sqrt((neighbours.position**2).sum(axis=0))
+    counted = distance < parameters.outskirts_radius * halos.r200c[neighbours.halo]
+    counted &= neighbours.log10_mass < np.log10(parameters.outskirts_group_mass)
+    neighbours = neighbours.take(~counted)
     return _interlopers(
         neighbours.halo,
         neighbours.position,
