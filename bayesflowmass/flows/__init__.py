@@ -1,6 +1,6 @@
 """From contexts to p(log10_mass): conditional transforms, base distributions, exact cdf, quantiles."""
 
-from .base import ConditionalStandardNormal, StandardNormal
+from .base import ConditionalStandardNormal, StandardNormal, normal_cdf
 from .conditional_affine import ConditionalAffine, ConditionedAffine, conditional_affine
 from .distribution import MassDistribution
 from .flow import FLOW_KINDS, ConditionalFlow, Standardisation, build_flow
@@ -29,4 +29,5 @@ __all__ = [
     "conditional_affine",
     "conditional_gaussian_mixture",
     "conditional_monotone_spline",
+    "normal_cdf",
 ]

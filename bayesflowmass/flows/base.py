@@ -11,16 +11,24 @@ from torch import Tensor, nn
 
 from .networks import NoParameters
 
-__all__ = ["ConditionalStandardNormal", "StandardNormal"]
+__all__ = ["ConditionalStandardNormal", "StandardNormal", "normal_cdf"]
 
 _LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
+
+
+def normal_cdf(z: Tensor) -> Tensor:
+    """
+    The cdf of N(0, 1), of any shape, to full relative precision below zero.
+
+    :func:`torch.special.ndtr` and torch's Normal take it from 1 + erf: 2 % off at z = -8, zero at z = -9.
+    """
+    cdf: Tensor = 0.5 * torch.special.erfc(z * -math.sqrt(0.5))
+    return cdf
 
 
 class StandardNormal(Normal):
     """
     N(0, 1) of a given batch shape, with cdf, quantiles and tails accurate to the precision of the type.
-
-    torch's Normal takes its cdf from 1 + erf, which has no digits left in the lower tail.
 
     :param Tensor zero: A tensor of zeros (*B,) that carries shape, type and device.
     """
@@ -47,8 +55,7 @@ class StandardNormal(Normal):
         return (-0.5 * value * value - _LOG_SQRT_TWO_PI).expand(shape)
 
     def cdf(self, value: Tensor) -> Tensor:
-        cdf: Tensor = torch.special.ndtr(value + self.loc)
-        return cdf
+        return normal_cdf(value + self.loc)
 
     def log_cdf(self, value: Tensor) -> Tensor:
         log_cdf: Tensor = torch.special.log_ndtr(value + self.loc)

@@ -11,6 +11,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from .base import normal_cdf
 from .networks import DenseNetwork
 from .root_finding import bracketed_root
 
@@ -87,8 +88,7 @@ class GaussianMixture(TorchDistribution):
         return (self.log_weights - self.log_scales - 0.5 * z * z).logsumexp(-1) - _LOG_SQRT_TWO_PI
 
     def cdf(self, value: Tensor) -> Tensor:
-        tails: Tensor = torch.special.ndtr(self._z(value))
-        return (self.log_weights.exp() * tails).sum(-1)
+        return (self.log_weights.exp() * normal_cdf(self._z(value))).sum(-1)
 
     def log_cdf(self, value: Tensor) -> Tensor:
         tails: Tensor = torch.special.log_ndtr(self._z(value))

@@ -46,15 +46,16 @@ def bracketed_root(
     lower, upper = (end.clone() for end in torch.broadcast_tensors(lower, upper))
     x = 0.5 * (lower + upper)
     precision = 2 * torch.finfo(x.dtype).eps
+    # Relative precision has no end at a root of zero.
+    floor = 1e-30 * torch.maximum(lower.abs(), upper.abs())
     for step in range(1, max_iterations + 1):
         value, slope = function(x)
         lower = torch.where(value <= 0, x, lower)
         upper = torch.where(value >= 0, x, upper)
-        tolerance = precision * torch.maximum(lower.abs(), upper.abs()).clamp_min(torch.finfo(x.dtype).tiny)
-        newton = x - value / slope
+        tolerance = torch.maximum(precision * torch.maximum(lower.abs(), upper.abs()), floor)
+        newton = torch.where(slope.isfinite(), x - value / slope, torch.nan)
         middle = 0.5 * (lower + upper)
-        # A step below the tolerance that leaves a wide bracket still is a root: the other end just never
-        # moved.
+        # A tiny step out of a wide bracket is a root too: the other end just never moved.
         done = (upper - lower <= tolerance) | ((newton - x).abs() <= tolerance)
         if bool(done.all()):
             return x
