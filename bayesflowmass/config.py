@@ -213,6 +213,10 @@ class InferSettings(Settings):
     units: Literal["Msun/h", "Msun"] = Field("Msun/h", description="unit of mass")
     h: float | None = Field(None, gt=0, description="Hubble parameter for Msun; default: the model's")
     column: dict[str, str] = Field(default_factory=dict, description="OURS=THEIRS, names of columns")
+    unit: dict[str, str] = Field(
+        default_factory=dict, description="OURS=UNIT, units of columns, such as 'r_proj=proper kpc'"
+    )
+    cluster_id: str | None = Field(None, description="all galaxies belong to this cluster")
     redshift: float | None = Field(None, description="redshift of all clusters, where tables have none")
     cleaned: bool = Field(False, description="interlopers were removed from this catalogue")
     mode: Literal["paper", "survey", "mixed"] | None = Field(None, description="interloper mode of the data")

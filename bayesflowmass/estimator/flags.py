@@ -10,13 +10,13 @@ from bayesflowmass.estimator.statistics import MINIMUM_GALAXIES
 from bayesflowmass.estimator.training_info import TrainingInfo
 from bayesflowmass.posterior import MassPosterior
 
-__all__ = ["FLAGS", "UNUSABLE", "cluster_flags", "usable_clusters"]
+__all__ = ["FLAGS", "UNUSABLE", "cluster_flags", "pressed_against_edge", "usable_clusters"]
 
 BoolArray = npt.NDArray[np.bool_]
 
 UNUSABLE = {
     "too_few_galaxies": f"has fewer than {MINIMUM_GALAXIES} galaxies, too few for a kernel density",
-    "no_spread": "has galaxies without spread in R or v, or on one line, so it has no kernel density",
+    "no_density": "has galaxies without spread in R or v, on one line or outside the grid, so no density",
 }
 
 FLAGS = UNUSABLE | {
@@ -60,27 +60,31 @@ def usable_clusters(catalog: ClusterCatalog) -> npt.NDArray[np.str_]:
     scale = mean(points[0] ** 2), mean(points[1] ** 2)
     flat = (rr <= 1e-12 * scale[0]) | (vv <= 1e-12 * scale[1]) | (rv * rv >= (1.0 - 1e-9) * rr * vv)
     result = np.full(len(n), "", dtype="U32")
-    result[flat] = "no_spread"
+    result[flat] = "no_density"
     result[n < MINIMUM_GALAXIES] = "too_few_galaxies"
     return result
 
 
 def cluster_flags(
-    catalog: ClusterCatalog, info: TrainingInfo, posterior: MassPosterior | None = None
+    catalog: ClusterCatalog,
+    info: TrainingInfo,
+    edge: BoolArray | None = None,
+    unusable: npt.NDArray[np.str_] | None = None,
 ) -> npt.NDArray[np.str_]:
     """Flags of each cluster (n,): names of `FLAGS` joined by commas, in their order there.
 
     Arguments:
         catalog: clusters.
         info: what the model was trained on.
-        posterior: of the same clusters, for ``edge``.
+        edge: clusters whose PDF is `pressed_against_edge` (n,); default: not known, not flagged.
+        unusable: keys of `UNUSABLE`, or empty (n,); default: what `usable_clusters` says.
     """
-    unusable = usable_clusters(catalog)
+    unusable = usable_clusters(catalog) if unusable is None else unusable
     found: dict[str, BoolArray] = {name: unusable == name for name in UNUSABLE}
     n = np.asarray(catalog.n_galaxies)
     found["few_galaxies"] = (n < FEW) & (n >= MINIMUM_GALAXIES)
-    if posterior is not None:
-        found["edge"] = _edge(posterior, info)
+    if edge is not None:
+        found["edge"] = edge
     redshift = np.asarray(catalog.column("redshift"), dtype=np.float64)
     low, high = info.redshift_range
     found["redshift"] = (redshift < low - REDSHIFT_MARGIN) | (redshift > high + REDSHIFT_MARGIN)
@@ -110,7 +114,7 @@ def cluster_flags(
     )
 
 
-def _edge(posterior: MassPosterior, info: TrainingInfo) -> BoolArray:
+def pressed_against_edge(posterior: MassPosterior, info: TrainingInfo) -> BoolArray:
     """The density at an edge exceeds exp(-2) of the peak, or 2.5 % of the probability leaks beyond it."""
     edges = np.array(info.log10_mass_range)[:, None]
     peak = posterior.pdf(posterior.map)

@@ -14,7 +14,7 @@ import torch
 from bayesflowmass import __version__
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.encoders import ContextEncoder
-from bayesflowmass.estimator.flags import UNUSABLE, cluster_flags, usable_clusters
+from bayesflowmass.estimator.flags import UNUSABLE, cluster_flags, pressed_against_edge, usable_clusters
 from bayesflowmass.estimator.model_folder import (
     DESCRIPTION,
     ModelError,
@@ -100,7 +100,8 @@ class MassEstimator:
             catalog: the clusters.
             posterior: of the same clusters, for the flag ``edge``; without it that flag is not set.
         """
-        return cluster_flags(catalog, self.training_info, posterior)
+        edge = None if posterior is None else pressed_against_edge(posterior, self.training_info)
+        return cluster_flags(catalog, self.training_info, edge)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write ``model.safetensors`` and ``model.json`` into a folder, atomically."""

@@ -28,7 +28,7 @@ MASS_DEFINITIONS = ("200c", "500c", "vir", "200m")
 CONCENTRATION_SCATTER = 0.16
 """Scatter of log10 c_200c at fixed mass [dex]."""
 
-_NODES = 11
+_NODES = 7
 _MASS_NODES = 8
 _REDSHIFT_NODES = 6
 # Beyond these masses [log10 Msun/h] the shift keeps its value there; concentrations are not known

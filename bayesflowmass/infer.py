@@ -1,0 +1,254 @@
+"""Masses of clusters: ``bayesflowmass infer`` and :func:`infer`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from astropy.table import Table, vstack
+from tqdm import tqdm
+
+from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.catalog_files import is_catalog_file
+from bayesflowmass.command import run_command
+from bayesflowmass.config import InferSettings
+from bayesflowmass.encoders import KDEError
+from bayesflowmass.estimator import MassEstimator
+from bayesflowmass.estimator.flags import (
+    FLAGS,
+    UNUSABLE,
+    cluster_flags,
+    pressed_against_edge,
+    usable_clusters,
+)
+from bayesflowmass.io import load_catalog
+from bayesflowmass.posterior import MassPosterior
+from bayesflowmass.posterior.masses_table import with_missing_rows
+from bayesflowmass.posterior.write_table import check_table_path, write_table
+from bayesflowmass.selection import cylinder
+
+__all__ = ["infer", "main", "read_observations", "summary"]
+
+_CHUNK = 2048
+
+
+def infer(
+    estimator: MassEstimator,
+    catalog: ClusterCatalog,
+    *,
+    prior: str = "flat",
+    pdf: bool = False,
+    units: str = "Msun/h",
+    mdef: str = "200c",
+    h: float | None = None,
+    model: str = "",
+    progress: bool = False,
+) -> Table:
+    """The masses table of a catalogue: one row per cluster, in its order.
+
+    A cluster whose galaxies make no density (fewer than three, or no spread) gets a row without a mass,
+    masked, and a flag that says why; the others are not held up by it.
+
+    Arguments:
+        estimator: a trained model.
+        catalog: clusters, cut to the cylinder of the model where theirs is larger.
+        prior: ``"flat"`` or ``"hmf"``, on log10 M200c over the training range.
+        pdf: add the PDF of each cluster.
+        units: ``"Msun/h"`` or ``"Msun"``.
+        mdef: definition of mass, ``"200c"``, ``"500c"``, ``"vir"`` or ``"200m"``.
+        h: Hubble parameter for ``"Msun"``; default: that of the model.
+        model: name of the model, for the header.
+        progress: show a bar on standard error.
+
+    Returns:
+        The table of `bayesflowmass.posterior.masses_table`.
+
+    Raises:
+        CatalogError: there are no clusters, or none of them can have a mass.
+    """
+    catalog = _in_cylinder(catalog, estimator)
+    if len(catalog) == 0:
+        raise CatalogError("The catalogue has no clusters, so there is nothing to infer.")
+    problems = usable_clusters(catalog)
+    edge = np.zeros(len(catalog), dtype=bool)
+    tables = []
+    with tqdm(
+        total=len(catalog), disable=not progress, desc="masses", unit=" clusters", file=sys.stderr
+    ) as bar:
+        for start in range(0, len(catalog), _CHUNK):
+            posterior, rows = _posterior(estimator, catalog, start, problems, prior)
+            if posterior is not None:
+                edge[rows] = pressed_against_edge(posterior, estimator.training_info)
+                tables.append(posterior.to_table(pdf=pdf, units=units, mdef=mdef, h=h, model=model))
+            bar.update(min(_CHUNK, len(catalog) - start))
+    if not tables:
+        first, why = catalog.column("cluster_id")[0], UNUSABLE[str(problems[0])]
+        raise CatalogError(f"None of the {len(catalog)} clusters can have a mass: cluster {first} {why}.")
+    columns = {
+        "cluster_id": catalog.column("cluster_id"),
+        "n_galaxies": catalog.n_galaxies,
+        "redshift": catalog.column("redshift"),
+        "flags": cluster_flags(catalog, estimator.training_info, edge, problems),
+    }
+    return with_missing_rows(vstack(tables, metadata_conflicts="silent"), problems == "", columns)
+
+
+def read_observations(
+    estimator: MassEstimator,
+    galaxies: str | os.PathLike[str] | Table,
+    clusters: str | os.PathLike[str] | Table | None = None,
+    *,
+    column: Mapping[str, str] | None = None,
+    unit: Mapping[str, str] | None = None,
+    cluster_id: str | None = None,
+    redshift: float | None = None,
+    cleaned: bool = False,
+    mode: str | None = None,
+) -> ClusterCatalog:
+    """Read a catalogue, or flat tables, as the model needs them: its cylinder, its cosmology.
+
+    Arguments:
+        galaxies: catalogue (parquet), or table of galaxies.
+        clusters: table of clusters, beside a table of galaxies.
+        column: ``{our name: their name}``.
+        unit: ``{our name: unit}``, for tables that do not say.
+        cluster_id: all galaxies of the table belong to this cluster.
+        redshift: of all clusters, where there is no table of them.
+        cleaned: interlopers were removed: recorded, and flagged.
+        mode: interloper mode of the data; default: what the catalogue says.
+
+    Raises:
+        CatalogError: one sentence with the file, column, row or cluster, what was found and what to do.
+    """
+    info = estimator.training_info
+    options: dict[str, Any] = {
+        "units": dict(unit or {}) or None,
+        "cluster_id": cluster_id,
+        "redshift": redshift,
+    }
+    options = {name: value for name, value in options.items() if value is not None}
+    if isinstance(galaxies, Table) or not is_catalog_file(galaxies):
+        options |= {
+            "r_max": info.selection.get("r_max"),
+            "v_max": info.selection.get("v_max"),
+            "cosmology": info.cosmology,
+        }
+    catalog = load_catalog(galaxies, clusters, column, few_galaxies="keep", **options)
+    if cleaned:
+        catalog = catalog.with_metadata(selection=catalog.metadata.selection | {"cleaned": True})
+    if mode is not None:
+        catalog = catalog.with_metadata(mode=mode)
+        if catalog.has("mode"):
+            catalog = catalog.without("mode")
+    return catalog
+
+
+def _in_cylinder(catalog: ClusterCatalog, estimator: MassEstimator) -> ClusterCatalog:
+    """Galaxies beyond the cylinder of training are left out, as they were there."""
+    selection = estimator.training_info.selection
+    return cylinder(catalog, selection.get("r_max") or np.inf, selection.get("v_max") or np.inf)
+
+
+def _posterior(
+    estimator: MassEstimator,
+    catalog: ClusterCatalog,
+    start: int,
+    problems: npt.NDArray[np.str_],
+    prior: str,
+) -> tuple[MassPosterior | None, npt.NDArray[np.intp]]:
+    """Posterior of the usable clusters of a chunk, and their rows; what is refused joins `problems`."""
+    rows = start + np.flatnonzero(problems[start : start + _CHUNK] == "")
+    if len(rows) == 0:
+        return None, rows
+    try:
+        return estimator.posterior(catalog[rows], prior), rows
+    except CatalogError as error:
+        if not isinstance(error.__cause__, KDEError):
+            raise
+    for row in rows:
+        try:
+            estimator.encoder.encode(catalog[int(row)], device=estimator.device)
+        except CatalogError:
+            problems[row] = "no_density"
+    return _posterior(estimator, catalog, start, problems, prior)
+
+
+def summary(table: Table, out: str | os.PathLike[str]) -> str:
+    """What a table holds, in a few lines: clusters, masses, flags, where it was written."""
+    mass = np.ma.asarray(table["log10_mass"]).compressed()
+    sigma = np.ma.asarray(table["sigma"]).compressed()
+    name = f"log10 M{table.meta['mdef']} [{table.meta['units']}]"
+    without = len(table) - len(mass)
+    lines = [
+        f"{len(table)} cluster{'s' * (len(table) != 1)}, {table.meta['prior']} prior: {name} "
+        + (f"{mass[0]:.3f} +- {sigma[0]:.3f}" if len(mass) == 1 else _range(mass, sigma))
+    ]
+    if without:
+        lines.append(f"{without} without a mass (masked rows).")
+    counts = Counter(flag for row in table["flags"] for flag in str(row).split(",") if flag)
+    lines += [f"  flag {flag}: {counts[flag]} ({FLAGS[flag]})" for flag in FLAGS if counts[flag]]
+    lines.append(f"Written to {out}")
+    return "\n".join(lines)
+
+
+def _range(mass: npt.NDArray[np.float64], sigma: npt.NDArray[np.float64]) -> str:
+    return (
+        f"{mass.min():.2f} to {mass.max():.2f}, median {np.median(mass):.2f}, "
+        f"typical sigma {np.median(sigma):.2f} dex"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command ``infer``; returns its exit code."""
+    return run_command(InferSettings, _infer_with, argv, prog="bayesflowmass infer")
+
+
+def _infer_with(settings: InferSettings) -> None:
+    """Take the values out of the settings, infer, write, and say what was found."""
+    out = check_table_path(settings.out)
+    estimator = MassEstimator.load(settings.model, settings.device)
+    catalog = read_observations(
+        estimator,
+        settings.galaxies,
+        settings.clusters,
+        column=settings.column,
+        unit=settings.unit,
+        cluster_id=settings.cluster_id,
+        redshift=settings.redshift,
+        cleaned=settings.cleaned,
+        mode=settings.mode,
+    )
+    table = infer(
+        estimator,
+        catalog,
+        prior=settings.prior,
+        pdf=settings.pdf,
+        units=settings.units,
+        mdef=settings.mdef,
+        h=settings.h,
+        model=str(settings.model),
+        progress=settings.progress,
+    )
+    write_table(table, out)
+    _warn(table)
+    print(summary(table, out))
+
+
+def _warn(table: Table) -> None:
+    """One line on standard error for clusters without a mass, naming the first."""
+    for flag, why in UNUSABLE.items():
+        rows = [row for row in table if flag in str(row["flags"]).split(",")]
+        if rows:
+            more = f" ({len(rows)} such clusters)" if len(rows) > 1 else ""
+            print(
+                f"warning: cluster {rows[0]['cluster_id']} {why}; its mass is masked{more}.", file=sys.stderr
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
