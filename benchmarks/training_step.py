@@ -4,9 +4,9 @@ Our training loop against one written by hand in torch: time of one update, and 
     python benchmarks/training_step.py [--updates 60] [--rounds 5] [--threads 2] [--batch 100] [--device cpu]
 
 Both train the three networks of the paper (2500-512-64-512-2, tanh) with fused Adam on the same batches and
-must end with the same weights. They take turns in one process; ratios are of minima. The loop by hand knows no
-Pyro, no checkpoints, no progress bar, no random states. `whole` adds to ours a validation on 2000 clusters every
-20 updates.
+must end with the same weights. They take turns in one process; ratios are of minima. The loop by hand knows
+no Pyro, no checkpoints, no progress bar, no random states. `whole` adds to ours a validation on 2000 clusters
+every 20 updates.
 """
 
 from __future__ import annotations
@@ -146,14 +146,16 @@ def main() -> None:
     )
     print(f"Largest difference of a weight after {arguments.updates} updates: {largest:.1e}\n")
     print(
-        f"| loop | update, min / median [ms] | ratio of minima | {arguments.updates} updates, min [s] | ratio |"
+        f"| loop | update, min / median [ms] | ratio of minima | {arguments.updates} updates, min [s] |"
+        " ratio |"
     )
     print("|---|---|---|---|---|")
     base = min(step.min() for _, step, _ in rows["by hand"]), min(whole for *_, whole in rows["by hand"])
     for name, found in rows.items():
         steps, whole = np.concatenate([step for _, step, _ in found]), min(whole for *_, whole in found)
         print(
-            f"| {name} | {1e3 * steps.min():.2f} / {1e3 * np.median(steps):.2f} | {steps.min() / base[0]:.3f} |"
+            f"| {name} | {1e3 * steps.min():.2f} / {1e3 * np.median(steps):.2f} |"
+            f" {steps.min() / base[0]:.3f} |"
             f" {whole:.2f} | {whole / base[1]:.2f} |"
         )
 

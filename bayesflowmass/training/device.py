@@ -24,10 +24,15 @@ def memory_allows(n_bytes: int, device: torch.device) -> bool:
 
 def place(data: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
     """The tensors on the device, where they fit; else where they are."""
-    if all(part.device == device for part in data):
+    if all(_is_on(part, device) for part in data):
         return data
     size = sum(part.numel() * part.element_size() for part in data)
     return tuple(part.to(device) for part in data) if memory_allows(size, device) else data
+
+
+def _is_on(tensor: Tensor, device: torch.device) -> bool:
+    # A device without a number, "cuda", is not equal to the "cuda:0" of its tensors.
+    return tensor.device.type == device.type and device.index in (None, tensor.device.index)
 
 
 def batches(
@@ -45,7 +50,7 @@ def batches(
     """
     size = min(batch_size, len(order))
     pieces = [order[start : start + size] for start in range(first * size, len(order) - size + 1, size)]
-    if context.device == device:
+    if _is_on(context, device):
         for piece in pieces:
             rows = piece.to(device, non_blocking=True)
             yield context.index_select(0, rows), target.index_select(0, rows)
