@@ -38,10 +38,14 @@ NAMES = {
 
 
 def comparison_rows(metrics: Mapping[str, Any]) -> list[tuple[str, dict[str, float | None]]]:
-    """Name and numbers of: the model, the baselines, and published results for this kind of catalogue."""
+    """Name and numbers of: the model, the baselines, and published results.
+
+    Published results belong to mass-function test sets of this kind, and stand beside no other.
+    """
     rows = [("this model", _numbers(metrics))]
     rows += [(NAMES.get(name, name), _numbers(entry)) for name, entry in metrics["baselines"].items()]
-    for result in PUBLISHED.get(metrics.get("kind") or "", ()):
+    published = PUBLISHED.get(metrics.get("kind") or "", ()) if metrics["population"] == "hmf" else ()
+    for result in published:
         source = result.source.split(",")[0].replace(" et al. ", "+")
         rows.append((f"[{source}: {result.name}]", _numbers(asdict(result))))
     return rows
@@ -101,7 +105,8 @@ def _notes(metrics: Mapping[str, Any]) -> list[str]:
             f"{equation['n_median']:.0f}, "
             f"over log10 M = {low:.2f}-{high:.2f}."
         )
-    notes.append("[...]: published, on other mocks of the same kind.")
+    if metrics["population"] == "hmf" and PUBLISHED.get(metrics.get("kind") or ""):
+        notes.append("[...]: published, on other mocks of the same kind, under a flat prior.")
     return notes
 
 

@@ -30,22 +30,27 @@ from pathlib import Path
 import numpy as np
 from provenance import header, provenance
 
-from bayesflowmass.diagnostics import summarise
+from bayesflowmass.baselines import fit_richness
+from bayesflowmass.config import load_yaml
+from bayesflowmass.diagnostics import log_density_gaussian, summarise
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluate import predict
 from bayesflowmass.mocks import simulate_catalog
 from bayesflowmass.train import main as train
 
 FACTORS = (0.9, 0.95, 1.0, 1.05, 1.1)
-# Name -> (columns replaced, scaling of the image).
+# Name -> (columns replaced, whether the image is scaled by richness; else as the configuration says).
 VARIANTS = {
-    "richness only": (("x", "y", "v_los"), "log1p_richness"),
-    "R only": (("v_los",), "mean"),
-    "v only": (("x", "y"), "mean"),
-    "R and v": ((), "mean"),
-    "v shuffled": (("v_los",), "log1p_richness"),
-    "everything": ((), "log1p_richness"),
+    "richness only": (("x", "y", "v_los"), True),
+    "R only": (("v_los",), False),
+    "v only": (("x", "y"), False),
+    "R and v": ((), False),
+    "v shuffled": (("v_los",), True),
+    "everything": ((), True),
 }
+
+
+KEYS = ("mean_residual", "scatter", "slope", "scatter_14_15", "slope_14_15", "scatter_over_slope_14_15")
 
 
 def replaced(catalog, columns, pool, seed):
@@ -77,12 +82,18 @@ def velocity_response(estimator, catalog, columns, pool, seed):
 
 def measure(name, training, test, flat_test, config, overrides, seed):
     """Train one variant and measure it."""
-    columns, scaling = VARIANTS[name]
+    columns, richness = VARIANTS[name]
+    if richness:
+        scaling = ["--encoder.scaling", "log1p_richness", "--encoder.constant", "null"]
+    elif load_yaml(config).get("encoder", {}).get("scaling") == "log1p_richness":
+        scaling = ["--encoder.scaling", "mean", "--encoder.constant", "null"]
+    else:
+        scaling = []
     with tempfile.TemporaryDirectory() as folder:
         data, model = Path(folder) / "train.parquet", Path(folder) / "model"
         replaced(training, columns, training, seed).write(data)
         flags = ["--config", config, "--catalog", str(data), "--out", str(model), "--seed", str(seed)]
-        flags += ["--encoder.scaling", scaling, "--no-progress", *overrides]
+        flags += [*scaling, "--no-progress", *overrides]
         if train(flags) != 0:
             raise SystemExit(f"training of '{name}' failed")
         estimator = MassEstimator.load(model)
@@ -98,14 +109,33 @@ def measure(name, training, test, flat_test, config, overrides, seed):
         n_resamples=100,
     )
     response, error = velocity_response(estimator, test, columns, training, seed + 1)
-    keys = ("mean_residual", "scatter", "slope", "scatter_14_15", "slope_14_15", "scatter_over_slope_14_15")
     return {
-        **{key: summary[key] for key in keys},
-        **{f"{key}_se": summary[f"{key}_se"] for key in keys},
+        **{key: summary[key] for key in (*KEYS, *(f"{key}_se" for key in KEYS))},
         "nll_flat": float(-flat.log_density.mean()),
         "nll_flat_se": float(flat.log_density.std() / np.sqrt(len(flat_test))),
         "dlogM_dlogv": response,
         "dlogM_dlogv_se": error,
+    }
+
+
+def count_alone(training, test, flat_test):
+    """The polynomial in the galaxy count: what counting gives without a network, and without noisy images."""
+    count = fit_richness(training.n_galaxies, training.column("log10_mass"))
+    summary = summarise(
+        test.column("log10_mass"),
+        count.predict(test.n_galaxies),
+        halo_id=test.column("halo_id"),
+        n_resamples=100,
+    )
+    flat = log_density_gaussian(
+        flat_test.column("log10_mass"), count.predict(flat_test.n_galaxies), count.scatter
+    )
+    return {
+        **{key: summary[key] for key in (*KEYS, *(f"{key}_se" for key in KEYS))},
+        "nll_flat": float(-flat.mean()),
+        "nll_flat_se": float(flat.std() / np.sqrt(flat.size)),
+        "dlogM_dlogv": 0.0,
+        "dlogM_dlogv_se": 0.0,
     }
 
 
@@ -119,7 +149,7 @@ def table(results):
     keys = ("scatter_14_15", "slope_14_15", "scatter_over_slope_14_15", "scatter", "mean_residual")
     for name, entry in results.items():
         cells = [f"{entry[key]:.3f} ± {entry[f'{key}_se']:.3f}" for key in (*keys, "nll_flat")]
-        response = f"{entry['dlogM_dlogv']:.2f} ± {entry['dlogM_dlogv_se']:.2f}"
+        response = f"{round(entry['dlogM_dlogv'], 2) + 0.0:.2f} ± {entry['dlogM_dlogv_se']:.2f}"
         lines.append(f"| {name} | " + " | ".join([*cells, response]) + " |")
     return "\n".join(lines)
 
@@ -139,7 +169,7 @@ def main():
     training = simulate_catalog(arguments.n_train, masses="flat", seed=seed)
     test = simulate_catalog(arguments.n_test, masses="hmf", log10_mass_range=(13.5, 15.6), seed=seed + 1)
     flat_test = simulate_catalog(max(1000, arguments.n_test // 4), masses="flat", seed=seed + 2)
-    results = {}
+    results = {"galaxy count, no network": count_alone(training, test, flat_test)}
     for name in arguments.variants:
         results[name] = measure(name, training, test, flat_test, arguments.config, overrides, seed)
         print(name, json.dumps(results[name]), flush=True)

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["DispersionKind", "gapper", "standard_deviation", "velocity_dispersion"]
+__all__ = ["gapper", "standard_deviation", "velocity_dispersion"]
 
 FloatArray = NDArray[np.float64]
 DispersionKind = Literal["std", "gapper"]

@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from bayesflowmass.baselines.dispersion import DispersionKind, velocity_dispersion
 from bayesflowmass.cosmology import MDPL2, Cosmology, efunc, velocity_dispersion_evrard
 
-__all__ = ["MSigmaForm", "MSigmaRelation", "fit_msigma"]
+__all__ = ["MSigmaRelation", "fit_msigma"]
 
 FloatArray = NDArray[np.float64]
 MSigmaForm = Literal["inverse", "regression", "evrard"]

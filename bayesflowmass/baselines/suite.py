@@ -14,7 +14,7 @@ from bayesflowmass.baselines.msigma import MSigmaForm, MSigmaRelation, fit_msigm
 from bayesflowmass.baselines.richness import RichnessRelation, fit_richness
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 
-__all__ = ["Baseline", "BaselinePrediction", "fit_baselines", "predict_baselines"]
+__all__ = ["BaselinePrediction", "fit_baselines", "predict_baselines"]
 
 FloatArray = NDArray[np.float64]
 Baseline = MSigmaRelation | RichnessRelation
