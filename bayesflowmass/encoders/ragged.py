@@ -9,6 +9,9 @@ from torch import Tensor
 
 __all__ = ["check_offsets", "chunks_by_richness", "group_of", "padded_index", "segment_sum", "spread"]
 
+# Padded points that cost about as much as the operations of one more run on a CPU.
+_FREE_PADDING = 1000
+
 
 def check_offsets(points: Tensor, offsets: Tensor) -> Tensor:
     """Validate the offsets of ragged groups.
@@ -81,18 +84,18 @@ def chunks_by_richness(counts: list[int], budget: int, max_groups: int) -> Itera
         max_groups: largest number of groups in a run.
 
     Yields:
-        (first, last) with last exclusive. Padding never wastes more than about an eighth, beyond a few points.
+        (first, last) with last exclusive. Padding wastes at most an eighth of a run, or as many points as cost less
+        than another run.
     """
     first = 0
     while first < len(counts):
-        longest = counts[first] + counts[first] // 8 + 4
-        last = first + 1
-        while (
-            last < len(counts)
-            and last - first < max_groups
-            and counts[last] <= longest
-            and counts[last] * (last + 1 - first) <= budget
-        ):
+        last, real = first + 1, counts[first]
+        while last < len(counts) and last - first < max_groups:
+            padded = counts[last] * (last + 1 - first)
+            waste = padded - real - counts[last]
+            if padded > budget or waste > max(padded // 8, _FREE_PADDING):
+                break
+            real += counts[last]
             last += 1
         yield first, last
         first = last
