@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Regenerates the models, the test catalogues and the tables behind docs/results.md (about an hour and a half on two
+# cores). Arguments name the steps to run; without any, all of them.
+#     benchmarks/results.sh [catalogs paper best scatter coverage budget ablation]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PY=${PYTHON:-.venv/bin/python}
+RUNS=${RUNS:-runs/results}
+TEST="--masses hmf --log10-mass-range 13.5 15.6 --no-progress"
+SCATTERS="0.10 0.18 0.25"
+mkdir -p "$RUNS" docs/results
+
+simulate() { $PY -m bayesflowmass simulate --no-progress "$@"; }
+train() { # name, flags: a finished model is not trained again, an interrupted one goes on
+  local out="$RUNS/$1"; shift
+  [ -f "$out/model.json" ] || $PY -m bayesflowmass train --no-progress --resume --out "$out" "$@"
+}
+
+step_catalogs() {
+  simulate $TEST --n-clusters 20000 --seed 101 --out "$RUNS/hmf_contaminated.parquet"
+  simulate $TEST --n-clusters 20000 --seed 102 --kind pure --out "$RUNS/hmf_pure.parquet"
+  simulate --n-clusters 10000 --seed 103 --out "$RUNS/flat_contaminated.parquet"
+  for s in $SCATTERS; do
+    simulate --masses hmf --log10-mass-range 14.0 15.6 --n-clusters 10000 --seed 104 \
+      --parameters richness_scatter=$s --out "$RUNS/hmf14_scatter_$s.parquet"
+  done
+}
+step_paper() {
+  train paper_contaminated --config paper.yaml
+  train paper_pure --config paper.yaml --simulate.kind pure
+}
+step_best() {
+  train best_no_richness --config best_no_richness.yaml
+  train best --config best.yaml
+  $PY benchmarks/results_tables.py --title "Contaminated, 20 000 clusters of the mass function, flat prior" \
+    --model "paper configuration=$RUNS/paper_contaminated" --model "best without richness=$RUNS/best_no_richness" \
+    --model "best with richness=$RUNS/best" --catalog "contaminated=$RUNS/hmf_contaminated.parquet" \
+    --out docs/results/contaminated
+  $PY benchmarks/results_tables.py --title "Pure, 20 000 clusters of the mass function, flat prior" \
+    --model "paper configuration=$RUNS/paper_pure" --catalog "pure=$RUNS/hmf_pure.parquet" --out docs/results/pure
+}
+step_scatter() {
+  for s in $SCATTERS; do
+    train "no_richness_$s" --config best_no_richness.yaml --simulate.n-clusters 30000 --fit.max-updates 2000 \
+      --simulate.parameters richness_scatter=$s
+    train "richness_$s" --config best.yaml --simulate.n-clusters 30000 --fit.max-updates 2000 \
+      --simulate.parameters richness_scatter=$s
+    $PY benchmarks/results_tables.py --title "Richness scatter $s" --model "without richness=$RUNS/no_richness_$s" \
+      --model "with richness=$RUNS/richness_$s" --catalog "scatter $s=$RUNS/hmf14_scatter_$s.parquet" \
+      --out "docs/results/richness_scatter_$s"
+  done
+}
+step_coverage() {
+  $PY benchmarks/results_tables.py --title "Coverage where it can be nominal" --prior matching \
+    --model "best without richness=$RUNS/best_no_richness" --model "best with richness=$RUNS/best" \
+    --catalog "flat=$RUNS/flat_contaminated.parquet" --catalog "mass function=$RUNS/hmf_contaminated.parquet" \
+    --out docs/results/coverage
+}
+step_budget() { $PY benchmarks/information_budget.py --config default.yaml --seed 0 --fit.max-updates 1500 --out docs/results/information_budget; }
+step_ablation() { $PY benchmarks/ablation.py --seed 0 --n-train 30000 --fit.max-updates 2000 --out docs/results/ablation; }
+
+for step in "${@:-catalogs paper best scatter coverage budget ablation}"; do
+  for one in $step; do echo "== $one ($(date +%H:%M))"; "step_$one"; done
+done
