@@ -77,8 +77,9 @@ class KDEEncoder(nn.Module):
             raise ValueError(f"evaluate is 'centre' or 'bin', not {evaluate!r}")
         if narrow not in ("integrate", "refuse", "keep"):
             raise ValueError(f"narrow is 'integrate', 'refuse' or 'keep', not {narrow!r}")
-        if not (math.isfinite(float(bandwidth)) and float(bandwidth) > 0.0):
-            raise ValueError(f"bandwidth must be a positive number, not {float(bandwidth)}")
+        h0 = _number(bandwidth)
+        if not (math.isfinite(h0) and h0 > 0.0):
+            raise ValueError(f"bandwidth must be a positive number, not {h0}")
         self.convention = convention
         self.normalisation = normalisation
         self.evaluate = evaluate
@@ -89,10 +90,15 @@ class KDEEncoder(nn.Module):
         else:
             self.bandwidth = bandwidth
 
+    @property
+    def h0(self) -> float:
+        """The bandwidth as a number."""
+        return _number(self.bandwidth)
+
     def extra_repr(self) -> str:
         return (
             f"grid={self.grid.shape}, lower={self.grid.lower}, upper={self.grid.upper}, "
-            f"bandwidth={float(self.bandwidth)}, convention={self.convention!r}, normalisation={self.normalisation!r}, "
+            f"bandwidth={self.h0}, convention={self.convention!r}, normalisation={self.normalisation!r}, "
             f"evaluate={self.evaluate!r}, narrow={self.narrow!r}"
         )
 
@@ -102,7 +108,7 @@ class KDEEncoder(nn.Module):
             "grid": list(self.grid.shape),
             "lower": list(self.grid.lower),
             "upper": list(self.grid.upper),
-            "bandwidth": float(self.bandwidth),
+            "bandwidth": self.h0,
             "convention": self.convention,
             "normalisation": self.normalisation,
             "evaluate": self.evaluate,
@@ -211,6 +217,10 @@ class KDEEncoder(nn.Module):
                 )
             if not bool(total[cluster] > 0):
                 raise KDEError(cluster, "its density underflows at every bin centre")
+
+
+def _number(value: float | Tensor) -> float:
+    return float(value.detach()) if isinstance(value, Tensor) else float(value)
 
 
 def _normalised_weights(weights: Tensor, offsets: Tensor) -> Tensor:

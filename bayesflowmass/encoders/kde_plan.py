@@ -16,9 +16,9 @@ from bayesflowmass.encoders.grid import Grid
 
 __all__ = ["CUT", "TILES", "Level", "Plan", "bin_orders", "narrow_orders", "precision_levels"]
 
-# Galaxies further than this many kernel widths from a tile contribute less than exp(-CUT^2 / 2) = 2.6e-18 of
+# Galaxies further than this many kernel widths from a tile contribute less than exp(-CUT^2 / 2) = 1.3e-14 of
 # the peak of one kernel to it and are left out.
-CUT = 9.0
+CUT = 8.0
 # Tiles along each axis at the level that tiles.
 TILES = 4
 
