@@ -12,9 +12,11 @@ from torch.distributions import Transform
 
 __all__ = ["MassDistribution", "pull_back"]
 
-# Gauss-Legendre nodes per panel, and the range in standard deviations of each component of the base.
+# Gauss-Legendre nodes per panel; range and least number of panels, in standard deviations of each component
+# of the base.
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
-_RANGE = 10
+_RANGE = 10.0
+_PANELS = 8
 
 
 def pull_back(transforms: Sequence[Transform], value: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,7 +137,7 @@ class MassDistribution(TransformedDistribution):
             return centre, base_variance * (-2 * self._to_base(centre)[1]).exp()
         # Between its breaks the transform is smooth: Gauss-Legendre there, one component after the other.
         first, second = torch.zeros_like(centre), torch.zeros_like(centre)
-        grid = torch.arange(-_RANGE, _RANGE + 1, dtype=centre.dtype, device=centre.device)
+        grid = torch.linspace(-_RANGE, _RANGE, _PANELS + 1, dtype=centre.dtype, device=centre.device)
         grid = grid.reshape(-1, *(1,) * centre.dim()).expand(-1, *centre.shape)
         for weight, loc, scale in zip(weights.unbind(-1), locs.unbind(-1), scales.unbind(-1), strict=True):
             inner = ((breaks - loc) / scale).clamp(-_RANGE, _RANGE)

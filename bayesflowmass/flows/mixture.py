@@ -123,7 +123,10 @@ class GaussianMixture(TorchDistribution):
         quantiles = self.locs + self.log_scales.exp() * torch.special.ndtri(p).unsqueeze(-1)
         # One part in 10^6 of slack for the rounding of ndtri.
         slack = 1e-6 * (quantiles.abs() + self.log_scales.exp()).amax(-1)
-        return bracketed_root(function, quantiles.amin(-1) - slack, quantiles.amax(-1) + slack)
+        rounding = 2 * torch.finfo(target.dtype).eps * (1 + target.abs())
+        return bracketed_root(
+            function, quantiles.amin(-1) - slack, quantiles.amax(-1) + slack, precision=rounding
+        )
 
     def _implicit(self, x: Tensor, p: Tensor) -> Tensor:
         """``x`` (*S, *B), no graph, with the gradient of the p-quantile by the implicit function theorem."""

@@ -16,20 +16,22 @@ def bracketed_root(
     lower: Tensor,
     upper: Tensor,
     *,
+    precision: Tensor | float = 0.0,
     max_iterations: int = 400,
 ) -> Tensor:
     """
     The root of an increasing function in each bracket, by Newton's method safeguarded by bisection.
 
-    A Newton step is taken where it lands inside its bracket, a bisection elsewhere and at every third step,
-    so each bracket at least halves three times out of nine whatever the function does. A root is found when
-    its bracket, or its last step, is as narrow as the precision of the type, or the function is exactly zero.
+    A Newton step is taken where it lands inside its bracket and is at most half the step before the last; a
+    bisection elsewhere (``rtsafe`` of Press et al., Numerical Recipes). A root is found when its bracket or
+    its Newton step is as narrow as the precision of the type, or the function is within ``precision`` of zero.
 
     Args:
         function: x (*S,) -> (f, df/dx), each (*S,), f increasing in x; infinite or NaN derivatives are
             allowed.
         lower: (*S,), where f <= 0.
         upper: (*S,), where f >= 0.
+        precision: Rounding error of f, (*S,) or a number: smaller values count as zero.
         max_iterations: Evaluations after which an unfinished search is an error.
 
     Returns:
@@ -45,22 +47,24 @@ def bracketed_root(
     """
     lower, upper = (end.clone() for end in torch.broadcast_tensors(lower, upper))
     x = 0.5 * (lower + upper)
-    precision = 2 * torch.finfo(x.dtype).eps
+    eps = 2 * torch.finfo(x.dtype).eps
     # Relative precision has no end at a root of zero.
     floor = 1e-30 * torch.maximum(lower.abs(), upper.abs())
-    for step in range(1, max_iterations + 1):
+    last = before_last = upper - lower
+    for _ in range(max_iterations):
         value, slope = function(x)
         lower = torch.where(value <= 0, x, lower)
         upper = torch.where(value >= 0, x, upper)
-        tolerance = torch.maximum(precision * torch.maximum(lower.abs(), upper.abs()), floor)
+        tolerance = torch.maximum(eps * torch.maximum(lower.abs(), upper.abs()), floor)
         newton = torch.where(slope.isfinite(), x - value / slope, torch.nan)
-        middle = 0.5 * (lower + upper)
+        step = (newton - x).abs()
         # A tiny step out of a wide bracket is a root too: the other end just never moved.
-        done = (upper - lower <= tolerance) | ((newton - x).abs() <= tolerance)
+        done = (value.abs() <= precision) | (upper - lower <= tolerance) | (step <= tolerance)
         if bool(done.all()):
             return x
-        usable = (newton > lower) & (newton < upper) & (step % 3 != 0)
-        x = torch.where(done, x, torch.where(usable, newton, middle))
+        usable = (newton > lower) & (newton < upper) & (2 * step <= before_last)
+        moved = torch.where(done, x, torch.where(usable, newton, 0.5 * (lower + upper)))
+        before_last, last, x = last, (moved - x).abs(), moved
     raise RuntimeError(
         f"{int((~done).sum())} of {done.numel()} roots were not found in {max_iterations} steps; "
         "the function is not finite, or its bracket holds no root"

@@ -38,10 +38,13 @@ def _pick(table: Tensor, index: Tensor) -> Tensor:
 def _bin(knots: Tensor, value: Tensor) -> Tensor:
     """Index (*S, *B) of the bin of ``value``; knot by knot, so that memory stays that of the value."""
     shape = torch.broadcast_shapes(value.shape, knots.shape[:-1])
-    index = torch.zeros(shape, dtype=torch.long, device=value.device)
+    # A byte is enough, and this is the slowest loop on a grid.
+    index = torch.zeros(
+        shape, dtype=torch.uint8 if knots.shape[-1] < 256 else torch.long, device=value.device
+    )
     for i in range(1, knots.shape[-1] - 1):
         index = index + (value >= knots[..., i])
-    return index
+    return index.long()
 
 
 class ConditionedMonotoneSpline(Transform):
@@ -111,7 +114,7 @@ class ConditionedMonotoneSpline(Transform):
         denominator = mean + (slope0 + slope1 - 2 * mean) * mixed
         x = bottom + height * (mean * xi * xi + slope0 * mixed) / denominator
         numerator = slope1 * xi * xi + 2 * mean * mixed + slope0 * (1 - xi) ** 2
-        log_det = 2 * (mean.log() - denominator.log()) + numerator.log()
+        log_det = (numerator * (mean / denominator) ** 2).log()
         return torch.where(inside, x, y), torch.where(inside, log_det, torch.zeros_like(log_det))
 
     def _inverse(self, y: Tensor) -> Tensor:
