@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Regenerates the models, the test catalogues and the tables behind docs/results.md (about an hour and a half on two
 # cores). Arguments name the steps to run; without any, all of them.
-#     benchmarks/results.sh [catalogs paper best scatter coverage budget ablation]
+#     benchmarks/results.sh [catalogs paper best scatter coverage survey budget ablation]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PY=${PYTHON:-.venv/bin/python}
@@ -41,24 +41,26 @@ step_best() {
 }
 step_scatter() {
   for s in $SCATTERS; do
-    train "no_richness_$s" --config best_no_richness.yaml --simulate.n-clusters 30000 --fit.max-updates 2000 \
+    train "no_richness_$s" --config default.yaml --simulate.n-clusters 30000 --fit.max-updates 1500 \
       --simulate.parameters richness_scatter=$s
-    train "richness_$s" --config best.yaml --simulate.n-clusters 30000 --fit.max-updates 2000 \
-      --simulate.parameters richness_scatter=$s
+    train "richness_$s" --config default.yaml --simulate.n-clusters 30000 --fit.max-updates 1500 \
+      --simulate.parameters richness_scatter=$s --encoder.scaling log1p_richness --encoder.constant 25
     $PY benchmarks/results_tables.py --title "Richness scatter $s" --model "without richness=$RUNS/no_richness_$s" \
       --model "with richness=$RUNS/richness_$s" --catalog "scatter $s=$RUNS/hmf14_scatter_$s.parquet" \
       --out "docs/results/richness_scatter_$s"
   done
 }
+step_survey() { train survey --config survey.yaml; }
 step_coverage() {
   $PY benchmarks/results_tables.py --title "Coverage where it can be nominal" --prior matching \
     --model "best without richness=$RUNS/best_no_richness" --model "best with richness=$RUNS/best" \
     --catalog "flat=$RUNS/flat_contaminated.parquet" --catalog "mass function=$RUNS/hmf_contaminated.parquet" \
     --out docs/results/coverage
 }
-step_budget() { $PY benchmarks/information_budget.py --config default.yaml --seed 0 --fit.max-updates 1500 --out docs/results/information_budget; }
-step_ablation() { $PY benchmarks/ablation.py --seed 0 --n-train 30000 --fit.max-updates 2000 --out docs/results/ablation; }
+step_budget() { $PY benchmarks/information_budget.py --config default.yaml --seed 0 --n-train 15000 --fit.max-updates 1000 \
+    --out docs/results/information_budget; }
+step_ablation() { $PY benchmarks/ablation.py --seed 0 --n-train 24000 --fit.max-updates 1200 --out docs/results/ablation; }
 
-for step in "${@:-catalogs paper best scatter coverage budget ablation}"; do
+for step in "${@:-catalogs paper best scatter coverage survey budget ablation}"; do
   for one in $step; do echo "== $one ($(date +%H:%M))"; "step_$one"; done
 done
