@@ -1,13 +1,21 @@
 """From contexts to p(log10_mass): conditional transforms, base distributions, exact cdf, quantiles."""
 
-from .base import ConditionalStandardNormal, StandardNormal, normal_cdf
-from .conditional_affine import ConditionalAffine, ConditionedAffine, conditional_affine
-from .distribution import MassDistribution
-from .flow import FLOW_KINDS, ConditionalFlow, Standardisation, build_flow
-from .mixture import ConditionalGaussianMixture, GaussianMixture, conditional_gaussian_mixture
-from .networks import ConvNetwork, DenseNetwork
-from .root_finding import bracketed_root
-from .spline import ConditionalMonotoneSpline, ConditionedMonotoneSpline, conditional_monotone_spline
+from bayesflowmass.flows.base import ConditionalStandardNormal, StandardNormal, normal_cdf
+from bayesflowmass.flows.conditional_affine import ConditionalAffine, ConditionedAffine, conditional_affine
+from bayesflowmass.flows.distribution import MassDistribution
+from bayesflowmass.flows.flow import FLOW_KINDS, ConditionalFlow, Standardisation, build_flow
+from bayesflowmass.flows.mixture import (
+    ConditionalGaussianMixture,
+    GaussianMixture,
+    conditional_gaussian_mixture,
+)
+from bayesflowmass.flows.networks import ConvNetwork, DenseNetwork
+from bayesflowmass.flows.root_finding import bracketed_root
+from bayesflowmass.flows.spline import (
+    ConditionalMonotoneSpline,
+    ConditionedMonotoneSpline,
+    conditional_monotone_spline,
+)
 
 __all__ = [
     "FLOW_KINDS",

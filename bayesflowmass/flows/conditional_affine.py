@@ -10,7 +10,7 @@ from pyro.distributions.conditional import ConditionalTransformModule
 from torch import Tensor, nn
 from torch.distributions import Transform, constraints
 
-from .networks import DenseNetwork
+from bayesflowmass.flows.networks import DenseNetwork
 
 __all__ = ["ConditionalAffine", "ConditionedAffine", "conditional_affine"]
 

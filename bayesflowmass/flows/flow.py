@@ -12,12 +12,12 @@ from pyro.distributions.conditional import ConditionalTransformedDistribution, C
 from torch import Tensor, nn
 from torch.distributions import AffineTransform, Distribution, Transform
 
-from .base import ConditionalStandardNormal
-from .conditional_affine import ConditionalAffine
-from .distribution import MassDistribution, pull_back
-from .mixture import ConditionalGaussianMixture
-from .networks import ConvNetwork, DenseNetwork, NoParameters
-from .spline import ConditionalMonotoneSpline
+from bayesflowmass.flows.base import ConditionalStandardNormal
+from bayesflowmass.flows.conditional_affine import ConditionalAffine
+from bayesflowmass.flows.distribution import MassDistribution, pull_back
+from bayesflowmass.flows.mixture import ConditionalGaussianMixture
+from bayesflowmass.flows.networks import ConvNetwork, DenseNetwork, NoParameters
+from bayesflowmass.flows.spline import ConditionalMonotoneSpline
 
 __all__ = ["FLOW_KINDS", "ConditionalFlow", "Standardisation", "build_flow"]
 

@@ -11,9 +11,9 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from .base import normal_cdf
-from .networks import DenseNetwork
-from .root_finding import bracketed_root
+from bayesflowmass.flows.base import normal_cdf
+from bayesflowmass.flows.networks import DenseNetwork
+from bayesflowmass.flows.root_finding import bracketed_root
 
 __all__ = ["ConditionalGaussianMixture", "GaussianMixture", "conditional_gaussian_mixture"]
 

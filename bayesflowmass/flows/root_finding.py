@@ -24,7 +24,7 @@ def bracketed_root(
 
     A Newton step is taken where it lands inside its bracket and is at most half the step before the last; a
     bisection elsewhere (``rtsafe`` of Press et al., Numerical Recipes). A root is found when its bracket or
-    its Newton step is as narrow as the precision of the type, or the function is within ``precision`` of zero.
+    its Newton step is as narrow as the precision of the type, or the function is within ``precision`` of 0.
 
     Args:
         function: x (*S,) -> (f, df/dx), each (*S,), f increasing in x; infinite or NaN derivatives are
