@@ -1,0 +1,45 @@
+"""Joins docs/results/*.md, each written by its own command, into docs/results.md.
+
+python benchmarks/assemble_results.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+# Title, what a reader needs to know before the tables, and the tables.
+SECTIONS = (
+    ("(a) The mock against published numbers", "See [mock_targets.md](mock_targets.md) and "
+     "[mock_parameters.md](mock_parameters.md).", ()),
+    ("(b) Pure and contaminated, beside the paper and the baselines", "notes_paper", ("contaminated", "pure")),
+    ("(c) With and without the number of galaxies", "notes_richness",
+     ("richness_scatter_0.10", "richness_scatter_0.18", "richness_scatter_0.25")),
+    ("What limits the estimate", "notes_ablation", ("ablation",)),
+    ("(d) Coverage", "notes_coverage", ("coverage",)),
+    ("(e) Where the information comes from", "notes_budget", ("information_budget",)),
+    ("Observed clusters", "See [real_data.md](real_data.md).", ()),
+)  # fmt: skip
+
+
+def text(name: str) -> str:
+    """A fragment, or the words themselves where there is no such file."""
+    path = DOCS / "results" / f"{name}.md"
+    return path.read_text().strip() if path.is_file() else name
+
+
+def main() -> None:
+    """Write docs/results.md."""
+    parts = [
+        "# Results\n\nJoined from `docs/results/` by `python benchmarks/assemble_results.py`; "
+        "`benchmarks/results.sh` trains every model and writes every table. All masses are log10 M200c [Msun/h], residuals "
+        "log10(M_true / M_pred) in dex."
+    ]
+    for title, notes, tables in SECTIONS:
+        parts += [f"## {title}", text(notes), *(text(table) for table in tables)]
+    (DOCS / "results.md").write_text("\n\n".join(parts) + "\n")
+
+
+if __name__ == "__main__":
+    main()
