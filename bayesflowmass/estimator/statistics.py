@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.catalog_arrays import segment_median
 
 __all__ = ["ClusterStatistics", "cluster_statistics"]
 
@@ -59,18 +60,21 @@ def cluster_statistics(
         total = np.bincount(owner, weights=values, minlength=len(n))
         return np.where(enough, total / np.maximum(n, 1), np.nan)
 
+    def medians(values: FloatArray) -> FloatArray:
+        return np.where(enough, segment_median(values, catalog.offsets), np.nan)
+
     mean_v = mean(v)
-    median_v = _medians(v, owner, n)
+    median_v = medians(v)
     spread_v = np.sqrt(mean((v - mean_v[owner]) ** 2))
     spread_r = np.sqrt(mean(radius**2) / 2.0)
     offset_mean = np.hypot(mean(x), mean(y))
-    offset_median = np.hypot(_medians(x, owner, n), _medians(y, owner, n))
+    offset_median = np.hypot(medians(x), medians(y))
     outside = radius > 0.5 * r_max
     counts = [
         np.bincount(owner[outside & (np.abs(v) > f * v_max)], minlength=len(n)).astype(np.float64)
         for f in outer_fractions
     ]
-    deviation = 1.4826 * _medians(np.abs(v - median_v[owner]), owner, n)
+    deviation = 1.4826 * medians(np.abs(v - median_v[owner]))
     return ClusterStatistics(
         n_galaxies=n,
         dispersion=_positive(deviation),
@@ -82,14 +86,3 @@ def cluster_statistics(
 
 def _positive(values: FloatArray) -> FloatArray:
     return np.where(values > 0.0, values, np.nan)
-
-
-def _medians(values: FloatArray, owner: npt.NDArray[np.intp], n: npt.NDArray[np.int64]) -> FloatArray:
-    """Median of the values of each owner (owners contiguous, n values each)."""
-    ordered = values[np.lexsort((values, owner))]
-    start = np.concatenate([[0], np.cumsum(n)[:-1]]) if len(n) else np.zeros(0, dtype=np.int64)
-    result = np.full(len(n), np.nan)
-    some = n >= MINIMUM_GALAXIES
-    lower, upper = (start + (n - 1) // 2)[some], (start + n // 2)[some]
-    result[some] = 0.5 * (ordered[lower] + ordered[upper])
-    return result
