@@ -11,8 +11,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 # Title, what a reader needs to know before the tables, and the tables.
 SECTIONS = (
-    ("(a) The mock against published numbers", "See [mock_targets.md](mock_targets.md) and "
-     "[mock_parameters.md](mock_parameters.md).", ()),
+    ("(a) The mock against published numbers", "notes_targets", ()),
     ("(b) Pure and contaminated, beside the paper and the baselines", "notes_paper", ("contaminated", "pure")),
     ("(c) With and without the number of galaxies", "notes_richness",
      ("richness_scatter_0.10", "richness_scatter_0.18", "richness_scatter_0.25")),
@@ -33,8 +32,8 @@ def main() -> None:
     """Write docs/results.md."""
     parts = [
         "# Results\n\nJoined from `docs/results/` by `python benchmarks/assemble_results.py`; "
-        "`benchmarks/results.sh` trains every model and writes every table. All masses are log10 M200c [Msun/h], residuals "
-        "log10(M_true / M_pred) in dex."
+        "`benchmarks/results.sh` trains every model and writes every table. "
+        "All masses are log10 M200c [Msun/h], residuals log10(M_true / M_pred) in dex."
     ]
     for title, notes, tables in SECTIONS:
         parts += [f"## {title}", text(notes), *(text(table) for table in tables)]
