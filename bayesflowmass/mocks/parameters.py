@@ -35,7 +35,17 @@ class MockParameters:
     richness_at_1e14: float = parameter(
         40.0, "mean number of satellites inside R_vir at 1e14 Msun/h", "", 1.0, 200.0, "lead", "estimate"
     )
-    richness_slope: float = parameter(0.95, "d ln richness / d ln M200c", "", 0.5, 1.3, "lead", "estimate")
+    richness_slope: float = parameter(
+        0.92,
+        "d ln richness / d ln M200c",
+        "",
+        0.5,
+        1.3,
+        "target",
+        "estimate",
+        "contaminated scatter of log sigma_v",
+        0.95,
+    )
     richness_scatter: float = parameter(
         0.18, "lognormal scatter of richness beyond Poisson", "sigma_ln", 0.0, 0.6, "lead", "estimate"
     )
@@ -139,7 +149,15 @@ class MockParameters:
         0.1, "1-D velocity offset of the central galaxy, over sigma", "", 0.0, 0.6, "lead", "estimate"
     )
     substructure_mean_number: float = parameter(
-        1.0, "mean number of infalling clumps (Poisson)", "", 0.0, 6.0, "lead", "estimate"
+        0.8,
+        "mean number of infalling clumps (Poisson)",
+        "",
+        0.0,
+        6.0,
+        "target",
+        "estimate",
+        "pure offsets of the mass error",
+        1.0,
     )
     substructure_slope: float = parameter(
         -1.5, "power of the distribution of clump fractions f", "", -3.0, -1.01, "lead", "estimate"

@@ -37,7 +37,7 @@ class SkyGalaxies:
 def hubble_velocity(depth: FloatArray, z: FloatArray, cosmology: Cosmology) -> FloatArray:
     """c (z_gal - z_cl) / (1 + z_cl) [km/s] of a galaxy at rest, ``depth`` comoving Mpc/h behind a cluster.
 
-    Second order in depth, dz = H d/c + H H' d^2 / (2 c^2): exact to 0.1 km/s within 50 Mpc/h. Galaxies
+    Second order in depth, dz = H d/c + H H' d^2 / (2 c^2): exact to 0.3 km/s within 45 Mpc/h. Galaxies
     in front of a cluster near z = 0 get negative redshifts.
     """
     e = efunc(z, cosmology)
