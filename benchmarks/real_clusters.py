@@ -6,8 +6,8 @@ SDSS: the GalWCat19 clusters with at least 20 galaxies in the cylinder of the mo
 virial masses and against 1.45 M500 of MCXC (X-rays; H0 = 70). For each estimator: median and scatter of
 log10(M_est / M_ref), slope of log M_est on log M_ref, pull log10(M_est / M_ref) / sigma_est, with bootstrap
 errors over clusters; and, on the same resampled clusters, the scatter of ours minus that of M-sigma. The
-M-sigma relations are fitted on mocks made and selected as those that the model was trained on. Published masses are no truth:
-they share galaxies with ours. No threshold is set on any median.
+M-sigma relations are fitted on mocks made and selected as those that the model was trained on. Published
+masses are no truth: they share galaxies with ours. No threshold is set on any median.
 
 Coma: the DESI galaxies, from which interlopers were removed: a model of contaminated clusters is used outside
 what it knows, and must say so (flag `cleaned`).
@@ -174,8 +174,8 @@ def coma(estimator: MassEstimator, data: Path, prior: str) -> tuple[str, dict[st
     row = infer(estimator, catalog, prior=prior)[0]
     text = (
         f"\nComa (DESI, cleaned before it came to us), {prior} prior: log10 M200c [Msun/h] = "
-        f"{row['log10_mass']:.3f} (68 %: {row['q16']:.3f} to {row['q84']:.3f}), {row['n_galaxies']} galaxies, "
-        f"flags from its galaxies alone: {row['flags'] or 'none'}.\n"
+        f"{row['log10_mass']:.3f} (68 %: {row['q16']:.3f} to {row['q84']:.3f}), "
+        f"{row['n_galaxies']} galaxies, flags from its galaxies alone: {row['flags'] or 'none'}.\n"
     )
     masses = {key: row[key].item() for key in ("log10_mass", "q16", "q84")}
     return text, masses | {"flags": str(row["flags"])}

@@ -12,7 +12,9 @@ from small_model import toy_catalog, toy_estimator
 
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.cosmology import SPEED_OF_LIGHT, transverse_mpc_h_per_radian
+from bayesflowmass.estimator import MassEstimator, TrainingInfo
 from bayesflowmass.infer import infer, main, read_observations
+from bayesflowmass.mocks import simulate_catalog
 
 
 @pytest.fixture(scope="module")
@@ -345,3 +347,18 @@ def test_a_proper_radius_called_comoving_is_refused(shared_data, model, tmp_path
     code, _ = run(model, tmp_path, folder / "galaxies_dev.csv", folder / "clusters_dev.csv", *names)
     assert code == 2
     assert "proper" in capsys.readouterr().err
+
+
+@pytest.mark.shared_data
+def test_coma_of_desi_is_found_to_be_cleaned(shared_data, estimator):
+    rows = np.loadtxt(shared_data / "coma_desi" / "data_DESI.dat")
+    galaxies = Table({"r_proj": rows[:, 0], "v_los": rows[:, 1]})
+    info = TrainingInfo.from_catalog(
+        simulate_catalog(2000, mode="survey", redshift=(0.015, 0.05), seed=1), uses_richness=False
+    )
+    observer = MassEstimator(estimator.encoder, estimator.flow, info, "cpu")
+    coma = read_observations(
+        observer, galaxies, unit={"r_proj": "proper kpc"}, cluster_id="Coma", redshift=0.0231
+    )
+    assert 1300 < coma.n_galaxies[0] < 1400
+    assert "cleaned" in infer(observer, coma)["flags"][0].split(",")
