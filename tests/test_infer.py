@@ -354,7 +354,7 @@ def test_coma_of_desi_is_found_to_be_cleaned(shared_data, estimator):
     rows = np.loadtxt(shared_data / "coma_desi" / "data_DESI.dat")
     galaxies = Table({"r_proj": rows[:, 0], "v_los": rows[:, 1]})
     info = TrainingInfo.from_catalog(
-        simulate_catalog(2000, mode="survey", redshift=(0.015, 0.05), seed=1), uses_richness=False
+        simulate_catalog(1000, mode="survey", redshift=(0.015, 0.05), seed=1), uses_richness=False
     )
     observer = MassEstimator(estimator.encoder, estimator.flow, info, "cpu")
     coma = read_observations(
