@@ -27,13 +27,15 @@ class ContextEncoder(nn.Module):
     """Context of each cluster: its scaled phase-space images, flattened, then standardised cluster columns.
 
     Args:
-        kde: the image encoder; several of the same grid (different bandwidths) become channels. Images are normalised
-            to sum to one over the grid before they are scaled, whatever the encoder's own normalisation.
+        kde: the image encoder; several of the same grid (different bandwidths) become channels. Images are
+            normalised to sum to one over the grid before they are scaled, whatever the encoder's own
+            normalisation.
         scaling: "mean", "sqrt" or "log1p_richness"; see ``scale_images``.
         constant: constant of the scaling; by default 2500, 2500 and 25.
-        extras: names of numeric cluster columns, such as "redshift", appended after (value - mean) / scale, with the
-            constants that ``fit_extras`` takes from the training split.
-        galaxy_weight: name of a galaxy column of weights for the density, such as "gal_weight"; none by default.
+        extras: names of numeric cluster columns, such as "redshift", appended after (value - mean) / scale,
+            with the constants that ``fit_extras`` takes from the training split.
+        galaxy_weight: name of a galaxy column of weights for the density, such as "gal_weight"; none by
+            default.
 
     Raises:
         ValueError: if the grids differ or an option is unknown.
@@ -154,7 +156,8 @@ class ContextEncoder(nn.Module):
         """Contexts of all clusters of a catalogue, in its order.
 
         Args:
-            catalog: clusters with the galaxy columns x, y [Mpc/h comoving] and v_los [km/s]; every galaxy counts.
+            catalog: clusters with the galaxy columns x, y [Mpc/h comoving] and v_los [km/s]; every galaxy
+                counts.
             device: where to compute and to leave the result.
             dtype: precision of the density, float32 or float64.
             progress: show a progress bar.
@@ -163,7 +166,8 @@ class ContextEncoder(nn.Module):
             (n, context_dim) float32 on the device.
 
         Raises:
-            CatalogError: naming the cluster whose covariance is singular or that has no galaxy inside the grid.
+            CatalogError: naming the cluster whose covariance is singular or that has no galaxy inside the
+                grid.
         """
         device = torch.device(device)
         offsets = np.asarray(catalog.offsets, dtype=np.int64)
@@ -176,7 +180,7 @@ class ContextEncoder(nn.Module):
         with tqdm(total=len(catalog), disable=not progress, desc="KDE", unit=" clusters") as bar:
             for first, last in _slices(offsets):
                 inside = slice(int(offsets[first]), int(offsets[last]))
-                points = torch.from_numpy(np.stack([np.asarray(c[inside], np.float64) for c in columns], -1))
+                points = torch.from_numpy(np.stack([c[inside] for c in columns], dtype=np.float64)).T
                 try:
                     contexts[first:last] = self(
                         points.to(device),
@@ -184,7 +188,7 @@ class ContextEncoder(nn.Module):
                         None if extras is None else extras[first:last].to(device),
                         weights=None
                         if weights is None
-                        else torch.from_numpy(np.asarray(weights[inside], np.float64)).to(device),
+                        else torch.tensor(weights[inside], dtype=torch.float64, device=device),
                         dtype=dtype,
                     )
                 except KDEError as error:
@@ -239,7 +243,8 @@ class ContextEncoder(nn.Module):
         wanted = {"kind", "kdes", "scaling", "constant", "extras", "extra_constants", "galaxy_weight"}
         if set(description) != wanted:
             raise ValueError(
-                f"description of a ContextEncoder has the keys {sorted(description)}, expected {sorted(wanted)}; "
+                f"description of a ContextEncoder has the keys {sorted(description)}, expected "
+                f"{sorted(wanted)}; "
                 f"it may come from another version"
             )
         encoder = cls(
@@ -262,7 +267,8 @@ class ContextEncoder(nn.Module):
     def _constants(self) -> tuple[tuple[float, float], ...]:
         if self._extra_constants is None:
             raise ValueError(
-                f"constants of the columns {', '.join(self.extras)} are not set; call fit_extras(training split) first"
+                f"constants of the columns {', '.join(self.extras)} are not set; call "
+                f"fit_extras(training split) first"
             )
         return self._extra_constants
 

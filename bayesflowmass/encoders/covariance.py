@@ -60,8 +60,8 @@ class KernelShape:
 def sample_covariance(columns: Tensor, offsets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Unbiased sample covariance of each cluster, with the weights of ``scipy.stats.gaussian_kde``.
 
-    Sigma = sum_i w_i (X_i - m)(X_i - m)^T / (1 - sum_i w_i^2) with weights that sum to one; equal weights give
-    the usual division by n - 1.
+    Sigma = sum_i w_i (X_i - m)(X_i - m)^T / (1 - sum_i w_i^2) with weights that sum to one; equal weights
+    give the usual division by n - 1.
 
     Args:
         columns: (D, n_points) float64.
@@ -79,7 +79,8 @@ def sample_covariance(columns: Tensor, offsets: Tensor, weights: Tensor | None =
         cluster = int(torch.nonzero(counts < 2)[0])
         raise KDEError(
             cluster,
-            f"it has {int(counts[cluster])} galaxies, too few for a covariance; drop clusters below a minimum "
+            f"it has {int(counts[cluster])} galaxies, too few for a covariance; drop clusters below "
+            f"a minimum "
             f"richness first",
         )
     freedom = (counts - 1) * torch.ones_like(columns[0, :1])
@@ -122,7 +123,8 @@ def kernel_shape(covariance: Tensor, scale: Tensor, size: Tensor) -> KernelShape
         cluster, axis = (int(i) for i in torch.nonzero(flat)[0])
         raise KDEError(
             cluster,
-            f"all its galaxies have the same value on axis {axis} of the grid, so its covariance is singular; "
+            f"all its galaxies have the same value on axis {axis} of the grid, so its covariance is "
+            f"singular; "
             f"a kernel density needs a spread on every axis",
         )
     sigma = variance.sqrt()
@@ -145,7 +147,7 @@ def kernel_shape(covariance: Tensor, scale: Tensor, size: Tensor) -> KernelShape
 
 
 def _cholesky(correlation: Tensor) -> list[list[Tensor]]:
-    """Cholesky factor of n small correlation matrices, entry by entry, so that a batch costs a few vector ops."""
+    """Cholesky factor of n small correlation matrices, entry by entry: a few vector operations a batch."""
     ndim = correlation.shape[1]
     factor: list[list[Tensor]] = []
     for j in range(ndim):
@@ -158,8 +160,10 @@ def _cholesky(correlation: Tensor) -> list[list[Tensor]]:
         if bool(singular.any()):
             raise KDEError(
                 int(torch.nonzero(singular)[0]),
-                f"its galaxies lie on a line or a plane (axis {j} of the grid follows from the axes before it), so "
-                f"its covariance is singular; a kernel density needs more than {ndim} galaxies in general position",
+                f"its galaxies lie on a line or a plane (axis {j} of the grid follows from the axes "
+                f"before it), so "
+                f"its covariance is singular; a kernel density needs more than {ndim} galaxies in "
+                f"general position",
             )
         factor.append([*row, pivot.sqrt()])
     return factor

@@ -33,7 +33,8 @@ class Grid:
         upper: upper edge of each axis.
 
     Raises:
-        ValueError: if the lengths differ, a shape is not positive or an upper edge is not above its lower edge.
+        ValueError: if the lengths differ, a shape is not positive or an upper edge is not above its lower
+            edge.
     """
 
     shape: tuple[int, ...]
@@ -54,7 +55,8 @@ class Grid:
                 raise ValueError(f"axis {axis} of the grid has {n} bins; at least one is needed")
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise ValueError(
-                    f"axis {axis} of the grid runs from {low} to {high}; the upper edge must be the larger one"
+                    f"axis {axis} of the grid runs from {low} to {high}; the upper edge must be the "
+                    f"larger one"
                 )
 
     @property

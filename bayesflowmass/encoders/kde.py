@@ -22,7 +22,7 @@ from bayesflowmass.encoders.kde_batches import densities
 from bayesflowmass.encoders.kde_plan import Plan, bin_orders, narrow_orders, precision_levels
 from bayesflowmass.encoders.ragged import check_offsets, group_of, segment_sum, spread
 
-__all__ = ["Convention", "Evaluate", "KDEEncoder", "KDEError", "Narrow", "Normalisation"]
+__all__ = ["KDEEncoder", "KDEError"]
 
 Convention = Literal["covariance", "scipy"]
 Normalisation = Literal["sum", "density"]
@@ -36,9 +36,9 @@ class KDEEncoder(nn.Module):
     References:
         Kodi Ramanah et al. 2020, arXiv:2009.03340, equation 2.
 
-    All the galaxies given define the number n and the covariance Sigma (division by n - 1, as in scipy), also those
-    outside the grid: the 2500 km/s cylinder, while the image ends at 2200 km/s. Values are those at bin centres.
-    Nothing is reflected at R = 0.
+    All the galaxies given define the number n and the covariance Sigma (division by n - 1, as in scipy),
+    also those outside the grid: the 2500 km/s cylinder, while the image ends at 2200 km/s. Values are those
+    at bin centres. Nothing is reflected at R = 0.
 
     Args:
         grid: bins along each axis; two axes are (R_proj, v_los).
@@ -47,11 +47,13 @@ class KDEEncoder(nn.Module):
         bandwidth: h0, a float or a scalar tensor (a parameter is registered, and learnt).
         convention: "covariance" for H = h0 Sigma (the paper); "scipy" for H = h0^2 Sigma, scipy's
             ``bw_method=h0``.
-        normalisation: "sum" for images that sum to one over the grid; "density" per unit volume of phase space.
-        evaluate: "centre" for the density at bin centres (what scipy gives); "bin" for its mean over each bin.
-        narrow: what to do at "centre" with a kernel whose width is less than half a bin along an axis, where values at
-            centres mean nothing: "integrate" over the bins of that axis, to 1e-5 of the peak; "refuse" with an error; or
-            "keep" them.
+        normalisation: "sum" for images that sum to one over the grid; "density" per unit volume of phase
+            space.
+        evaluate: "centre" for the density at bin centres (what scipy gives); "bin" for its mean over each
+            bin.
+        narrow: what to do at "centre" with a kernel whose width is less than half a bin along an axis,
+            where values at centres mean nothing: "integrate" over the bins of that axis, to 1e-5 of the
+            peak; "refuse" with an error; or "keep" them.
     """
 
     def __init__(
@@ -139,7 +141,8 @@ class KDEEncoder(nn.Module):
         dtype: torch.dtype | None = None,
         normalisation: Normalisation | None = None,
     ) -> Tensor:
-        """Images of a batch of clusters; differentiable with respect to points, weights and a tensor bandwidth.
+        """Images of a batch of clusters; differentiable with respect to points, weights and a tensor
+        bandwidth.
 
         Args:
             points: (n_points, D) galaxies, cluster after cluster, D the number of grid axes.
@@ -152,8 +155,8 @@ class KDEEncoder(nn.Module):
             (n, *grid) images.
 
         Raises:
-            ValueError: for malformed input, and as ``KDEError``, naming the cluster, for a singular covariance or a
-                cluster without any density on the grid.
+            ValueError: for malformed input, and as ``KDEError``, naming the cluster, for a singular
+                covariance or a cluster without any density on the grid.
         """
         dtype = points.dtype if dtype is None else dtype
         if dtype not in (torch.float32, torch.float64):
@@ -169,7 +172,7 @@ class KDEEncoder(nn.Module):
             return points.new_zeros((0, *self.grid.shape), dtype=dtype)
         middle = torch.tensor(self.grid.middle, dtype=torch.float64, device=points.device)
         columns = torch.stack([points[:, d].to(torch.float64) - middle[d] for d in range(self.grid.ndim)])
-        size = columns.detach().abs().amax(1)
+        size = columns.detach().abs().amax(1) if len(points) else torch.zeros_like(middle)
         if not bool(torch.isfinite(size).all()):
             galaxy = int(torch.nonzero(~torch.isfinite(columns.detach()).all(0))[0])
             raise KDEError(group_of(offsets, galaxy), "it has a galaxy with a NaN or infinite coordinate")
@@ -200,14 +203,17 @@ class KDEEncoder(nn.Module):
                 cluster, axis = (int(i) for i in torch.nonzero(narrow)[0])
                 raise KDEError(
                     cluster,
-                    f"its kernel is {float(kernel.conditional[cluster, axis]):.3g} wide on axis {axis} of the grid, "
-                    f"less than half a bin of {self.grid.spacing[axis]:.3g}, so values at bin centres mean nothing; "
+                    f"its kernel is {float(kernel.conditional[cluster, axis]):.3g} wide on axis "
+                    f"{axis} of the grid, "
+                    f"less than half a bin of {self.grid.spacing[axis]:.3g}, so values at bin "
+                    f"centres mean nothing; "
                     f"use narrow='integrate', a larger bandwidth or finer bins",
                 )
             return Plan(orders, levels)
 
     def _refuse_empty_images(self, total: Tensor, points: Tensor, offsets: Tensor) -> None:
-        # One galaxy inside the grid puts at least about 0.25 / n there, so only clusters below that are looked at.
+        # One galaxy inside the grid puts at least about 0.25 / n there, so only clusters below that are
+        # looked at.
         suspects = torch.nonzero(~(total * offsets.diff() * math.prod(self.grid.spacing) > 0.1))[:, 0]
         for cluster in suspects.tolist():
             mine = points[int(offsets[cluster]) : int(offsets[cluster + 1])]

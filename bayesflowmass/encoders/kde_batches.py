@@ -17,7 +17,8 @@ from bayesflowmass.encoders.ragged import chunks_by_richness, padded_index
 
 __all__ = ["densities"]
 
-# Kernel factors, and image values, taken at once: a few MB, which stay in the cache of a CPU core; a GB on a GPU.
+# Kernel factors, and image values, taken at once: a few MB, which stay in the cache of a CPU core; a GB on
+# a GPU.
 _CHUNK_VALUES = {"cpu": 1 << 20, "cuda": 1 << 27}
 # Values on the integration nodes held at once.
 _SLAB_VALUES = 1 << 24
@@ -36,9 +37,9 @@ def densities(
 ) -> Tensor:
     """Kernel densities of ragged clusters on a grid.
 
-    On a CPU without gradients the chunks are spread over ``torch.get_num_threads()`` threads, each computing alone:
-    twice as fast on two cores as threads inside each operation, which wait for each other after every one,
-    and the same bits whatever the number of threads.
+    On a CPU without gradients the chunks are spread over ``torch.get_num_threads()`` threads, each
+    computing alone: they do not wait for each other after every operation, and the bits are the same whatever
+    their number.
 
     Args:
         columns: (D, n_points) float64 galaxies relative to the middle of the grid.

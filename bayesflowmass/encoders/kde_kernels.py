@@ -1,9 +1,9 @@
 """Sums of Gaussian kernels on a product grid, for a padded batch of clusters that share a plan.
 
-In coordinates relative to the middle of a tile of the grid, divided by the conditional widths of the kernel, the
-exponent is -sum_d t_d^2 / 2 - sum_{d<e} C_de t_d t_e with t = x - X and C the precision matrix scaled to a unit
-diagonal. With g_d = sum_{e != d} C_de X_e it splits into terms that each know one axis and one galaxy, one that knows
-only the galaxy and one that knows only the grid:
+In coordinates relative to the middle of a tile of the grid, divided by the conditional widths of the
+kernel, the exponent is -sum_d t_d^2 / 2 - sum_{d<e} C_de t_d t_e with t = x - X and C the precision matrix
+scaled to a unit diagonal. With g_d = sum_{e != d} C_de X_e it splits into terms that each know one axis and
+one galaxy, one that knows only the galaxy and one that knows only the grid:
 
     sum_d [ -(x_d - X_d - g_d)^2 / 2 + g_d^2 / 2 ]  +  sum_d X_d g_d / 2  -  sum_{d<e} C_de x_d x_e
 """
@@ -24,8 +24,8 @@ __all__ = ["kernel_sum", "values_per_galaxy"]
 # Factors of the factorised sum, and kernels of the direct one, held at once for one cluster, however rich.
 _VALUES_AT_ONCE = 1 << 23
 
-# The exponential of an argument that underflows is up to 25 times slower than that of any other on a CPU. What
-# a factor gains by staying above is below 1e-11 of a kernel in float32 and 1e-20 in float64.
+# The exponential of an argument that underflows is up to 25 times slower than that of any other on a CPU.
+# What a factor gains by staying above is below 1e-11 of a kernel in float32 and 1e-20 in float64.
 _SMALLEST_EXPONENT = {torch.float32: -86.0, torch.float64: -700.0}
 
 

@@ -22,13 +22,13 @@ CUT = 8.0
 # Tiles along each axis at the level that tiles.
 TILES = 4
 
-# Largest exponent that may be split between factors. In float32 rounding sets it (a relative error of about 1e-7
-# times the exponent), in float64 overflow at 709.
+# Largest exponent that may be split between factors. In float32 rounding sets it (a relative error of about
+# 1e-7 times the exponent), in float64 overflow at 709.
 _MAX_EXPONENT_32 = 60.0
 _MAX_EXPONENT_64 = 650.0
 
-# Gauss-Legendre nodes per bin, and up to which ratio of bin to kernel width the mean of a Gaussian over a bin is
-# right to 1e-5 of its peak for every offset (tests/test_kde_bins.py checks).
+# Gauss-Legendre nodes per bin, and up to which ratio of bin to kernel width the mean of a Gaussian over a
+# bin is right to 1e-5 of its peak for every offset (tests/test_kde_bins.py checks).
 _ORDERS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64)
 _RATIOS = (0.015, 0.34, 1.05, 1.9, 2.8, 3.7, 5.5, 9.0, 12.4, 19.1, 25.7, 38.9, 51.9)
 
@@ -78,9 +78,10 @@ def bin_orders(kernel: KernelShape, grid: Grid) -> Tensor:
 def narrow_orders(kernel: KernelShape, grid: Grid) -> tuple[Tensor, Tensor]:
     """Nodes per bin along the axes on which point values would mean nothing, 1 along the others.
 
-    A kernel is narrow along an axis if twice its width there is less than a bin (the mass that bin centres then catch
-    depends on where in its bin a galaxy lies, by 1.4 % and rapidly more). Axes are taken from the narrowest; the
-    width along an axis is the one through the centre of the kernel, marginalised over axes already integrated.
+    A kernel is narrow along an axis if twice its width there is less than a bin (the mass that bin centres
+    then catch depends on where in its bin a galaxy lies, by 1.4 % and rapidly more). Axes are taken from
+    the narrowest; the width along an axis is the one through the centre of the kernel, marginalised over
+    axes already integrated.
 
     Returns:
         Nodes (n, D), and whether each axis is narrow (n, D).
@@ -131,7 +132,7 @@ def precision_levels(kernel: KernelShape, grid: Grid, size: Tensor, dtype: torch
 
 
 def _largest_exponent(kernel: KernelShape, half: Tensor, size: Tensor) -> Tensor:
-    """Bound of every exponent in the factorised sum, for a tile of that half extent and galaxies up to size."""
+    """Bound of every factorised exponent, for tiles of that half extent and galaxies up to size."""
     reach = torch.maximum(half, torch.minimum(size, half + CUT * kernel.marginal)) / kernel.conditional
     coupling = kernel.partial.abs()
     shift = (coupling @ reach[:, :, None])[..., 0]
@@ -146,7 +147,8 @@ def _orders_of(ratio: Tensor, where: Tensor) -> Tensor:
         cluster, axis = (int(i) for i in torch.nonzero(index == len(_ORDERS))[0])
         raise KDEError(
             cluster,
-            f"its kernel is {float(ratio[cluster, axis]):.0f} times narrower than a bin on axis {axis}, too narrow "
+            f"its kernel is {float(ratio[cluster, axis]):.0f} times narrower than a bin on axis "
+            f"{axis}, too narrow "
             f"to be integrated; use a larger bandwidth, finer bins, or leave the cluster out",
         )
     return orders[index]

@@ -84,8 +84,8 @@ def chunks_by_richness(counts: list[int], budget: int, max_groups: int) -> Itera
         max_groups: largest number of groups in a run.
 
     Yields:
-        (first, last) with last exclusive. Padding wastes at most an eighth of a run, or as many points as cost less
-        than another run.
+        (first, last) with last exclusive. Padding wastes at most an eighth of a run, or as many points as
+        cost less than another run.
     """
     first = 0
     while first < len(counts):
