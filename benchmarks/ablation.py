@@ -42,8 +42,7 @@ PAPER_FLOW = (
 CONV = ("--flow.options", "trunk=conv", "channels=[16,32,64]", "hidden=[256,128]")
 # Name -> (configuration, flags, share of the training clusters, members only).
 VARIANTS = {
-    "paper": ("paper.yaml", (), 0.25, False),
-    "paper, all training clusters": ("paper.yaml", (), 1.0, False),
+    "paper.yaml": ("paper.yaml", (), 1.0, False),
     "paper's image, our network and training": (
         "default.yaml",
         (*MEAN, "--encoder.kernels", ONE),
@@ -157,7 +156,7 @@ def main():
     text = "\n".join(
         [
             header("What limits the estimate", source),
-            f"{arguments.n_train} training clusters (paper: a quarter of them), flat in 13.2-15.6; "
+            f"{arguments.n_train} training clusters flat in 13.2-15.6; "
             f"{arguments.n_test} contaminated test clusters of the mass function above 10^14 Msun/h, flat "
             "prior. Shift: mean of log10(M_pred with half of the galaxies / M_pred with all) in 14-15.\n",
             "| variant | " + " | ".join(COLUMNS.values()) + " |",

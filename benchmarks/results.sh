@@ -50,7 +50,11 @@ step_scatter() {
       --out "docs/results/richness_scatter_$s"
   done
 }
-step_survey() { train survey --config survey.yaml; }
+step_survey() { # the comparison with real clusters needs their catalogues
+  train survey --config survey.yaml
+  [ ! -d ../shared/data ] || $PY benchmarks/real_clusters.py --model "$RUNS/survey" --data ../shared/data \
+    --out docs/results/real_clusters
+}
 step_coverage() {
   $PY benchmarks/results_tables.py --title "Coverage where it can be nominal" --prior matching \
     --model "best without richness=$RUNS/best_no_richness" --model "best with richness=$RUNS/best" \
@@ -59,7 +63,7 @@ step_coverage() {
 }
 step_budget() { $PY benchmarks/information_budget.py --config default.yaml --seed 0 --n-train 15000 --fit.max-updates 1000 \
     --out docs/results/information_budget; }
-step_ablation() { $PY benchmarks/ablation.py --seed 0 --n-train 24000 --fit.max-updates 1200 --out docs/results/ablation; }
+step_ablation() { $PY benchmarks/ablation.py --seed 0 --n-train 20000 --fit.max-updates 900 --out docs/results/ablation; }
 
 for step in "${@:-catalogs paper best scatter coverage survey budget ablation}"; do
   for one in $step; do echo "== $one ($(date +%H:%M))"; "step_$one"; done
