@@ -101,6 +101,12 @@ _NOTES = """## Notes
   this project's.
 - The space axis ratio is (b + c) / 2a of the density that galaxies are drawn from; the velocity ratio is that
   of the tensor of the members.
+- What the starting values lacked: satellites of groups are slower than dark matter (Munari et al. 2013), which
+  lowers the pure relation at low mass and lets interlopers widen it more; beyond R_vir a lone galaxy counts as a
+  central, which public mocks drop, so that the infall region of paper mode is made of groups, and clumpy; the
+  excess of such groups grows faster than their bias; hosts of less than 2e12 Msun/h have satellites too;
+  velocities are as elongated as Wojtak and Saro et al. find. Superclusters, filaments and the scatter of the
+  surroundings from halo to halo change these relations little.
 - Which parameter was chosen from which target is in `mock_parameters.md`."""
 
 
