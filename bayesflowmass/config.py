@@ -168,7 +168,7 @@ class FitSettings(Settings):
     )
     validate_every: int = Field(20, gt=0, description="steps between validations")
     smoothing_updates: float = Field(
-        100.0, ge=0, description="time constant, in steps, of the smoothed validation loss; 0: raw"
+        200.0, ge=0, description="time constant, in steps, of the smoothed validation loss; 0: raw"
     )
     flip_velocity: bool = Field(False, description="mirror v_los of half of each batch")
     fresh_mocks: bool = Field(False, description="simulate new clusters each epoch")

@@ -76,7 +76,7 @@ def fit(
     batch_size: int = 100,
     max_updates: int = 2000,
     patience_updates: int | None = 200,
-    smoothing_updates: float = 100.0,
+    smoothing_updates: float = 200.0,
     min_improvement: float = 0.0,
     validate_every: int = 20,
     flip_velocity: Callable[[Tensor], Tensor] | None = None,

@@ -28,7 +28,7 @@ class SmoothedStopping:
     """
 
     patience_updates: int | None = 200
-    smoothing_updates: float = 100.0
+    smoothing_updates: float = 200.0
     min_improvement: float = 0.0
     average: float | None = None
     last_update: int = 0
