@@ -228,6 +228,11 @@ def match_ids(wanted: NDArray[Any], known: NDArray[Any]) -> IntArray:
 
 
 def sized_column(name: str, values: Any, size: int, what: str) -> Any:
+    """Arrow array of a column of ``size`` values; one number fills it.
+
+    Raises:
+        CatalogError: another number of values.
+    """
     if np.ndim(values) == 0 and not isinstance(values, pa.Array | pa.ChunkedArray):
         values = np.full(size, values)
     array = to_arrow(name, values)
@@ -237,6 +242,11 @@ def sized_column(name: str, values: Any, size: int, what: str) -> Any:
 
 
 def checked_mask(mask: ArrayLike, size: int, what: str) -> NDArray[np.bool_]:
+    """Boolean mask of shape (size,).
+
+    Raises:
+        CatalogError: another type or shape.
+    """
     keep = np.asarray(mask)
     if keep.dtype != np.bool_ or keep.shape != (size,):
         raise CatalogError(
@@ -247,6 +257,11 @@ def checked_mask(mask: ArrayLike, size: int, what: str) -> NDArray[np.bool_]:
 
 
 def joined_columns(name: str, arrays: list[Any]) -> Any:
+    """One Arrow array from those of several catalogues, of the wider type where they differ.
+
+    Raises:
+        CatalogError: types that do not go together.
+    """
     kinds = {array.type for array in arrays}
     if len(kinds) > 1:
         if all(pa.types.is_floating(kind) for kind in kinds):
@@ -264,6 +279,7 @@ def joined_columns(name: str, arrays: list[Any]) -> Any:
 
 
 def same_values(left: Any, right: Any) -> bool:
+    """Whether two Arrow arrays are equal; NaN equals NaN."""
     if left.equals(right):
         return True
     if not pa.types.is_floating(left.type):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 from pathlib import Path
 
 import bayesflowmass
@@ -92,7 +93,7 @@ def test_every_public_name_has_a_docstring():
         module = importlib.import_module(".".join(p for p in parts if p != "__init__"))
         for name in getattr(module, "__all__", []):
             thing = getattr(module, name)
-            if callable(thing) and not (thing.__doc__ or "").strip():
+            if (inspect.isfunction(thing) or inspect.isclass(thing)) and not (thing.__doc__ or "").strip():
                 missing.append(f"{module.__name__}.{name}")
     assert not missing
 
