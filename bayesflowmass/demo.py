@@ -85,22 +85,14 @@ def demo(
         str(folder / "evaluation"),
         *on_device,
     ]
-    infer = [
-        "--model",
-        str(model),
-        "--galaxies",
-        str(galaxies),
-        "--clusters",
-        str(clusters),
-        "--out",
-        str(masses),
-    ]
-
+    infer = ["--model", str(model), "--galaxies", str(galaxies), "--clusters", str(clusters)]
+    # The example galaxies are those of mocks, without the central galaxies that a survey would see.
+    infer += ["--out", str(masses), "--mode", "paper", *on_device]
     steps: list[tuple[str, Verb, list[str], Path | None]] = [
         ("Train a model on mock clusters, flat in log mass", train_verb.main, train, None),
+        ("Masses of a table of galaxies", infer_verb.main, infer, None),
         ("Simulate test clusters that follow the mass function", simulate_verb.main, simulate, test),
-        ("Measure its accuracy beside simpler estimators", evaluate_verb.main, evaluate, None),
-        ("Masses of a table of galaxies", infer_verb.main, [*infer, *on_device], None),
+        ("Accuracy on them, beside simpler estimators", evaluate_verb.main, evaluate, None),
     ]
     for number, (title, verb, arguments, result) in enumerate(steps, start=1):
         name = verb.__module__.rsplit(".", 1)[-1]
@@ -116,11 +108,12 @@ def demo(
         code = verb(arguments)
         if code != 0:
             return code
-    _show(masses, clusters)
-    print(f"\nDone in {time.monotonic() - started:.0f} s. Figures:")
-    for path in sorted((folder / "evaluation").glob("*.png")):
-        print(f"  {path}")
-    print(f"Your own galaxies: put them into a table like {galaxies} and run the last command.")
+        if verb is infer_verb.main:
+            _show(masses, clusters)
+    print(
+        f"\nDone in {time.monotonic() - started:.0f} s. For your own galaxies write a table like {galaxies}"
+    )
+    print("and run the second command, with --mode survey if it holds the central galaxies of clusters.")
     return 0
 
 

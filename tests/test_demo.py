@@ -41,7 +41,7 @@ def recorded(monkeypatch):
 
 def test_the_demo_runs_the_commands_in_order_and_prints_each(recorded, tmp_path, capsys):
     assert demo(tmp_path / "d", seed=3, progress=False) == 0
-    assert [name for name, _ in recorded] == ["train", "simulate", "evaluate", "infer"]
+    assert [name for name, _ in recorded] == ["train", "infer", "simulate", "evaluate"]
     printed = capsys.readouterr().out
     for name, _ in recorded:
         assert f"$ bayesflowmass {name} --" in printed
@@ -54,13 +54,13 @@ def test_the_demo_runs_the_commands_in_order_and_prints_each(recorded, tmp_path,
 def test_a_finished_test_catalogue_is_not_simulated_again(recorded, tmp_path):
     (tmp_path / "test.parquet").touch()
     assert demo(tmp_path, progress=False) == 0
-    assert [name for name, _ in recorded] == ["train", "evaluate", "infer"]
+    assert [name for name, _ in recorded] == ["train", "infer", "evaluate"]
 
 
 def test_the_demo_stops_at_the_first_command_that_fails_and_returns_its_code(recorded, tmp_path, monkeypatch):
     monkeypatch.setattr(demo_module.simulate_verb, "main", _failing)
     assert main(["--out", str(tmp_path / "d"), "--no-progress"]) == 2
-    assert [name for name, _ in recorded] == ["train"]
+    assert [name for name, _ in recorded] == ["train", "infer"]
 
 
 def _failing(arguments):

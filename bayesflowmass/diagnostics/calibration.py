@@ -121,14 +121,13 @@ def nominal_pair(population: str | None, prior: str) -> tuple[bool, str]:
         population: "flat", "hmf" (halo mass function), or None where unknown.
         prior: "flat" or "hmf".
     """
-    names = {"flat": "flat in log mass", "hmf": "following the halo mass function"}
+    names = {"flat": "flat in log mass", "hmf": "the halo mass function"}
     if population is None:
         return False, f"The population of the test set is unknown; the prior is {names.get(prior, prior)}."
     here, there = names.get(population, population), names.get(prior, prior)
     if population == prior:
-        return True, f"Test set and prior are both {here}: coverage should be nominal."
+        return True, f"Population and prior are both {here}: coverage should be nominal."
     return (
         False,
-        f"The test set is {here}, the prior {there}: coverage and mean residual of this mixed pair cannot "
-        "be nominal.",
+        f"Population {here}, prior {there}: coverage and mean residual of this mixed pair cannot be nominal.",
     )
