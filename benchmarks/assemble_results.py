@@ -14,7 +14,7 @@ SECTIONS = (
     ("(a) The mock against published numbers", "notes_targets", ()),
     ("(b) Pure and contaminated, beside the paper and the baselines", "notes_paper", ("contaminated", "pure")),
     ("(c) With and without the number of galaxies", "notes_richness",
-     ("richness_scatter_0.10", "richness_scatter_0.18", "richness_scatter_0.25")),
+     ("richness_scatter_010", "richness_scatter_018", "richness_scatter_025")),
     ("What limits the estimate", "notes_ablation", ("ablation",)),
     ("(d) Coverage", "notes_coverage", ("coverage",)),
     ("(e) Where the information comes from", "notes_budget", ("information_budget",)),

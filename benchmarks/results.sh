@@ -47,7 +47,7 @@ step_scatter() {
       --simulate.parameters richness_scatter=$s --encoder.scaling log1p_richness --encoder.constant 25
     $PY benchmarks/results_tables.py --title "Richness scatter $s" --model "without richness=$RUNS/no_richness_$s" \
       --model "with richness=$RUNS/richness_$s" --catalog "scatter $s=$RUNS/hmf14_scatter_$s.parquet" \
-      --out "docs/results/richness_scatter_$s"
+      --out "docs/results/richness_scatter_${s/./}"
   done
 }
 step_survey() { # the comparison with real clusters needs their catalogues
