@@ -15,6 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bayesflowmass.plots.loss import plot_loss
+from bayesflowmass.plots.style import save_figure
 from bayesflowmass.training.checkpoint import (
     CheckpointError,
     atomic_write,
@@ -352,3 +354,18 @@ def test_hashes_see_every_bit_and_not_the_order():
     assert hash_tensors({"a": a}) != hash_tensors({"a": -a})
     assert hash_tensors({"a": a}) != hash_tensors({"a": a.reshape(3, 1)})
     assert hash_tensors({"a": a}) != hash_tensors({"b": a})
+
+
+def test_the_loss_figure_shows_three_losses_and_the_best_update(tmp_path: Path):
+    update = np.arange(20, 420, 20)
+    loss = np.exp(-update / 100.0)
+    figure = plot_loss(update, 50 * loss, loss + 0.1, loss + 0.2, best_update=400)
+    (axis,) = figure.axes
+    assert len(axis.lines) == 4
+    assert axis.get_xlabel() == "updates"
+    assert axis.get_ylabel().endswith("[nats]")
+    assert axis.get_ylim()[1] < 50 * loss[0]
+    assert [text.get_text() for text in figure.legends[0].get_texts()][-1] == "best, 400"
+    assert all(path.stat().st_size > 0 for path in save_figure(figure, tmp_path / "loss"))
+    with pytest.raises(ValueError, match="no history to draw"):
+        plot_loss([], [], [], [])

@@ -1,8 +1,8 @@
 """Early stopping on a smoothed validation loss.
 
 A validation loss jitters from update to update. Stopping after 200 updates without a new *raw* minimum
-therefore stops anywhere between 540 and 1580 updates of the same problem; the exponentially smoothed loss has
-no such lottery.
+therefore stops anywhere between 540 and 1580 updates of the same problem. The noise of neighbouring validations
+is correlated, so that a smoothed loss is steady only if it averages over about as long as the patience.
 """
 
 from __future__ import annotations
