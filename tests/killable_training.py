@@ -98,7 +98,7 @@ def child(request: dict[str, Any]) -> int:
             code = 0
         finally:
             os._exit(code)
-    end = time.monotonic() + (request["seconds"] if request["seconds"] is not None else 120.0)
+    end = time.monotonic() + (request["seconds"] if request["seconds"] is not None else 600.0)
     while time.monotonic() < end:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:

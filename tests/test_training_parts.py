@@ -357,15 +357,15 @@ def test_hashes_see_every_bit_and_not_the_order():
 
 
 def test_the_loss_figure_shows_three_losses_and_the_best_update(tmp_path: Path):
-    update = np.arange(20, 420, 20)
+    update = np.arange(20, 4020, 20)
     loss = np.exp(-update / 100.0)
-    figure = plot_loss(update, 50 * loss, loss + 0.1, loss + 0.2, best_update=400)
+    figure = plot_loss(update, 50 * loss, loss + 0.1, loss + 0.2, best_update=4000)
     (axis,) = figure.axes
     assert len(axis.lines) == 4
     assert axis.get_xlabel() == "updates"
     assert axis.get_ylabel().endswith("[nats]")
     assert axis.get_ylim()[1] < 50 * loss[0]
-    assert [text.get_text() for text in figure.legends[0].get_texts()][-1] == "best, 400"
+    assert [text.get_text() for text in figure.legends[0].get_texts()][-1] == "best, 4000"
     assert all(path.stat().st_size > 0 for path in save_figure(figure, tmp_path / "loss"))
     with pytest.raises(ValueError, match="no history to draw"):
         plot_loss([], [], [], [])
