@@ -73,7 +73,8 @@ def demo(
     bars = [] if progress else ["--no-progress"]
     common = ["--seed", str(seed), *bars]
     on_device = ["--device", device, *common]
-    train = ["--config", train_config, "--out", str(model), *on_device]
+    # A finished or interrupted run of this folder is taken up, not repeated.
+    train = ["--config", train_config, "--out", str(model), "--resume", *on_device]
     simulate = ["--out", str(test), "--n-clusters", str(n_test), "--masses", "hmf"]
     simulate += ["--log10-mass-range", "13.5", "15.6", "--seed", str(seed + 1), *bars]
     evaluate = [
@@ -100,9 +101,6 @@ def demo(
         if result is not None and result.exists():
             print(f"{result} is there already.")
             continue
-        if verb is train_verb.main:
-            # A finished or interrupted run of this folder is taken up, not repeated.
-            arguments = [*arguments, "--resume"]
         if verb is infer_verb.main:
             write_example_tables(galaxies, clusters, seed=seed + 2)
         code = verb(arguments)
