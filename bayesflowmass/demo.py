@@ -153,8 +153,10 @@ def _show(masses: Path, clusters: Path) -> None:
     print(f"{'cluster_id':12} {'galaxies':>8} {'true':>7} {'median':>7} {'16 %':>7} {'84 %':>7}  flags")
     for row in table:
         numbers = (known[str(row["cluster_id"])], *(float(row[c]) for c in ("log10_mass", "q16", "q84")))
+        # An empty text comes back from ecsv as masked.
+        flags = "" if np.ma.is_masked(row["flags"]) else row["flags"]
         cells = " ".join(f"{number:7.2f}" for number in numbers)
-        print(f"{row['cluster_id']!s:12} {int(row['n_galaxies']):8d} {cells}  {row['flags']}")
+        print(f"{row['cluster_id']!s:12} {int(row['n_galaxies']):8d} {cells}  {flags}".rstrip())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
