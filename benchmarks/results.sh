@@ -32,11 +32,11 @@ step_paper() {
 step_best() {
   train best_no_richness --config best_no_richness.yaml
   train best --config best.yaml
-  $PY benchmarks/results_tables.py --title "Contaminated, 20 000 clusters of the mass function, flat prior" \
+  $PY benchmarks/results_tables.py --bootstrap 100 --title "Contaminated, 20 000 clusters of the mass function, flat prior" \
     --model "paper configuration=$RUNS/paper_contaminated" --model "best without richness=$RUNS/best_no_richness" \
     --model "best with richness=$RUNS/best" --catalog "contaminated=$RUNS/hmf_contaminated.parquet" \
     --out docs/results/contaminated
-  $PY benchmarks/results_tables.py --title "Pure, 20 000 clusters of the mass function, flat prior" \
+  $PY benchmarks/results_tables.py --bootstrap 100 --title "Pure, 20 000 clusters of the mass function, flat prior" \
     --model "paper configuration=$RUNS/paper_pure" --catalog "pure=$RUNS/hmf_pure.parquet" --out docs/results/pure
 }
 step_scatter() {
@@ -45,7 +45,7 @@ step_scatter() {
       --simulate.parameters richness_scatter=$s
     train "richness_$s" --config default.yaml --simulate.n-clusters 30000 --fit.max-updates 1500 \
       --simulate.parameters richness_scatter=$s --encoder.scaling log1p_richness --encoder.constant 25
-    $PY benchmarks/results_tables.py --title "Richness scatter $s" --model "without richness=$RUNS/no_richness_$s" \
+    $PY benchmarks/results_tables.py --bootstrap 100 --title "Richness scatter $s" --model "without richness=$RUNS/no_richness_$s" \
       --model "with richness=$RUNS/richness_$s" --catalog "scatter $s=$RUNS/hmf14_scatter_$s.parquet" \
       --out "docs/results/richness_scatter_${s/./}"
   done
@@ -56,7 +56,7 @@ step_survey() { # the comparison with real clusters needs their catalogues
     --out docs/results/real_clusters
 }
 step_coverage() {
-  $PY benchmarks/results_tables.py --title "Coverage where it can be nominal" --prior matching \
+  $PY benchmarks/results_tables.py --bootstrap 100 --title "Coverage where it can be nominal" --prior matching \
     --model "best without richness=$RUNS/best_no_richness" --model "best with richness=$RUNS/best" \
     --catalog "flat=$RUNS/flat_contaminated.parquet" --catalog "mass function=$RUNS/hmf_contaminated.parquet" \
     --out docs/results/coverage

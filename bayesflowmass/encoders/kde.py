@@ -1,6 +1,6 @@
 """Exact Gaussian kernel densities of ragged clusters on a grid.
 
-The phase-space image of Kodi Ramanah et al. (2020, arXiv:2009.03340), equation 2:
+The phase-space image of Kodi Ramanah et al. (2020, arXiv:2003.05951), equation 2:
 
     f(x) = 1 / (n (2 pi)^(D/2) |H|^(1/2)) sum_i exp(-(x - X_i)^T H^-1 (x - X_i) / 2)
 
@@ -34,7 +34,7 @@ class KDEEncoder(nn.Module):
     """Gaussian kernel density image of each cluster, with the cluster's own full covariance.
 
     References:
-        Kodi Ramanah et al. 2020, arXiv:2009.03340, equation 2.
+        Kodi Ramanah et al. 2020, arXiv:2003.05951, equation 2.
 
     All the galaxies given define the number n and the covariance Sigma (division by n - 1, as in scipy),
     also those outside the grid: the 2500 km/s cylinder, while the image ends at 2200 km/s. Values are those
