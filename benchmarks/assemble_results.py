@@ -18,7 +18,7 @@ SECTIONS = (
     ("What limits the estimate", "notes_ablation", ("ablation",)),
     ("(d) Coverage", "notes_coverage", ("coverage",)),
     ("(e) Where the information comes from", "notes_budget", ("information_budget",)),
-    ("Observed clusters", "See [real_data.md](real_data.md).", ()),
+    ("Observed clusters", "notes_real", ("real_clusters",)),
 )  # fmt: skip
 
 
