@@ -83,15 +83,12 @@ def sample_covariance(columns: Tensor, offsets: Tensor, weights: Tensor | None =
             f"a minimum "
             f"richness first",
         )
-    freedom = (counts - 1) * torch.ones_like(columns[0, :1])
+    freedom, total = (counts - 1).to(columns.dtype), counts.to(columns.dtype)
     if weights is not None:
-        freedom = 1.0 - segment_sum(weights**2, offsets)
+        freedom, total = 1.0 - segment_sum(weights**2, offsets), torch.ones_like(total)
     from_mean = []
     for column in columns:
-        if weights is None:
-            mean = segment_sum(column, offsets) / counts
-        else:
-            mean = segment_sum(column * weights, offsets)
+        mean = segment_sum(column if weights is None else column * weights, offsets) / total
         from_mean.append(column - spread(mean, offsets, len(column)))
     weighted = from_mean if weights is None else [column * weights for column in from_mean]
     ndim = len(from_mean)
