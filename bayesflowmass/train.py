@@ -206,6 +206,8 @@ def _finished(out: Path, settings: dict[str, Any], device: str, resume: bool) ->
         return None
     estimator = MassEstimator.load(out, device)
     check_same_settings(estimator.training_info.config, settings, str(out))
+    # What is left where a run was killed while it tidied up.
+    remove_checkpoints(checkpoint)
     print(f"Training had ended. Model: {out}")
     return estimator
 

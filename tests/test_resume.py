@@ -83,6 +83,10 @@ def test_killed_and_resumed_runs_end_with_the_same_weights(tmp_path: Path, train
     length = time.monotonic() - started
     expected = weights(tmp_path / "whole")
     assert weights(tmp_path / "again") == expected
+    # Killed while it tidied up after the end.
+    (tmp_path / "again" / "checkpoint" / "update-20").mkdir(parents=True)
+    assert trainer.run(tmp_path / "again")
+    assert not (tmp_path / "again" / "checkpoint").exists()
     rng = np.random.default_rng(1)
     done = before_first = within_write = chain = 0
     while done < KILLS:
