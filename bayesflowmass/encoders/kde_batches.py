@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -81,17 +83,31 @@ def _run_in_threads(work: Callable[[_Chunk], None], chunks: Sequence[_Chunk], n_
     before = torch.get_num_threads()
 
     def alone(chunk: _Chunk) -> None:
+        # Each time, because the matrix library keeps this number for the whole process.
+        torch.set_num_threads(1)
         with torch.inference_mode(inference), torch.no_grad():
             work(chunk)
 
-    pool = ThreadPoolExecutor(n_threads, "kde", initializer=torch.set_num_threads, initargs=(1,))
+    # The dearest chunks first, so that no thread is left with a long one at the end.
+    futures = [_pool(n_threads).submit(alone, chunk) for chunk in reversed(chunks)]
     try:
-        # The dearest chunks first, so that no thread is left with a long one at the end.
-        for done in [pool.submit(alone, chunk) for chunk in reversed(chunks)]:
-            done.result()
+        for future in futures:
+            future.result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        for future in futures:
+            future.cancel()
+        wait(futures)
         torch.set_num_threads(before)
+
+
+@cache
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    """Threads that live on: new ones would ask the system for their memory at every call."""
+    return ThreadPoolExecutor(n_threads, "kde")
+
+
+# Threads do not survive a fork.
+os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def _chunks(plan: Plan, counts: Tensor, grid: Grid, device: str) -> list[_Chunk]:
