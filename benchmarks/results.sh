@@ -40,7 +40,7 @@ step_best() {
     --model "paper configuration=$RUNS/paper_pure" --catalog "pure=$RUNS/hmf_pure.parquet" --out docs/results/pure
 }
 step_scatter() {
-  local fresh="--config default.yaml --simulate.n-clusters 40000 --fit.fresh-mocks true --fit.redraw-every 2"
+  local fresh="--config default.yaml --simulate.n-clusters 40000 --fit.fresh-mocks --fit.redraw-every 2"
   for s in $SCATTERS; do
     train "no_richness_$s" $fresh --simulate.parameters richness_scatter=$s
     train "richness_$s" $fresh --simulate.parameters richness_scatter=$s \
