@@ -19,7 +19,7 @@ from bayesflowmass.posterior.mass_units import ConvertedDensity
 from bayesflowmass.posterior.priors import MassPrior, make_prior
 from bayesflowmass.posterior.reweighted import ReweightedDensity
 from bayesflowmass.posterior.tabulated import Tabulated, tabulate
-from bayesflowmass.posterior.variance import split_variance
+from bayesflowmass.posterior.variance import Disagreement, disagreement
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -44,7 +44,7 @@ class MassPosterior:
             its weights;
             or a list of them for consecutive clusters.
         log10_mass_range: limits of the training masses, log10 M200c [Msun/h].
-        training_prior: ``"flat"`` or ``"hmf"``, the population of the training masses.
+        training_prior: ``"flat"`` or ``"hmf"``, the population of the training masses, or a `MassPrior`.
         redshift: (n,) or one number; needed by the mass function and by conversions of mass.
         cosmology: of the mass function and of conversions.
         cluster_id: names of the clusters (n,); default 0 ... n - 1.
@@ -59,7 +59,7 @@ class MassPosterior:
         distribution: ConditionedDistribution | Sequence[ConditionedDistribution],
         *,
         log10_mass_range: tuple[float, float],
-        training_prior: str = "flat",
+        training_prior: str | MassPrior = "flat",
         redshift: npt.ArrayLike | None = None,
         cosmology: Cosmology = MDPL2,
         cluster_id: npt.ArrayLike | None = None,
@@ -69,7 +69,11 @@ class MassPosterior:
         self.flow_density = FlowDensity(blocks)
         n = self.flow_density.n_clusters
         self.cosmology = cosmology
-        self.training_prior: MassPrior = make_prior(training_prior, log10_mass_range, cosmology)
+        self.training_prior: MassPrior = (
+            make_prior(training_prior, log10_mass_range, cosmology)
+            if isinstance(training_prior, str)
+            else training_prior
+        )
         self.prior: MassPrior = self.training_prior
         self.mdef = "200c"
         self.redshift = None if redshift is None else np.broadcast_to(np.asarray(redshift, np.float64), (n,))
@@ -137,7 +141,7 @@ class MassPosterior:
     def _derived(self, density: Density, **changes: Any) -> MassPosterior:
         """The same clusters with another density; nothing that was computed from the old one is kept."""
         result = copy(self)
-        for name in ("table", "_moments", "median", "map", "_split"):
+        for name in ("table", "_moments", "median", "map", "_draws"):
             result.__dict__.pop(name, None)
         result._density = density
         for name, value in changes.items():
@@ -230,26 +234,41 @@ class MassPosterior:
         return np.asarray(torch.where(better, middle, best)[0].numpy())
 
     @cached_property
-    def _split(self) -> tuple[FloatArray, FloatArray] | None:
+    def _draws(self) -> Disagreement | None:
         if isinstance(self._density, ConvertedDensity):
             # The scatter of the concentration is not a matter of the weights: it adds to the aleatoric part.
-            base = self._derived(self._density.base)._split
+            base = self._derived(self._density.base)._draws
             if base is None:
                 return None
-            aleatoric = np.sqrt(np.maximum(self._moments[1] - base[1] ** 2, 0.0))
-            return aleatoric, base[1]
+            aleatoric = np.sqrt(np.maximum(self._moments[1] - base.sigma_epistemic**2, 0.0))
+            return base._replace(sigma_aleatoric=aleatoric)
         weight = self._density.log_weight_of if isinstance(self._density, ReweightedDensity) else None
-        return split_variance(self.flow_density, self.table, weight)
+        return disagreement(self.flow_density, self.table, weight)
+
+    @property
+    def n_draws(self) -> int | None:
+        """Draws of the weights that this is a mixture over; None for a point model."""
+        return self.flow_density.n_draws
 
     @property
     def sigma_aleatoric(self) -> FloatArray | None:
         """Root of the mean over draws of the variance (n,), dex; None for a point model."""
-        return None if self._split is None else self._split[0]
+        return None if self._draws is None else self._draws.sigma_aleatoric
 
     @property
     def sigma_epistemic(self) -> FloatArray | None:
         """Standard deviation over draws of the mean (n,), dex; None for a point model."""
-        return None if self._split is None else self._split[1]
+        return None if self._draws is None else self._draws.sigma_epistemic
+
+    @property
+    def mutual_information(self) -> FloatArray | None:
+        """Mutual information of log10 M200c and the weights (n,), nats (`Disagreement`); None for a point
+        model.
+
+        It is what one would learn about the weights from the true mass of the cluster. Over D draws it is
+        at most ln D.
+        """
+        return None if self._draws is None else self._draws.mutual_information
 
     def interval(self, level: float = 0.68, kind: str = "central") -> FloatArray:
         """Lower and upper limits (2, n) of an interval that holds the probability `level`.

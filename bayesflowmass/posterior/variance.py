@@ -1,9 +1,10 @@
-"""Aleatoric and epistemic parts of the variance of a mixture over draws of the weights of a network."""
+"""What draws of the weights of a network disagree about: parts of the variance, and mutual information."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,18 +14,33 @@ from torch import Tensor
 from bayesflowmass.posterior.density import FlowDensity
 from bayesflowmass.posterior.tabulated import Tabulated
 
-__all__ = ["split_variance"]
+__all__ = ["Disagreement", "disagreement"]
 
 FloatArray = npt.NDArray[np.float64]
 
 
-def split_variance(
-    flow: FlowDensity, table: Tabulated, log_weight: Callable[[Tensor, slice], Tensor] | None
-) -> tuple[FloatArray, FloatArray] | None:
-    """sigma_aleatoric and sigma_epistemic (n,), dex; None for a point model.
+class Disagreement(NamedTuple):
+    """Parts of the standard deviation [dex] and mutual information [nats] of each cluster, all (n,)."""
 
-    The law of total variance over draws d, var(m) = E_d[var(m | d)] + var_d(E[m | d]). Under a new
-    prior the draws no longer weigh the same: draw d has Z_d = int p_d w dm.
+    sigma_aleatoric: FloatArray
+    sigma_epistemic: FloatArray
+    mutual_information: FloatArray
+
+
+def disagreement(
+    flow: FlowDensity, table: Tabulated, log_weight: Callable[[Tensor, slice], Tensor] | None
+) -> Disagreement | None:
+    r"""How the draws of a mixture differ from each other; None for a point model.
+
+    With shares s_d of the draws (1/D; under a new prior draw d has s_d proportional to Z_d = int p_d w dm),
+
+        var(m) = E_d[var(m | d)] + var_d(E[m | d])                  (law of total variance),
+        I(m; d) = sum_d s_d int p_d(m) ln(p_d(m) / p(m)) dm,  p = sum_d s_d p_d   (mutual information),
+
+    the first term of the variance being aleatoric, the second epistemic; 0 <= I <= ln D.
+
+    References:
+        Depeweg et al. 2018, arXiv:1710.07283.
 
     Arguments:
         flow: densities of the draws.
@@ -33,18 +49,17 @@ def split_variance(
     """
     if flow.n_draws is None:
         return None
-    aleatoric, epistemic = [], []
-    for block, rows in flow.parts():
-        part = _split_block(FlowDensity([block]), table.x[rows].T, log_weight, rows)
-        aleatoric.append(part[0])
-        epistemic.append(part[1])
-    return torch.cat(aleatoric).sqrt().numpy(), torch.cat(epistemic).sqrt().numpy()
+    parts = [
+        _of_block(FlowDensity([block]), table.x[rows].T, log_weight, rows) for block, rows in flow.parts()
+    ]
+    aleatoric, epistemic, information = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Disagreement(aleatoric.sqrt().numpy(), epistemic.sqrt().numpy(), information.numpy())
 
 
-def _split_block(
+def _of_block(
     flow: FlowDensity, x: Tensor, log_weight: Callable[[Tensor, slice], Tensor] | None, rows: slice
-) -> tuple[Tensor, Tensor]:
-    """Both variances (n,) by Simpson's rule on the cubic cdf of each draw over the nodes x (k, n)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Variances and information (n,) by Simpson's rule on the cubic cdf of each draw over nodes x (k, n)."""
     width, middle_x = x.diff(dim=0), 0.5 * (x[1:] + x[:-1])
     log_pdf, cdf = flow.draw_log_pdf(x), flow.draw_cdf(x)
     pdf = log_pdf.exp()
@@ -63,4 +78,11 @@ def _split_block(
     variance = ((nodes - mean) ** 2 * weight).sum((0, 1)) / safe
     share = evidence / evidence.sum(0)
     total_mean = (share * mean).sum(0)
-    return (share * variance).sum(0), (share * (mean - total_mean) ** 2).sum(0)
+    own = weight / safe
+    pooled = (share * own).sum(2)
+    information = (share * torch.xlogy(own, own).sum((0, 1))).sum(0) - torch.xlogy(pooled, pooled).sum((0, 1))
+    return (
+        (share * variance).sum(0),
+        (share * (mean - total_mean) ** 2).sum(0),
+        information.clamp(0.0, math.log(flow.n_draws or 1)),
+    )
