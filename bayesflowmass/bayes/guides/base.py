@@ -1,0 +1,198 @@
+"""What all guides share: q(w), a distribution over the random weights of a module."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from bayesflowmass.bayes.choice import Choice, choose
+from bayesflowmass.bayes.layout import WeightLayout
+from bayesflowmass.bayes.priors import NormalPrior, WeightPrior
+
+__all__ = ["GUIDES", "WeightGuide"]
+
+# A weight counts as at its prior if its standard deviation is within 5 % of the prior's and its mean within
+# a tenth of it: data moved it by at most about 0.01 nat.
+AT_PRIOR_SCALE = 0.05
+AT_PRIOR_MEAN = 0.1
+GUIDES: dict[str, type[WeightGuide]] = {}
+
+
+class WeightGuide(nn.Module, ABC):
+    """q(w) over P random weights of a module, a flat vector with one parameter per quantity.
+
+    Its parameters exist from the start: a state_dict can be loaded before the first call. It is also a
+    guide of Pyro for the model of :class:`~bayesflowmass.bayes.module.BayesianModule`.
+
+    Arguments:
+        module: the module; the means begin at its present weights.
+        prior: p(w).
+        which: the random parameters, see :func:`~bayesflowmass.bayes.choice.choose`.
+        init_scale: standard deviations at the start, in units of those of the prior.
+    """
+
+    kind: ClassVar[str]
+    loc: nn.Parameter
+
+    def __init__(
+        self,
+        module: nn.Module,
+        prior: WeightPrior | None = None,
+        which: Choice = "all",
+        *,
+        init_scale: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if not 0 < init_scale < float("inf"):
+            raise ValueError(
+                f"init_scale is {init_scale}; expected a positive number, in units of the prior."
+            )
+        self.prior = NormalPrior() if prior is None else prior
+        self.init_scale = init_scale
+        self.layout = WeightLayout(module, choose(module, which))
+        self.prior_scales = [self.prior.scale_of(name, shape) for name, shape in self.layout.shapes.items()]
+        weights = dict(module.named_parameters())
+        self.loc = nn.Parameter(self.layout.flatten({name: weights[name].detach() for name in self.names}))
+
+    def __init_subclass__(cls) -> None:
+        if hasattr(cls, "kind"):
+            GUIDES[cls.kind] = cls
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the random parameters."""
+        return self.layout.names
+
+    @property
+    def mean(self) -> dict[str, Tensor]:
+        """Mean of each weight, name -> (*shape,)."""
+        return self.layout.split(self.loc.detach())
+
+    @property
+    def standard_deviation(self) -> dict[str, Tensor]:
+        """Marginal standard deviation of each weight, name -> (*shape,)."""
+        return self.layout.split(self.flat_variance().detach().sqrt())
+
+    def prior_scale(self) -> Tensor:
+        """Scale of the prior of each weight, (P,)."""
+        segments = zip(self.prior_scales, self.layout.sizes, strict=True)
+        return torch.cat([self.loc.new_tensor(scale).expand(n) for scale, n in segments])
+
+    @abstractmethod
+    def rsample(self, n_draws: int, generator: torch.Generator | None = None) -> Tensor:
+        """Differentiable draws (n_draws, P)."""
+
+    @abstractmethod
+    def flat_log_prob(self, flat: Tensor) -> Tensor:
+        """log q, (*D,), at flat weights (*D, P)."""
+
+    @abstractmethod
+    def flat_variance(self) -> Tensor:
+        """Marginal variances, (P,)."""
+
+    @abstractmethod
+    def relative_entropy(self) -> Tensor:
+        """Entropy of q [nats] less that of N(0, diag(s^2)), s the scales of the prior."""
+
+    @abstractmethod
+    def distribution(self) -> dist.TorchDistribution:
+        """q as a Pyro distribution over flat weights, event shape (P,)."""
+
+    def options(self) -> dict[str, Any]:
+        """Further arguments of the constructor, for ``describe``."""
+        return {}
+
+    def draw(
+        self, n_draws: int, seed: int | None = None, *, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Draws without gradient, name -> (n_draws, *shape).
+
+        From ``generator``, or one seeded with ``seed``, or the global one.
+        """
+        if seed is not None:
+            generator = torch.Generator(self.loc.device).manual_seed(seed)
+        with torch.no_grad():
+            return self.layout.split(self.rsample(n_draws, generator))
+
+    def log_prob(self, draws: Mapping[str, Tensor]) -> Tensor:
+        """log q(w), (*D,), of weights name -> (*D, *shape)."""
+        return self.flat_log_prob(self.layout.flatten(draws))
+
+    def kl(self, draws: Tensor | None = None, n_draws: int = 32) -> Tensor:
+        """KL(q || p) [nats], summed over all weights; differentiable.
+
+        In closed form if the prior is normal. Otherwise the entropy is exact and E_q[log p] the mean over
+        ``draws`` (D, P), or over ``n_draws`` draws from the global generator.
+        """
+        if isinstance(self.prior, NormalPrior):
+            scale = self.prior_scale()
+            square = ((self.loc / scale) ** 2 + self.flat_variance() / scale**2 - 1.0).sum()
+            return 0.5 * square - self.relative_entropy()
+        flat = self.rsample(n_draws) if draws is None else draws
+        normal = NormalPrior()
+        excess = flat.new_zeros(())
+        for part, sd in zip(flat.split(self.layout.sizes, -1), self.prior_scales, strict=True):
+            # The entropy is relative to a normal of the prior's scale; so is this, to keep the digits.
+            log_ratio = self.prior.elementwise_log_prob(part, sd) - normal.elementwise_log_prob(part, sd)
+            excess = excess + (0.5 * ((part / sd) ** 2 - 1.0) - log_ratio).sum() / len(flat)
+        return excess - self.relative_entropy()
+
+    def sample_with_kl(self) -> tuple[dict[str, Tensor], Tensor]:
+        """One differentiable draw, name -> (*shape,), and KL(q || p), from the global generator."""
+        flat = self.rsample(1)
+        return self.layout.split(flat[0]), self.kl(flat)
+
+    @torch.no_grad()
+    def share_at_prior(self) -> float:
+        """Share of the weights whose marginal is that of the prior: nothing was learned about them.
+
+        At the prior means: standard deviation within 5 % of the prior's, mean within a tenth of it.
+        """
+        scale = self.prior_scale()
+        wide = (self.flat_variance().sqrt() / scale - 1.0).abs() < AT_PRIOR_SCALE
+        return float((wide & (self.loc.abs() < AT_PRIOR_MEAN * scale)).double().mean())
+
+    def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """As a Pyro guide: samples the sites of a BayesianModule; the arguments are those of the model."""
+        pyro.module("weight_guide", self)
+        flat = pyro.sample("weight_guide.flat", self.distribution(), infer={"is_auxiliary": True})
+        weights = self.layout.split(flat)
+        return {
+            name: pyro.sample(name, dist.Delta(value, event_dim=len(self.layout.shapes[name])))
+            for name, value in weights.items()
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """The guide as JSON, without its numbers, which are in ``state_dict()``."""
+        return {
+            "kind": self.kind,
+            "prior": self.prior.describe(),
+            "names": list(self.names),
+            "init_scale": self.init_scale,
+            **self.options(),
+        }
+
+    @staticmethod
+    def from_description(module: nn.Module, description: Mapping[str, Any]) -> WeightGuide:
+        """The guide that ``describe()`` described, over the weights of ``module``; load its state next.
+
+        Raises:
+            ValueError: if its kind is unknown or the module lacks the weights.
+        """
+        options = dict(description)
+        kind, names = options.pop("kind", None), options.pop("names")
+        if kind not in GUIDES:
+            raise ValueError(f"Unknown kind of guide {kind!r}; expected one of {', '.join(GUIDES)}.")
+        prior = WeightPrior.from_description(options.pop("prior"))
+        return GUIDES[kind](module, prior, _exactly(names), **options)
+
+
+def _exactly(names: Sequence[str]) -> list[str]:
+    # Brackets in a name are not a pattern.
+    return [name.replace("[", "[[]").replace("*", "[*]").replace("?", "[?]") for name in names]

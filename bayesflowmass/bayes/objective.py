@@ -1,0 +1,116 @@
+"""The evidence lower bound per cluster, as a conditional density that the training loop can maximise."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from bayesflowmass.bayes.guides.base import WeightGuide
+
+__all__ = ["Estimator", "VariationalObjective"]
+
+Estimator = Literal["shared", "local", "flipout"]
+
+
+class VariationalObjective(nn.Module):
+    """log p(y_i | x_i, w) - T KL(q || p) / N for each example i, w one draw from q: its mean is ELBO / N.
+
+    The mean over a batch of any size is an unbiased estimate of ELBO / N, and its negative is what is
+    minimised. Parameters of the module that are not random are fitted along with q; the random ones no
+    longer require gradients, their place is taken by draws.
+
+    In evaluation mode the log likelihood is the mean over ``validation_draws`` fixed draws, one for all
+    examples: the held-out counterpart, without the noise of a fresh draw.
+
+    Arguments:
+        module: called as ``module(log10_mass (B,), context (B, C)) -> log density (B,)``.
+        guide: q, over the weights of this module.
+        n_data: N, the number of training examples (not of a batch).
+        estimator: of the gradient: one ``shared`` draw for the batch, ``local`` reparameterisation or
+            ``flipout``.
+        tempering: T, the weight of the KL divergence; anything but 1 is not the ELBO.
+        validation_draws: draws in evaluation mode.
+
+    Raises:
+        ValueError: for values out of range.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        guide: WeightGuide,
+        n_data: int,
+        *,
+        estimator: Estimator = "shared",
+        tempering: float = 1.0,
+        validation_draws: int = 4,
+    ) -> None:
+        super().__init__()
+        if n_data < 1 or validation_draws < 1:
+            raise ValueError(
+                f"n_data is {n_data} and validation_draws {validation_draws}; expected at least 1."
+            )
+        if estimator not in get_args(Estimator):
+            raise ValueError(
+                f"Unknown estimator {estimator!r}; expected one of {', '.join(get_args(Estimator))}."
+            )
+        if not 0 < tempering < float("inf"):
+            raise ValueError(f"tempering is {tempering}; expected a positive number, 1 for the ELBO.")
+        self.module = module
+        self.guide = guide
+        self.n_data = n_data
+        self.estimator = estimator
+        self.tempering = tempering
+        self.validation_draws = validation_draws
+        parameters = dict(module.named_parameters())
+        for name in guide.names:
+            parameters[name].requires_grad_(False)
+
+    def log_prob(self, log10_mass: Tensor, context: Tensor) -> Tensor:
+        """log p(log10_mass | context, w) - T KL / N, (B,), of log10_mass (B,) and context (B, C)."""
+        if not self.training:
+            return self.expected_log_likelihood(log10_mass, context) - self._penalty(self.kl())
+        weights, kl = self.guide.sample_with_kl()
+        log_prob: Tensor = functional_call(self.module, weights, (log10_mass, context))
+        return log_prob - self._penalty(kl).to(log_prob.dtype)
+
+    def forward(self, log10_mass: Tensor, context: Tensor) -> Tensor:
+        return self.log_prob(log10_mass, context)
+
+    def kl(self) -> Tensor:
+        """KL(q || p) [nats], summed over all weights, without gradient."""
+        with torch.no_grad():
+            return self.guide.kl()
+
+    @torch.no_grad()
+    def expected_log_likelihood(self, log10_mass: Tensor, context: Tensor, seed: int = 0) -> Tensor:
+        """Mean of log p(log10_mass | context, w) over draws that ``seed`` fixes, (B,)."""
+        draws = self.guide.draw(self.validation_draws, seed)
+        total = torch.zeros_like(log10_mass)
+        for i in range(self.validation_draws):
+            weights = {name: value[i] for name, value in draws.items()}
+            total += functional_call(self.module, weights, (log10_mass, context))
+        return total / self.validation_draws
+
+    def report(self, log10_mass: Tensor, context: Tensor) -> dict[str, float]:
+        """What the objective is made of, on given data.
+
+        Returns:
+            ``nll``: mean of -log p over fixed draws [nats per cluster]; ``kl_per_cluster``: KL / N, untempered;
+            ``share_at_prior``: share of the random weights about which nothing was learned.
+        """
+        was_training = self.training
+        self.eval()
+        nll = -float(self.expected_log_likelihood(log10_mass, context).double().mean())
+        self.train(was_training)
+        return {
+            "nll": nll,
+            "kl_per_cluster": float(self.kl()) / self.n_data,
+            "share_at_prior": self.guide.share_at_prior(),
+        }
+
+    def _penalty(self, kl: Tensor) -> Tensor:
+        return kl * (self.tempering / self.n_data)
