@@ -1,0 +1,115 @@
+"""Weight draws applied to clusters: every draw to all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from bayesflowmass.flows import ConditionalFlow, MassDistribution
+
+__all__ = ["condition_draws"]
+
+
+def condition_draws(
+    flow: ConditionalFlow,
+    draws: Mapping[str, Tensor],
+    context: Tensor,
+    dtype: torch.dtype = torch.float64,
+) -> MassDistribution:
+    """p(log10 M200c | context, w_d) of every weight draw d and cluster: one draw of the weights for all clusters.
+
+    What comes before the first random layer is computed once, so random last layers cost little more than
+    a point model. Dropout layers do nothing here: their masks are draws of weights (`DropoutPosterior`).
+
+    Arguments:
+        flow: the network; it keeps the weights that are not drawn.
+        draws: parameters (D, *shape) by their name; empty for the flow's own weights as a single draw.
+        context: (n, C), in the precision of the networks.
+        dtype: precision from the outputs of the networks on.
+
+    Returns:
+        A distribution of batch shape (D, n); its mixture over D is the predictive posterior (`MassPosterior`).
+
+    Raises:
+        ValueError: a name is not a parameter of the flow, the numbers of draws differ, or the context has
+            another length.
+    """
+    n_draws = _count(flow, draws)
+    if context.dim() != 2 or context.shape[-1] != flow.context_dim:
+        raise ValueError(
+            f"the context has shape {tuple(context.shape)}; this flow needs (clusters, {flow.context_dim})"
+        )
+    training = flow.training
+    flow.eval()
+    try:
+        features = _apply(flow.trunk, _below(draws, "trunk"), context, n_draws)
+        parts = []
+        for name, block in _blocks(flow):
+            raw = _apply(block.nn, _below(draws, f"{name}.nn"), features, n_draws).to(dtype)
+            parts.append(block.conditioned(raw.expand(n_draws, len(context), raw.shape[-1])))
+    finally:
+        flow.train(training)
+    base, *transforms = parts
+    return MassDistribution(base, transforms, validate_args=False)
+
+
+def _blocks(flow: ConditionalFlow) -> list[tuple[str, Any]]:
+    return [("base_dist", flow.base_dist), *((f"transforms.{i}", t) for i, t in enumerate(flow.transforms))]
+
+
+def _count(flow: ConditionalFlow, draws: Mapping[str, Tensor]) -> int:
+    shapes = {name: parameter.shape for name, parameter in flow.named_parameters()}
+    for name, value in draws.items():
+        if name not in shapes:
+            raise ValueError(f"{name!r} is not a parameter of the flow; they are {', '.join(shapes)}.")
+        if value.shape[1:] != shapes[name] or value.dim() == len(shapes[name]):
+            raise ValueError(
+                f"draws of {name!r} have shape {tuple(value.shape)}; expected (draws, {tuple(shapes[name])})."
+            )
+    counts = {len(value) for value in draws.values()}
+    if len(counts) > 1:
+        raise ValueError(f"the weights have different numbers of draws: {sorted(counts)}.")
+    return counts.pop() if counts else 1
+
+
+def _below(draws: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The draws of the parameters inside a submodule, by their names there."""
+    return {key.removeprefix(f"{name}."): value for key, value in draws.items() if key.startswith(f"{name}.")}
+
+
+def _apply(module: nn.Module, draws: Mapping[str, Tensor], x: Tensor, n_draws: int) -> Tensor:
+    """Output of ``x`` (n, F) or (D, n, F): (n, P) while nothing up to here is random, else (D, n, P)."""
+    if not draws:
+        y: Tensor = module(x)
+        return y
+    if isinstance(module, nn.Sequential):
+        for name, layer in module.named_children():
+            x = _apply(layer, _below(draws, name), x, n_draws)
+        return x
+    if isinstance(module, nn.Linear):
+        return _linear(module, draws, x)
+    rows = x.expand(n_draws, *x.shape) if x.dim() == 2 else x
+    return torch.stack(
+        [
+            functional_call(module, {name: value[d] for name, value in draws.items()}, (rows[d],))
+            for d in range(n_draws)
+        ]
+    )
+
+
+def _linear(layer: nn.Linear, draws: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    weight, bias = draws.get("weight", layer.weight), draws.get("bias", layer.bias)
+    if weight.dim() == 3 and x.dim() == 2:
+        # One product over all draws is several times faster than a batch of them.
+        flat = x @ weight.reshape(-1, weight.shape[-1]).T
+        y = flat.reshape(len(x), len(weight), -1).transpose(0, 1)
+    elif weight.dim() == 3:
+        y = x @ weight.mT
+    else:
+        y = F.linear(x, weight)
+    return y if bias is None else y + (bias.unsqueeze(-2) if bias.dim() == 2 else bias)
