@@ -12,7 +12,7 @@ from scipy import integrate, optimize, stats
 
 from bayesflowmass.cosmology import mass_function
 from bayesflowmass.flows import GaussianMixture, build_flow
-from bayesflowmass.posterior import FlatPrior, MassFunctionPrior, MassPosterior, make_prior
+from bayesflowmass.posterior import FlatPrior, MassFunctionPrior, MassPosterior, PiecewisePrior, make_prior
 
 RANGE = (13.2, 15.6)
 few = settings(deadline=None, max_examples=15)
@@ -295,3 +295,40 @@ def test_the_mass_function_prior_is_the_mass_function():
 def test_what_makes_no_sense_is_refused_in_a_sentence(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_sample_thinned_above_a_mass_is_corrected_by_its_known_density():
+    thinned = PiecewisePrior((13.2, 14.7, 15.6), (1.0, 0.01))
+    posterior = normal([14.6, 15.2], [0.15, 0.1], training_prior=thinned)
+    corrected = posterior.with_prior("flat")
+    x = np.linspace(13.21, 15.59, 1001)
+    for i, gaussian in enumerate((stats.norm(14.6, 0.15), stats.norm(15.2, 0.1))):
+
+        def weighted(m, gaussian=gaussian):
+            return gaussian.pdf(m) * (100.0 if m > 14.7 else 1.0)
+
+        total = sum(
+            integrate.quad(weighted, *limits, epsabs=1e-12)[0] for limits in ((13.2, 14.7), (14.7, 15.6))
+        )
+        expected = np.array([weighted(m) for m in x]) / total
+        assert_allclose(corrected.pdf(x[:, None])[:, i], expected, rtol=1e-6, atol=1e-9)
+        mean = sum(
+            integrate.quad(lambda m, w=weighted: m * w(m), *limits)[0]
+            for limits in ((13.2, 14.7), (14.7, 15.6))
+        )
+        assert_allclose(corrected.mean[i], mean / total, atol=1e-7)
+    assert np.all(corrected.mean >= posterior.mean)
+
+
+@pytest.mark.parametrize(
+    ("edges", "densities", "message"),
+    [
+        ((14.0,), (), "at least two"),
+        ((14.0, 13.0), (1.0,), "increasing"),
+        ((13.0, 14.0), (1.0, 2.0), "1 positive values"),
+        ((13.0, 14.0), (0.0,), "positive"),
+    ],
+)
+def test_an_impossible_piecewise_prior_is_refused(edges, densities, message):
+    with pytest.raises(ValueError, match=message):
+        PiecewisePrior(edges, densities)

@@ -2,6 +2,7 @@
 
 from bayesflowmass.posterior.density import ConditionedDistribution, FlowDensity
 from bayesflowmass.posterior.mass_posterior import MassPosterior
+from bayesflowmass.posterior.piecewise_prior import PiecewisePrior
 from bayesflowmass.posterior.priors import PRIOR_NAMES, FlatPrior, MassFunctionPrior, MassPrior, make_prior
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "MassFunctionPrior",
     "MassPosterior",
     "MassPrior",
+    "PiecewisePrior",
     "make_prior",
 ]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bayesflowmass.posterior.density import FlowDensity
+from bayesflowmass.posterior.piecewise_prior import PiecewisePrior
 from bayesflowmass.posterior.priors import MassPrior
 from bayesflowmass.posterior.tabulated import Tabulated, tabulate
 
@@ -67,7 +68,10 @@ class ReweightedDensity:
     def table(self) -> Tabulated:
         """The normalised density on adaptive nodes."""
         if len(self.flow.blocks) == 1:
-            return tabulate(self.flow, self.log_weight, self.limits)
+            low, high = self.limits
+            jumps = {*_breaks(self.prior), *_breaks(self.training_prior)}
+            inner = sorted(jump for jump in jumps if low < jump < high)
+            return tabulate(self.flow, self.log_weight, self.limits, inner)
         return Tabulated.concatenate(
             [
                 ReweightedDensity(
@@ -98,3 +102,8 @@ class ReweightedDensity:
     def window(self) -> tuple[Tensor, Tensor]:
         low, high = (torch.full((self.n_clusters,), end, dtype=torch.float64) for end in self.limits)
         return low, high
+
+
+def _breaks(prior: MassPrior) -> tuple[float, ...]:
+    """Where a prior jumps."""
+    return prior.edges if isinstance(prior, PiecewisePrior) else ()

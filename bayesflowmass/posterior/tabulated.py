@@ -23,6 +23,8 @@ _FIRST_NODES = 33
 _NODES = 193
 # Rows handled at once: their arrays then stay in the cache of a core.
 _ROWS = 1024
+# Half of the panel that holds a jump of the weight, dex.
+_BREAK = 1e-9
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ def tabulate(
     density: Density,
     weight: Callable[[Tensor], Tensor] | None = None,
     limits: tuple[float, float] | None = None,
+    breaks: Sequence[float] = (),
 ) -> Tabulated:
     """Tabulate a density, or its product with a weight, normalised between limits.
 
@@ -127,6 +130,7 @@ def tabulate(
         density: p.
         weight: ln w at log10 mass (k, n), or None.
         limits: of log10 mass; required with a weight.
+        breaks: log10 masses inside the limits at which the weight jumps; panels end there.
     """
     window = density.window()
     if limits is None:
@@ -140,7 +144,11 @@ def tabulate(
     step = 1e-12 * (span[1] - span[0])
     nodes = nodes + step * torch.arange(len(nodes), dtype=torch.float64)[:, None]
     first = _tabulate_at(density, nodes, weight, limits)
-    return _tabulate_at(density, _adaptive_nodes(first, window), weight, limits)
+    nodes = _adaptive_nodes(first, window)
+    if breaks:
+        sides = torch.tensor(breaks, dtype=nodes.dtype)[:, None] + _BREAK * torch.tensor([-1.0, 1.0])
+        nodes = torch.cat([nodes, sides.reshape(-1, 1).expand(-1, nodes.shape[1])]).sort(0).values
+    return _tabulate_at(density, nodes, weight, limits)
 
 
 def _even(low: Tensor, high: Tensor) -> Tensor:
