@@ -317,7 +317,7 @@ def test_a_sample_thinned_above_a_mass_is_corrected_by_its_known_density():
             for limits in ((13.2, 14.7), (14.7, 15.6))
         )
         assert_allclose(corrected.mean[i], mean / total, atol=1e-7)
-    assert np.all(corrected.mean >= posterior.mean)
+    assert corrected.mean[0] > posterior.mean[0] + 0.1
 
 
 @pytest.mark.parametrize(
