@@ -1,7 +1,8 @@
 """Distributions q(w) over weights that are fitted to their posterior."""
 
 from bayesflowmass.bayes.guides.base import GUIDES, WeightGuide
+from bayesflowmass.bayes.guides.eigenbasis import Eigenbasis
 from bayesflowmass.bayes.guides.full_covariance import FullCovariance
 from bayesflowmass.bayes.guides.mean_field import MeanField
 
-__all__ = ["GUIDES", "FullCovariance", "MeanField", "WeightGuide"]
+__all__ = ["GUIDES", "Eigenbasis", "FullCovariance", "MeanField", "WeightGuide"]
