@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.catalog_files import is_catalog_file
+from bayesflowmass.cosmology import MDPL2
+from bayesflowmass.io.box import BoxInfo, box_info, iterate_box, read_box
 from bayesflowmass.io.flat import drop_or_refuse_poor_clusters, read_flat
+from bayesflowmass.io.formats import CatalogFormat, identify
+from bayesflowmass.selection import cylinder
 
-__all__ = ["load_catalog", "read_flat"]
+__all__ = ["BoxInfo", "box_info", "iterate_box", "load_catalog", "read_box", "read_flat"]
+
+_BATCH = 4096
 
 
 def load_catalog(
@@ -25,12 +34,14 @@ def load_catalog(
     """Read a catalogue file, a folder of them, or flat tables; the result is validated.
 
     Args:
-        path: a catalogue (parquet with list columns), a folder of such files, a flat table of galaxies in
-            any format that astropy reads, or an astropy table; or a list of catalogues, to be concatenated.
+        path: a catalogue (parquet with list columns, or halo_cnn npy), a folder of such files, a flat table of
+            galaxies in one of the formats of `bayesflowmass.io.formats` or any that astropy reads, or an astropy
+            table; or a list of catalogues, to be concatenated.
         clusters: table of clusters, beside a flat table of galaxies.
         column_map: ``{our name: their name}``.
         min_galaxies, few_galaxies: what to do with poor clusters; see `read_flat`.
-        options: further arguments of `read_flat`, for flat tables.
+        options: further arguments of `read_flat`, for flat tables; ``redshift, cosmology, r_max, v_max`` for
+            halo_cnn.
 
     Raises:
         CatalogError: one sentence with the file, column, row or cluster, what was found and what to do.
@@ -46,21 +57,40 @@ def load_catalog(
         ]
         return ClusterCatalog.concatenate(parts).validate(0 if few_galaxies == "keep" else min_galaxies)
     if not isinstance(path, str | os.PathLike) or not is_catalog_file(path):
-        limits: dict[str, Any] = {"min_galaxies": min_galaxies, "few_galaxies": few_galaxies}
-        return read_flat(path, clusters, column_map, **limits, **options)
-    given = ["clusters"] * (clusters is not None) + sorted(options)
-    if given:
-        raise CatalogError(
-            f"{path}: this is a catalogue, one row per cluster, and {given[0]} goes with flat tables only; "
-            f"leave it out."
-        )
-    catalog = ClusterCatalog.read(path)
+        known = identify(path) if isinstance(path, str | os.PathLike) else None
+        if isinstance(known, CatalogFormat):
+            catalog = _read_whole(known, Path(path), clusters, **options)
+        else:
+            limits: dict[str, Any] = {"min_galaxies": min_galaxies, "few_galaxies": few_galaxies}
+            return read_flat(path, clusters, column_map, **limits, **options)
+    else:
+        given = ["clusters"] * (clusters is not None) + sorted(options)
+        if given:
+            raise CatalogError(
+                f"{path}: this is a catalogue, one row per cluster, and {given[0]} goes with flat tables only; "
+                f"leave it out."
+            )
+        catalog = ClusterCatalog.read(path)
     if column_map:
         catalog = _renamed(path, catalog, column_map)
     try:
         return drop_or_refuse_poor_clusters(catalog, min_galaxies, few_galaxies)
     except CatalogError as error:
         raise CatalogError(f"{path}: {error}") from error
+
+
+def _read_whole(known: CatalogFormat, path: Path, clusters: Any, **options: Any) -> ClusterCatalog:
+    unfit = ["clusters"] * (clusters is not None) + sorted(
+        set(options) - {"redshift", "cosmology", "r_max", "v_max"}
+    )
+    if unfit:
+        raise CatalogError(
+            f"{path}: this is a {known.title}, for which {unfit[0]} says nothing; leave it out."
+        )
+    parts = known.iterate(path, _BATCH, options.get("redshift"), options.get("cosmology") or MDPL2)
+    catalog = ClusterCatalog.concatenate(list(parts))
+    r_max, v_max = options.get("r_max"), options.get("v_max")
+    return cylinder(catalog, r_max or np.inf, v_max or np.inf) if r_max or v_max else catalog
 
 
 def _renamed(path: Any, catalog: ClusterCatalog, column_map: Mapping[str, str]) -> ClusterCatalog:

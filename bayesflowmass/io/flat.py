@@ -20,8 +20,15 @@ from bayesflowmass.catalog_tables import group_galaxies
 from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
 from bayesflowmass.io import plausibility
 from bayesflowmass.io import units as convert
+from bayesflowmass.io.flat_clusters import (
+    clusters_from_galaxies,
+    clusters_from_table,
+    column_place,
+    the_one_cluster,
+)
 from bayesflowmass.io.flat_table import FlatTable
 from bayesflowmass.io.sky import galaxies_around, rest_frame_velocity, sky_offsets
+from bayesflowmass.io.sources import open_tables
 from bayesflowmass.selection import cylinder
 
 __all__ = ["FEW_GALAXIES", "drop_or_refuse_poor_clusters", "read_flat"]
@@ -29,8 +36,7 @@ __all__ = ["FEW_GALAXIES", "drop_or_refuse_poor_clusters", "read_flat"]
 FEW_GALAXIES = ("error", "drop", "keep")
 
 _PREFIXED = ("v_err", "is_member", "component", "galaxy_id", "ra", "dec", "z", "abs_mag", "weight")
-_FRAME = ("x", "y", "r_proj", "v_los", "cz", "cluster_id")
-_FLOATS = ("redshift_err", "sigma_v_err", "completeness")
+_FRAME = ("x", "y", "r_proj", "v_los", "cz", "cluster_id", "z_err")
 
 
 def read_flat(
@@ -56,7 +62,8 @@ def read_flat(
     ``repeated_positions`` (rows of one cluster at the very same ra and dec: all of them are kept).
 
     Args:
-        galaxies: path (csv, ecsv, fits, votable, parquet or text) or astropy table of galaxies.
+        galaxies: path (csv, ecsv, fits, votable, parquet or text) or astropy table of galaxies, in any of the
+            formats of `bayesflowmass.io.formats`, or with our names, or with names given in ``column_map``.
         clusters: the same of clusters: ``cluster_id, redshift`` (or ``z``), ``ra, dec`` where the galaxies
             have sky coordinates, optional ``log10_mass``. None where the galaxies have ``x, y, v_los`` and
             their cluster's ``redshift``.
@@ -64,7 +71,7 @@ def read_flat(
         units: ``{our name: unit}`` in place of what a table declares, such as ``{"r_proj": "proper kpc"}``.
             A column without a unit is in ours: degrees, km/s, comoving Mpc/h, log10 of Msun/h.
         cluster_id: the whole table of galaxies is this one cluster.
-        redshift: of all clusters, where there is no table of them.
+        redshift: of all clusters, where there is no table of them, or it has none.
         cosmology: turns angles into Mpc/h.
         r_max, v_max: cylinder [comoving Mpc/h, km/s]; None keeps all, and is refused where galaxies are cut
             around clusters.
@@ -84,8 +91,8 @@ def read_flat(
     """
     if few_galaxies not in FEW_GALAXIES:
         raise CatalogError(f"few_galaxies is {few_galaxies!r}; expected one of {', '.join(FEW_GALAXIES)}.")
-    table = FlatTable(galaxies, "galaxies", column_map)
-    others = None if clusters is None else FlatTable(clusters, "clusters", column_map)
+    opened = open_tables(galaxies, clusters, column_map)
+    table, others = opened.galaxies, opened.clusters
     _check_map(column_map or {}, table, others)
     for one in (table, others):
         if one is not None:
@@ -102,22 +109,20 @@ def read_flat(
                 f"{table.name}: galaxies with ra, dec and z need a table of clusters (cluster_id, ra, dec, "
                 "redshift)."
             )
-        rows, ids = _clusters_from_galaxies(table, cluster_id, redshift)
+        if cluster_id is None and "cluster_id" not in table:
+            cluster_id = opened.one_cluster
+        rows, ids = clusters_from_galaxies(table, cluster_id, redshift)
     else:
-        if redshift is not None:
-            raise CatalogError(
-                "redshift is given beside a table of clusters, which has its own; leave one out."
-            )
-        rows, ids = _clusters_from_table(others, cosmology), None
+        rows, ids = clusters_from_table(others, cosmology, redshift), None
         if "cluster_id" not in table and (cluster_id is not None or not on_sky):
-            ids = _the_one_cluster(table, others, rows, cluster_id)
+            ids = the_one_cluster(table, others, rows, cluster_id)
     selection = {"cleaned": True} if cleaned else {}
     metadata = CatalogMetadata(kind=kind, mode=mode, cosmology=cosmology, selection=selection)
     if on_sky and others is not None:
         catalog = _from_sky(table, others, rows, ids, metadata, r_max, v_max)
     else:
         catalog = _from_frame(table, rows, ids, metadata)
-    extra: dict[str, Any] = {**catalog.metadata.extra, "galaxies_read": table.n_rows}
+    extra: dict[str, Any] = {**opened.report, **catalog.metadata.extra, "galaxies_read": table.n_rows}
     if r_max is not None or v_max is not None:
         before = catalog.n_galaxies_total
         catalog = cylinder(catalog, r_max or np.inf, v_max or np.inf)
@@ -151,81 +156,6 @@ def drop_or_refuse_poor_clusters(
     return catalog.validate(0 if few_galaxies == "keep" else min_galaxies)
 
 
-def _clusters_from_table(table: FlatTable, cosmology: Cosmology) -> dict[str, NDArray[Any]]:
-    table.require("cluster_id")
-    name = table.require("redshift", "z")
-    rows: dict[str, NDArray[Any]] = {"cluster_id": table.ids("cluster_id")}
-    rows["redshift"] = convert.redshift_from(table.numbers(name), table.units[name], _where(table, name))
-    plausibility.check_redshifts(rows["redshift"], _where(table, name), lowest=0.0)
-    for name in ("ra", "dec"):
-        if name in table:
-            rows[name] = convert.angle_to_degrees(table.numbers(name), table.units[name], _where(table, name))
-    if "log10_mass" in table:
-        given, unit = table.numbers("log10_mass"), table.units["log10_mass"]
-        rows["log10_mass"] = convert.mass_to_log10_msun_h(
-            given, unit, _where(table, "log10_mass"), cosmology.h
-        )
-    for name in table.columns:
-        if name == "halo_id":
-            rows[name] = table.ids(name)
-        elif name in _FLOATS:
-            rows[name] = table.numbers(name)
-        elif name not in rows and not (name == "z" and "redshift" not in table):
-            rows[name] = table.carried(name)
-    return rows
-
-
-def _clusters_from_galaxies(
-    table: FlatTable, cluster_id: int | str | None, redshift: float | None
-) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
-    if cluster_id is not None:
-        ids = np.full(table.n_rows, cluster_id)
-    elif "cluster_id" in table:
-        ids = table.ids("cluster_id")
-    else:
-        try:
-            table.require("cluster_id")
-        except CatalogError as error:
-            raise CatalogError(
-                f"{str(error)[:-1]}; or give cluster_id if all galaxies are of one cluster."
-            ) from error
-    unique, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
-    if "redshift" in table:
-        where = _where(table, "redshift")
-        each = convert.redshift_from(table.numbers("redshift"), table.units["redshift"], where)
-        z = each[first]
-        odd = np.abs(each - z[inverse]) > 1e-6
-        if odd.any():
-            row = int(np.argmax(odd))
-            raise CatalogError(
-                f"{where} is {each[row]:g} in row {row + 1} and {z[inverse[row]]:g} elsewhere in cluster "
-                f"{ids[row]}; expected the redshift of the cluster, one value (the column of galaxies' "
-                "redshifts is z)."
-            )
-    elif redshift is not None:
-        where, z = "redshift", np.full(unique.size, float(redshift))
-    else:
-        raise CatalogError(
-            f"{table.name}: the redshifts of the clusters are missing; give a table of clusters, or a "
-            "column redshift in the table of galaxies, or one redshift for all."
-        )
-    plausibility.check_redshifts(z, where, lowest=0.0)
-    # Clusters in the order in which they first appear.
-    order = np.argsort(first, kind="stable")
-    return {"cluster_id": unique[order], "redshift": z[order]}, ids
-
-
-def _the_one_cluster(
-    table: FlatTable, others: FlatTable, rows: dict[str, NDArray[Any]], cluster_id: int | str | None
-) -> NDArray[Any]:
-    if cluster_id is not None:
-        return np.full(table.n_rows, cluster_id)
-    if rows["cluster_id"].size == 1:
-        return np.full(table.n_rows, rows["cluster_id"][0])
-    table.require("cluster_id")
-    raise AssertionError(f"{others.name}: require refuses a missing column")
-
-
 def _from_sky(
     table: FlatTable,
     others: FlatTable,
@@ -237,7 +167,7 @@ def _from_sky(
 ) -> ClusterCatalog:
     for name in ("ra", "dec"):
         others.require(name)
-    where = {name: _where(table, name) for name in table.columns}
+    where = {name: column_place(table, name) for name in table.columns}
     ra = convert.angle_to_degrees(table.numbers("ra"), table.units["ra"], where["ra"])
     dec = convert.angle_to_degrees(table.numbers("dec"), table.units["dec"], where["dec"])
     z_name = table.require("z", "cz")
@@ -281,6 +211,8 @@ def _from_sky(
         given = convert.velocity_to_km_s(table.numbers("v_los"), table.units["v_los"], where["v_los"])
         plausibility.check_same_velocity(given[order], v_los, table.name)
     flats = {"x": x, "y": y, "v_los": v_los, "gal_ra": ra[order], "gal_dec": dec[order], "gal_z": z[order]}
+    if "z_err" in table and "v_err" not in table:
+        flats["gal_v_err"] = _velocity_errors(table.carried("z_err")[order], rows["redshift"][row])
     flats.update(_carried_galaxies(table, order, flats, rows))
     # A galaxy measured twice counts twice; which measurement is right is for the user to say.
     twice = np.stack([ra[order], dec[order], row], axis=-1)
@@ -300,7 +232,7 @@ def _from_frame(
     h = metadata.cosmology.h
 
     def length(name: str) -> NDArray[np.float64]:
-        unit, where = table.units[name], _where(table, name)
+        unit, where = table.units[name], column_place(table, name)
         return convert.length_to_comoving(
             table.numbers(name)[order], unit, where, h, lambda: rows["redshift"][row]
         )
@@ -317,7 +249,7 @@ def _from_frame(
                 f"{table.place('r_proj', bad)} is negative; expected a distance from the centre."
             )
     plausibility.check_radius(np.hypot(x, y), table.name)
-    where = _where(table, "v_los")
+    where = column_place(table, "v_los")
     v_los = convert.velocity_to_km_s(table.numbers("v_los"), table.units["v_los"], where)[order]
     plausibility.check_velocities(v_los, rows["cluster_id"], counts, where)
     flats = {"x": x, "y": y, "v_los": v_los}
@@ -336,12 +268,20 @@ def _carried_galaxies(
         if name in rows:
             ours = f"gal_{name}"
         if name == "v_err":
-            unit, where = table.units[name], _where(table, name)
+            unit, where = table.units[name], column_place(table, name)
             values = convert.velocity_to_km_s(table.numbers(name), unit, where)
         else:
             values = table.ids(name) if name == "galaxy_id" else table.carried(name)
         result[ours] = values[order]
     return result
+
+
+def _velocity_errors(z_err: NDArray[Any], z_cluster: NDArray[np.float64]) -> NDArray[np.float64]:
+    """c z_err / (1 + z_cl) [km/s]; where an error is missing, the median of the others."""
+    known = np.isfinite(z_err)
+    filled = np.where(known, z_err, np.median(z_err[known]) if known.any() else 0.0)
+    errors: NDArray[np.float64] = SPEED_OF_LIGHT * filled / (1.0 + z_cluster)
+    return errors
 
 
 def _given_radius(table: FlatTable, h: float) -> NDArray[np.float64]:
@@ -395,7 +335,3 @@ def _check_units_argument(units_given: Mapping[str, str], table: FlatTable, othe
             raise CatalogError(
                 f"a unit is given for {name}, which is no column of the tables; use our names."
             )
-
-
-def _where(table: FlatTable, name: str) -> str:
-    return f"{table.name}: {table.theirs[name]}"

@@ -42,22 +42,25 @@ class FlatTable:
         source: path, or astropy table (or anything that one is made from).
         what: "galaxies" or "clusters", for messages.
         column_map: ``{ours: theirs}``; a key ``galaxies.z`` or ``clusters.z`` is for that table only.
+        name: of the table, for messages; None takes the path.
     """
 
-    def __init__(self, source: Any, what: str, column_map: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, source: Any, what: str, column_map: Mapping[str, str] | None = None, name: str | None = None
+    ) -> None:
         self.what = what
-        self.name = str(source) if isinstance(source, str | os.PathLike) else f"the table of {what}"
+        self.name = name or (str(source) if isinstance(source, str | os.PathLike) else f"the table of {what}")
         table = read_any_table(source)
         self.columns: dict[str, Any] = {}
         self.units: dict[str, str | None] = {}
         self.theirs: dict[str, str] = {}
-        for name in table.colnames:
-            plain = name.strip().lstrip("\ufeff")
-            unit = None if table[name].unit is None else str(table[name].unit)
+        for column in table.colnames:
+            plain = column.strip().lstrip("\ufeff")
+            unit = None if table[column].unit is None else str(table[column].unit)
             match = _NAME_WITH_UNIT.match(plain)
             if match is not None and unit is None:
                 plain, unit = match.group(1), match.group(2).strip()
-            self.columns[plain] = _values(table[name])
+            self.columns[plain] = _values(table[column])
             self.units[plain] = unit
             self.theirs[plain] = plain
         self.n_rows = len(table)
@@ -186,7 +189,17 @@ class FlatTable:
 
 _KNOWN = {
     *("cluster_id", "halo_id", "ra", "dec", "z", "redshift", "cz", "x", "y", "r_proj", "v_los", "log10_mass"),
-    *("v_err", "abs_mag", "weight", "galaxy_id", "is_member", "component", "redshift_err", "sigma_v_err"),
+    *(
+        "v_err",
+        "z_err",
+        "abs_mag",
+        "weight",
+        "galaxy_id",
+        "is_member",
+        "component",
+        "redshift_err",
+        "sigma_v_err",
+    ),
 }
 
 
@@ -224,12 +237,14 @@ def _read_astropy(path: Path, kind: str) -> Any:
             return Table.read(path, format=kind)
         packed = path.suffix == ".gz"
         with path.open("rb") as stream:
-            marked = stream.read(3) == b"\xef\xbb\xbf"
+            start = stream.read(6)
         text: Any = str(path)
-        if packed or marked:
+        if packed or start[:3] == b"\xef\xbb\xbf" or start == b"#Table":
             # astropy's fast reader knows neither compression nor byte-order marks.
             with (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig") as lines:
                 text = lines.read().splitlines()
+            # SkyServer puts a line such as "#Table1" above the names.
+            text = text[1:] if text and text[0].startswith("#Table") else text
         return (
             Table.read(text, format=kind) if kind == "ascii" else Table.read(text, format=kind, guess=False)
         )

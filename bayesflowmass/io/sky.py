@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 from bayesflowmass.catalog_arrays import offsets_from_counts
 from bayesflowmass.cosmology import SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
 
-__all__ = ["galaxies_around", "rest_frame_velocity", "sky_offsets"]
+__all__ = ["galaxies_around", "rest_frame_velocity", "sky_offsets", "unit_vectors"]
 
 FloatArray = NDArray[np.float64]
 
@@ -57,10 +57,10 @@ def galaxies_around(
         Index of each galaxy found, and how many there are for each cluster (n_clusters,).
     """
     angle = np.minimum(r_max / transverse_mpc_h_per_radian(z_clusters, cosmology), np.pi)
-    tree = cKDTree(_unit_vectors(ra, dec))
+    tree = cKDTree(unit_vectors(ra, dec))
     # A little beyond the exact cut, which the offsets then make.
     chord = 2.0 * np.sin(0.5 * angle) * (1.0 + 1e-9) + 1e-12
-    found = tree.query_ball_point(_unit_vectors(ra_clusters, dec_clusters), chord, return_sorted=True)
+    found = tree.query_ball_point(unit_vectors(ra_clusters, dec_clusters), chord, return_sorted=True)
     counts = np.array([len(indices) for indices in found], dtype=np.int64)
     flat = np.concatenate([np.zeros(0, dtype=np.int64), *found]).astype(np.int64)
     row = np.repeat(np.arange(counts.size), counts)
@@ -71,7 +71,8 @@ def galaxies_around(
     return flat[inside], np.diff(kept_before[offsets_from_counts(counts)])
 
 
-def _unit_vectors(ra: FloatArray, dec: FloatArray) -> FloatArray:
+def unit_vectors(ra: FloatArray, dec: FloatArray) -> FloatArray:
+    """Points of the unit sphere (n, 3) from ra and dec in degrees (n,)."""
     longitude, latitude = np.radians(ra), np.radians(dec)
     return np.stack(
         [np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)],

@@ -1,0 +1,98 @@
+"""What the converters of tables share: finding columns, numbers with gaps, carrying the rest along."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from bayesflowmass.catalog import CatalogError
+from bayesflowmass.io.formats.base import normal_name
+
+__all__ = ["carry_others", "find_column", "numbers", "plural", "require_column", "text"]
+
+_TAKEN = {
+    "x",
+    "y",
+    "z",
+    "r_proj",
+    "v_los",
+    "cz",
+    "redshift",
+    "ra",
+    "dec",
+    "cluster_id",
+    "halo_id",
+    "v_err",
+    "z_err",
+}
+
+
+def find_column(table: Any, *names: str) -> str | None:
+    """The table's name of the first of these that it has, compared by `normal_name`."""
+    there = {normal_name(name): name for name in reversed(table.colnames)}
+    return next((there[name] for name in names if name in there), None)
+
+
+def require_column(table: Any, where: str, *names: str) -> str:
+    """As `find_column`.
+
+    Raises:
+        CatalogError: if it has none of them.
+    """
+    found = find_column(table, *names)
+    if found is None:
+        there = ", ".join(table.colnames)
+        raise CatalogError(f"{where}: column {names[0]} is missing (there are {there}).")
+    return found
+
+
+def numbers(table: Any, name: str, where: str) -> NDArray[np.float64]:
+    """A column as float64, with NaN for empty cells.
+
+    Raises:
+        CatalogError: for text that is no number, naming the row.
+    """
+    column = np.ma.asarray(table[name])
+    mask, plain = np.ma.getmaskarray(column), np.ma.getdata(column)
+    if plain.dtype.kind not in "iufb":
+        values = text(table, name)
+        plain, mask = np.zeros(len(values)), mask | np.isin(values, ["", "null", "NULL", "--", "nan", "N/A"])
+        for row in np.flatnonzero(~mask):
+            try:
+                plain[row] = float(values[row])
+            except ValueError:
+                raise CatalogError(
+                    f"{where}: {name} in row {row + 1} is {str(values[row])!r}; expected a number."
+                ) from None
+    return np.where(mask, np.nan, plain.astype(np.float64))
+
+
+def text(table: Any, name: str) -> NDArray[np.str_]:
+    """A column as text without blanks around it; empty cells are empty."""
+    column = np.ma.asarray(table[name])
+    plain = np.ma.getdata(column)
+    plain = np.char.decode(plain, "utf-8") if plain.dtype.kind == "S" else plain.astype(str)
+    return np.where(np.ma.getmaskarray(column), "", np.char.strip(plain))
+
+
+def carry_others(table: Any, used: Collection[str], made: Mapping[str, Any], rows: NDArray[Any]) -> Any:
+    """A table of the columns made, and of those that were not used, at some rows.
+
+    A column that is called as one of ours but is not it becomes ``<name>_in_file``.
+    """
+    result = Table(dict(made))
+    for name in table.colnames:
+        if name not in used:
+            plain = name.strip().lower()
+            clash = plain in _TAKEN or plain in result.colnames
+            result[f"{name.strip()}_in_file" if clash else name] = np.ma.asarray(table[name])[rows]
+    return result
+
+
+def plural(number: int, noun: str, several: Sequence[str] = ()) -> str:
+    """``3 rows``, ``1 row``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {several[0] if several else noun + 's'}"

@@ -1,0 +1,71 @@
+"""eRASS1 clusters: X-ray positions, redshifts and M500, which becomes M200c."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bayesflowmass.catalog import CatalogError
+from bayesflowmass.cosmology import MDPL2, Cosmology, convert_mass
+from bayesflowmass.io.formats.base import Reading, TableFormat, log10_of_mass, normal_name
+from bayesflowmass.io.formats.columns import carry_others, find_column, numbers, plural, require_column, text
+
+__all__ = ["Erass1"]
+
+
+class Erass1(TableFormat):
+    """``RA, DEC, BEST_Z, M500 [1e13 Msun], R500 [kpc]``.
+
+    log10 M200c [Msun/h] follows from M500c with an NFW profile of median concentration. Where some clusters
+    have no M500, all are kept and the column is called ``log10_mass_published``, with gaps.
+    """
+
+    name = "erass1"
+    title = "eRASS1 clusters"
+    gives = ("clusters",)
+
+    def matches(self, columns: Sequence[str]) -> bool:
+        """By ``BEST_Z`` and ``M500``."""
+        return {"ra", "dec", "best_z", "m500"} <= {normal_name(name) for name in columns}
+
+    def convert(self, table: Any, where: str, cosmology: Cosmology = MDPL2) -> Reading:
+        """See `TableFormat.convert`."""
+        used = {name: require_column(table, where, name) for name in ("ra", "dec", "best_z", "m500")}
+        redshift = numbers(table, used["best_z"], where)
+        rows = np.flatnonzero(np.isfinite(redshift) & (redshift > 0.0))
+        if rows.size == 0:
+            raise CatalogError(f"{where}: none of the {len(table)} clusters has a redshift BEST_Z.")
+        m500 = numbers(table, used["m500"], where)[rows]
+        known = np.isfinite(m500) & (m500 > 0.0)
+        if known.any() and not 0.05 < np.median(m500[known]) < 1000.0:
+            raise CatalogError(
+                f"{where}: M500 is {np.median(m500[known]):.3g} typically; expected units of 1e13 Msun, as in the "
+                "eRASS1 catalogue."
+            )
+        mass = np.full(rows.size, np.nan)
+        log10_m500 = log10_of_mass(m500[known] * 1e13 * cosmology.h)
+        mass[known] = convert_mass(log10_m500, redshift[rows][known], "500c", "200c", cosmology=cosmology)
+        name = find_column(table, "detuid", "name")
+        made: dict[str, Any] = {
+            "cluster_id": np.arange(1, len(table) + 1)[rows] if name is None else text(table, name)[rows],
+            "ra": numbers(table, used["ra"], where)[rows],
+            "dec": numbers(table, used["dec"], where)[rows],
+            "redshift": redshift[rows],
+            "log10_mass" if known.all() else "log10_mass_published": mass,
+        }
+        if name is not None:
+            used["name"] = name
+        counts = {"no_redshift": len(table) - rows.size, "no_mass": int(np.sum(~known))}
+        notes = [
+            f"{plural(rows.size, 'cluster')}, {counts['no_redshift']} without a redshift left out; M500c became "
+            f"M200c with an NFW profile and h = {cosmology.h:g}."
+        ]
+        if not known.all():
+            notes.append(
+                f"{counts['no_mass']} without M500: the masses are in log10_mass_published, with gaps."
+            )
+        return Reading(
+            clusters=carry_others(table, used.values(), made, rows), notes=tuple(notes), counts=counts
+        )

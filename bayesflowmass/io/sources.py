@@ -1,0 +1,116 @@
+"""What a user gives as galaxies and clusters, opened: a known format, or any table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bayesflowmass.catalog import CatalogError
+from bayesflowmass.io.flat_table import FlatTable
+from bayesflowmass.io.formats import (
+    BoxFormat,
+    Reading,
+    TableFormat,
+    identify,
+    identify_columns,
+)
+
+__all__ = ["OpenedTables", "mapped_names", "open_tables", "read_known_table"]
+
+
+@dataclass(frozen=True)
+class OpenedTables:
+    """Flat tables under our names.
+
+    Args:
+        galaxies, clusters: tables.
+        report: formats, notes and counts of what readers did, for the metadata of a catalogue.
+        one_cluster: a name, where all galaxies are of one cluster.
+    """
+
+    galaxies: FlatTable
+    clusters: FlatTable | None
+    report: dict[str, Any] = field(default_factory=dict)
+    one_cluster: str | None = None
+
+
+def open_tables(galaxies: Any, clusters: Any, column_map: Mapping[str, str] | None) -> OpenedTables:
+    """Open tables of galaxies and of clusters (None where there is no such table).
+
+    A file of galaxies may bring its clusters along. A table whose own columns are named in ``column_map`` is
+    taken as it is.
+
+    Raises:
+        CatalogError: if a file is of another sort than it is given for, or cannot be read.
+    """
+    names = column_map or {}
+    table, reading, report = _open(galaxies, "galaxies", names)
+    others = None
+    if clusters is not None:
+        others, _, more = _open(clusters, "clusters", names)
+        report = _merged(report, more)
+    elif reading is not None and reading.clusters is not None:
+        others = FlatTable(reading.clusters, "clusters", names, name=str(galaxies))
+    return OpenedTables(table, others, report, None if reading is None else reading.one_cluster)
+
+
+def read_known_table(source: Any) -> tuple[TableFormat, Reading] | None:
+    """A path or an astropy table, read by the format that knows it; None where none does.
+
+    Raises:
+        CatalogError: if the file holds an N-body box or whole clusters, or is broken.
+    """
+    if not isinstance(source, str | os.PathLike):
+        known = identify_columns(source.colnames) if hasattr(source, "colnames") else None
+        return None if known is None else (known, known.convert(source, "the table"))
+    path = Path(source)
+    found = identify(path) if path.is_file() else None
+    if isinstance(found, TableFormat):
+        return found, found.read(path)
+    if found is not None:
+        holds = (
+            "an N-body box, not galaxies as they are observed: cut clusters out of it first"
+            if isinstance(found, BoxFormat)
+            else "whole clusters, one in each row: read it with bayesflowmass.io.load_catalog"
+        )
+        raise CatalogError(f"{path}: this is {found.title}, which holds {holds}.")
+    return None
+
+
+def mapped_names(column_map: Mapping[str, str], what: str) -> set[str]:
+    """The names in a table of ``what`` that a column map speaks of."""
+    return {theirs for key, theirs in column_map.items() if key.rpartition(".")[0] in ("", what)}
+
+
+def _open(
+    source: Any, what: str, column_map: Mapping[str, str]
+) -> tuple[FlatTable, Reading | None, dict[str, Any]]:
+    found = read_known_table(source)
+    if found is None:
+        return FlatTable(source, what, column_map), None, {}
+    known, reading = found
+    table = getattr(reading, what)
+    if table is None:
+        raise CatalogError(
+            f"{_name(source)}: this is {known.title}, which holds {' and '.join(known.gives)}; expected {what}."
+        )
+    unknown = mapped_names(column_map, what) - set(table.colnames)
+    if unknown and unknown & set(FlatTable(source, what).columns):
+        return FlatTable(source, what, column_map), None, {}
+    report: dict[str, Any] = {"formats": {what: known.name}, "notes": list(reading.notes)}
+    return FlatTable(table, what, column_map, name=_name(source)), reading, report | reading.counts
+
+
+def _name(source: Any) -> str | None:
+    return str(source) if isinstance(source, str | os.PathLike) else None
+
+
+def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    merged = {**second, **first}
+    if first and second:
+        merged["formats"] = {**first["formats"], **second["formats"]}
+        merged["notes"] = [*first["notes"], *second["notes"]]
+    return merged
