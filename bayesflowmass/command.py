@@ -84,6 +84,11 @@ def parse_settings(
     flags = vars(parser.parse_args(argv))
     config = flags.pop("config", default_config)
     values = load_yaml(config) if config else {}
+    for section, field in kind.model_fields.items():
+        # `weights: laplace` in the file and `--weights.which last` on top of it.
+        shorthand = getattr(field.annotation, "shorthand", None)
+        if shorthand is not None and isinstance(values.get(section), str):
+            values[section] = {shorthand: values[section]}
     for name, value in flags.items():
         _set(values, name.split("."), value)
     return build_settings(kind, values, source=f"'{config}' and flags" if config else "the flags")
@@ -109,7 +114,10 @@ def _add_flags(parser: argparse._ActionsContainer, kind: type[Settings], prefix:
             group = parser.add_argument_group(name, (annotation.__doc__ or "").strip().splitlines()[0])
             _add_flags(group, annotation, prefix=f"{prefix}{name}.")
             continue
-        parser.add_argument(f"--{prefix}{name.replace('_', '-')}", **_flag_options(prefix + name, field))
+        flags = [f"--{prefix}{name.replace('_', '-')}"]
+        if name == getattr(kind, "shorthand", None):
+            flags.insert(0, f"--{prefix.rstrip('.')}")
+        parser.add_argument(*flags, **_flag_options(prefix + name, field))
 
 
 def _flag_options(dest: str, field: FieldInfo) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -26,6 +26,7 @@ __all__ = [
     "Settings",
     "SimulateSettings",
     "TrainSettings",
+    "WeightsSettings",
     "build_settings",
     "config_path",
     "load_yaml",
@@ -183,6 +184,38 @@ class FitSettings(Settings):
     cuda_graphs: bool = Field(False, description="replay each step as one CUDA graph (GPU only)")
 
 
+class WeightsSettings(Settings):
+    """The posterior of the network's weights, fitted after maximum likelihood."""
+
+    shorthand: ClassVar[str] = "method"
+    """`--weights METHOD` stands for `--weights.method METHOD`, and `weights: METHOD` in a file."""
+
+    method: str = Field(
+        "point",
+        description="point (maximum likelihood alone), variational, ensemble[:K], laplace, averaging, dropout, nuts",
+    )
+    which: str | tuple[str, ...] | None = Field(
+        None,
+        description="random weights: all, last, last:K or patterns of names; default: the method's"
+        " (variational, laplace: the last layers that give location and width)",
+    )
+    guide: str | None = Field(
+        None, description="variational: eigenbasis, mean_field, full_covariance, low_rank"
+    )
+    prior: float | str | dict[str, Any] | None = Field(
+        None, description="standard deviation of the weights a priori; default fan_in"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="further options of the method")
+    fit: dict[str, Any] = Field(
+        default_factory=dict, description="settings of fit that differ in the phases of this posterior"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, values: Any) -> Any:
+        return {"method": values} if isinstance(values, str) else values
+
+
 class TrainSettings(Settings):
     """`bayesflowmass train`: train a mass estimator."""
 
@@ -198,6 +231,16 @@ class TrainSettings(Settings):
     flow: FlowSettings = Field(default_factory=FlowSettings)
     augmentation: AugmentationSettings = Field(default_factory=AugmentationSettings)
     fit: FitSettings = Field(default_factory=FitSettings)
+    variational: bool = Field(False, description="the same as --weights variational")
+    weights: WeightsSettings = Field(default_factory=WeightsSettings)
+
+    @model_validator(mode="after")
+    def _one_method(self) -> TrainSettings:
+        if self.variational and self.weights.method.partition(":")[0] not in ("point", "variational"):
+            raise ValueError(
+                f"variational was asked for and weights is '{self.weights.method}'; choose one of them"
+            )
+        return self
 
 
 class InferSettings(Settings):
@@ -220,6 +263,9 @@ class InferSettings(Settings):
     redshift: float | None = Field(None, description="redshift of all clusters, where tables have none")
     cleaned: bool = Field(False, description="interlopers were removed from this catalogue")
     mode: Literal["paper", "survey", "mixed"] | None = Field(None, description="interloper mode of the data")
+    n_draws: int | None = Field(
+        None, gt=1, description="draws of the weights; default: 31, or all that a model has"
+    )
     seed: int = Field(0, ge=0, description="random seed")
     device: str = Field("auto", description="auto, cpu or cuda")
     progress: bool = Field(True, description="show a progress bar")
@@ -236,6 +282,9 @@ class EvaluateSettings(Settings):
         None, description="catalogue to fit the baselines on; simulated when absent"
     )
     bootstrap: int = Field(200, gt=1, description="bootstrap samples over haloes")
+    n_draws: int | None = Field(
+        None, gt=1, description="draws of the weights; default: 31, or all that a model has"
+    )
     seed: int = Field(0, ge=0, description="random seed")
     device: str = Field("auto", description="auto, cpu or cuda")
     progress: bool = Field(True, description="show a progress bar")

@@ -27,9 +27,12 @@ from bayesflowmass.training.checkpoint import (
     remove_checkpoints,
 )
 from bayesflowmass.training.fit import FitResult, fit
+from bayesflowmass.training.phases import remove_phases, run_phase
 from bayesflowmass.training.preparation import TrainingData, prepare
 from bayesflowmass.training.random_state import derive_seed
 from bayesflowmass.training.sources import CatalogSource, Prefetched, Redrawn, TrainingSource
+from bayesflowmass.training.weight_report import describe_weights
+from bayesflowmass.training.weights import fit_weights, weight_options
 
 __all__ = ["main", "train"]
 
@@ -48,6 +51,7 @@ def train(
     flip_velocity: bool = False,
     validation_fraction: float = 0.1,
     options: Mapping[str, Any] | None = None,
+    weights: str | Mapping[str, Any] = "point",
     seed: int = 0,
     device: str = "auto",
     resume: bool = False,
@@ -73,6 +77,8 @@ def train(
         flip_velocity: mirror v_los of half of each batch.
         validation_fraction: share of the haloes kept for validation.
         options: further arguments of :func:`~bayesflowmass.training.fit.fit`, such as ``learning_rate``.
+        weights: posterior of the network's weights: ``METHOD`` or ``METHOD:VALUE`` such as ``"variational"`` or
+            ``"ensemble:5"``, or the mapping of :func:`~bayesflowmass.training.weights.fit_weights`.
         seed: of everything random.
         device: auto, cpu or cuda.
         resume: go on from the last checkpoint in ``out``; begin anew where there is none, and return the
@@ -88,6 +94,7 @@ def train(
     out, augmentation = Path(out), augmentation or Augmentation()
     simulate, flow, options = dict(simulate or {}), dict(flow or {}), dict(options or {})
     encoder = encoder or ContextEncoder(KDEEncoder())
+    weights = {"method": weights} if isinstance(weights, str) else dict(weights)
     settings = _plain(
         {
             "catalog": catalog if isinstance(catalog, str | Path) else None,
@@ -101,6 +108,7 @@ def train(
             "validation_fraction": validation_fraction,
             "fit": options,
             "seed": seed,
+            **({} if weights["method"] == "point" else {"weights": weights}),
         }
     )
     finished = _finished(out, settings, device, resume)
@@ -122,31 +130,60 @@ def train(
     info = TrainingInfo.from_catalog(
         data.seen, uses_richness=encoder.uses_richness, seed=seed, config=settings
     )
+    posterior, phases = None, out / "phases"
+    if weights["method"] != "point":
+        weight_options(weights, network)
     with ExitStack() as stack:
-        result = fit(
-            network,
-            _source(data, redraw_every, prefetch, stack),
-            data.validation,
-            flip_velocity=encoder.flip_velocity if flip_velocity else None,
-            seed=seed,
-            device=where,
-            checkpoint_folder=out / "checkpoint",
-            resume=resume,
-            history_path=out / "history.csv",
-            configuration={key: value for key, value in settings.items() if key != "fit"},
-            progress=progress,
-            **options,
-        )
-    estimator = MassEstimator(encoder, network, info, where)
+        source = _source(data, redraw_every, prefetch, stack)
+
+        def maximum_likelihood() -> FitResult:
+            return fit(
+                network,
+                source,
+                data.validation,
+                flip_velocity=encoder.flip_velocity if flip_velocity else None,
+                seed=seed,
+                device=where,
+                checkpoint_folder=out / "checkpoint",
+                resume=resume,
+                history_path=out / "history.csv",
+                configuration={key: value for key, value in settings.items() if key != "fit"},
+                progress=progress,
+                **options,
+            )
+
+        if weights["method"] == "point":
+            result = maximum_likelihood()
+        else:
+            result = run_phase(phases, "point", network, settings, maximum_likelihood)
+            posterior, results = fit_weights(
+                network,
+                weights,
+                source,
+                data.validation,
+                encoder=encoder,
+                flip_velocity=flip_velocity,
+                fit_options=options,
+                settings=settings,
+                folder=phases,
+                resume=resume,
+                seed=seed,
+                device=where,
+                progress=progress,
+            )
+    estimator = MassEstimator(encoder, network, info, where, weights=posterior)
     estimator.save(out)
     _draw_losses(result, out)
     remove_checkpoints(out / "checkpoint")
+    remove_phases(phases)
     reason = "the validation loss no longer fell" if result.stopped_by == "patience" else "all updates done"
     print(
         f"Trained {result.n_updates} updates in {result.seconds:.0f} s on {result.device} ({reason}):"
         " validation loss"
         f" {result.best_validation_loss:.3f} nats at update {result.best_update}. Model: {out}"
     )
+    if posterior is not None:
+        print(describe_weights(posterior, results))
     return estimator
 
 
@@ -182,6 +219,7 @@ def _train_with(settings: TrainSettings) -> None:
         augmentation=Augmentation(**settings.augmentation.model_dump()),
         validation_fraction=settings.validation_fraction,
         options=options,
+        weights=_weights(settings),
         seed=settings.seed,
         device=settings.device,
         resume=settings.resume,
@@ -190,17 +228,24 @@ def _train_with(settings: TrainSettings) -> None:
     )
 
 
+def _weights(settings: TrainSettings) -> dict[str, Any]:
+    """The section ``weights``, without what is left to the method."""
+    given = settings.weights.model_dump(exclude_defaults=True)
+    return given | {"method": "variational" if settings.variational else settings.weights.method}
+
+
 def _finished(out: Path, settings: dict[str, Any], device: str, resume: bool) -> MassEstimator | None:
     """The model, where a run to be resumed had ended; refuses to write over an unfinished one."""
     checkpoint = out / "checkpoint"
     if out.exists() and not out.is_dir():
         raise ValueError(f"'{out}' is a file; give a folder for the model.")
     if not resume:
-        if has_checkpoint(checkpoint):
+        if has_checkpoint(checkpoint) or (out / "phases" / "point.json").is_file():
             raise CheckpointError(
                 f"'{out}' holds an unfinished training run; add --resume to go on with it, or remove"
                 f" '{checkpoint}' to begin anew."
             )
+        remove_phases(out / "phases")
         return None
     if read_settings(checkpoint) is not None or not (out / "model.json").is_file():
         return None
@@ -208,6 +253,7 @@ def _finished(out: Path, settings: dict[str, Any], device: str, resume: bool) ->
     check_same_settings(estimator.training_info.config, settings, str(out))
     # What is left where a run was killed while it tidied up.
     remove_checkpoints(checkpoint)
+    remove_phases(out / "phases")
     print(f"Training had ended. Model: {out}")
     return estimator
 

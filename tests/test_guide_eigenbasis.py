@@ -8,7 +8,7 @@ from torch import nn
 from torch.distributions import MultivariateNormal
 
 from bayesflowmass.bayes.guides.base import WeightGuide
-from bayesflowmass.bayes.guides.eigenbasis import Eigenbasis
+from bayesflowmass.bayes.guides.eigenbasis import SCALE_RATE, Eigenbasis
 from bayesflowmass.bayes.priors import NormalPrior, ScaleMixturePrior
 
 NOISE = 0.3
@@ -40,7 +40,7 @@ def test_the_posterior_of_linear_regression_is_in_the_family():
     relative = guide.basis0.T @ (precision * prior.unsqueeze(1) * prior) @ guide.basis0
     with torch.no_grad():
         guide.loc.copy_(mean)
-        guide.log_scale.copy_(-0.5 * relative.diagonal().log())
+        guide.slow_log_scale.copy_(-0.5 * relative.diagonal().log() / SCALE_RATE)
     # In float64 the covariance, and with it the ELBO, are those of the exact posterior.
     assert torch.allclose(guide.distribution().covariance_matrix, covariance, rtol=1e-9, atol=1e-12)
     expected_square = ((y - design @ mean) ** 2).sum() + (design @ covariance * design).sum()
@@ -57,7 +57,8 @@ def test_the_posterior_of_linear_regression_is_in_the_family():
 def test_densities_variances_and_draws_agree_with_the_normal_it_is(outputs):
     guide, _, _ = aligned(outputs=outputs, init_scale=0.5)
     with torch.no_grad():
-        guide.log_scale.add_(torch.linspace(-1.0, 1.0, guide.layout.n_weights, dtype=torch.float64))
+        spread = torch.linspace(-1.0, 1.0, guide.layout.n_weights, dtype=torch.float64)
+        guide.slow_log_scale.add_(spread / SCALE_RATE)
     exact = guide.distribution()
     draws = guide.rsample(20000, torch.Generator().manual_seed(1))
     assert torch.allclose(guide.flat_log_prob(draws[:50]), exact.log_prob(draws[:50]), atol=1e-9)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor, nn
 
 from bayesflowmass import __version__
+from bayesflowmass.bayes import WeightPosterior
+from bayesflowmass.bayes.application import condition_draws
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator.flags import UNUSABLE, cluster_flags, pressed_against_edge, usable_clusters
@@ -23,7 +25,7 @@ from bayesflowmass.estimator.model_folder import (
 )
 from bayesflowmass.estimator.training_info import TrainingInfo
 from bayesflowmass.flows import ConditionalFlow
-from bayesflowmass.posterior import MassPosterior
+from bayesflowmass.posterior import ConditionedDistribution, MassPosterior, PredictiveMass, number_of_draws
 
 __all__ = ["MassEstimator", "resolve_device"]
 
@@ -39,6 +41,7 @@ class MassEstimator:
         flow: context to p(log10 mass).
         training_info: what they were trained on.
         device: where both run; ``"auto"`` is a CUDA device where there is one.
+        weights: posterior of the flow's weights; None, or one without random weights, is a point model.
     """
 
     def __init__(
@@ -47,37 +50,43 @@ class MassEstimator:
         flow: ConditionalFlow,
         training_info: TrainingInfo,
         device: str | torch.device = "auto",
+        weights: WeightPosterior | None = None,
     ) -> None:
         self.device = resolve_device(device)
         self.encoder = encoder.to(self.device).eval()
         self.flow = flow.to(self.device).eval()
+        self.weights = weights.to(self.device).eval() if weights is not None and weights.names else None
         self.training_info = training_info
 
     def posterior(
-        self, catalog: ClusterCatalog, prior: str = "flat", *, chunk: int = _CHUNK
+        self,
+        catalog: ClusterCatalog,
+        prior: str = "flat",
+        *,
+        n_draws: int | None = None,
+        seed: int = 0,
+        chunk: int = _CHUNK,
     ) -> MassPosterior:
         """Posteriors of all clusters of a catalogue.
+
+        With a posterior of the weights they are mixtures over draws of them, the same draws for all clusters.
 
         Arguments:
             catalog: clusters, each with at least three galaxies that span both R and v.
             prior: ``"flat"`` or ``"hmf"`` (`MassPosterior.with_prior`).
+            n_draws: draws of the weights; default: 31, which leave sigma_epistemic a Monte Carlo error of 13 %
+                (`number_of_draws`), or all members of a finite posterior such as an ensemble.
+            seed: of the draws.
             chunk: clusters encoded at once.
 
         Raises:
             CatalogError: the catalogue is empty, or a cluster has too few galaxies or no spread.
+            ValueError: fewer than two draws of the weights.
         """
-        if len(catalog) == 0:
-            raise CatalogError("The catalogue has no clusters, so there is nothing to infer.")
-        problems = usable_clusters(catalog)
-        if problems.any():
-            row = int(np.flatnonzero(problems != "")[0])
-            raise CatalogError(
-                f"Cluster {catalog.column('cluster_id')[row]} {UNUSABLE[str(problems[row])]}; remove it, "
-                "or use `bayesflowmass infer`, which gives such clusters a row without a mass."
-            )
+        self._check(catalog)
         info = self.training_info
         posterior = MassPosterior(
-            list(self._condition(catalog, chunk)),
+            list(self._condition(catalog, chunk, self.draw(n_draws, seed))),
             log10_mass_range=info.log10_mass_range,
             training_prior=info.masses,
             redshift=np.asarray(catalog.column("redshift"), dtype=np.float64),
@@ -87,11 +96,73 @@ class MassEstimator:
         )
         return posterior.with_prior(prior)
 
+    def condition(
+        self, catalog: ClusterCatalog, *, n_draws: int | None = None, seed: int = 0, chunk: int = _CHUNK
+    ) -> PredictiveMass:
+        """The Pyro distribution of log10 M200c [Msun/h] of all clusters, batch shape (n,), densities per dex.
+
+        Under the prior of training, and averaged over draws of the weights. Its ``draws`` hold each of them.
+
+        Arguments:
+            catalog, n_draws, seed, chunk: see `posterior`.
+
+        Raises:
+            CatalogError, ValueError: see `posterior`.
+        """
+        self._check(catalog)
+        with torch.no_grad():
+            contexts = torch.cat(
+                [
+                    self.encoder.encode(catalog[start : start + chunk], device=self.device)
+                    for start in range(0, len(catalog), chunk)
+                ]
+            )
+            draws = self.draw(n_draws, seed)
+            if draws is None:
+                return PredictiveMass(self.flow.condition(contexts))
+            return PredictiveMass(condition_draws(self.flow, draws, contexts))
+
+    def draw(self, n_draws: int | None = None, seed: int = 0) -> dict[str, Tensor] | None:
+        """Draws of the weights by name, (n_draws, *shape); None for a point model.
+
+        Arguments:
+            n_draws, seed: see `posterior`.
+
+        Raises:
+            ValueError: fewer than two draws.
+        """
+        if self.weights is None:
+            return None
+        n_draws = n_draws or self.weights.n_distinct or number_of_draws()
+        if n_draws < 2:
+            raise ValueError(f"n_draws is {n_draws}; expected at least 2 draws of the weights.")
+        draws = self.weights.draw(n_draws, seed)
+        return {name: value.to(self.device) for name, value in draws.items()}
+
+    def _check(self, catalog: ClusterCatalog) -> None:
+        if len(catalog) == 0:
+            raise CatalogError("The catalogue has no clusters, so there is nothing to infer.")
+        problems = usable_clusters(catalog)
+        if problems.any():
+            row = int(np.flatnonzero(problems != "")[0])
+            raise CatalogError(
+                f"Cluster {catalog.column('cluster_id')[row]} {UNUSABLE[str(problems[row])]}; remove it, "
+                "or use `bayesflowmass infer`, which gives such clusters a row without a mass."
+            )
+
     @torch.no_grad()
-    def _condition(self, catalog: ClusterCatalog, chunk: int) -> Iterator[Any]:
+    def _condition(
+        self, catalog: ClusterCatalog, chunk: int, draws: dict[str, Tensor] | None
+    ) -> Iterator[ConditionedDistribution]:
         for start in range(0, len(catalog), chunk):
-            part = catalog[start : start + chunk]
-            yield self.flow.condition(self.encoder.encode(part, device=self.device))
+            contexts = self.encoder.encode(catalog[start : start + chunk], device=self.device)
+            if draws is None:
+                yield self.flow.condition(contexts)
+                continue
+            # Few clusters at once: all draws of all of them are evaluated on hundreds of masses.
+            n_draws = len(next(iter(draws.values())))
+            for rows in contexts.split(max(1, _CHUNK // n_draws)):
+                yield condition_draws(self.flow, draws, rows)
 
     def flags(self, catalog: ClusterCatalog, posterior: MassPosterior | None = None) -> npt.NDArray[np.str_]:
         """Flags of each cluster (n,): empty, or names joined by commas (docs/flags.md).
@@ -113,6 +184,9 @@ class MassEstimator:
             "flow": self.flow.describe(),
             "training": self.training_info.to_dict(),
         }
+        if self.weights is not None:
+            tensors |= {f"weights.{k}": v for k, v in self.weights.state_dict().items()}
+            description["weights"] = self.weights.describe()
         return write_model_folder(folder, tensors, description)
 
     @classmethod
@@ -129,12 +203,20 @@ class MassEstimator:
             encoder = ContextEncoder.from_description(description["encoder"])
             flow = ConditionalFlow.from_description(description["flow"])
             info = TrainingInfo.from_dict(description["training"])
+            weights = (
+                WeightPosterior.from_description(flow, description["weights"])
+                if "weights" in description
+                else None
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(
                 f"'{path}' does not describe a model that this version knows ({error}); "
                 "train the model again, or use the version that wrote it."
             ) from None
-        for name, module in (("encoder", encoder), ("flow", flow)):
+        parts: dict[str, nn.Module] = {"encoder": encoder, "flow": flow}
+        if weights is not None:
+            parts["weights"] = weights
+        for name, module in parts.items():
             state = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
             try:
                 module.load_state_dict(state)
@@ -143,7 +225,7 @@ class MassEstimator:
                     f"The weights in '{folder}' do not fit the {name} that {DESCRIPTION} describes "
                     f"({' '.join(str(error).split())[:200]}); train the model again."
                 ) from None
-        return cls(encoder, flow, info, device)
+        return cls(encoder, flow, info, device, weights)
 
 
 def resolve_device(device: str | torch.device) -> torch.device:

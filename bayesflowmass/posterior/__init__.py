@@ -1,11 +1,14 @@
 """Posteriors of cluster masses: PDF, cdf, quantiles, change of prior, definitions of mass, tables."""
 
 from bayesflowmass.posterior.density import ConditionedDistribution, FlowDensity
+from bayesflowmass.posterior.draws import MONTE_CARLO_ERROR, monte_carlo_error, number_of_draws
 from bayesflowmass.posterior.mass_posterior import MassPosterior
 from bayesflowmass.posterior.piecewise_prior import PiecewisePrior
+from bayesflowmass.posterior.predictive import PredictiveMass
 from bayesflowmass.posterior.priors import PRIOR_NAMES, FlatPrior, MassFunctionPrior, MassPrior, make_prior
 
 __all__ = [
+    "MONTE_CARLO_ERROR",
     "PRIOR_NAMES",
     "ConditionedDistribution",
     "FlatPrior",
@@ -14,5 +17,8 @@ __all__ = [
     "MassPosterior",
     "MassPrior",
     "PiecewisePrior",
+    "PredictiveMass",
     "make_prior",
+    "monte_carlo_error",
+    "number_of_draws",
 ]

@@ -43,7 +43,7 @@ VALIDATION_BATCH = 500
 
 @dataclass(frozen=True)
 class FitResult:
-    """What came of a training run; the flow has the best weights.
+    """What came of a training run.
 
     Losses are mean -log p(log10 M | cluster) [nats] over the validation clusters, at the best update.
     """
@@ -88,6 +88,7 @@ def fit(
     checkpoint_every: int = 500,
     resume: bool = False,
     history_path: str | Path | None = None,
+    keep: Literal["best", "last"] = "best",
     configuration: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> FitResult:
@@ -119,6 +120,8 @@ def fit(
         checkpoint_folder: where to keep checkpoints, one every ``checkpoint_every`` updates.
         resume: go on from the latest checkpoint, or begin anew where there is none.
         history_path: a CSV file that grows with each validation.
+        keep: the weights that stay: those of the best smoothed validation loss, or the last ones, where an
+            objective must be converged and not stopped early.
         configuration: further values (for JSON) that a resumed run must share, such as the settings of the
             caller.
         progress: show a bar on standard error.
@@ -135,7 +138,7 @@ def fit(
         "average_decay": average_decay, "batch_size": batch_size, "max_updates": max_updates,
         "patience_updates": patience_updates, "smoothing_updates": smoothing_updates,
         "min_improvement": min_improvement, "validate_every": validate_every, "precision": precision,
-        "flip_velocity": flip_velocity is not None,
+        "flip_velocity": flip_velocity is not None, "keep": keep,
     }  # fmt: skip
     _check_positive(batch_size=batch_size, validate_every=validate_every, max_updates=max_updates)
     _check_positive(checkpoint_every=checkpoint_every)
@@ -181,7 +184,8 @@ def fit(
                     files.save_if_due(state)
         except KeyboardInterrupt:
             raise TrainingInterrupted(files.save_interrupted(state)) from None
-        state.restore_best()
+        if keep == "best":
+            state.restore_best()
     assert stopping.best is not None
     assert stopping.best_raw is not None
     return FitResult(

@@ -17,6 +17,9 @@ __all__ = ["Eigenbasis"]
 
 _LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
 WIDEST = 2048
+# The means of the weights move by little and their log scales by several units. The parameter is the log scale over
+# this factor, so that one learning rate, such as 2e-3, suits both.
+SCALE_RATE = 30.0
 
 
 class Eigenbasis(WeightGuide):
@@ -42,7 +45,8 @@ class Eigenbasis(WeightGuide):
 
     def __init__(self, module: nn.Module, *args: Any, **kwargs: Any) -> None:
         super().__init__(module, *args, **kwargs)
-        self.log_scale = nn.Parameter(torch.full_like(self.loc.detach(), math.log(self.init_scale)))
+        start = math.log(self.init_scale) / SCALE_RATE
+        self.slow_log_scale = nn.Parameter(torch.full_like(self.loc.detach(), start))
         self.layers = [
             name for name, part in module.named_modules()
             if isinstance(part, nn.Linear) and self._parts(name)[0] in self.layout.shapes
@@ -56,6 +60,11 @@ class Eigenbasis(WeightGuide):
                     " choose later layers or the mean-field guide."
                 )
             self.register_buffer(f"basis{index}", torch.eye(inputs, dtype=self.loc.dtype))
+
+    @property
+    def log_scale(self) -> Tensor:
+        """ln s along each axis, in units of the prior, (P,): each row's axes in the order of their eigenvalues."""
+        return SCALE_RATE * self.slow_log_scale
 
     @staticmethod
     def _parts(layer: str) -> tuple[str, str]:

@@ -1,0 +1,90 @@
+"""Phases of a run that follow one another: each is resumed where it was killed, none is repeated.
+
+A finished phase leaves ``NAME.safetensors`` (the tensors of its module) and ``NAME.json`` (its `FitResult`), the
+latter last: where it is there, the phase is done.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import nn
+
+from bayesflowmass.training.checkpoint import (
+    CheckpointError,
+    atomic_write,
+    check_same_settings,
+    remove_checkpoints,
+)
+from bayesflowmass.training.fit import FitResult
+from bayesflowmass.training.history import HistoryRow
+
+__all__ = ["remove_phases", "run_phase"]
+
+
+def run_phase(
+    folder: Path, name: str, module: nn.Module, settings: dict[str, Any], run: Callable[[], FitResult]
+) -> FitResult:
+    """The result of one phase: read where it was finished before, else of ``run()``, which is then noted.
+
+    Arguments:
+        folder: of the finished phases.
+        name: of this one.
+        module: what ``run`` trains, in place.
+        settings: (for JSON) that a resumed run must share.
+        run: trains.
+
+    Raises:
+        CheckpointError: if the phase was finished under other settings, its files are damaged, or the disk is
+            full.
+    """
+    tensors, note = folder / f"{name}.safetensors", folder / f"{name}.json"
+    if note.is_file():
+        try:
+            found = json.loads(note.read_bytes())
+            weights = safetensors.torch.load(tensors.read_bytes())
+        except (OSError, ValueError, safetensors.SafetensorError) as error:
+            raise CheckpointError(
+                f"The finished phase '{note}' is damaged ({error}); remove '{folder}' and train again."
+            ) from error
+        check_same_settings(found["settings"], settings, str(folder))
+        module.load_state_dict(weights)
+        history = tuple(HistoryRow(*row) for row in found["result"].pop("history"))
+        return FitResult(history=history, **found["result"])
+    result = run()
+    state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+    content = asdict(result) | {"history": [row.to_list() for row in result.history]}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(tensors, safetensors.torch.save(state))
+        atomic_write(note, json.dumps({"settings": settings, "result": content}).encode())
+    except OSError as error:
+        raise CheckpointError(
+            f"Cannot note in '{folder}' that the phase '{name}' is done: {error.strerror or error}; make room and"
+            " go on with --resume."
+        ) from error
+    remove_checkpoints(folder / f"{name}-checkpoint")
+    return result
+
+
+def remove_phases(folder: Path) -> None:
+    """Remove what the phases left, and the folder if nothing else is in it."""
+    if not folder.is_dir():
+        return
+    # Notes go first: a kill half-way must not leave one without its tensors.
+    for pattern in ("*.json", "*.safetensors"):
+        for path in folder.glob(pattern):
+            path.unlink()
+    for path in folder.iterdir():
+        if path.is_dir() and path.name.endswith("-checkpoint"):
+            remove_checkpoints(path)
+        elif path.name.startswith("unfinished-"):
+            path.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()

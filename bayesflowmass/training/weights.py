@@ -1,0 +1,162 @@
+"""The posterior of the weights of a trained flow: every method through one door, with the training loop inside."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bayesflowmass.bayes.choice import choose
+from bayesflowmass.bayes.priors import NormalPrior, WeightPrior
+from bayesflowmass.bayes.protocol import WEIGHT_POSTERIORS, WeightPosterior, parse_weights
+from bayesflowmass.encoders import ContextEncoder
+from bayesflowmass.flows import ConditionalFlow
+from bayesflowmass.training.fit import FitResult, fit
+from bayesflowmass.training.last_layers import MirroredSource, cut_before_last_layers, location_layers
+from bayesflowmass.training.phases import run_phase
+from bayesflowmass.training.random_state import derive_seed
+from bayesflowmass.training.sources import TrainingSource
+from bayesflowmass.training.weight_report import note_convergence
+
+__all__ = ["LAST_LAYER_FIT", "fit_weights", "weight_options"]
+
+LAST_LAYER_FIT: dict[str, Any] = {
+    "learning_rate": 1e-2, "schedule": "cosine", "final_fraction": 0.0, "warmup_updates": 0, "weight_decay": 0.0,
+    "clip_norm": None, "average_decay": 0.0, "batch_size": 500, "max_updates": 3000, "validate_every": 50,
+}  # fmt: skip
+"""Arguments of `fit` where only last layers are random: steps are cheap, and it has to converge."""
+
+
+def weight_options(
+    weights: Mapping[str, Any], flow: nn.Module
+) -> tuple[type[WeightPosterior], dict[str, Any]]:
+    """The class of a method and the arguments of its ``fit``.
+
+    Arguments:
+        weights: ``method`` (``METHOD`` or ``METHOD:VALUE``), ``which``, ``guide``, ``prior`` (a number,
+            ``"fan_in"`` or a description), ``options``; what is absent or None is left to the method, but
+            ``which``: methods of the last layers take those that give location and width (`location_layers`).
+        flow: whose weights they are.
+
+    Raises:
+        ValueError: the method is unknown or takes no such argument.
+    """
+    method, options = parse_weights(str(weights["method"]))
+    known = inspect.signature(WEIGHT_POSTERIORS[method].fit).parameters
+    given = {key: weights[key] for key in ("which", "guide", "prior") if weights.get(key) is not None}
+    options = given | dict(weights.get("options") or {}) | options
+    taken = [key for key in known if key not in ("module", "data", "maximise", "seed", "progress", "trained")]
+    for key in options:
+        if key not in taken:
+            listed = f"it takes {', '.join(taken)}" if taken else "it takes none"
+            raise ValueError(f"The weight posterior '{method}' has no option '{key}'; {listed}.")
+    if "which" in known and known["which"].default == "last":
+        options.setdefault("which", location_layers(flow))
+    for key in ("prior", "train_prior"):
+        if options.get(key) is not None:
+            options[key] = _prior(options[key])
+    return WEIGHT_POSTERIORS[method], options
+
+
+def fit_weights(
+    flow: ConditionalFlow,
+    weights: Mapping[str, Any],
+    source: TrainingSource,
+    validation: tuple[Tensor, Tensor],
+    *,
+    encoder: ContextEncoder,
+    flip_velocity: bool,
+    fit_options: Mapping[str, Any],
+    settings: dict[str, Any],
+    folder: Path,
+    resume: bool,
+    seed: int,
+    device: torch.device,
+    progress: bool,
+) -> tuple[WeightPosterior, dict[str, FitResult]]:
+    """Fit the posterior of the weights of a flow that was trained by maximum likelihood.
+
+    Where only last layers are random, all layers below keep their weights: what they give is computed once
+    for all clusters (of the first draw, where every epoch redraws them), and the steps are cheap.
+
+    Arguments:
+        flow: trained; its weights move to the centre of the posterior where the method says so.
+        weights: see `weight_options`; ``fit`` holds arguments of :func:`~bayesflowmass.training.fit.fit` that
+            differ in the phases of this posterior.
+        source, validation, encoder, flip_velocity, fit_options, seed, device, progress: as the flow was
+            trained.
+        settings: that a resumed run must share.
+        folder: for checkpoints and finished phases; the history of phase NAME becomes ``history_NAME.csv`` beside it.
+        resume: go on in it.
+
+    Returns:
+        The posterior, and what came of each phase of training, by name.
+    """
+    method, options = weight_options(weights, flow)
+    names = choose(flow, options["which"]) if "which" in options else ()
+    cut = cut_before_last_layers(flow, names) if names else None
+    module: nn.Module = flow
+    first = source.epoch(0)
+    data: tuple[Tensor, Tensor] = first.context, first.log10_mass
+    flip = encoder.flip_velocity if flip_velocity else None
+    arguments = dict(fit_options)
+    if cut is not None:
+        module = cut.head
+        orientations = [first.context] + ([flip(first.context.clone())] if flip is not None else [])
+        features = torch.stack([cut.features(context) for context in orientations])
+        source = MirroredSource(features, first.log10_mass.to(features.device), seed)
+        data = features[0], first.log10_mass.to(features.device)
+        validation = cut.features(validation[0]), validation[1]
+        arguments |= LAST_LAYER_FIT | {"batch_size": min(LAST_LAYER_FIT["batch_size"], len(data[1]))}
+        flip = None
+    arguments |= dict(weights.get("fit") or {})
+    results: dict[str, FitResult] = {}
+
+    def maximise(objective: nn.Module, *, seed: int, name: str, **changes: Any) -> FitResult:
+        chosen = arguments | changes
+        if name == "variational":
+            # A bound that is stopped early says how long it was trained, not what is known about the weights.
+            chosen |= {"patience_updates": None, "keep": "last", "weight_decay": 0.0}
+        results[name] = run_phase(
+            folder,
+            name,
+            objective,
+            settings,
+            lambda: fit(
+                objective,
+                source,
+                validation,
+                flip_velocity=flip,
+                seed=seed,
+                device=device,
+                checkpoint_folder=folder / f"{name}-checkpoint",
+                resume=resume,
+                history_path=folder.parent / f"history_{name}.csv",
+                configuration={key: value for key, value in settings.items() if key != "fit"},
+                progress=progress,
+                **chosen,
+            ),
+        )
+        return results[name]
+
+    own_seed = derive_seed(seed, "weight posterior")
+    posterior = method.fit(
+        module, data, maximise=maximise, seed=own_seed, progress=progress, **_start(method), **options
+    )
+    note_convergence(posterior, results)
+    return posterior, results
+
+
+def _start(method: type[WeightPosterior]) -> dict[str, bool]:
+    """The flow is trained already, for those who would train it."""
+    return {"trained": True} if "trained" in inspect.signature(method.fit).parameters else {}
+
+
+def _prior(given: Any) -> WeightPrior:
+    if isinstance(given, WeightPrior):
+        return given
+    return WeightPrior.from_description(given) if isinstance(given, Mapping) else NormalPrior(given)
