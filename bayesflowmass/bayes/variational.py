@@ -1,0 +1,135 @@
+"""Variational posteriors of weights: a guide fitted to the evidence lower bound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from bayesflowmass.bayes.choice import Choice, choose
+from bayesflowmass.bayes.guides import GUIDES, WeightGuide
+from bayesflowmass.bayes.guides.eigenbasis import WIDEST, Eigenbasis
+from bayesflowmass.bayes.layout import WeightLayout
+from bayesflowmass.bayes.objective import Estimator, VariationalObjective
+from bayesflowmass.bayes.point import maximise_weights
+from bayesflowmass.bayes.priors import WeightPrior
+from bayesflowmass.bayes.protocol import Data, Maximise, WeightPosterior
+
+__all__ = ["VariationalPosterior"]
+
+_AT_ONCE = 1000
+
+
+class VariationalPosterior(WeightPosterior):
+    """The guide q(w) that maximises the evidence lower bound, over some of a module's weights.
+
+    Arguments:
+        guide: q, fitted or about to be loaded.
+        found: what `describe` reports of the fit.
+    """
+
+    method: ClassVar[str] = "variational"
+    argument: ClassVar[tuple[str, type] | None] = ("which", str)
+
+    def __init__(self, guide: WeightGuide, found: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.guide = guide
+        self.names = guide.names
+        self.found = dict(found)
+
+    @classmethod
+    def fit(
+        cls,
+        module: nn.Module,
+        data: Data,
+        *,
+        maximise: Maximise,
+        seed: int = 0,
+        progress: bool = False,
+        which: Choice = "last",
+        guide: str | None = None,
+        guide_options: Mapping[str, Any] | None = None,
+        prior: WeightPrior | None = None,
+        train_prior: WeightPrior | None = None,
+        estimator: Estimator = "shared",
+        tempering: float = 1.0,
+        freeze: bool = False,
+        trained: bool = False,
+    ) -> Self:
+        """Train the module (phase ``point``), then q and the weights that are not random (phase ``variational``).
+
+        The module ends with the means of q as its weights.
+
+        Arguments:
+            which: the random weights (`choose`).
+            guide: a key of `GUIDES`; None: the eigenbasis guide, or the mean field where layers are too wide for it.
+            guide_options: further arguments of the guide, such as ``init_scale`` or ``rank``.
+            prior: of the random weights.
+            train_prior: of all weights in the phase ``point``; None: maximum likelihood.
+            estimator, tempering: of `VariationalObjective`.
+            freeze: keep the weights that are not random as the first phase left them.
+
+        Raises:
+            ValueError: the guide is unknown.
+        """
+        if guide is None:
+            widths = [
+                shape[1]
+                for shape in WeightLayout(module, choose(module, which)).shapes.values()
+                if len(shape) == 2
+            ]
+            guide = "eigenbasis" if max(widths, default=1) <= WIDEST else "mean_field"
+        if guide not in GUIDES:
+            raise ValueError(f"Unknown guide {guide!r}; choose one of {', '.join(GUIDES)}.")
+        if not trained:
+            maximise_weights(module, train_prior, len(data[1]), maximise, seed=seed, name="point")
+        q = GUIDES[guide](module, prior, which, **(guide_options or {}))
+        if isinstance(q, Eigenbasis):
+            q.align(module, lambda: _apply(module, data))
+        trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        objective = VariationalObjective(module, q, len(data[1]), estimator=estimator, tempering=tempering)
+        if freeze:
+            module.requires_grad_(False)
+        maximise(objective, seed=seed, name="variational")
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+        with torch.no_grad():
+            for name, value in q.mean.items():
+                module.get_parameter(name).copy_(value)
+        module.eval()
+        found = {
+            "n_data": len(data[1]),
+            "estimator": estimator,
+            "tempering": tempering,
+            "kl_per_cluster": float(objective.kl()) / len(data[1]),
+            "share_at_prior": q.share_at_prior(),
+        }
+        return cls(q.requires_grad_(False), found)
+
+    def draw(self, n_draws: int, seed: int) -> dict[str, Tensor]:
+        return self.guide.draw(n_draws, seed)
+
+    @torch.no_grad()
+    def log_density(self, draws: Mapping[str, Tensor]) -> Tensor:
+        return self.guide.log_prob(draws)
+
+    def describe(self) -> dict[str, Any]:
+        return {"method": self.method, "guide": self.guide.describe(), **self.found}
+
+    @classmethod
+    def _restore(cls, module: nn.Module, description: Mapping[str, Any]) -> Self:
+        guide = WeightGuide.from_description(module, description["guide"])
+        found = {key: value for key, value in description.items() if key not in ("method", "guide")}
+        return cls(guide.requires_grad_(False), found)
+
+
+@torch.no_grad()
+def _apply(module: nn.Module, data: Data) -> None:
+    """Run the module, as it is when it does not train, over all clusters."""
+    training, device = module.training, next(module.parameters()).device
+    module.eval()
+    for context, log10_mass in zip(*(part.split(_AT_ONCE) for part in data), strict=True):
+        module(log10_mass.to(device), context.to(device))
+    module.train(training)
