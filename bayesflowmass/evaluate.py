@@ -4,9 +4,10 @@ clusters.
 ``bayesflowmass evaluate --model RUN --catalog test.parquet --out DIR`` writes
 
 * ``metrics.json``: every number with its bootstrap standard error over haloes (``docs/metrics.md``),
+* ``calibration.json``: tests and verdicts, overall and by bin (``docs/calibration.md``),
 * ``predictions.parquet``: one row per cluster,
-* figures, each as pdf and png: ``predicted_vs_true``, ``residuals``, ``pit``, ``coverage``,
-``calibration_by_mass``, ``pdfs``,
+* figures, each as pdf and png: ``predicted_vs_true``, ``residuals``, ``pdfs``, ``calibration_by_mass``, and
+those of the calibration: ``pit``, ``pit_by_...``, ``coverage``, ``calibration_by_true_mass``, ``contraction``,
 
 and prints the comparison table.
 """
@@ -35,18 +36,23 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.command import run_command
 from bayesflowmass.config import EvaluateSettings
 from bayesflowmass.diagnostics import (
-    crps_from_density,
+    PosteriorSummary,
     crps_gaussian,
     log_density_gaussian,
     nominal_pair,
     summarise,
 )
 from bayesflowmass.estimator import MassEstimator
+from bayesflowmass.evaluate_calibration import (
+    calibration_figures,
+    expected_posterior,
+    halo_of,
+    measure_calibration,
+)
 from bayesflowmass.evaluate_table import NAMES, format_text
 from bayesflowmass.mocks import MockParameters, simulate_catalog
 from bayesflowmass.plots.calibration_by_mass import plot_calibration_by_mass
 from bayesflowmass.plots.pdfs import plot_pdfs
-from bayesflowmass.plots.pit import plot_coverage, plot_pit
 from bayesflowmass.plots.predicted_vs_true import plot_predicted_vs_true
 from bayesflowmass.plots.residuals import plot_residuals
 from bayesflowmass.plots.style import save_figure
@@ -55,7 +61,7 @@ __all__ = ["evaluate", "main", "predict"]
 
 FloatArray = NDArray[np.float64]
 
-QUANTILES = {"q025": 0.025, "q16": 0.16, "log10_mass": 0.5, "q84": 0.84, "q975": 0.975}
+QUANTILES = {"q025": "q025", "q16": "q16", "log10_mass": "median", "q84": "q84", "q975": "q975"}
 _BATCH = 4096
 _BASELINE_CLUSTERS = 5000
 
@@ -71,6 +77,7 @@ class Predictions:
         log_density: natural log of the density per dex at the truth.
         crps: [dex].
         flags: as `infer` gives them.
+        summary: all that calibration needs.
     """
 
     quantiles: dict[str, FloatArray]
@@ -80,6 +87,7 @@ class Predictions:
     log_density: FloatArray
     crps: FloatArray
     flags: NDArray[np.str_]
+    summary: PosteriorSummary
 
 
 def predict(
@@ -99,7 +107,10 @@ def predict(
         prior_range: limits of the prior in log10 M200c [Msun/h]; default: the training range.
         progress: show a bar.
     """
-    parts: list[dict[str, Any]] = []
+    population = (catalog.metadata.masses or {}).get("distribution")
+    limits = _prior_range(estimator, catalog, str(population))
+    parts: list[PosteriorSummary] = []
+    flags: list[NDArray[np.str_]] = []
     starts = range(0, len(catalog), _BATCH)
     for start in tqdm(starts, desc="posteriors", disable=not progress, file=sys.stderr, leave=False):
         batch = catalog[start : start + _BATCH]
@@ -107,20 +118,14 @@ def predict(
         if prior_range is not None:
             posterior = posterior.with_prior(prior, prior_range)
         truth = np.asarray(batch.column("log10_mass"), dtype=np.float64)
-        nodes = posterior.table
-        parts.append(
-            {
-                **dict(zip(QUANTILES, posterior.quantile(list(QUANTILES.values())), strict=True)),
-                "mean": posterior.mean,
-                "sigma": posterior.sigma,
-                "pit": np.clip(posterior.cdf(truth), 0.0, 1.0),
-                "log_density": posterior.log_pdf(truth),
-                "crps": crps_from_density(truth, nodes.x.numpy(), nodes.cdf.numpy(), nodes.pdf.numpy()),
-                "flags": estimator.flags(batch, posterior),
-            }
-        )
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return Predictions({name: joined.pop(name) for name in QUANTILES}, **joined)
+        expected = expected_posterior(posterior, population, limits)
+        parts.append(PosteriorSummary.from_posterior(posterior, truth, expected))
+        flags.append(estimator.flags(batch, posterior))
+    s = PosteriorSummary.concatenate(parts)
+    quantiles = {name: getattr(s, field) for name, field in QUANTILES.items()}
+    return Predictions(
+        quantiles, s.mean, s.sigma, s.pit, s.log_density, s.crps, np.concatenate(flags), summary=s
+    )
 
 
 def evaluate(
@@ -173,7 +178,7 @@ def evaluate(
     simple = predict_baselines(baselines, catalog)
 
     truth = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
-    halo_id = catalog.column("halo_id" if catalog.has("halo_id") else "cluster_id")
+    halo_id = halo_of(catalog)
     members, definition = _members(catalog)
     nominal, statement = nominal_pair(population, prior)
 
@@ -182,12 +187,16 @@ def evaluate(
             truth, predicted, halo_id=halo_id, n_members=members, n_resamples=n_resamples, seed=seed, **scores
         )
 
+    calibration = measure_calibration(
+        predictions.summary, catalog, estimator, prior=prior, n_resamples=n_resamples, seed=seed
+    )
     metrics = {
         "prior": prior,
         "prior_log10_mass_range": list(prior_range or estimator.training_info.log10_mass_range),
         "population": population,
         "coverage_can_be_nominal": nominal,
         "coverage_statement": statement,
+        "calibration": calibration["verdict"],
         "residual": "log10(M_true / M_pred), M200c, M_pred the posterior median",
         **measure(
             predictions.quantiles["log10_mass"],
@@ -214,9 +223,10 @@ def evaluate(
         "baseline_selection": baseline_catalog.metadata.selection,
     }
     write_whole(folder / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False).encode())
+    write_whole(folder / "calibration.json", json.dumps(calibration, indent=1, allow_nan=False).encode())
     _write_predictions(folder / "predictions.parquet", catalog, predictions, simple)
     if figures:
-        _draw(folder, estimator, catalog, predictions, simple, metrics)
+        _draw(folder, estimator, catalog, predictions, simple, metrics, calibration)
     return metrics
 
 
@@ -340,6 +350,7 @@ def _draw(
     p: Predictions,
     simple: dict[str, BaselinePrediction],
     metrics: dict[str, Any],
+    calibration: dict[str, Any],
 ) -> list[Path]:
     truth = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
     population = {"hmf": "mass-function set", "flat": "flat set"}.get(str(metrics["population"]), "test set")
@@ -352,8 +363,7 @@ def _draw(
             truth, np.stack(list(p.quantiles.values()), 1), label=title
         ),
         "residuals": plot_residuals(residuals, title=title),
-        "pit": plot_pit(p.pit, title=title),
-        "coverage": plot_coverage({"this model": p.pit}, title=title),
+        **calibration_figures(p.summary, calibration, catalog, title),
         "calibration_by_mass": plot_calibration_by_mass(
             metrics["bins_true"], metrics["bins_predicted"], title=title
         ),
@@ -413,6 +423,7 @@ def run(settings: EvaluateSettings, report: Callable[[str], None] = print) -> di
     for path in sorted(settings.out.glob("*.p[dn][fg]")):
         report(str(path))
     report(str(settings.out / "predictions.parquet"))
+    report(str(settings.out / "calibration.json"))
     report(str(settings.out / "metrics.json"))
     return metrics
 

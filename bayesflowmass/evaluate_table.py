@@ -97,6 +97,8 @@ def _notes(metrics: Mapping[str, Any]) -> list[str]:
         "then b and their ratio there; abs 15: mean |residual| for 14.8-15.2.",
         str(metrics["coverage_statement"]),
     ]
+    if metrics.get("coverage_can_be_nominal") and metrics.get("calibration"):
+        notes.append(str(metrics["calibration"]))
     equation = metrics.get("equation_8")
     if equation:
         low, high = equation["log10_mass_range"]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from bayesflowmass.diagnostics import summarise
+from bayesflowmass.diagnostics import central_level, summarise, uniformity
 from bayesflowmass.plots.calibration_by_mass import plot_calibration_by_mass
+from bayesflowmass.plots.coverage import plot_coverage
 from bayesflowmass.plots.masses import plot_masses
 from bayesflowmass.plots.pdfs import plot_pdfs
 from bayesflowmass.plots.phase_space import plot_phase_space
-from bayesflowmass.plots.pit import plot_coverage, plot_pit
+from bayesflowmass.plots.pit import plot_pit
 from bayesflowmass.plots.predicted_vs_true import plot_predicted_vs_true
 from bayesflowmass.plots.residuals import plot_residuals
 from bayesflowmass.plots.style import COLUMN_WIDTH, save_figure
@@ -36,7 +39,7 @@ def _figures(sample):
         "predicted": plot_predicted_vs_true(true, quantiles, label="test"),
         "residuals": plot_residuals({"a": true - median, "b": 2 * (true - median)}),
         "pit": plot_pit(pit),
-        "coverage": plot_coverage({"a": pit}),
+        "coverage": plot_coverage({"a": asdict(uniformity(central_level(pit)))}),
         "pdfs": plot_pdfs(grid, pdf, cdf=cdf, log10_true=[14.1, 14.8], labels=["A", "B"]),
         "phase space": plot_phase_space(
             rng.uniform(0, 1.6, 30),
@@ -98,7 +101,7 @@ def test_residual_legend_states_mean_scatter_and_what_lies_beyond_the_axis():
     [
         (lambda: plot_predicted_vs_true([14.0], np.zeros((1, 3))), "quantiles must have shape"),
         (lambda: plot_residuals({}), "no residuals"),
-        (lambda: plot_coverage({}), "no PIT"),
+        (lambda: plot_coverage({}), "no coverage curves"),
         (lambda: plot_masses({}), "no masses"),
         (lambda: plot_pdfs(np.arange(5), np.ones((7, 5)), cdf=np.ones((7, 5))), "At most 6 PDFs"),
         (

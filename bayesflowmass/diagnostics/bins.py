@@ -13,7 +13,7 @@ from scipy import sparse
 from bayesflowmass.diagnostics.bootstrap import bootstrap_errors
 from bayesflowmass.diagnostics.residuals import residual
 
-__all__ = ["binned_statistics", "mass_edges"]
+__all__ = ["binned_statistics", "mass_edges", "merged_edges", "quantile_edges"]
 
 FloatArray = NDArray[np.float64]
 
@@ -26,6 +26,32 @@ def mass_edges(log10_mass: ArrayLike, width: float = 0.1) -> FloatArray:
     low = int(np.floor(mass.min() / width + 1e-9))
     high = max(low + 1, int(np.ceil(mass.max() / width - 1e-9)))
     return np.asarray(np.arange(low, high + 1) * width, dtype=np.float64)
+
+
+def merged_edges(log10_mass: ArrayLike, width: float, min_count: int) -> FloatArray:
+    """Edges at multiples of ``width`` [dex], neighbours merged until each bin holds ``min_count`` masses."""
+    mass = np.asarray(log10_mass, dtype=np.float64)
+    edges = mass_edges(mass, width)
+    count = np.histogram(mass, edges)[0]
+    kept, held = [float(edges[0])], 0
+    for edge, n in zip(edges[1:], count, strict=True):
+        held += int(n)
+        if held >= min_count:
+            kept.append(float(edge))
+            held = 0
+    # What is left at the top joins the last bin.
+    return np.array([*kept[:-1], float(edges[-1])] if len(kept) > 1 else [kept[0], float(edges[-1])])
+
+
+def quantile_edges(values: ArrayLike, n_bins: int, min_count: int) -> FloatArray:
+    """Edges of at most ``n_bins`` bins of about equal numbers, none expected below ``min_count``.
+
+    Ties (integer counts) may join bins; where all values are equal the two edges are, too.
+    """
+    v = np.asarray(values, dtype=np.float64)
+    k = max(1, min(n_bins, v.size // max(1, min_count)))
+    edges = np.unique(np.quantile(v, np.linspace(0.0, 1.0, k + 1), method="nearest"))
+    return edges if edges.size > 1 else np.repeat(edges, 2)
 
 
 def binned_statistics(

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+
+from bayesflowmass.diagnostics.dependence import halo_correlation
+from bayesflowmass.diagnostics.uniformity import checked_unit_interval, simulate_counts
 
 __all__ = [
-    "PitEcdf",
     "PitHistogram",
+    "central_level",
     "coverage",
     "coverage_curve",
     "nominal_pair",
-    "pit_ecdf",
     "pit_histogram",
 ]
 
@@ -34,7 +35,7 @@ class PitHistogram:
         edges: shape (bins + 1,).
         density: shape (bins,).
         band: lower and upper density that a calibrated sample of this size stays within in **all** bins
-            together, at the stated probability; binomial, Bonferroni over bins.
+            together, at the stated probability.
         probability: of the band.
     """
 
@@ -44,70 +45,54 @@ class PitHistogram:
     probability: float
 
 
-@dataclass(frozen=True)
-class PitEcdf:
-    """Empirical distribution of the PIT minus the uniform one, with its simultaneous band.
-
-    Attributes:
-        u: sorted PIT values, shape (n,).
-        difference: ECDF(u) - u, shape (n,).
-        half_width: |difference| stays below it everywhere, for a calibrated sample, at the stated probability
-            (exact law of the two-sided Kolmogorov statistic).
-        p_value: of the largest |difference|.
-    """
-
-    u: FloatArray
-    difference: FloatArray
-    half_width: float
-    p_value: float
-
-
-def _checked(pit: ArrayLike) -> FloatArray:
-    u = np.asarray(pit, dtype=np.float64)
-    if u.size == 0:
-        raise ValueError("No PIT values were given.")
-    bad = np.flatnonzero(~((u >= 0) & (u <= 1)))
-    if bad.size:
-        raise ValueError(
-            f"PIT values must lie in [0, 1]; {bad.size} do not, the first in row {bad[0]}: {u.flat[bad[0]]}."
-        )
-    return u
-
-
 def coverage(pit: ArrayLike, level: float) -> float:
     """Share of clusters whose true mass lies inside the central interval of probability ``level``."""
-    return float(np.mean(np.abs(_checked(pit) - 0.5) <= 0.5 * level))
+    return float(np.mean(np.abs(checked_unit_interval(pit) - 0.5) <= 0.5 * level))
+
+
+def central_level(pit: ArrayLike) -> FloatArray:
+    """Probability 2 |u - 1/2| of the central interval that ends at the truth; uniform where calibrated."""
+    return np.asarray(2.0 * np.abs(checked_unit_interval(pit) - 0.5))
 
 
 def coverage_curve(pit: ArrayLike, levels: ArrayLike) -> FloatArray:
     """Empirical coverage of central intervals at each of ``levels``; a calibrated sample returns the
     levels.
     """
-    distance = np.sort(2.0 * np.abs(_checked(pit) - 0.5))
+    distance = np.sort(central_level(pit))
     return np.searchsorted(distance, np.asarray(levels, dtype=np.float64), side="right") / distance.size
 
 
-def pit_histogram(pit: ArrayLike, bins: int = 20, probability: float = 0.95) -> PitHistogram:
-    """Histogram of the PIT with the band that a calibrated sample respects in all bins at once."""
-    u = _checked(pit)
+def pit_histogram(
+    pit: ArrayLike,
+    bins: int = 20,
+    probability: float = 0.95,
+    *,
+    halo_id: ArrayLike | None = None,
+    n_simulations: int = 999,
+    seed: int = 0,
+) -> PitHistogram:
+    """Histogram of the PIT with the band that a calibrated sample respects in all bins at once.
+
+    The band is simulated (:func:`bayesflowmass.diagnostics.uniformity.simulate_counts`): the emptiest bin
+    of calibrated samples lies above it, and the fullest below, each at (1 + probability) / 2.
+
+    Args:
+        pit: shape (n,).
+        bins: number of bins.
+        probability: of the band.
+        halo_id: shape (n,); projections of one halo are simulated with their measured correlation.
+        n_simulations, seed: of the band.
+    """
+    u = checked_unit_interval(pit)
     counts, edges = np.histogram(u, bins=bins, range=(0.0, 1.0))
-    tail = 0.5 * (1.0 - probability) / bins
-    low, high = (float(stats.binom.ppf(p, u.size, 1.0 / bins)) for p in (tail, 1.0 - tail))
+    halo = np.arange(u.size) if halo_id is None else np.asarray(halo_id)
+    simulated = simulate_counts(halo, halo_correlation(u, halo), bins, n_simulations, seed)
+    tail = 0.5 * (1.0 - probability)
+    low = float(np.quantile(simulated.min(axis=1), tail, method="lower"))
+    high = float(np.quantile(simulated.max(axis=1), 1.0 - tail, method="higher"))
     return PitHistogram(
         edges, counts * bins / u.size, (low * bins / u.size, high * bins / u.size), probability
-    )
-
-
-def pit_ecdf(pit: ArrayLike, probability: float = 0.95) -> PitEcdf:
-    """ECDF of the PIT minus the diagonal, with a simultaneous band."""
-    u = np.sort(_checked(pit))
-    difference = np.arange(1, u.size + 1) / u.size - u
-    statistic = float(np.max(np.maximum(difference, 1.0 / u.size - difference)))
-    return PitEcdf(
-        u,
-        difference,
-        float(stats.kstwo.ppf(probability, u.size)),
-        float(stats.kstwo.sf(statistic, u.size)),
     )
 
 

@@ -60,10 +60,11 @@ def weighted_residual_statistics(
 
     Returns:
         Arrays of shape (b,), NaN where too few clusters are in range: ``mean_residual``; ``scatter``, the
-        standard deviation (ddof = 1) of the residual; ``slope`` of the least-squares line of predicted on
-        true; ``scatter_over_slope``, their ratio; ``scatter_14_15``, ``slope_14_15`` and
-        ``scatter_over_slope_14_15`` of clusters with 14 <= log10 M_true <= 15;
-        ``mean_abs_residual_14p8_15p2``, mean |epsilon| for 14.8 <= log10 M_true < 15.2.
+        standard deviation (ddof = 1) of the residual; ``robust_scatter``, half of its central 68.27 %;
+        ``slope`` of the least-squares line of predicted on true; ``scatter_over_slope``, their ratio;
+        ``scatter_14_15``, ``slope_14_15`` and ``scatter_over_slope_14_15`` of clusters with
+        14 <= log10 M_true <= 15; ``mean_abs_residual_14p8_15p2``, mean |epsilon| for
+        14.8 <= log10 M_true < 15.2.
     """
     true = np.asarray(log10_true, dtype=np.float64)
     predicted = np.asarray(log10_predicted, dtype=np.float64)
@@ -75,6 +76,7 @@ def weighted_residual_statistics(
     return {
         "mean_residual": mean,
         "scatter": scatter,
+        "robust_scatter": _robust_scatter(epsilon, weights),
         "slope": slope,
         "scatter_over_slope": scatter / slope,
         "scatter_14_15": scatter_in,
@@ -88,6 +90,17 @@ def weighted_mean(values: FloatArray, weights: FloatArray) -> FloatArray:
     """Mean of ``values`` (n,) under each row of ``weights`` (b, n); NaN where the weights add up to zero."""
     total = weights.sum(axis=1)
     return np.where(total > 0, weights @ values, np.nan) / np.where(total > 0, total, 1.0)
+
+
+def _robust_scatter(epsilon: FloatArray, weights: FloatArray) -> FloatArray:
+    """Half the distance between the 15.87 and 84.13 % points of each weighting (inverted cdf); (b,)."""
+    if epsilon.size < 3:
+        return np.full(len(weights), np.nan)
+    order = np.argsort(epsilon)
+    total = np.cumsum(weights[:, order], axis=1)
+    tail = 0.158655254
+    ends = [epsilon[order][np.argmax(total >= p * total[:, -1:] - 1e-9, axis=1)] for p in (tail, 1.0 - tail)]
+    return np.where(total[:, -1] > 2, 0.5 * (ends[1] - ends[0]), np.nan)
 
 
 def _moments(

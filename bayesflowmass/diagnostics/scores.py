@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
-__all__ = ["crps_from_density", "crps_gaussian", "log_density_gaussian"]
+__all__ = ["crps_from_density", "crps_gaussian", "interval_score", "log_density_gaussian"]
 
 FloatArray = NDArray[np.float64]
 
@@ -34,6 +34,16 @@ def log_density_gaussian(log10_true: ArrayLike, mean: ArrayLike, sigma: ArrayLik
     sigma = np.asarray(sigma, dtype=np.float64)
     z = (np.asarray(log10_true, dtype=np.float64) - np.asarray(mean, dtype=np.float64)) / sigma
     return np.asarray(-0.5 * z * z - np.log(sigma) - 0.5 * np.log(2.0 * np.pi))
+
+
+def interval_score(log10_true: ArrayLike, lower: ArrayLike, upper: ArrayLike, level: float) -> FloatArray:
+    """Score of a central interval, dex: its width plus 2 / (1 - level) times what the truth lies outside.
+
+    Gneiting and Raftery 2007, equation 43: the true quantiles minimise its mean. All arguments broadcast.
+    """
+    y, low, high = (np.asarray(a, dtype=np.float64) for a in (log10_true, lower, upper))
+    outside = np.maximum(low - y, 0.0) + np.maximum(y - high, 0.0)
+    return np.asarray(high - low + 2.0 / (1.0 - level) * outside)
 
 
 def crps_from_density(log10_true: ArrayLike, grid: ArrayLike, cdf: ArrayLike, pdf: ArrayLike) -> FloatArray:

@@ -12,12 +12,15 @@ from bayesflowmass.diagnostics.bootstrap import bootstrap_errors
 from bayesflowmass.diagnostics.equation8 import fit_equation8, weighted_equation8
 from bayesflowmass.diagnostics.residuals import weighted_mean, weighted_residual_statistics
 
-__all__ = ["LEVELS", "summarise"]
+__all__ = ["LEVELS", "OUTLIER_LEVEL", "summarise"]
 
 FloatArray = NDArray[np.float64]
 
 LEVELS = {"coverage_68": 0.68, "coverage_95": 0.95}
 """Probabilities of the central intervals whose coverage is reported."""
+
+OUTLIER_LEVEL = 0.9973002
+"""A cluster is an outlier where its truth lies outside this central interval (3 sigma of a Gaussian)."""
 
 
 def summarise(
@@ -123,6 +126,7 @@ def _averages(n: int, **columns: ArrayLike | None) -> dict[str, FloatArray]:
             result.update(
                 {key: (np.abs(values - 0.5) <= 0.5 * level).astype(float) for key, level in LEVELS.items()}
             )
+            result["outlier_rate"] = (np.abs(values - 0.5) > 0.5 * OUTLIER_LEVEL).astype(float)
         elif name == "log_density":
             result["nll"] = -values
         elif name == "sigma":
