@@ -233,6 +233,9 @@ def _read_astropy(path: Path, kind: str) -> Any:
     with warnings.catch_warnings():
         # Unknown units are refused by name later, and integers beyond int64 kept as text.
         warnings.simplefilter("ignore")
+        if kind == "votable":
+            # An ID is a name without the blanks and brackets by which a format is known.
+            return Table.read(path, format=kind, use_names_over_ids=True)
         if not kind.startswith("ascii"):
             return Table.read(path, format=kind)
         packed = path.suffix == ".gz"

@@ -99,7 +99,11 @@ def _open(
         )
     unknown = mapped_names(column_map, what) - set(table.colnames)
     if unknown and unknown & set(FlatTable(source, what).columns):
-        return FlatTable(source, what, column_map), None, {}
+        note = (
+            f"{', '.join(sorted(unknown))} named by the user, so the {known.title} is read as a plain table: nothing "
+            "is left out, and measurements of one object stay as many."
+        )
+        return FlatTable(source, what, column_map), None, {"formats": {what: "table"}, "notes": [note]}
     report: dict[str, Any] = {"formats": {what: known.name}, "notes": list(reading.notes)}
     return FlatTable(table, what, column_map, name=_name(source)), reading, report | reading.counts
 

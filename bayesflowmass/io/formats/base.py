@@ -7,6 +7,7 @@ sorts, by what they give: tables of galaxies or clusters (`TableFormat`), the ha
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import warnings
@@ -135,8 +136,9 @@ def _text_columns(lines: Sequence[str]) -> list[str]:
     rows = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not rows:
         return []
-    delimiter = next((mark for mark in (",", "\t", "|", ";") if rows[0].count(mark) >= 1), None)
-    return [word.strip().strip('"') for word in rows[0].split(delimiter)]
+    delimiter = next((mark for mark in (",", "\t", "|", ";") if mark in rows[0]), " ")
+    words = next(csv.reader([rows[0].strip()], delimiter=delimiter, skipinitialspace=True))
+    return [word.strip() for word in words if word.strip() or delimiter != " "]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,571 @@
+"""Tables as the field writes them: surveys, archives, published mocks; each in its documented layout."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+from astropy.table import MaskedColumn, Table
+
+from bayesflowmass.catalog import CatalogError
+from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT, convert_mass
+from bayesflowmass.io import load_catalog
+from bayesflowmass.io.duplicates import find_duplicates
+from bayesflowmass.io.formats import FORMATS, FileHead, identify
+from bayesflowmass.io.sources import read_known_table
+
+Z = 0.08
+CENTRE = (230.0, 20.0)
+
+
+def words(text):
+    return text.split()
+
+
+def sky(n=30, seed=0):
+    """Galaxies around one cluster: ra, dec, z."""
+    rng = np.random.default_rng(seed)
+    ra = CENTRE[0] + rng.normal(0.0, 0.1, n)
+    dec = CENTRE[1] + rng.normal(0.0, 0.1, n)
+    return ra, dec, Z + rng.normal(0.0, 700.0, n) / SPEED_OF_LIGHT * (1.0 + Z)
+
+
+def one_cluster(**columns):
+    return Table({"cluster_id": ["A1"], "ra": [CENTRE[0]], "dec": [CENTRE[1]], "redshift": [Z]} | columns)
+
+
+def ned(*, old=False, n=30):
+    ra, dec, z = sky(n)
+    names = ("RA(deg)", "DEC(deg)", "Distance (arcmin)") if old else ("RA", "DEC", "Separation")
+    table = Table(
+        {
+            "No.": np.arange(1, n + 1),
+            "Object Name": [f"WISEA J{i:06d}" for i in range(n)],
+            names[0]: ra,
+            names[1]: dec,
+            "Type": ["G"] * n,
+            "Velocity": z * SPEED_OF_LIGHT,
+            "Redshift": MaskedColumn(z, mask=np.arange(n) < 2),
+            "Redshift Flag": ["SPEC"] * 5 + [""] * (n - 5),
+            names[2]: np.linspace(0, 20, n),
+        }
+    )
+    table["Redshift Flag"] = table["Redshift Flag"].astype("U12")
+    table["Type"] = table["Type"].astype("U12")
+    return table
+
+
+def skyserver(n=30):
+    ra, dec, z = sky(n)
+    table = Table({"objid": 1237671768542478711 + np.arange(n), "ra": ra, "dec": dec})
+    table["specz"], table["speczerr"], table["rmag"] = z, np.full(n, 2e-5), np.full(n, 17.0)
+    return table
+
+
+def redmapper_clusters():
+    return Table(
+        {
+            "MEM_MATCH_ID": [3, 7, 9],
+            "RA": [10.0, 20.0, 30.0],
+            "DEC": [1.0, 2.0, 3.0],
+            "Z_LAMBDA": [0.21, 0.31, -1.0],
+            "Z_LAMBDA_E": [0.006, 0.007, 0.01],
+            "LAMBDA": [25.0, 60.0, 30.0],
+            "CG_SPEC_Z": [0.2, -1.0, -1.0],
+        }
+    )
+
+
+def redmapper_members():
+    ra, dec, z = sky()
+    table = Table({"MEM_MATCH_ID": np.full(30, 3), "ID": np.arange(30) + 2**60, "RA": ra, "DEC": dec})
+    table["R"], table["P"], table["PFREE"] = np.linspace(0, 1, 30), np.full(30, 0.9), np.full(30, 0.8)
+    table["ZSPEC"] = np.where(np.arange(30) < 10, -1.0, z)
+    return table
+
+
+def erass():
+    table = Table({"DETUID": ["em01", "em02", "em03"], "RA": [10.0, 20.0, 30.0], "DEC": [1.0, 2.0, 3.0]})
+    table["BEST_Z"], table["M500"], table["R500"] = (
+        [0.1, 0.2, 0.3],
+        [30.0, 10.0, 50.0],
+        [900.0, 700.0, 1000.0],
+    )
+    return table
+
+
+def caustic(path, *, announced=30):
+    ra, dec, z = sky()
+    rows = [f"{a:.6f} {d:.6f} {v:.1f}" for a, d, v in zip(ra, dec, z * SPEED_OF_LIGHT, strict=True)]
+    path.write_text(
+        "\n".join([f"{announced} {CENTRE[0]} {CENTRE[1]} {Z * SPEED_OF_LIGHT:.1f}", *rows]) + "\n"
+    )
+    return path
+
+
+def mamposst(path, *, weight=False, scale=1.0):
+    rng = np.random.default_rng(0)
+    columns = [rng.uniform(50, 2000, 30) * scale, rng.normal(0, 800, 30), np.full(30, 50.0)]
+    columns += [np.ones(30)] if weight else []
+    rows = ["  ".join(f"{value:.3f}" for value in row) for row in zip(*columns, strict=True)]
+    path.write_text("\n".join(["# R(kpc)  v(km/s)  e_v(km/s)", "# ", *rows]) + "\n")
+    return path
+
+
+def sag(folder, *, sdss=False, n=4):
+    rng = np.random.default_rng(0)
+    ids = np.arange(1, n + 1)
+    place = np.repeat(rng.uniform(0, 1000, (n // 2, 3)), 2, axis=0)
+    columns = [
+        ids,
+        rng.uniform(14, 15, n),
+        np.full(n, 350.0),
+        *place.T,
+        *np.eye(3)[ids % 3].T,
+        np.full(n, 0.8951),
+    ]
+    columns = [ids, columns[1], np.full(n, 0.1)] if sdss else columns
+    name = "clusters_M200c_SDSS_GALWCAT19_4Mpcph" if sdss else "clusters_M200c_SAG_v3.0_4Mpch"
+    np.savetxt(folder / name, np.stack(columns, axis=-1))
+    each = np.repeat(ids, 12)
+    galaxies = [each, *rng.normal(0, 0.5, (2, each.size)), rng.normal(0, 700, each.size)]
+    np.savetxt(folder / "galaxies_XYvZ_SAG_v3.0_4Mpch", np.stack(galaxies, axis=-1))
+    return folder / "galaxies_XYvZ_SAG_v3.0_4Mpch", folder / name
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["new names", "old names"])
+@pytest.mark.parametrize("suffix", ["csv", "ecsv", "fits", "vot"])
+def test_ned_tables_lose_what_is_no_galaxy_with_a_spectrum(tmp_path, old, suffix):
+    table = ned(old=old)
+    table["Redshift Flag"][5:8] = ["PHOT", "::", "SPEC TENT"]
+    table["Type"][8:10] = ["GClstr", "GPair"]
+    table["Velocity"] = MaskedColumn(table["Velocity"], mask=np.arange(30) == 1)
+    path = tmp_path / f"ned.{suffix}"
+    with warnings.catch_warnings():
+        # A VOTable makes ids of names with blanks, and says so.
+        warnings.simplefilter("ignore")
+        table.write(path, format={"vot": "votable", "csv": "ascii.csv"}.get(suffix))
+    known, reading = read_known_table(path)
+    assert known.name == "ned"
+    counts = {"no_redshift": 1, "bad_redshift_flag": 3, "no_single_galaxy": 2, "repeated": 0}
+    assert reading.counts == counts
+    catalog = load_catalog(path, one_cluster())
+    assert catalog.n_galaxies.tolist() == [24]
+    assert catalog.metadata.extra["bad_redshift_flag"] == 3
+    assert "3 with a redshift flag" in catalog.metadata.extra["notes"][0]
+    # The redshift of the first comes from its velocity.
+    np.testing.assert_allclose(catalog.galaxies("gal_z")[0], sky()[2][0], rtol=1e-6)
+
+
+def test_ned_tables_from_memory_are_known_too():
+    catalog = load_catalog(ned(), one_cluster())
+    assert catalog.metadata.extra["formats"] == {"galaxies": "ned"}
+    assert catalog.galaxies("gal_galaxy_id")[3] == "WISEA J000003"
+
+
+def test_a_skyserver_export_keeps_the_best_of_several_spectra(tmp_path):
+    table = skyserver()
+    again = table[[4, 4, 9]]
+    again["speczerr"] = [1e-5, 9e-5, -1.0]
+    again["specz"] = np.asarray(table["specz"])[[4, 4, 9]] + [1e-4, 2e-4, 0.01]
+    both = Table(np.concatenate([again, table]))
+    both.write(tmp_path / "a.csv")
+    text = (tmp_path / "a.csv").read_text()
+    (tmp_path / "a.csv").write_text("#Table1\n" + text)
+    catalog = load_catalog(tmp_path / "a.csv", one_cluster())
+    extra = catalog.metadata.extra
+    assert (extra["repeated"], extra["discordant"]) == (3, 1)
+    assert "1 galaxy with measurements that differ by more than 300 km/s" in extra["notes"][1]
+    z = dict(zip(catalog.galaxies("gal_galaxy_id"), catalog.galaxies("gal_z"), strict=True))
+    assert z[table["objid"][4]] == pytest.approx(table["specz"][4] + 1e-4)
+    assert z[table["objid"][9]] == pytest.approx(table["specz"][9])
+    error = catalog.galaxies("gal_v_err")
+    np.testing.assert_allclose(np.unique(error), SPEED_OF_LIGHT * np.array([1e-5, 2e-5]) / (1 + Z), rtol=1e-9)
+    assert catalog.has("rmag")
+
+
+def test_stars_and_warnings_are_left_out_of_a_skyserver_export():
+    table = skyserver()
+    table.rename_columns(["objid", "specz", "speczerr"], ["specObjID", "z", "zErr"])
+    table["class"] = ["STAR"] * 2 + ["GALAXY"] * 28
+    table["zWarning"] = np.where(np.arange(30) == 5, 4, 0)
+    table["z"][6] = 0.0
+    catalog = load_catalog(table, one_cluster())
+    assert catalog.n_galaxies.tolist() == [26]
+    assert {
+        name: catalog.metadata.extra[name] for name in ("no_galaxy", "redshift_warning", "no_redshift")
+    } == {
+        "no_galaxy": 2,
+        "redshift_warning": 1,
+        "no_redshift": 1,
+    }
+
+
+def test_redmapper_clusters_have_the_spectroscopic_redshift_where_there_is_one(tmp_path):
+    redmapper_clusters().write(tmp_path / "c.fits")
+    known, reading = read_known_table(tmp_path / "c.fits")
+    assert known.gives == ("clusters",)
+    clusters = reading.clusters
+    np.testing.assert_array_equal(clusters["cluster_id"], [3, 7])
+    np.testing.assert_allclose(clusters["redshift"], [0.2, 0.31])
+    np.testing.assert_allclose(clusters["redshift_err"], [0.0, 0.007])
+    assert reading.counts == {"photometric_redshifts": 1, "no_redshift": 1}
+    assert "photometric" in reading.notes[1]
+
+
+def test_redmapper_members_with_spectra_join_their_clusters(tmp_path):
+    clusters = redmapper_clusters()[:1]
+    clusters["RA"], clusters["DEC"], clusters["CG_SPEC_Z"] = CENTRE[0], CENTRE[1], Z
+    redmapper_members().write(tmp_path / "m.fits")
+    clusters.write(tmp_path / "c.fits")
+    catalog = load_catalog(tmp_path / "m.fits", tmp_path / "c.fits")
+    assert catalog.n_galaxies.tolist() == [20]
+    assert catalog.galaxies("gal_galaxy_id").min() == 2**60 + 10
+    assert catalog.metadata.extra["formats"] == {
+        "galaxies": "redmapper-members",
+        "clusters": "redmapper-clusters",
+    }
+    assert len(catalog.metadata.extra["notes"]) == 3
+
+
+def test_m500_of_erass_becomes_m200c(tmp_path):
+    table = erass()
+    table.write(tmp_path / "e.fits")
+    clusters = read_known_table(tmp_path / "e.fits")[1].clusters
+    m500 = np.log10(np.array([30.0, 10.0, 50.0]) * 1e13 * MDPL2.h)
+    np.testing.assert_allclose(clusters["log10_mass"], convert_mass(m500, [0.1, 0.2, 0.3], "500c", "200c"))
+    assert np.all((clusters["log10_mass"] - m500 > 0.1) & (clusters["log10_mass"] - m500 < 0.25))
+    table["M500"][1], table["BEST_Z"][2] = np.nan, -1.0
+    reading = read_known_table(table)[1]
+    assert np.isnan(reading.clusters["log10_mass_published"]).tolist() == [False, True]
+    assert reading.counts == {"no_redshift": 1, "no_mass": 1}
+
+
+def test_a_causticsnupy_file_brings_its_cluster(tmp_path):
+    catalog = load_catalog(caustic(tmp_path / "A2029.txt"))
+    assert catalog.column("cluster_id").tolist() == ["A2029"]
+    assert catalog.column("redshift")[0] == pytest.approx(Z, rel=1e-5)
+    assert catalog.n_galaxies.tolist() == [30]
+    np.testing.assert_allclose(np.sort(catalog.galaxies("gal_z")), np.sort(sky()[2]), atol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [False, True])
+def test_radii_of_mamposst_become_comoving(tmp_path, weight):
+    path = mamposst(tmp_path / "coma.dat", weight=weight)
+    catalog = load_catalog(path, redshift=0.1, r_max=None, v_max=None)
+    given = np.loadtxt(path)
+    np.testing.assert_allclose(np.sort(catalog.r_proj), np.sort(given[:, 0]) / 1000 * MDPL2.h * 1.1)
+    assert catalog.column("cluster_id").tolist() == ["coma"]
+    np.testing.assert_array_equal(catalog.galaxies("gal_v_err"), 50.0)
+    assert catalog.has("gal_weight") == weight
+    with pytest.raises(CatalogError, match="the redshifts of the clusters are missing"):
+        load_catalog(path)
+
+
+def test_the_sag_catalogue_is_two_text_files(tmp_path):
+    catalog = load_catalog(*sag(tmp_path), r_max=4.0)
+    assert catalog.n_galaxies.tolist() == [12] * 4
+    np.testing.assert_allclose(catalog.column("redshift"), 1 / 0.8951 - 1)
+    # Two lines of sight to each of two haloes.
+    np.testing.assert_array_equal(np.unique(catalog.column("halo_id"), return_counts=True)[1], [2, 2])
+    assert catalog.column("log10_mass").min() > 14
+
+
+def test_sdss_clusters_in_that_layout_need_a_redshift(tmp_path):
+    paths = sag(tmp_path, sdss=True)
+    with pytest.raises(CatalogError, match="column redshift is missing"):
+        load_catalog(*paths)
+    catalog = load_catalog(*paths, redshift=0.09)
+    np.testing.assert_array_equal(catalog.column("redshift"), 0.09)
+    assert catalog.has("log10_mass_err")
+
+
+def test_the_names_of_sag_files_do_not_matter(tmp_path):
+    galaxies, clusters = sag(tmp_path)
+    assert identify(galaxies.rename(tmp_path / "g.txt")).name == "sag-galaxies"
+    assert identify(clusters.rename(tmp_path / "c.txt")).name == "sag-clusters"
+
+
+def test_columns_named_by_the_user_win_over_a_format():
+    table = skyserver()
+    twice = Table(np.concatenate([table, table[:3]]))
+    catalog = load_catalog(twice, one_cluster(), {"galaxies.z": "specz"})
+    assert catalog.n_galaxies.tolist() == [33]
+    assert (
+        "specz named by the user, so the SDSS SkyServer export is read" in catalog.metadata.extra["notes"][0]
+    )
+    table["photoz"] = np.asarray(table["specz"]) + 0.001
+    carried = load_catalog(table, one_cluster(), {"galaxies.z": "photoz"})
+    np.testing.assert_allclose(np.sort(carried.galaxies("gal_z")), np.sort(table["photoz"]))
+
+
+def halo_cnn(path, **changes):
+    rng = np.random.default_rng(0)
+    n, width = 5, 20
+    shapes = {
+        f"gal_{name}": (width,) for name in words("xproj yproj zproj Rproj vlos memb_halo memb_vir Macc")
+    }
+    hosts = words("rockstarId M200c x y z rotation Ngal sigv")
+    kinds = [(name, "f8") for name in hosts]
+    kinds += [(name, "?" if "memb" in name else "f8", shape) for name, shape in shapes.items()]
+    rows = np.zeros(n, dtype=kinds)
+    rows["rockstarId"], rows["M200c"] = [7, 7, 8, 9, 9], 10.0 ** rng.uniform(13.5, 15, n)
+    rows["Ngal"] = [20, 12, 15, 11, 13]
+    there = np.arange(width)[None, :] < rows["Ngal"][:, None]
+    for name in words("gal_xproj gal_yproj gal_vlos"):
+        rows[name][there] = rng.normal(0, 700 if "v" in name else 0.5, there.sum())
+    rows["gal_Rproj"] = np.hypot(rows["gal_xproj"], rows["gal_yproj"])
+    rows["gal_memb_halo"] = there & (rows["gal_Rproj"] < 0.7)
+    for name, change in changes.items():
+        rows[name] = change(rows[name])
+    np.save(path, rows)
+    return path, rows
+
+
+def test_halo_cnn_mocks_are_whole_catalogues(tmp_path):
+    path, rows = halo_cnn(tmp_path / "mock.npy")
+    catalog = load_catalog(path, redshift=0.117, r_max=1.6, v_max=2200.0)
+    assert (catalog.n_galaxies <= rows["Ngal"]).all()
+    whole = load_catalog(path, redshift=0.117)
+    np.testing.assert_array_equal(whole.n_galaxies, rows["Ngal"])
+    np.testing.assert_allclose(whole.column("log10_mass"), np.log10(rows["M200c"]))
+    np.testing.assert_array_equal(whole.column("halo_id"), [7, 7, 8, 9, 9])
+    np.testing.assert_array_equal(whole[1].galaxies("x"), rows["gal_xproj"][1, :12])
+    assert whole.metadata.kind == "contaminated"
+    assert whole.galaxies("gal_is_member").dtype == bool
+    assert {"gal_zproj", "gal_Macc", "sigv"} <= set(whole.column_names)
+
+
+def test_halo_cnn_mocks_come_in_parts_too(tmp_path):
+    path, _ = halo_cnn(tmp_path / "mock.npy")
+    parts = list(identify(path).iterate(path, 2, 0.117, MDPL2))
+    assert [len(part) for part in parts] == [2, 2, 1]
+    assert parts[2].column("cluster_id").tolist() == [4]
+
+
+def test_a_pickle_is_never_opened(tmp_path):
+    path = tmp_path / "catalog.p"
+
+    class Bomb:
+        def __reduce__(self):
+            return (pytest.fail, ("the pickle was run",))
+
+    for protocol in (2, 4, 5):
+        path.write_bytes(pickle.dumps(Bomb(), protocol=protocol))
+        with pytest.raises(CatalogError, match=r"this is a pickle, .*Catalog.save_npy"):
+            load_catalog(path)
+    np.save(tmp_path / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(CatalogError, match=r"objects.npy"):
+        load_catalog(tmp_path / "objects.npy")
+
+
+def test_each_format_is_known_by_one_class_only(tmp_path):
+    tables = {"ned": ned(), "skyserver": skyserver(), "erass1": erass()}
+    tables |= {"redmapper-clusters": redmapper_clusters(), "redmapper-members": redmapper_members()}
+    paths = {"causticsnupy": caustic(tmp_path / "a.txt"), "mg-mamposst": mamposst(tmp_path / "b.dat")}
+    paths["sag-galaxies"], paths["sag-clusters"] = sag(tmp_path)
+    paths["halo_cnn"] = halo_cnn(tmp_path / "c.npy")[0]
+    for name, table in tables.items():
+        paths[name] = tmp_path / f"{name}.csv"
+        table.write(paths[name])
+    for name, path in paths.items():
+        assert [known.name for known in FORMATS if known.recognises(FileHead(path))] == [name]
+
+
+def changed(table, name, row, value):
+    table = table.copy()
+    if isinstance(value, str):
+        table[name] = np.asarray(table[name]).astype("U30")
+    table[name][row] = value
+    return table
+
+
+def every(table, name, value):
+    table = table.copy()
+    table[name] = value
+    return table
+
+
+def line(path, number, text):
+    lines = path.read_text().splitlines()
+    lines[number - 1] = text
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def with_cluster(table):
+    return lambda _: load_catalog(table, one_cluster())
+
+
+BAD = {
+    "ned: nothing left": (
+        with_cluster(every(ned(), "Type", "GClstr")),
+        "none of the 30 objects is a galaxy with a redshift .*no single galaxy 30",
+    ),
+    "ned: a word for a redshift": (
+        with_cluster(changed(ned(), "Redshift", 4, "fast")),
+        "Redshift in row 5 is 'fast'; expected a number",
+    ),
+    "ned: no position": (with_cluster(changed(ned(), "RA", 6, np.nan)), "ra or dec in row 7 is empty"),
+    "ned: as clusters": (lambda _: load_catalog(ned(), ned()), "which holds galaxies; expected clusters"),
+    "skyserver: ids as floats": (
+        with_cluster(every(skyserver(), "objid", np.arange(30) * 1e17)),
+        "SDSS ids have 19 digits and floats keep 16",
+    ),
+    "skyserver: no spectra": (
+        with_cluster(every(skyserver(), "specz", 0.0)),
+        "none of the 30 rows is a galaxy with a redshift .no redshift 30",
+    ),
+    "redmapper: no redshift": (
+        lambda _: load_catalog(ned(), every(redmapper_clusters()[1:], "Z_LAMBDA", -1.0)),
+        "none of the 2 clusters has a redshift",
+    ),
+    "redmapper: ids as floats": (
+        lambda _: load_catalog(ned(), every(redmapper_clusters(), "MEM_MATCH_ID", [1.0, 2.0, 3.0])),
+        "MEM_MATCH_ID is stored as float64",
+    ),
+    "redmapper: members without spectra": (
+        with_cluster(every(redmapper_members(), "ZSPEC", -1.0)),
+        "none of the 30 members has a spectroscopic redshift .*use a redshift survey",
+    ),
+    "redmapper: members without that column": (
+        with_cluster(redmapper_members()[words("MEM_MATCH_ID ID RA DEC R P PFREE")]),
+        "column zspec is missing",
+    ),
+    "redmapper: clusters as galaxies": (
+        with_cluster(redmapper_clusters()),
+        "this is redMaPPer clusters, which holds clusters; expected galaxies",
+    ),
+    "erass: mass in Msun": (
+        lambda _: load_catalog(ned(), every(erass(), "M500", 3e14)),
+        "M500 is 3e.14 typically; expected units of 1e13 Msun",
+    ),
+    "erass: no redshift": (
+        lambda _: load_catalog(ned(), every(erass(), "BEST_Z", -1.0)),
+        "none of the 3 clusters has a redshift BEST_Z",
+    ),
+    "caustic: half a file": (
+        lambda t: load_catalog(caustic(t / "a.txt", announced=50)),
+        "announces 50 galaxies and 30 follow",
+    ),
+    "caustic: a broken row": (
+        lambda t: load_catalog(broken(caustic, t)),
+        "VEL in line 301 is 'x'; expected a number",
+    ),
+    "caustic: redshifts for velocities": (
+        lambda t: load_catalog(line(slow(t / "a.txt"), 1, f"30 {CENTRE[0]} {CENTRE[1]} {Z}")),
+        "look like redshifts; expected cz in km/s",
+    ),
+    "mamposst: Mpc": (
+        lambda t: load_catalog(mamposst(t / "a.dat", scale=1e-3), redshift=0.02),
+        "as in Mpc; expected kpc",
+    ),
+    "mamposst: a broken row": (
+        lambda t: load_catalog(broken(mamposst, t), redshift=0.02),
+        "expected a number|has 3 values|is 'x'",
+    ),
+    "sag: width": (
+        lambda t: load_catalog(sag(t)[0], line(sag(t)[1], 1, "1 14.5")),
+        "rows have 2 values; expected 10",
+    ),
+    "sag: a short row": (
+        lambda t: load_catalog(sag(t)[0], line(sag(t)[1], 3, "3 14.5")),
+        "line 3 has 2 values; expected 10",
+    ),
+    "sag: mass": (
+        lambda t: load_catalog(sag(t)[0], line(sag(t)[1], 2, "2 3e14 1 1 1 1 1 0 0 0.9")),
+        "the mass in row 2 is 3e.14; expected log10",
+    ),
+    "sag: scale factor": (
+        lambda t: load_catalog(sag(t)[0], line(sag(t)[1], 2, "2 14.5 1 1 1 1 1 0 0 1.9")),
+        "the scale factor in row 2 is 1.9",
+    ),
+    "sag: id twice": (
+        lambda t: load_catalog(sag(t)[0], line(sag(t)[1], 2, "1 14.5 1 1 1 1 1 0 0 0.9")),
+        "cluster 1 stands in two rows",
+    ),
+    "sag: id": (
+        lambda t: load_catalog(line(sag(t)[0], 2, "1.5 0 0 0"), t / SAG_CLUSTERS),
+        "the cluster id in row 2 is 1.5",
+    ),
+    "sag: a galaxy of no cluster": (
+        lambda t: load_catalog(line(sag(t)[0], 48, "9 0 0 0"), t / SAG_CLUSTERS),
+        "belongs to cluster 9, which is not one of the 4",
+    ),
+    "halo_cnn: redshift": (
+        lambda t: load_catalog(halo_cnn(t / "a.npy")[0]),
+        "does not say its redshift; give it",
+    ),
+    "halo_cnn: clusters": (
+        lambda t: load_catalog(halo_cnn(t / "a.npy")[0], one_cluster(), redshift=0.1),
+        "for which clusters says nothing",
+    ),
+    "halo_cnn: Ngal": (
+        lambda t: load_catalog(halo_cnn(t / "a.npy", Ngal=lambda n: n + 10)[0], redshift=0.1),
+        "Ngal in row 1 is 30; expected a whole number up to 20",
+    ),
+    "halo_cnn: mass": (
+        lambda t: load_catalog(halo_cnn(t / "a.npy", M200c=np.log10)[0], redshift=0.1),
+        "M200c in row 1 is 1.*; expected a mass in Msun/h",
+    ),
+    "halo_cnn: radius": (
+        lambda t: load_catalog(halo_cnn(t / "a.npy", gal_Rproj=lambda r: r * 2)[0], redshift=0.1),
+        "gal_Rproj in row 1 is not the distance",
+    ),
+    "halo_cnn: nan": (
+        lambda t: load_catalog(halo_cnn(t / "a.npy", gal_vlos=lambda v: v * np.nan)[0], redshift=0.1),
+        "gal_vlos in row 1 is not finite",
+    ),
+}
+SAG_CLUSTERS = "clusters_M200c_SAG_v3.0_4Mpch"
+
+
+def broken(write, folder):
+    """A text file with a broken row beyond the lines by which a format is recognised."""
+    path = write(folder / "long.txt")
+    head, *rows = path.read_text().splitlines()
+    if write is caustic:
+        head = head.replace("30 ", "300 ", 1)
+    rows = [*rows[: len(rows) - 30], *(rows[-30:] * 10)]
+    rows[299 if write is caustic else 280] = " ".join([*rows[-1].split()[:2], "x"])
+    path.write_text("\n".join([head, *rows]) + "\n")
+    return path
+
+
+def slow(path):
+    """A caustic file with redshifts in place of velocities."""
+    lines = caustic(path).read_text().splitlines()
+    lines[1:] = [" ".join([*row.split()[:2], "0.08"]) for row in lines[1:]]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_broken_table_is_refused_with_a_sentence(tmp_path, name):
+    call, message = BAD[name]
+    with pytest.raises(CatalogError, match=message) as caught:
+        call(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_duplicates_are_joined_by_id_and_by_place():
+    ra, dec = np.array([10.0, 10.0001, 50.0, 359.9999, 0.0001]), np.array([0.0, 0.0, 0.0, 60.0, 60.0])
+    found = find_duplicates(ra, dec, np.array([0.1, 0.1, 0.2, 0.3, 0.3]), ids=np.array([1, 2, 2, 3, 4]))
+    # 0.36 arcsec join the first two, the id joins the second and the third, 0.36 arcsec the last two.
+    assert found.kept.tolist() == [True, False, False, True, False]
+    assert (found.repeated, found.discordant) == (3, 1)
+    apart = find_duplicates(ra, dec, np.zeros(5), radius=0.1)
+    assert apart.repeated == 0
+    assert find_duplicates(ra[:0], dec[:0], ra[:0]).repeated == 0
+
+
+@pytest.mark.shared_data
+def test_a_real_skyserver_export_and_a_real_mamposst_file(shared_data):
+    centre = Table({"cluster_id": ["A2255"], "ra": [258.18], "dec": [64.06], "z": [0.0806]})
+    catalog = load_catalog(shared_data / "a2255_sdss" / "a2255_skyserver.csv", centre)
+    assert catalog.metadata.extra["repeated"] == 47
+    assert catalog.metadata.extra["galaxies_read"] == 92
+    coma = load_catalog(shared_data / "coma_desi" / "data_DESI.dat", redshift=0.0231)
+    assert 1300 < coma.n_galaxies[0] < 1400
