@@ -166,7 +166,7 @@ def one_simulation(survey, members, others, truth, rng):
     """Posteriors of one universe under every model: name -> record."""
     catalog = survey.observe(truth, rng)
     model, naive = survey.model(), survey.model(ignore_selection=True)
-    known = -0.5 * ((survey.grid - torch.from_numpy(catalog.column("log10_mass"))[:, None]) / (2 * STEP)) ** 2
+    known = -0.5 * ((survey.grid - torch.tensor(catalog.column("log10_mass"))[:, None]) / (2 * STEP)) ** 2
     exact = normalised(model.log_posterior(known, LN_AMPLITUDES, SLOPES))
     results = {"masses known": record(exact, truth)}
     posteriors, likelihoods = [], []

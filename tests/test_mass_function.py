@@ -162,15 +162,15 @@ def test_the_pyro_model_under_nuts_agrees_with_the_grid(draws):
     with torch.random.fork_rng(devices=[]):
         pyro.set_rng_seed(5)
         sampler = MCMC(
-            NUTS(population, max_tree_depth=4), num_samples=120, warmup_steps=60, disable_progbar=True
+            NUTS(population, max_tree_depth=4), num_samples=80, warmup_steps=40, disable_progbar=True
         )
         sampler.run(likelihoods)
     for name, nodes in (("ln_amplitude", LN_AMPLITUDES), ("slope", SLOPES)):
         mean = (p * nodes).sum()
         sd = (p * (nodes - mean) ** 2).sum().sqrt()
         samples = sampler.get_samples()[name]
-        assert abs(samples.mean() - mean) < 5.0 * sd / math.sqrt(30)
-        assert 0.65 < samples.std() / sd < 1.45
+        assert abs(samples.mean() - mean) < 5.0 * sd / math.sqrt(20)
+        assert 0.6 < samples.std() / sd < 1.5
 
 
 def test_simpson_integrates_cubics_exactly():

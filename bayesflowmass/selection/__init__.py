@@ -2,16 +2,19 @@
 
 Small pure functions, catalogue in, catalogue out. Each works on all galaxies at once, takes a seed where it
 is random (the same seed gives the same galaxies), and writes what it did into ``metadata.selection``. The
-same functions serve mocks, data and random augmentation in training.
+same functions serve mocks, data and random augmentation in training. `SelectionProbability` is what a cut in
+richness does to a population: P(select | log10 mass, z), from mocks.
 """
 
 from bayesflowmass.selection.cuts import cylinder, magnitude_limit, richness_limits
 from bayesflowmass.selection.errors import miscentre, velocity_errors
 from bayesflowmass.selection.interlopers import remove_interlopers
 from bayesflowmass.selection.losses import central_losses, completeness
+from bayesflowmass.selection.probability import SelectionProbability
 from bayesflowmass.selection.recentring import recentre_position, recentre_velocity
 
 __all__ = [
+    "SelectionProbability",
     "central_losses",
     "completeness",
     "cylinder",
