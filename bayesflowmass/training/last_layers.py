@@ -77,7 +77,7 @@ def cut_before_last_layers(flow: nn.Module, names: Iterable[str]) -> LastLayers 
     head = copy.copy(flow)
     head._modules = dict(flow._modules)
     head.trunk = nn.Identity()
-    lower = [net[:-1] for net in networks.values()]
+    lower = [nn.Sequential(*list(net)[:-1]) for net in networks.values()]
     own = [net[-1].get_parameter("weight").shape[1] for net in networks.values()]
     head.context_dim = own[0] if shared else sum(own)
     if not shared:

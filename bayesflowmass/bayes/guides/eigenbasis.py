@@ -100,6 +100,20 @@ class Eigenbasis(WeightGuide):
         relative = self._turn(noise.normal_(generator=generator) * self.log_scale.exp())
         return torch.addcmul(self.loc, self.prior_scale(), relative)
 
+    def local_linear(self, layer: str, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        weight, bias = self._parts(layer)
+        means = self.layout.split(self.loc)
+        variances = self.layout.split((2.0 * self.log_scale).exp())
+        scales = self.layout.split(self.prior_scale())
+        mean, rows = inputs @ means[weight].mT, variances[weight]
+        relative = inputs * scales[weight][0]
+        if bias in means:
+            mean = mean + means[bias]
+            rows = torch.cat([rows, variances[bias].unsqueeze(-1)], -1)
+            relative = torch.cat([relative, scales[bias][0].expand(len(inputs), 1)], -1)
+        basis: Tensor = getattr(self, f"basis{self.layers.index(layer)}")
+        return mean, (relative @ basis).square() @ rows.mT, None
+
     def flat_log_prob(self, flat: Tensor) -> Tensor:
         z = self._turn((flat - self.loc) / self.prior_scale(), back=True) * (-self.log_scale).exp()
         return -(0.5 * z**2 + self.log_scale + self.prior_scale().log() + _LOG_SQRT_TWO_PI).sum(-1)
