@@ -209,6 +209,11 @@ class WeightsSettings(Settings):
     fit: dict[str, Any] = Field(
         default_factory=dict, description="settings of fit that differ in the phases of this posterior"
     )
+    start: Path | None = Field(
+        None,
+        description="model folder of the same settings and seed, whose trained weights are taken instead of"
+        " training them again",
+    )
 
     @model_validator(mode="before")
     @classmethod

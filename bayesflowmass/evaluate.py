@@ -18,7 +18,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +27,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.special import ndtr
-from tqdm import tqdm
 
 from bayesflowmass import __version__
 from bayesflowmass.baselines import BaselinePrediction, fit_baselines, predict_baselines
@@ -36,19 +34,19 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.command import run_command
 from bayesflowmass.config import EvaluateSettings
 from bayesflowmass.diagnostics import (
-    PosteriorSummary,
     crps_gaussian,
     log_density_gaussian,
     nominal_pair,
     summarise,
 )
+from bayesflowmass.diagnostics.epistemic import epistemic_share
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluate_calibration import (
     calibration_figures,
-    expected_posterior,
     halo_of,
     measure_calibration,
 )
+from bayesflowmass.evaluate_predictions import Predictions, predict, prior_range_of
 from bayesflowmass.evaluate_table import NAMES, format_text
 from bayesflowmass.mocks import MockParameters, simulate_catalog
 from bayesflowmass.plots.calibration_by_mass import plot_calibration_by_mass
@@ -61,71 +59,7 @@ __all__ = ["evaluate", "main", "predict"]
 
 FloatArray = NDArray[np.float64]
 
-QUANTILES = {"q025": "q025", "q16": "q16", "log10_mass": "median", "q84": "q84", "q975": "q975"}
-_BATCH = 4096
 _BASELINE_CLUSTERS = 5000
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a model says about clusters of known mass, all of shape (n,), masses in log10 Msun/h.
-
-    Attributes:
-        quantiles: names of ``QUANTILES`` -> posterior quantiles; ``log10_mass`` is the median.
-        mean, sigma: of the posterior [dex].
-        pit: cdf at the truth.
-        log_density: natural log of the density per dex at the truth.
-        crps: [dex].
-        flags: as `infer` gives them.
-        summary: all that calibration needs.
-    """
-
-    quantiles: dict[str, FloatArray]
-    mean: FloatArray
-    sigma: FloatArray
-    pit: FloatArray
-    log_density: FloatArray
-    crps: FloatArray
-    flags: NDArray[np.str_]
-    summary: PosteriorSummary
-
-
-def predict(
-    estimator: MassEstimator,
-    catalog: ClusterCatalog,
-    *,
-    prior: str = "flat",
-    prior_range: tuple[float, float] | None = None,
-    progress: bool = False,
-) -> Predictions:
-    """Posterior summaries and scores of a catalogue, batch by batch, so that memory stays bounded.
-
-    Args:
-        estimator: the model.
-        catalog: clusters with ``log10_mass``.
-        prior: "flat" or "hmf".
-        prior_range: limits of the prior in log10 M200c [Msun/h]; default: the training range.
-        progress: show a bar.
-    """
-    population = (catalog.metadata.masses or {}).get("distribution")
-    limits = _prior_range(estimator, catalog, str(population))
-    parts: list[PosteriorSummary] = []
-    flags: list[NDArray[np.str_]] = []
-    starts = range(0, len(catalog), _BATCH)
-    for start in tqdm(starts, desc="posteriors", disable=not progress, file=sys.stderr, leave=False):
-        batch = catalog[start : start + _BATCH]
-        posterior = estimator.posterior(batch, prior=prior)
-        if prior_range is not None:
-            posterior = posterior.with_prior(prior, prior_range)
-        truth = np.asarray(batch.column("log10_mass"), dtype=np.float64)
-        expected = expected_posterior(posterior, population, limits)
-        parts.append(PosteriorSummary.from_posterior(posterior, truth, expected))
-        flags.append(estimator.flags(batch, posterior))
-    s = PosteriorSummary.concatenate(parts)
-    quantiles = {name: getattr(s, field) for name, field in QUANTILES.items()}
-    return Predictions(
-        quantiles, s.mean, s.sigma, s.pit, s.log_density, s.crps, np.concatenate(flags), summary=s
-    )
 
 
 def evaluate(
@@ -136,6 +70,7 @@ def evaluate(
     prior: str = "flat",
     baseline_catalog: ClusterCatalog | None = None,
     n_resamples: int = 200,
+    n_draws: int | None = None,
     seed: int = 0,
     figures: bool = True,
     progress: bool = False,
@@ -150,7 +85,8 @@ def evaluate(
         baseline_catalog: clusters, flat in log mass, to fit the baselines on; by default 5000 are
             simulated as the model's training set was.
         n_resamples: of the bootstrap over haloes.
-        seed: of the bootstrap and of the simulated baseline clusters.
+        n_draws: of the weights.
+        seed: of the bootstrap, of the simulated baseline clusters and of the draws.
         figures: draw them.
         progress: show a bar.
 
@@ -168,8 +104,16 @@ def evaluate(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     population = (catalog.metadata.masses or {}).get("distribution")
-    prior_range = _prior_range(estimator, catalog, prior)
-    predictions = predict(estimator, catalog, prior=prior, prior_range=prior_range, progress=progress)
+    prior_range = prior_range_of(estimator, catalog, prior)
+    predictions = predict(
+        estimator,
+        catalog,
+        prior=prior,
+        prior_range=prior_range,
+        n_draws=n_draws,
+        seed=seed,
+        progress=progress,
+    )
     if baseline_catalog is None:
         baseline_catalog = simulate_like_training(
             estimator, _BASELINE_CLUSTERS, seed, catalog.metadata.extra.get("mock_parameters")
@@ -204,6 +148,7 @@ def evaluate(
             log_density=predictions.log_density,
             crps=predictions.crps,
             sigma=predictions.sigma,
+            **epistemic_share(predictions.epistemic),
         ),
         "n_members_definition": definition,
         "flags": _count_flags(predictions.flags),
@@ -261,18 +206,6 @@ def simulate_like_training(
     )
 
 
-def _prior_range(estimator: MassEstimator, catalog: ClusterCatalog, prior: str) -> tuple[float, float] | None:
-    """Where the prior is that of the test set, its limits too: a posterior is nominal for its own prior
-    alone.
-    """
-    masses = catalog.metadata.masses or {}
-    low, high = estimator.training_info.log10_mass_range
-    if masses.get("distribution") != prior or not {"log10_mass_min", "log10_mass_max"} <= set(masses):
-        return None
-    limits = max(low, float(masses["log10_mass_min"])), min(high, float(masses["log10_mass_max"]))
-    return None if limits == (low, high) else limits
-
-
 def _members(catalog: ClusterCatalog) -> tuple[NDArray[np.int64] | None, str]:
     """Number of members of each cluster for equation 8, and what that counts."""
     if catalog.has("gal_is_member"):
@@ -324,6 +257,7 @@ def _write_predictions(
         **p.quantiles,
         "log10_mass_mean": p.mean,
         "sigma": p.sigma,
+        **p.epistemic,
         "residual": truth - p.quantiles["log10_mass"],
         "pit": p.pit,
         "log_density": p.log_density,
@@ -332,7 +266,7 @@ def _write_predictions(
         **{f"log10_mass_{name}": prediction.log10_mass for name, prediction in simple.items()},
     }
     note = {
-        "units": "log10 M200c [Msun/h]; sigma, residual, crps [dex]; density per dex",
+        "units": "log10 M200c [Msun/h]; sigma, residual, crps [dex]; density per dex; information [nats]",
         "version": __version__,
     }
     table = pa.table({name: pa.array(values) for name, values in columns.items()})
@@ -412,6 +346,7 @@ def run(settings: EvaluateSettings, report: Callable[[str], None] = print) -> di
         prior=settings.prior,
         baseline_catalog=training,
         n_resamples=settings.bootstrap,
+        n_draws=settings.n_draws,
         seed=settings.seed,
         progress=settings.progress,
     )

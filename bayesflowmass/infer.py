@@ -47,6 +47,8 @@ def infer(
     mdef: str = "200c",
     h: float | None = None,
     model: str = "",
+    n_draws: int | None = None,
+    seed: int = 0,
     progress: bool = False,
 ) -> Table:
     """The masses table of a catalogue: one row per cluster, in its order.
@@ -63,6 +65,7 @@ def infer(
         mdef: definition of mass, ``"200c"``, ``"500c"``, ``"vir"`` or ``"200m"``.
         h: Hubble parameter for ``"Msun"``; default: that of the model.
         model: name of the model, for the header.
+        n_draws, seed: of the weights, see :meth:`~bayesflowmass.estimator.MassEstimator.posterior`.
         progress: show a bar on standard error.
 
     Returns:
@@ -81,7 +84,7 @@ def infer(
         total=len(catalog), disable=not progress, desc="masses", unit=" clusters", file=sys.stderr
     ) as bar:
         for start in range(0, len(catalog), _CHUNK):
-            posterior, rows = _posterior(estimator, catalog, start, problems, prior)
+            posterior, rows = _posterior(estimator, catalog, start, problems, prior, n_draws, seed)
             if posterior is not None:
                 edge[rows] = pressed_against_edge(posterior, estimator.training_info)
                 tables.append(posterior.to_table(pdf=pdf, units=units, mdef=mdef, h=h, model=model))
@@ -160,13 +163,15 @@ def _posterior(
     start: int,
     problems: npt.NDArray[np.str_],
     prior: str,
+    n_draws: int | None,
+    seed: int,
 ) -> tuple[MassPosterior | None, npt.NDArray[np.intp]]:
     """Posterior of the usable clusters of a chunk, and their rows; what is refused joins `problems`."""
     rows = start + np.flatnonzero(problems[start : start + _CHUNK] == "")
     if len(rows) == 0:
         return None, rows
     try:
-        return estimator.posterior(catalog[rows], prior), rows
+        return estimator.posterior(catalog[rows], prior, n_draws=n_draws, seed=seed), rows
     except CatalogError as error:
         if not isinstance(error.__cause__, KDEError):
             raise
@@ -175,7 +180,7 @@ def _posterior(
             estimator.encoder.encode(catalog[int(row)], device=estimator.device)
         except CatalogError:
             problems[row] = "no_density"
-    return _posterior(estimator, catalog, start, problems, prior)
+    return _posterior(estimator, catalog, start, problems, prior, n_draws, seed)
 
 
 def summary(table: Table, out: str | os.PathLike[str]) -> str:
@@ -232,6 +237,8 @@ def _infer_with(settings: InferSettings) -> None:
         mdef=settings.mdef,
         h=settings.h,
         model=str(settings.model),
+        n_draws=settings.n_draws,
+        seed=settings.seed,
         progress=settings.progress,
     )
     write_table(table, out)

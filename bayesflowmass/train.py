@@ -32,7 +32,7 @@ from bayesflowmass.training.preparation import TrainingData, prepare
 from bayesflowmass.training.random_state import derive_seed
 from bayesflowmass.training.sources import CatalogSource, Prefetched, Redrawn, TrainingSource
 from bayesflowmass.training.weight_report import describe_weights
-from bayesflowmass.training.weights import fit_weights, weight_options
+from bayesflowmass.training.weights import fit_weights, start_from, weight_options
 
 __all__ = ["main", "train"]
 
@@ -78,7 +78,8 @@ def train(
         validation_fraction: share of the haloes kept for validation.
         options: further arguments of :func:`~bayesflowmass.training.fit.fit`, such as ``learning_rate``.
         weights: posterior of the network's weights: ``METHOD`` or ``METHOD:VALUE`` such as ``"variational"`` or
-            ``"ensemble:5"``, or the mapping of :func:`~bayesflowmass.training.weights.fit_weights`.
+            ``"ensemble:5"``, or the mapping of :func:`~bayesflowmass.training.weights.fit_weights`; its key
+            ``start`` names a trained model folder to begin from.
         seed: of everything random.
         device: auto, cpu or cuda.
         resume: go on from the last checkpoint in ``out``; begin anew where there is none, and return the
@@ -131,6 +132,7 @@ def train(
         data.seen, uses_richness=encoder.uses_richness, seed=seed, config=settings
     )
     posterior, phases = None, out / "phases"
+    result: FitResult | None = None
     if weights["method"] != "point":
         weight_options(weights, network)
     with ExitStack() as stack:
@@ -155,7 +157,10 @@ def train(
         if weights["method"] == "point":
             result = maximum_likelihood()
         else:
-            result = run_phase(phases, "point", network, settings, maximum_likelihood)
+            if weights.get("start") is None:
+                result = run_phase(phases, "point", network, settings, maximum_likelihood)
+            else:
+                start_from(network, weights["start"], settings)
             posterior, results = fit_weights(
                 network,
                 weights,
@@ -173,15 +178,20 @@ def train(
             )
     estimator = MassEstimator(encoder, network, info, where, weights=posterior)
     estimator.save(out)
-    _draw_losses(result, out)
     remove_checkpoints(out / "checkpoint")
     remove_phases(phases)
-    reason = "the validation loss no longer fell" if result.stopped_by == "patience" else "all updates done"
-    print(
-        f"Trained {result.n_updates} updates in {result.seconds:.0f} s on {result.device} ({reason}):"
-        " validation loss"
-        f" {result.best_validation_loss:.3f} nats at update {result.best_update}. Model: {out}"
-    )
+    if result is None:
+        print(f"Began with the weights of {weights['start']}. Model: {out}")
+    else:
+        _draw_losses(result, out)
+        reason = (
+            "the validation loss no longer fell" if result.stopped_by == "patience" else "all updates done"
+        )
+        print(
+            f"Trained {result.n_updates} updates in {result.seconds:.0f} s on {result.device} ({reason}):"
+            " validation loss"
+            f" {result.best_validation_loss:.3f} nats at update {result.best_update}. Model: {out}"
+        )
     if posterior is not None:
         print(describe_weights(posterior, results))
     return estimator

@@ -53,7 +53,7 @@ class VariationalPosterior(WeightPosterior):
         guide_options: Mapping[str, Any] | None = None,
         prior: WeightPrior | None = None,
         train_prior: WeightPrior | None = None,
-        estimator: Estimator = "shared",
+        estimator: Estimator | None = None,
         tempering: float = 1.0,
         freeze: bool = False,
         trained: bool = False,
@@ -68,7 +68,9 @@ class VariationalPosterior(WeightPosterior):
             guide_options: further arguments of the guide, such as ``init_scale`` or ``rank``.
             prior: of the random weights.
             train_prior: of all weights in the phase ``point``; None: maximum likelihood.
-            estimator, tempering: of `VariationalObjective`.
+            estimator: of the gradient, see `VariationalObjective`; None: ``local`` for the eigenbasis guide, else
+                ``shared``.
+            tempering: of `VariationalObjective`.
             freeze: keep the weights that are not random as the first phase left them.
 
         Raises:
@@ -89,6 +91,7 @@ class VariationalPosterior(WeightPosterior):
         if isinstance(q, Eigenbasis):
             q.align(module, lambda: _apply(module, data))
         trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        estimator = estimator or ("local" if isinstance(q, Eigenbasis) else "shared")
         objective = VariationalObjective(module, q, len(data[1]), estimator=estimator, tempering=tempering)
         if freeze:
             module.requires_grad_(False)

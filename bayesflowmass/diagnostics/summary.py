@@ -33,6 +33,9 @@ def summarise(
     log_density: ArrayLike | None = None,
     crps: ArrayLike | None = None,
     sigma: ArrayLike | None = None,
+    epistemic_share: ArrayLike | None = None,
+    sigma_epistemic: ArrayLike | None = None,
+    mutual_information: ArrayLike | None = None,
     bin_width: float = 0.1,
     n_resamples: int = 200,
     seed: int = 0,
@@ -48,6 +51,8 @@ def summarise(
         log_density: natural log of the predictive density per dex at the truth.
         crps: in dex.
         sigma: standard deviation of the predictive density [dex].
+        epistemic_share, sigma_epistemic, mutual_information: of each cluster, under draws of the weights
+            (:mod:`~bayesflowmass.diagnostics.epistemic`).
         bin_width: of the mass bins [dex].
         n_resamples, seed: of the bootstrap.
 
@@ -63,7 +68,10 @@ def summarise(
     predicted = np.asarray(log10_predicted, dtype=np.float64)
     if true.size == 0:
         raise ValueError("There are no clusters to evaluate.")
-    averages = _averages(true.size, pit=pit, log_density=log_density, crps=crps, sigma=sigma)
+    averages = _averages(
+        true.size, pit=pit, log_density=log_density, crps=crps, sigma=sigma, epistemic_share=epistemic_share,
+        sigma_epistemic=sigma_epistemic, mutual_information=mutual_information,
+    )  # fmt: skip
     members = None if n_members is None else np.asarray(n_members, dtype=np.float64)
     fit = None
     if members is not None and (members > 0).sum() >= 10 and np.ptp(true[members > 0]) > 0:

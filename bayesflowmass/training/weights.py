@@ -14,6 +14,7 @@ from bayesflowmass.bayes.choice import choose
 from bayesflowmass.bayes.priors import NormalPrior, WeightPrior
 from bayesflowmass.bayes.protocol import WEIGHT_POSTERIORS, WeightPosterior, parse_weights
 from bayesflowmass.encoders import ContextEncoder
+from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.flows import ConditionalFlow
 from bayesflowmass.training.fit import FitResult, fit
 from bayesflowmass.training.last_layers import MirroredSource, cut_before_last_layers, location_layers
@@ -22,10 +23,10 @@ from bayesflowmass.training.random_state import derive_seed
 from bayesflowmass.training.sources import TrainingSource
 from bayesflowmass.training.weight_report import note_convergence
 
-__all__ = ["LAST_LAYER_FIT", "fit_weights", "weight_options"]
+__all__ = ["LAST_LAYER_FIT", "fit_weights", "start_from", "weight_options"]
 
 LAST_LAYER_FIT: dict[str, Any] = {
-    "learning_rate": 1e-2, "schedule": "cosine", "final_fraction": 0.0, "warmup_updates": 0, "weight_decay": 0.0,
+    "learning_rate": 2e-3, "schedule": "cosine", "final_fraction": 0.0, "warmup_updates": 0, "weight_decay": 0.0,
     "clip_norm": None, "average_decay": 0.0, "batch_size": 500, "max_updates": 3000, "validate_every": 50,
 }  # fmt: skip
 """Arguments of `fit` where only last layers are random: steps are cheap, and it has to converge."""
@@ -56,10 +57,37 @@ def weight_options(
             raise ValueError(f"The weight posterior '{method}' has no option '{key}'; {listed}.")
     if "which" in known and known["which"].default == "last":
         options.setdefault("which", location_layers(flow))
+    if "freeze" in known:
+        # The other weights were stopped early; without that, few clusters would be fitted one by one.
+        options.setdefault("freeze", True)
     for key in ("prior", "train_prior"):
         if options.get(key) is not None:
             options[key] = _prior(options[key])
     return WEIGHT_POSTERIORS[method], options
+
+
+def start_from(flow: ConditionalFlow, folder: str | Path, settings: Mapping[str, Any]) -> None:
+    """Give a flow the weights of a model that was trained with the same settings, so on the same clusters.
+
+    Arguments:
+        flow: fresh; changed in place.
+        folder: of the trained model.
+        settings: of this run; all but those of the weight posterior must be the model's.
+
+    Raises:
+        ValueError: the model was trained with other settings: what it was validated on might be trained on here.
+        ModelError: there is no model in the folder.
+    """
+    trained = MassEstimator.load(folder, "cpu")
+    ours = {key: value for key, value in settings.items() if key != "weights"}
+    theirs = {key: value for key, value in trained.training_info.config.items() if key != "weights"}
+    odd = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+    if odd:
+        raise ValueError(
+            f"The model in '{folder}' cannot be the start of this one: it was trained with another"
+            f" {' and '.join(odd)}; give the same settings, or leave out weights.start."
+        )
+    flow.load_state_dict(trained.flow.state_dict())
 
 
 def fit_weights(
