@@ -13,11 +13,21 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.catalog_files import is_catalog_file
 from bayesflowmass.cosmology import MDPL2
 from bayesflowmass.io.box import BoxInfo, box_info, iterate_box, read_box
+from bayesflowmass.io.cylinders import Recentring, cut_cylinders
 from bayesflowmass.io.flat import drop_or_refuse_poor_clusters, read_flat
 from bayesflowmass.io.formats import CatalogFormat, identify
 from bayesflowmass.selection import cylinder
 
-__all__ = ["BoxInfo", "box_info", "iterate_box", "load_catalog", "read_box", "read_flat"]
+__all__ = [
+    "BoxInfo",
+    "Recentring",
+    "box_info",
+    "cut_cylinders",
+    "iterate_box",
+    "load_catalog",
+    "read_box",
+    "read_flat",
+]
 
 _BATCH = 4096
 

@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 from bayesflowmass.catalog_arrays import offsets_from_counts
 from bayesflowmass.cosmology import SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
 
-__all__ = ["galaxies_around", "rest_frame_velocity", "sky_offsets", "unit_vectors"]
+__all__ = ["galaxies_around", "rest_frame_velocity", "sky_offsets", "sky_position", "unit_vectors"]
 
 FloatArray = NDArray[np.float64]
 
@@ -28,6 +28,19 @@ def sky_offsets(ra: FloatArray, dec: FloatArray, ra_centre: FloatArray, dec_cent
     chord = np.hypot(east, north)
     scale = np.where(chord > 0.0, np.arctan2(chord, along) / np.where(chord > 0.0, chord, 1.0), 0.0)
     return np.stack([east * scale, north * scale])
+
+
+def sky_position(
+    ra_centre: FloatArray, dec_centre: FloatArray, east: FloatArray, north: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Inverse of `sky_offsets`: ra in [0, 360) and dec [deg] of points offset east and north [radians], (n,)."""
+    separation = np.hypot(east, north)
+    # sin(s)/s, without a division by zero.
+    scale = np.sinc(separation / np.pi)
+    dec_0 = np.radians(dec_centre)
+    sine = np.sin(dec_0) * np.cos(separation) + np.cos(dec_0) * north * scale
+    d_ra = np.arctan2(east * scale, np.cos(dec_0) * np.cos(separation) - np.sin(dec_0) * north * scale)
+    return (ra_centre + np.degrees(d_ra)) % 360.0, np.degrees(np.arcsin(np.clip(sine, -1.0, 1.0)))
 
 
 def rest_frame_velocity(z: FloatArray, z_cluster: FloatArray) -> FloatArray:
@@ -57,7 +70,8 @@ def galaxies_around(
         Index of each galaxy found, and how many there are for each cluster (n_clusters,).
     """
     angle = np.minimum(r_max / transverse_mpc_h_per_radian(z_clusters, cosmology), np.pi)
-    tree = cKDTree(unit_vectors(ra, dec))
+    # A tree of many galaxies is asked about few clusters: what matters is to build it fast.
+    tree = cKDTree(unit_vectors(ra, dec), balanced_tree=False, compact_nodes=False)
     # A little beyond the exact cut, which the offsets then make.
     chord = 2.0 * np.sin(0.5 * angle) * (1.0 + 1e-9) + 1e-12
     found = tree.query_ball_point(unit_vectors(ra_clusters, dec_clusters), chord, return_sorted=True)

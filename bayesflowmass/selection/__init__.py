@@ -11,7 +11,7 @@ from bayesflowmass.selection.errors import miscentre, velocity_errors
 from bayesflowmass.selection.interlopers import remove_interlopers
 from bayesflowmass.selection.losses import central_losses, completeness
 from bayesflowmass.selection.probability import SelectionProbability
-from bayesflowmass.selection.recentring import recentre_position, recentre_velocity
+from bayesflowmass.selection.recentring import recentre, recentre_position, recentre_velocity
 
 __all__ = [
     "SelectionProbability",
@@ -20,6 +20,7 @@ __all__ = [
     "cylinder",
     "magnitude_limit",
     "miscentre",
+    "recentre",
     "recentre_position",
     "recentre_velocity",
     "remove_interlopers",

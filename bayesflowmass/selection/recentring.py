@@ -12,9 +12,46 @@ from bayesflowmass.catalog_arrays import segment_median, segment_sum
 from bayesflowmass.selection.errors import move_centre, recut
 from bayesflowmass.selection.record import at_least, check_positive, record
 
-__all__ = ["recentre_position", "recentre_velocity"]
+__all__ = ["recentre", "recentre_position", "recentre_velocity"]
 
 _MAX_ITERATIONS = 60
+
+
+def recentre(
+    catalog: ClusterCatalog,
+    *,
+    position: bool = True,
+    velocity: bool = True,
+    r_inner: float = 0.5,
+    v_inner: float = 1000.0,
+    r_velocity: float = 0.8,
+    rounds: int = 2,
+    r_max: float | None = None,
+    v_max: float | None = None,
+) -> ClusterCatalog:
+    """Velocity centre and position in turns, since each needs the other; mocks and surveys alike.
+
+    ``offset_x, offset_y, offset_v`` are there afterwards, whatever was found.
+
+    Args:
+        position, velocity: which of them to find.
+        r_inner, v_inner: of `recentre_position`; comoving Mpc/h, km/s.
+        r_velocity: ``r_inner`` of `recentre_velocity`; comoving Mpc/h.
+        rounds: of both.
+        r_max, v_max: of the cylinder that is cut around the new centre; None takes what is recorded.
+
+    Raises:
+        CatalogError: if an argument is not positive.
+    """
+    for axis in "xyv":
+        if not catalog.has(f"offset_{axis}"):
+            catalog = catalog.with_columns(**{f"offset_{axis}": np.zeros(len(catalog))})
+    for _ in range(rounds):
+        if velocity:
+            catalog = recentre_velocity(catalog, r_velocity, v_max=v_max)
+        if position:
+            catalog = recentre_position(catalog, r_inner, v_inner, r_max=r_max)
+    return catalog
 
 
 def recentre_velocity(

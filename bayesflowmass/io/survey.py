@@ -1,0 +1,152 @@
+"""A redshift survey in memory: where its galaxies are, and all that is known of those near clusters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from bayesflowmass.catalog import CatalogError
+from bayesflowmass.cosmology import SPEED_OF_LIGHT
+from bayesflowmass.io import plausibility
+from bayesflowmass.io import units as convert
+from bayesflowmass.io.flat_clusters import column_place
+from bayesflowmass.io.flat_table import FlatTable
+from bayesflowmass.io.frames import to_cmb
+from bayesflowmass.io.sky import unit_vectors
+
+__all__ = ["Survey", "concatenated", "survey_part"]
+
+FloatArray = NDArray[np.float64]
+
+_CONVERTED = ("ra", "dec", "z", "cz", "z_err", "cluster_id", "x", "y", "r_proj", "v_los", "redshift")
+_GROUPS = 24
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Galaxies of a survey.
+
+    Args:
+        ra, dec, z: of the galaxies that matter, degrees (n,).
+        others: further columns (n,).
+        all_ra, all_dec: positions of all galaxies, degrees.
+        limits: smallest and largest redshift of all.
+        report: of the readers.
+    """
+
+    ra: FloatArray
+    dec: FloatArray
+    z: FloatArray
+    others: dict[str, NDArray[Any]]
+    all_ra: FloatArray
+    all_dec: FloatArray
+    limits: tuple[float, float]
+    report: dict[str, Any]
+
+    def near(
+        self,
+        ra: FloatArray,
+        dec: FloatArray,
+        redshift: FloatArray,
+        angle: FloatArray,
+        velocity: FloatArray,
+    ) -> Survey:
+        """The galaxies within reach of a cluster; positions of all are kept.
+
+        Args:
+            ra, dec, redshift: of clusters (m,).
+            angle: reach on the sky, radians (m,).
+            velocity: reach in the rest frame, km/s (m,).
+        """
+        depth = velocity / SPEED_OF_LIGHT * (1.0 + redshift)
+        by_z = np.argsort(self.z, kind="stable")
+        z = self.z[by_z]
+        kept = np.zeros(z.size, dtype=bool)
+        # Clusters of similar redshifts together: they share a depth and a size on the sky.
+        for group in np.array_split(np.argsort(redshift), min(_GROUPS, redshift.size)):
+            first = np.searchsorted(z, (redshift - depth)[group].min())
+            last = np.searchsorted(z, (redshift + depth)[group].max(), side="right")
+            rows = by_z[first:last]
+            centres = cKDTree(unit_vectors(ra[group], dec[group]))
+            reach = 2.0 * np.sin(0.5 * float(angle[group].max())) * (1.0 + 1e-9)
+            points = unit_vectors(self.ra[rows], self.dec[rows])
+            kept[rows] |= np.isfinite(centres.query(points, distance_upper_bound=reach)[0])
+        rows = np.flatnonzero(kept)
+        return Survey(
+            self.ra[rows],
+            self.dec[rows],
+            self.z[rows],
+            {name: values[rows] for name, values in self.others.items()},
+            self.all_ra,
+            self.all_dec,
+            self.limits,
+            self.report,
+        )
+
+
+def survey_part(table: FlatTable, galaxy_frame: str, frame: str, report: dict[str, Any]) -> Survey:
+    """Galaxies of a table with ``ra, dec, z`` or ``cz``, redshifts in the frame asked for.
+
+    Raises:
+        CatalogError: for a missing column or a value that cannot be; names the row.
+    """
+    where = {name: column_place(table, name) for name in table.columns}
+    table.require("ra")
+    table.require("dec")
+    ra = convert.angle_to_degrees(table.numbers("ra"), table.units["ra"], where["ra"])
+    dec = convert.angle_to_degrees(table.numbers("dec"), table.units["dec"], where["dec"])
+    if np.any(np.abs(dec) > 90.0):
+        row = int(np.argmax(np.abs(dec) > 90.0))
+        raise CatalogError(f"{table.place('dec', row)} is {dec[row]:g}; expected degrees from -90 to 90.")
+    name = table.require("z", "cz")
+    given = table.numbers(name)
+    if name == "cz":
+        z = convert.velocity_to_km_s(given, table.units["cz"], where["cz"]) / SPEED_OF_LIGHT
+    else:
+        z = convert.redshift_from(given, table.units["z"], where["z"])
+    plausibility.check_redshifts(z, where[name], lowest=-0.02)
+    if table.units["ra"] is None:
+        plausibility.check_not_radians(ra, dec, table.name)
+    if frame == "cmb":
+        z = to_cmb(z, ra, dec, galaxy_frame)
+    others = {}
+    for column in table.columns:
+        if column not in _CONVERTED:
+            others[column] = table.ids(column) if column == "galaxy_id" else table.carried(column)
+    if "z_err" in table:
+        error = table.carried("z_err").astype(np.float64)
+        known = np.isfinite(error)
+        others["z_err"] = np.where(known, error, np.median(error[known]) if known.any() else 0.0)
+    limits = (float(z.min()), float(z.max()))
+    return Survey(ra, dec, z, others, ra, dec, limits, {**report, "galaxies_read": table.n_rows})
+
+
+def concatenated(first: Survey, second: Survey) -> Survey:
+    """Two parts of a survey.
+
+    Raises:
+        CatalogError: if their columns differ.
+    """
+    odd = set(first.others) ^ set(second.others)
+    if odd:
+        raise CatalogError(
+            f"parts of one survey have the same columns, and {sorted(odd)[0]} is in some only."
+        )
+    both = {name: np.concatenate([values, second.others[name]]) for name, values in first.others.items()}
+    report = {**first.report}
+    for name, value in second.report.items():
+        report[name] = report[name] + value if isinstance(value, int) and name in report else value
+    return Survey(
+        np.concatenate([first.ra, second.ra]),
+        np.concatenate([first.dec, second.dec]),
+        np.concatenate([first.z, second.z]),
+        both,
+        np.concatenate([first.all_ra, second.all_ra]),
+        np.concatenate([first.all_dec, second.all_dec]),
+        (min(first.limits[0], second.limits[0]), max(first.limits[1], second.limits[1])),
+        report,
+    )
