@@ -22,6 +22,7 @@ __all__ = [
     "FitSettings",
     "FlowSettings",
     "InferSettings",
+    "InspectSettings",
     "MockSettings",
     "Settings",
     "SimulateSettings",
@@ -274,6 +275,18 @@ class InferSettings(Settings):
     seed: int = Field(0, ge=0, description="random seed")
     device: str = Field("auto", description="auto, cpu or cuda")
     progress: bool = Field(True, description="show a progress bar")
+
+
+class InspectSettings(Settings):
+    """`bayesflowmass inspect FILE`: what a file is, what is wrong with it, and which command takes it."""
+
+    file: Path = Field(description="table, catalogue, N-body box, model folder or settings")
+    clusters: Path | None = Field(None, description="table of clusters that goes with a table of galaxies")
+    column: dict[str, str] = Field(default_factory=dict, description="OURS=THEIRS, names of columns")
+    unit: dict[str, str] = Field(default_factory=dict, description="OURS=UNIT, units of columns")
+    cluster_id: str | None = Field(None, description="all galaxies belong to this cluster")
+    redshift: float | None = Field(None, description="redshift of all clusters, where tables have none")
+    quick: bool = Field(False, description="of an N-body box, look at the first part only")
 
 
 class EvaluateSettings(Settings):

@@ -1,26 +1,44 @@
 """Distributions over the weights of any torch module: priors, guides, objectives, handlers for Pyro."""
 
+from bayesflowmass.bayes.averaging import AveragingPosterior
 from bayesflowmass.bayes.choice import choose
+from bayesflowmass.bayes.dropout import DropoutPosterior
+from bayesflowmass.bayes.elbo import WeightELBO
 from bayesflowmass.bayes.ensemble import EnsemblePosterior
-from bayesflowmass.bayes.guides import FullCovariance, MeanField, WeightGuide
+from bayesflowmass.bayes.guides import Eigenbasis, FullCovariance, LowRank, MeanField, WeightGuide
+from bayesflowmass.bayes.handlers import Flipout, LocalReparameterisation, SharedDraw
 from bayesflowmass.bayes.laplace import LaplacePosterior
+from bayesflowmass.bayes.module import BayesianModule
+from bayesflowmass.bayes.nuts import NUTSPosterior
 from bayesflowmass.bayes.objective import VariationalObjective
 from bayesflowmass.bayes.point import PenalisedLikelihood, PointPosterior
 from bayesflowmass.bayes.priors import NormalPrior, ScaleMixturePrior, WeightPrior
 from bayesflowmass.bayes.protocol import WEIGHT_POSTERIORS, Maximise, WeightPosterior, parse_weights
+from bayesflowmass.bayes.variational import VariationalPosterior
 
 __all__ = [
     "WEIGHT_POSTERIORS",
+    "AveragingPosterior",
+    "BayesianModule",
+    "DropoutPosterior",
+    "Eigenbasis",
     "EnsemblePosterior",
+    "Flipout",
     "FullCovariance",
     "LaplacePosterior",
+    "LocalReparameterisation",
+    "LowRank",
     "Maximise",
     "MeanField",
+    "NUTSPosterior",
     "NormalPrior",
     "PenalisedLikelihood",
     "PointPosterior",
     "ScaleMixturePrior",
+    "SharedDraw",
     "VariationalObjective",
+    "VariationalPosterior",
+    "WeightELBO",
     "WeightGuide",
     "WeightPosterior",
     "WeightPrior",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bayesflowmass.bayes.guides.base import WeightGuide
+from bayesflowmass.bayes.guides.base import WeightGuide, exactly
+from bayesflowmass.bayes.handlers import ESTIMATORS
+from bayesflowmass.bayes.module import BayesianModule
 
 __all__ = ["Estimator", "VariationalObjective"]
 
@@ -32,11 +34,15 @@ class VariationalObjective(nn.Module):
         estimator: of the gradient: one ``shared`` draw for the batch, ``local`` reparameterisation or
             ``flipout``.
         tempering: T, the weight of the KL divergence; anything but 1 is not the ELBO.
+        annealing: number of training steps over which T rises in proportion from 1 / annealing of its value;
+            0: T is constant.
         validation_draws: draws in evaluation mode.
 
     Raises:
         ValueError: for values out of range.
     """
+
+    step: Tensor
 
     def __init__(
         self,
@@ -46,6 +52,7 @@ class VariationalObjective(nn.Module):
         *,
         estimator: Estimator = "shared",
         tempering: float = 1.0,
+        annealing: int = 0,
         validation_draws: int = 4,
     ) -> None:
         super().__init__()
@@ -59,23 +66,38 @@ class VariationalObjective(nn.Module):
             )
         if not 0 < tempering < float("inf"):
             raise ValueError(f"tempering is {tempering}; expected a positive number, 1 for the ELBO.")
-        self.module = module
+        if annealing < 0:
+            raise ValueError(f"annealing is {annealing}; expected a number of steps, 0 for none.")
+        self.network = BayesianModule(module, guide.prior, exactly(guide.names))
         self.guide = guide
         self.n_data = n_data
         self.estimator = estimator
         self.tempering = tempering
         self.validation_draws = validation_draws
-        parameters = dict(module.named_parameters())
-        for name in guide.names:
-            parameters[name].requires_grad_(False)
+        self.annealing = annealing
+        # Handlers know the estimator's guide; making one up front refuses guides that it cannot serve.
+        ESTIMATORS[estimator](guide)
+        if annealing:
+            # A buffer: a resumed run goes on where it was.
+            self.register_buffer("step", torch.zeros((), dtype=torch.long))
+
+    @property
+    def module(self) -> nn.Module:
+        """The module whose weights are random."""
+        return self.network.module
 
     def log_prob(self, log10_mass: Tensor, context: Tensor) -> Tensor:
         """log p(log10_mass | context, w) - T KL / N, (B,), of log10_mass (B,) and context (B, C)."""
         if not self.training:
-            return self.expected_log_likelihood(log10_mass, context) - self._penalty(self.kl())
-        weights, kl = self.guide.sample_with_kl()
-        log_prob: Tensor = functional_call(self.module, weights, (log10_mass, context))
-        return log_prob - self._penalty(kl).to(log_prob.dtype)
+            penalty = self.kl() * (self.tempering / self.n_data)
+            return self.expected_log_likelihood(log10_mass, context) - penalty
+        with ESTIMATORS[self.estimator](self.guide) as handler:
+            log_prob = cast(Tensor, self.network.run(log10_mass, context))
+        kl = handler.kl() * (self.tempering / self.n_data)
+        if self.annealing:
+            self.step += 1
+            kl = kl * (self.step / self.annealing).clamp(max=1.0)
+        return log_prob - kl.to(log_prob.dtype)
 
     def forward(self, log10_mass: Tensor, context: Tensor) -> Tensor:
         return self.log_prob(log10_mass, context)
@@ -111,6 +133,3 @@ class VariationalObjective(nn.Module):
             "kl_per_cluster": float(self.kl()) / self.n_data,
             "share_at_prior": self.guide.share_at_prior(),
         }
-
-    def _penalty(self, kl: Tensor) -> Tensor:
-        return kl * (self.tempering / self.n_data)

@@ -3,6 +3,7 @@
 from bayesflowmass.bayes.guides.base import GUIDES, WeightGuide
 from bayesflowmass.bayes.guides.eigenbasis import Eigenbasis
 from bayesflowmass.bayes.guides.full_covariance import FullCovariance
+from bayesflowmass.bayes.guides.low_rank import LowRank
 from bayesflowmass.bayes.guides.mean_field import MeanField
 
-__all__ = ["GUIDES", "Eigenbasis", "FullCovariance", "MeanField", "WeightGuide"]
+__all__ = ["GUIDES", "Eigenbasis", "FullCovariance", "LowRank", "MeanField", "WeightGuide"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import pyro
@@ -15,7 +15,7 @@ from bayesflowmass.bayes.choice import Choice, choose
 from bayesflowmass.bayes.layout import WeightLayout
 from bayesflowmass.bayes.priors import NormalPrior, WeightPrior
 
-__all__ = ["GUIDES", "WeightGuide"]
+__all__ = ["GUIDES", "WeightGuide", "exactly", "register_parameters"]
 
 # A weight counts as at its prior if its standard deviation is within 5 % of the prior's and its mean within
 # a tenth of it: data moved it by at most about 0.01 nat.
@@ -25,10 +25,11 @@ GUIDES: dict[str, type[WeightGuide]] = {}
 
 
 class WeightGuide(nn.Module, ABC):
-    """q(w) over P random weights of a module, a flat vector with one parameter per quantity.
+    """q(w) over P random weights of a module, seen as one flat vector in the order of ``names``.
 
     Its parameters exist from the start: a state_dict can be loaded before the first call. It is also a
-    guide of Pyro for the model of :class:`~bayesflowmass.bayes.module.BayesianModule`.
+    guide of Pyro for the model of :class:`~bayesflowmass.bayes.module.BayesianModule`. All parameters but
+    matrices of a covariance are vectors, which weight decay spares.
 
     Arguments:
         module: the module; the means begin at its present weights.
@@ -38,7 +39,7 @@ class WeightGuide(nn.Module, ABC):
     """
 
     kind: ClassVar[str]
-    loc: nn.Parameter
+    loc: Tensor
 
     def __init__(
         self,
@@ -58,7 +59,11 @@ class WeightGuide(nn.Module, ABC):
         self.layout = WeightLayout(module, choose(module, which))
         self.prior_scales = [self.prior.scale_of(name, shape) for name, shape in self.layout.shapes.items()]
         weights = dict(module.named_parameters())
-        self.loc = nn.Parameter(self.layout.flatten({name: weights[name].detach() for name in self.names}))
+        self._start({name: weights[name].detach() for name in self.names})
+
+    def _start(self, weights: Mapping[str, Tensor]) -> None:
+        """Put the means at these weights; a guide whose means are not one vector overrides this."""
+        self.loc = nn.Parameter(self.layout.flatten(weights))
 
     def __init_subclass__(cls) -> None:
         if hasattr(cls, "kind"):
@@ -81,8 +86,9 @@ class WeightGuide(nn.Module, ABC):
 
     def prior_scale(self) -> Tensor:
         """Scale of the prior of each weight, (P,)."""
+        like = next(self.parameters())
         segments = zip(self.prior_scales, self.layout.sizes, strict=True)
-        return torch.cat([self.loc.new_tensor(scale).expand(n) for scale, n in segments])
+        return torch.cat([like.new_full((n,), scale) for scale, n in segments])
 
     @abstractmethod
     def rsample(self, n_draws: int, generator: torch.Generator | None = None) -> Tensor:
@@ -116,7 +122,7 @@ class WeightGuide(nn.Module, ABC):
         From ``generator``, or one seeded with ``seed``, or the global one.
         """
         if seed is not None:
-            generator = torch.Generator(self.loc.device).manual_seed(seed)
+            generator = torch.Generator(next(self.parameters()).device).manual_seed(seed)
         with torch.no_grad():
             return self.layout.split(self.rsample(n_draws, generator))
 
@@ -143,10 +149,32 @@ class WeightGuide(nn.Module, ABC):
             excess = excess + (0.5 * ((part / sd) ** 2 - 1.0) - log_ratio).sum() / len(flat)
         return excess - self.relative_entropy()
 
-    def sample_with_kl(self) -> tuple[dict[str, Tensor], Tensor]:
-        """One differentiable draw, name -> (*shape,), and KL(q || p), from the global generator."""
+    def sample_with_kl(self, names: Collection[str] | None = None) -> tuple[dict[str, Tensor], Tensor]:
+        """One differentiable draw from the global generator, name -> (*shape,), and KL(q || p).
+
+        Only of ``names``, where they are given and the guide can tell the weights apart.
+        """
+        if names is not None and set(names) != set(self.names):
+            raise ValueError(
+                f"The guide {self.kind!r} draws its weights together; the mean-field guide can draw some."
+            )
         flat = self.rsample(1)
         return self.layout.split(flat[0]), self.kl(flat)
+
+    def local_linear(self, layer: str, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """For local reparameterisation: what a layer's random weights make of its inputs (B, I).
+
+        Returns:
+            Mean and variance of the outputs (B, O), independent of each other under q, and the KL divergence
+            of these weights, or None if only the divergence of all weights is at hand.
+
+        Raises:
+            ValueError: if the guide has no such form.
+        """
+        raise ValueError(
+            f"The guide {self.kind!r} has no local reparameterisation: outputs of a layer are correlated;"
+            " use a shared draw or the mean-field guide."
+        )
 
     @torch.no_grad()
     def share_at_prior(self) -> float:
@@ -160,7 +188,7 @@ class WeightGuide(nn.Module, ABC):
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """As a Pyro guide: samples the sites of a BayesianModule; the arguments are those of the model."""
-        pyro.module("weight_guide", self)
+        register_parameters("weight_guide", self)
         flat = pyro.sample("weight_guide.flat", self.distribution(), infer={"is_auxiliary": True})
         weights = self.layout.split(flat)
         return {
@@ -190,9 +218,24 @@ class WeightGuide(nn.Module, ABC):
         if kind not in GUIDES:
             raise ValueError(f"Unknown kind of guide {kind!r}; expected one of {', '.join(GUIDES)}.")
         prior = WeightPrior.from_description(options.pop("prior"))
-        return GUIDES[kind](module, prior, _exactly(names), **options)
+        return GUIDES[kind](module, prior, exactly(names), **options)
 
 
-def _exactly(names: Sequence[str]) -> list[str]:
-    # Brackets in a name are not a pattern.
+def register_parameters(prefix: str, module: nn.Module) -> None:
+    """Tell Pyro of the trainable parameters of a module, as ``pyro.module`` does, names after ``prefix``.
+
+    Raises:
+        ValueError: if Pyro's parameter store holds another module under these names; ``pyro.module`` would
+            then fit that one in silence.
+    """
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad and pyro.param(f"{prefix}.{name}", parameter) is not parameter:
+            raise ValueError(
+                f"Pyro's parameter store already holds another '{prefix}.{name}'; call"
+                " pyro.clear_param_store() first or give the module another name."
+            )
+
+
+def exactly(names: Sequence[str]) -> list[str]:
+    """Patterns that match these names and nothing else: brackets in a name are not a pattern."""
     return [name.replace("[", "[[]").replace("*", "[*]").replace("?", "[?]") for name in names]

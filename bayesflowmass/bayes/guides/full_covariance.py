@@ -46,8 +46,9 @@ class FullCovariance(WeightGuide):
         return unit + self.log_diagonal.exp().diag_embed()
 
     def rsample(self, n_draws: int, generator: torch.Generator | None = None) -> Tensor:
-        noise = torch.empty(n_draws, *self.loc.shape, dtype=self.loc.dtype, device=self.loc.device)
-        return self.loc + noise.normal_(generator=generator) @ self.scale_tril().mT
+        loc = self.loc
+        noise = torch.empty(n_draws, *loc.shape, dtype=loc.dtype, device=loc.device)
+        return loc + noise.normal_(generator=generator) @ self.scale_tril().mT
 
     def flat_log_prob(self, flat: Tensor) -> Tensor:
         offset = (flat - self.loc).unsqueeze(-1)

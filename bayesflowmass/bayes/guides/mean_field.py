@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Collection, Mapping
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
 from bayesflowmass.bayes.guides.base import WeightGuide
+from bayesflowmass.bayes.guides.fused import DrawWithKL, LocalLinear, normal_kl, standard_normal
+from bayesflowmass.bayes.priors import NormalPrior
 
 __all__ = ["MeanField"]
 
@@ -24,17 +26,33 @@ class MeanField(WeightGuide):
 
     kind = "mean_field"
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.log_scale = nn.Parameter((self.init_scale * self.prior_scale()).log())
+    def _start(self, weights: Mapping[str, Tensor]) -> None:
+        # One parameter per tensor: the gradient of a slice of one long vector would be a copy of all of it.
+        self.locs = nn.ParameterList([weights[name].reshape(-1).clone() for name in self.names])
+        starts = [math.log(self.init_scale * scale) for scale in self.prior_scales]
+        self.log_scales = nn.ParameterList(
+            [torch.full_like(loc, start) for loc, start in zip(self.locs, starts, strict=True)]
+        )
+
+    @property
+    def loc(self) -> Tensor:  # type: ignore[override]
+        """m, (P,), a copy; the parameters are ``locs``, one per tensor of weights."""
+        return torch.cat(list(self.locs))
+
+    @property
+    def log_scale(self) -> Tensor:
+        """log s, (P,), a copy; the parameters are ``log_scales``."""
+        return torch.cat(list(self.log_scales))
 
     def rsample(self, n_draws: int, generator: torch.Generator | None = None) -> Tensor:
-        noise = torch.empty(n_draws, *self.loc.shape, dtype=self.loc.dtype, device=self.loc.device)
-        return torch.addcmul(self.loc, self.log_scale.exp(), noise.normal_(generator=generator))
+        loc = self.loc
+        noise = standard_normal((n_draws, *loc.shape), loc, generator)
+        return torch.addcmul(loc, self.log_scale.exp(), noise)
 
     def flat_log_prob(self, flat: Tensor) -> Tensor:
-        z = (flat - self.loc) * (-self.log_scale).exp()
-        return -(0.5 * z**2 + self.log_scale + _LOG_SQRT_TWO_PI).sum(-1)
+        log_scale = self.log_scale
+        z = (flat - self.loc) * (-log_scale).exp()
+        return -(0.5 * z**2 + log_scale + _LOG_SQRT_TWO_PI).sum(-1)
 
     def flat_variance(self) -> Tensor:
         return (2.0 * self.log_scale).exp()
@@ -44,3 +62,39 @@ class MeanField(WeightGuide):
 
     def distribution(self) -> dist.TorchDistribution:
         return dist.Normal(self.loc, self.log_scale.exp(), validate_args=False).to_event(1)
+
+    def factor(self, name: str) -> tuple[Tensor, Tensor, float]:
+        """Means and log standard deviations of one tensor of weights, flat, and the scale of its prior."""
+        i = self.names.index(name)
+        return self.locs[i], self.log_scales[i], self.prior_scales[i]
+
+    def local_linear(self, layer: str, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        prefix = f"{layer}." if layer else ""
+        loc, log_scale, prior_scale = self.factor(f"{prefix}weight")
+        mean, variance, kl = LocalLinear.apply(inputs, loc, log_scale, prior_scale)
+        if f"{prefix}bias" in self.layout.shapes:
+            loc, log_scale, prior_scale = self.factor(f"{prefix}bias")
+            scale = log_scale.exp()
+            mean, variance = mean + loc, variance + scale**2
+            kl = kl + normal_kl(loc, scale, log_scale, prior_scale)
+        return mean, variance, kl if isinstance(self.prior, NormalPrior) else None
+
+    def sample_with_kl(self, names: Collection[str] | None = None) -> tuple[dict[str, Tensor], Tensor]:
+        if not isinstance(self.prior, NormalPrior):
+            return self._sample_with_estimated_kl(names)
+        weights: dict[str, Tensor] = {}
+        total = self.locs[0].new_zeros(())
+        for name, shape in self.layout.shapes.items():
+            if names is None or name in names:
+                loc, log_scale, prior_scale = self.factor(name)
+                value, kl = DrawWithKL.apply(loc, log_scale, prior_scale)
+                weights[name] = value.view(shape)
+                total = total + kl
+        return weights, total
+
+    def _sample_with_estimated_kl(self, names: Collection[str] | None) -> tuple[dict[str, Tensor], Tensor]:
+        # All weights are drawn, since the divergence of all of them is wanted.
+        flat = self.rsample(1)
+        weights = self.layout.split(flat[0])
+        kept = weights if names is None else {name: weights[name] for name in weights if name in names}
+        return kept, self.kl(flat)
