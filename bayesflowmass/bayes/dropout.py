@@ -103,7 +103,8 @@ def mask_consumers(module: nn.Module, data: Data) -> dict[str, tuple[float, tupl
     def note(name: str) -> Any:
         def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
             source = next((key for key, value in outputs.items() if inputs and value is inputs[0]), None)
-            if source is not None:
+            # A layer of no outputs (a block without parameters) reads nothing.
+            if source is not None and output.numel() > 0:
                 if not isinstance(layer, nn.Linear):
                     raise ValueError(
                         f"The dropout '{source}' is read by '{name}', a {type(layer).__name__}; masks of "

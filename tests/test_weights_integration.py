@@ -1,0 +1,359 @@
+"""Posteriors of the weights from the command to the table: training, saving, inference, evaluation, resuming."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from numpy.testing import assert_allclose
+from small_model import toy_catalog, toy_estimator
+
+from bayesflowmass.bayes import FullCovariance, VariationalPosterior, choose
+from bayesflowmass.bayes.application import condition_draws
+from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.encoders import ContextEncoder, KDEEncoder
+from bayesflowmass.estimator import MassEstimator, ModelError
+from bayesflowmass.evaluate import evaluate
+from bayesflowmass.flows import build_flow
+from bayesflowmass.infer import infer
+from bayesflowmass.posterior import PredictiveMass, monte_carlo_error, number_of_draws
+from bayesflowmass.train import main, train
+from bayesflowmass.training import checkpoint, phases
+from bayesflowmass.training.convergence import last_fifth
+from bayesflowmass.training.history import HistoryRow
+from bayesflowmass.training.last_layers import MirroredSource, cut_before_last_layers, location_layers
+
+FIT = {
+    "max_updates": 12,
+    "validate_every": 3,
+    "batch_size": 16,
+    "checkpoint_every": 4,
+    "patience_updates": None,
+}
+SHORT = {"max_updates": 20, "validate_every": 1, "batch_size": 16}
+FLOWS = {
+    "paper": {"kind": "affine", "hidden": (8, 6)},
+    "shared trunk": {"kind": "affine+spline", "shared": True, "hidden": (8, 6), "count_bins": 4},
+    "own networks": {"kind": "affine+spline+mixture", "hidden": (8, 6), "count_bins": 4, "components": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def catalog() -> ClusterCatalog:
+    return toy_catalog(100, seed=4)
+
+
+def small(out: Path, catalog: ClusterCatalog, weights, **changes) -> MassEstimator:
+    arguments = {
+        "encoder": ContextEncoder(KDEEncoder(grid=(8, 8)), constant=1.0),
+        "flow": {"kind": "affine+spline", "shared": True, "hidden": (8,), "count_bins": 4, "dropout": 0.1},
+        "options": FIT,
+        "flip_velocity": True,
+        "seed": 3,
+        "device": "cpu",
+        "progress": False,
+    }
+    if isinstance(weights, str):
+        weights = {"method": weights, "fit": SHORT}
+    return train(catalog, out=out, weights=weights, **arguments | changes)
+
+
+def weights_hash(folder: Path) -> str:
+    return json.loads((folder / "model.json").read_text())["weights_sha256"]
+
+
+@pytest.fixture(scope="module")
+def variational(tmp_path_factory: pytest.TempPathFactory, catalog: ClusterCatalog) -> Path:
+    folder = tmp_path_factory.mktemp("variational") / "run"
+    small(folder, catalog, "variational")
+    return folder
+
+
+@pytest.mark.parametrize("kind", FLOWS)
+def test_a_flow_cut_before_its_last_layers_is_the_same_flow(kind):
+    flow = build_flow(context_dim=12, loc=14.4, scale=0.5, seed=2, **FLOWS[kind])
+    names = choose(flow, "last")
+    cut = cut_before_last_layers(flow, names)
+    assert cut is not None
+    x, y = torch.rand(9, 12), 14.0 + torch.rand(9)
+    assert torch.allclose(cut.head.log_prob(y, cut.features(x)), flow.log_prob(y, x), atol=1e-5)
+    assert {n for n, _ in cut.head.named_parameters()} == set(names)
+    for name in names:
+        assert cut.head.get_parameter(name) is flow.get_parameter(name)
+    draws = {n: torch.randn(3, *flow.get_parameter(n).shape) for n in names}
+    with torch.no_grad():
+        whole = condition_draws(flow, draws, x).log_prob(y.double())
+        of_head = condition_draws(cut.head, draws, cut.features(x)).log_prob(y.double())
+    assert_allclose(of_head, whole, rtol=1e-5)
+
+
+def test_a_flow_is_not_cut_where_a_random_weight_lies_below():
+    flow = build_flow(context_dim=12, **FLOWS["shared trunk"])
+    assert cut_before_last_layers(flow, choose(flow, "all")) is None
+
+
+@pytest.mark.parametrize("kind", FLOWS)
+def test_location_layers_are_those_of_the_affine_blocks(kind):
+    flow = build_flow(context_dim=12, **FLOWS[kind])
+    chosen = choose(flow, location_layers(flow))
+    assert set(chosen) <= set(choose(flow, "last"))
+    assert all(flow.get_parameter(name).shape[0] == 2 for name in chosen)
+    assert len(chosen) == (6 if kind == "paper" else 2)
+
+
+def test_mirrored_features_are_a_function_of_the_epoch():
+    features = torch.stack([torch.zeros(400, 3), torch.ones(400, 3)])
+    source = MirroredSource(features, torch.full((400,), 14.0), seed=5)
+    first, again, second = source.epoch(0).context, source.epoch(0).context, source.epoch(1).context
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+    # 400 fair coins: 0.5 +- 0.025, five standard errors.
+    assert float(first[:, 0].mean()) == pytest.approx(0.5, abs=0.125)
+
+
+def test_the_last_fifth_of_a_straight_fall_is_a_fifth_of_it():
+    rows = [HistoryRow(u, 0, 5.0 - 0.001 * u, 0.0, 0.0, 1e-3, 0.0) for u in range(10, 1001, 10)]
+    found = last_fifth(rows)
+    assert found is not None
+    assert found.gain == pytest.approx(0.2, rel=1e-9)
+    assert found.standard_error < 1e-9
+    assert not found.converged
+    assert last_fifth(rows[:3]) is None
+
+
+def test_the_number_of_draws_follows_from_the_error():
+    assert number_of_draws() == 31
+    for error in (0.05, 0.1, 0.2):
+        n = number_of_draws(error)
+        assert monte_carlo_error(n) <= error < monte_carlo_error(n - 1)
+    rng = np.random.default_rng(0)
+    spread = rng.normal(size=(20000, 31)).std(axis=1, ddof=1)
+    # 20 000 repetitions: the relative error of a standard deviation is known to 0.5 %.
+    assert spread.std() / spread.mean() == pytest.approx(monte_carlo_error(31), rel=0.03)
+
+
+def test_variational_from_the_command_line(tmp_path: Path, catalog: ClusterCatalog, capsys):
+    catalog.write(tmp_path / "cat.parquet")
+    settings = {
+        "catalog": str(tmp_path / "cat.parquet"),
+        "encoder": {"grid": [8, 8], "constant": 1.0},
+        "flow": {"kind": "affine", "options": {"hidden": [8]}},
+        "fit": FIT,
+        "weights": {"fit": SHORT},
+        "device": "cpu",
+        "progress": False,
+    }
+    path = tmp_path / "settings.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    runs = {
+        "a": ["--variational"],
+        "b": ["--weights", "variational"],
+        "c": ["--weights.method", "variational"],
+    }
+    for name, flags in runs.items():
+        assert main(["--config", str(path), "--out", str(tmp_path / name), *flags]) == 0
+        assert weights_hash(tmp_path / name) == weights_hash(tmp_path / "a")
+    shown = capsys.readouterr().out
+    for word in (
+        "variational posterior",
+        "KL/N",
+        "at their prior",
+        "Negative log likelihood",
+        "the last fifth",
+    ):
+        assert word in shown
+    assert (
+        main(["--config", str(path), "--out", str(tmp_path / "d"), "--variational", "--weights", "laplace"])
+        == 2
+    )
+    assert "choose one of them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["laplace", "ensemble:2", "averaging", "dropout"])
+def test_every_method_goes_from_training_to_a_table(tmp_path: Path, catalog: ClusterCatalog, method: str):
+    name = "swag" if method == "averaging" else method
+    estimator = small(tmp_path / "run", catalog, name)
+    posterior = MassEstimator.load(tmp_path / "run", "cpu").posterior(catalog[:5])
+    assert posterior.n_draws == (2 if method == "ensemble:2" else 31)
+    assert (posterior.sigma_epistemic > 0).all()
+    assert_allclose(posterior.mean, estimator.posterior(catalog[:5]).mean, rtol=1e-9)
+    assert not (tmp_path / "run" / "phases").exists()
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_the_other_weights_are_those_of_maximum_likelihood(tmp_path: Path, catalog, variational: Path):
+    point = small(tmp_path / "point", catalog, "point").flow.state_dict()
+    fitted = MassEstimator.load(variational, "cpu").flow.state_dict()
+    differ = {name for name in point if not torch.equal(point[name], fitted[name])}
+    assert differ == {"transforms.1.nn.0.weight", "transforms.1.nn.0.bias"}
+
+
+def test_a_posterior_can_start_from_a_trained_model(tmp_path: Path, catalog, variational: Path):
+    small(tmp_path / "point", catalog, "point")
+    weights = {"method": "variational", "fit": SHORT, "start": tmp_path / "point"}
+    small(tmp_path / "again", catalog, weights)
+    assert weights_hash(tmp_path / "again") == weights_hash(variational)
+    with pytest.raises(ValueError, match="trained with another seed"):
+        small(tmp_path / "other", catalog, weights, seed=4)
+
+
+def test_draws_are_shared_by_all_clusters_and_follow_the_seed(catalog, variational: Path):
+    estimator = MassEstimator.load(variational, "cpu")
+    whole = estimator.posterior(catalog[:20], n_draws=5, seed=1)
+    parts = [estimator.posterior(catalog[i : i + 10], n_draws=5, seed=1) for i in (0, 10)]
+    assert_allclose(whole.mean, np.concatenate([part.mean for part in parts]), rtol=1e-9)
+    assert_allclose(whole.mean, estimator.posterior(catalog[:20], n_draws=5, seed=1, chunk=7).mean, rtol=1e-6)
+    assert not np.allclose(whole.mean, estimator.posterior(catalog[:20], n_draws=5, seed=2).mean, rtol=1e-9)
+    assert whole.n_draws == 5
+    with pytest.raises(ValueError, match="at least 2 draws"):
+        estimator.posterior(catalog[:2], n_draws=1)
+
+
+def test_condition_gives_the_posterior_as_a_distribution_of_pyro(catalog, variational: Path):
+    estimator = MassEstimator.load(variational, "cpu")
+    predictive = estimator.condition(catalog[:6], n_draws=8, seed=2)
+    posterior = estimator.posterior(catalog[:6], n_draws=8, seed=2)
+    m = torch.linspace(13.5, 15.5, 6, dtype=torch.float64)
+    assert predictive.batch_shape == (6,)
+    assert_allclose(predictive.log_prob(m), posterior.log_pdf(m.numpy()), rtol=1e-9)
+    assert_allclose(predictive.cdf(m), posterior.cdf(m.numpy()), rtol=1e-9)
+    assert_allclose(predictive.mean, posterior.mean, atol=1e-5)
+    assert_allclose(predictive.variance.sqrt(), posterior.sigma, rtol=1e-3)
+    torch.manual_seed(0)
+    samples = predictive.sample((4000,))
+    # The mean of 4000 samples has an error of sigma / 63; five of them.
+    assert (np.abs(samples.mean(0).numpy() - posterior.mean) < 5 * posterior.sigma / math.sqrt(4000)).all()
+    point = toy_estimator().condition(catalog[:6])
+    assert point.n_draws is None
+    assert point.log_prob(m).shape == point.sample().shape == (6,)
+
+
+def test_samples_of_one_draw_are_correlated_between_clusters():
+    means = torch.tensor([[13.0, 14.0], [15.0, 16.0]], dtype=torch.float64)
+    predictive = PredictiveMass(torch.distributions.Normal(means, 0.01))
+    torch.manual_seed(1)
+    samples = predictive.sample((500,))
+    assert torch.equal(samples[:, 0] > 14.0, samples[:, 1] > 15.0)
+    assert 150 < int((samples[:, 0] > 14.0).sum()) < 350
+
+
+def test_infer_and_evaluate_fill_the_epistemic_columns(tmp_path: Path, catalog, variational: Path):
+    estimator = MassEstimator.load(variational, "cpu")
+    table = infer(estimator, catalog[:8], n_draws=6, seed=1)
+    total = np.sqrt(np.asarray(table["sigma_aleatoric"]) ** 2 + np.asarray(table["sigma_epistemic"]) ** 2)
+    assert_allclose(total, np.asarray(table["sigma"]), rtol=1e-3)
+    assert not np.ma.is_masked(table["sigma_epistemic"])
+    metrics = evaluate(
+        estimator,
+        catalog,
+        tmp_path,
+        baseline_catalog=toy_catalog(300, seed=8),
+        n_resamples=20,
+        n_draws=4,
+        figures=False,
+    )
+    assert 0.0 < metrics["epistemic_share"] < 1.0
+    assert metrics["epistemic_share_se"] > 0.0
+    by_mass = metrics["bins_true"]["epistemic_share"]
+    assert len(by_mass) == len(metrics["bins_true"]["n"])
+    assert metrics["mutual_information"] > 0.0
+    assert metrics["sigma_epistemic"] > 0.0
+
+
+def test_a_point_model_has_no_epistemic_metrics(tmp_path: Path, catalog):
+    metrics = evaluate(
+        toy_estimator(),
+        catalog,
+        tmp_path,
+        baseline_catalog=toy_catalog(300, seed=8),
+        n_resamples=20,
+        figures=False,
+    )
+    assert "epistemic_share" not in metrics
+
+
+def test_a_loaded_model_needs_its_weight_posterior_whole(tmp_path: Path, variational: Path):
+    description = json.loads((variational / "model.json").read_text())
+    description["weights"]["method"] = "unheard-of"
+    for name in ("model.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((variational / name).read_bytes())
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    with pytest.raises(ModelError, match="unheard-of"):
+        MassEstimator.load(tmp_path)
+
+
+def test_options_that_a_method_does_not_know_are_named(tmp_path: Path, catalog):
+    with pytest.raises(ValueError, match="'laplace' has no option 'guide'; it takes which, prior"):
+        small(tmp_path / "run", catalog, {"method": "laplace", "guide": "mean_field"})
+
+
+def test_full_covariance_is_a_choice(tmp_path: Path, catalog):
+    weights = {"method": "variational", "guide": "full_covariance", "prior": 0.5, "fit": SHORT}
+    estimator = small(tmp_path / "run", catalog, weights)
+    assert isinstance(estimator.weights, VariationalPosterior)
+    assert isinstance(estimator.weights.guide, FullCovariance)
+    assert estimator.weights.guide.prior_scales == [0.5, 0.5]
+
+
+class KilledError(Exception):
+    """Stands for SIGKILL: nothing after it runs."""
+
+
+def test_a_run_stopped_anywhere_ends_with_the_same_weights(
+    tmp_path: Path, catalog, variational: Path, monkeypatch: pytest.MonkeyPatch
+):
+    expected = weights_hash(variational)
+    write, stops, finished = checkpoint._write_through, 0, False
+    for stop in range(1, 60):
+        seen = 0
+
+        def dies(path: Path, content: bytes, stop: int = stop) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == stop:
+                path.write_bytes(content[: len(content) // 2])
+                raise KilledError
+            write(path, content)
+
+        monkeypatch.setattr(checkpoint, "_write_through", dies)
+        out = tmp_path / f"run{stop}"
+        try:
+            small(out, catalog, "variational")
+            finished = True
+            break
+        except KilledError:
+            stops += 1
+        monkeypatch.setattr(checkpoint, "_write_through", write)
+        if stop % 3 == 0 or stop < 4:
+            small(out, catalog, "variational", resume=True)
+            assert weights_hash(out) == expected, f"stopped at write {stop}"
+            assert not (out / "phases").exists()
+    assert finished
+    assert stops > 10
+
+
+def test_an_unfinished_run_is_not_written_over(tmp_path: Path, catalog, monkeypatch: pytest.MonkeyPatch):
+    def dies(*_: object, **__: object) -> None:
+        raise KilledError
+
+    monkeypatch.setattr(MassEstimator, "save", dies)
+    with pytest.raises(KilledError):
+        small(tmp_path / "run", catalog, "variational")
+    monkeypatch.undo()
+    with pytest.raises(checkpoint.CheckpointError, match="unfinished training run"):
+        small(tmp_path / "run", catalog, "variational")
+    with pytest.raises(checkpoint.CheckpointError, match="other settings"):
+        small(tmp_path / "run", catalog, "laplace", resume=True)
+    small(tmp_path / "run", catalog, "variational", resume=True)
+    assert not (tmp_path / "run" / "phases").exists()
+
+
+def test_a_damaged_phase_is_refused(tmp_path: Path):
+    (tmp_path / "point.json").write_text("{")
+    with pytest.raises(checkpoint.CheckpointError, match="damaged"):
+        phases.run_phase(tmp_path, "point", torch.nn.Linear(1, 1), {}, lambda: None)
