@@ -40,11 +40,11 @@ step_best() {
     --model "paper configuration=$RUNS/paper_pure" --catalog "pure=$RUNS/hmf_pure.parquet" --out docs/results/pure
 }
 step_scatter() {
-  local fresh="--config default.yaml --simulate.n-clusters 40000 --fit.fresh-mocks --fit.redraw-every 2"
   for s in $SCATTERS; do
-    train "no_richness_$s" $fresh --simulate.parameters richness_scatter=$s
-    train "richness_$s" $fresh --simulate.parameters richness_scatter=$s \
-      --encoder.scaling log1p_richness --encoder.constant 25
+    train "no_richness_$s" --config default.yaml --simulate.n-clusters 30000 --fit.max-updates 1500 \
+      --simulate.parameters richness_scatter=$s
+    train "richness_$s" --config default.yaml --simulate.n-clusters 30000 --fit.max-updates 1500 \
+      --simulate.parameters richness_scatter=$s --encoder.scaling log1p_richness --encoder.constant 25
     $PY benchmarks/results_tables.py --bootstrap 100 --title "Richness scatter $s" --model "without richness=$RUNS/no_richness_$s" \
       --model "with richness=$RUNS/richness_$s" --catalog "scatter $s=$RUNS/hmf14_scatter_$s.parquet" \
       --out "docs/results/richness_scatter_${s/./}"
