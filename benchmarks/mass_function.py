@@ -32,7 +32,7 @@ from bayesflowmass.cosmology import mass_function
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.mocks import simulate_catalog
 from bayesflowmass.posterior.likelihood import MassLikelihood
-from bayesflowmass.posterior.population import MassFunctionModel
+from bayesflowmass.posterior.population import MassFunctionModel, selection_seen
 from bayesflowmass.selection.probability import SelectionProbability
 from bayesflowmass.train import main as train
 
@@ -73,11 +73,14 @@ class Survey:
         mean = integrate.simpson(density * grid.numpy(), x=grid.numpy()) / total
         return cls(kind, grid, n_clusters / total, round(float(mean), 2), torch.from_numpy(selection))
 
-    def model(self, *, ignore_selection=False):
+    def model(self, selection=None):
         reference = np.log(self.volume * np.asarray(mass_function(self.grid.numpy(), REDSHIFT)))
-        seen = torch.ones_like(self.grid) if ignore_selection else self.selection
         return MassFunctionModel(
-            self.grid, torch.from_numpy(reference), seen, pivot=self.pivot, prior_scale=PRIOR_SCALE
+            self.grid,
+            torch.from_numpy(reference),
+            self.selection if selection is None else selection,
+            pivot=self.pivot,
+            prior_scale=PRIOR_SCALE,
         )
 
     def observe(self, truth, rng):
@@ -150,6 +153,15 @@ def normalised(log_density):
     return (log_density - log_density.logsumexp((-2, -1), keepdim=True)).exp()
 
 
+def seen_by(estimator, mocks, n_haloes, grid):
+    """`selection_seen` of one model, from selected mocks that are flat over its training range."""
+    blocks = (
+        MassLikelihood(estimator.posterior(mocks[start : start + 1000])).on_grid(grid)
+        for start in range(0, len(mocks), 1000)
+    )
+    return selection_seen(blocks, n_haloes, estimator.training_info.log10_mass_range)
+
+
 def of_draws(log_posterior, truth, name):
     """Both ways of averaging over draws (draws, a, b): data that judge the draws, and data that do not."""
     evidence = log_posterior.logsumexp((1, 2))
@@ -162,10 +174,10 @@ def of_draws(log_posterior, truth, name):
     }
 
 
-def one_simulation(survey, members, others, truth, rng):
+def one_simulation(survey, members, others, seen, truth, rng):
     """Posteriors of one universe under every model: name -> record."""
     catalog = survey.observe(truth, rng)
-    model, naive = survey.model(), survey.model(ignore_selection=True)
+    model, naive = survey.model(), survey.model(torch.ones_like(survey.grid))
     known = -0.5 * ((survey.grid - torch.tensor(catalog.column("log10_mass"))[:, None]) / (2 * STEP)) ** 2
     exact = normalised(model.log_posterior(known, LN_AMPLITUDES, SLOPES))
     results = {"masses known": record(exact, truth)}
@@ -182,6 +194,9 @@ def one_simulation(survey, members, others, truth, rng):
         blurred = torch.stack(likelihoods).logsumexp(0) - math.log(len(members))
         own = model.log_posterior(blurred, LN_AMPLITUDES, SLOPES)
         results[f"ensemble of {len(members)}, draws not shared"] = record(normalised(own), truth)
+        own = survey.model(torch.stack([seen[name] for name in members]))
+        log_posterior = own.log_posterior(torch.stack(likelihoods), LN_AMPLITUDES, SLOPES)
+        results |= of_draws(log_posterior, truth, f"ensemble of {len(members)}, selection as seen")
     for name, estimator in others.items():
         ln_l = MassLikelihood(estimator.posterior(catalog)).on_grid(survey.grid)
         log_posterior = model.log_posterior(ln_l, LN_AMPLITUDES, SLOPES)
@@ -255,26 +270,32 @@ def main():
     parser.add_argument(
         "--n-clusters", type=int, default=1000, help="selected clusters expected at A = 1, b = 0"
     )
-    parser.add_argument("--n-selection", type=int, default=40000, help="mock haloes for P(select | m)")
+    parser.add_argument("--n-selection", type=int, default=60000, help="mock haloes for P(select | m)")
     parser.add_argument("--work", type=Path, default=Path("runs/mass_function"), help="models are kept here")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("docs/results/mass_function"), help="without suffix")
     arguments, overrides = parser.parse_known_args()
     start = time.monotonic()
-    members = trained(arguments.work, arguments.kind, arguments.members, overrides)
+    kind, seed = arguments.kind, arguments.seed
+    members = trained(arguments.work, kind, arguments.members, overrides)
     others = {name: MassEstimator.load(folder) for name, folder in arguments.model}
-    survey = Survey.plan(arguments.kind, arguments.n_clusters, arguments.n_selection, 90_000 + arguments.seed)
+    survey = Survey.plan(kind, arguments.n_clusters, arguments.n_selection, 90_000 + seed)
+    mocks = haloes(arguments.n_selection, kind, RANGES[kind][0], "flat", 91_000 + seed)
+    mocks = mocks.filter(mocks.n_galaxies >= MIN_GALAXIES)
+    seen = {
+        name: seen_by(model, mocks, arguments.n_selection, survey.grid) for name, model in members.items()
+    }
     truths, sizes, records = [], [], []
     for k in range(arguments.n_simulations):
-        rng = np.random.default_rng([arguments.seed, k])
+        rng = np.random.default_rng([seed, k])
         truths.append(np.array(PRIOR_SCALE) * rng.standard_normal(2))
-        size, result = one_simulation(survey, members, others, truths[-1], rng)
+        size, result = one_simulation(survey, members, others, seen, truths[-1], rng)
         sizes.append(size)
         records.append(result)
         print(k, size, f"{time.monotonic() - start:.0f} s", flush=True)
     results = {name: summary([r[name] for r in records], np.array(truths)) for name in records[0]}
-    source = provenance(arguments.seed)
-    low, high = RANGES[arguments.kind][1]
+    source = provenance(seed)
+    low, high = RANGES[kind][1]
     effective = "; ".join(
         f"{name}: {entry['effective_draws']:.1f}"
         for name, entry in results.items()
@@ -282,7 +303,7 @@ def main():
     )
     text = "\n".join(
         [
-            header(f"Mass function from {arguments.kind} clusters", source),
+            header(f"Mass function from {kind} clusters", source),
             f"{len(records)} universes of {np.mean(sizes):.0f} clusters on average ({min(sizes)} to {max(sizes)}), "
             f"log10 M = {low}-{high}, z = {REDSHIFT}, pivot {survey.pivot}; priors ln A ~ N(0, {PRIOR_SCALE[0]}), "
             f"b ~ N(0, {PRIOR_SCALE[1]}). P(select | m) from {arguments.n_selection} mock haloes: "

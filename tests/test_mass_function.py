@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from pyro.infer import MCMC, NUTS
 from scipy import integrate, stats
 
-from bayesflowmass.posterior.population import MassFunctionModel, simpson_weights
+from bayesflowmass.posterior.population import MassFunctionModel, selection_seen, simpson_weights
 from bayesflowmass.selection.probability import SelectionProbability
 
 LOW, HIGH, PIVOT = 13.2, 15.6, 13.8
@@ -171,6 +171,36 @@ def test_the_pyro_model_under_nuts_agrees_with_the_grid(draws):
         samples = sampler.get_samples()[name]
         assert abs(samples.mean() - mean) < 5.0 * sd / math.sqrt(20)
         assert 0.6 < samples.std() / sd < 1.5
+
+
+def test_the_selection_that_an_exact_model_sees_is_the_selection():
+    # Flat masses, Gaussian data; the exact PDF of a selected cluster is p(x | m) P(select | m), normalised. 200 000
+    # mocks give P to 1 % where the grid's ends, beyond which there are none, are far.
+    rng = np.random.default_rng(8)
+    mass = rng.uniform(LOW, HIGH, 200_000)
+    mass = mass[rng.random(mass.size) < probability(mass)]
+    blocks = []
+    for x in np.array_split(mass + 0.2 * rng.standard_normal(mass.size), 100):
+        joint = selected_likelihoods(x)
+        blocks.append(joint - (joint.exp() @ simpson_weights(GRID)).log()[:, None])
+    seen = selection_seen(blocks, 200_000, (LOW, HIGH))
+    assert_allclose(seen, probability(GRID.numpy()), atol=0.02)
+    both = selection_seen([torch.stack([b, b]) for b in blocks[:3]], 200_000, (LOW, HIGH))
+    assert both.shape == (2, 241)
+    with pytest.raises(ValueError, match="at least one mock cluster"):
+        selection_seen([], 5, (LOW, HIGH))
+
+
+def test_each_draw_can_have_its_own_selection():
+    likelihoods = torch.stack([selected_likelihoods([13.5, 14.0]), selected_likelihoods([13.6, 14.1])])
+    own = torch.from_numpy(np.stack([probability(GRID.numpy()), np.ones(241)]))
+    population = MassFunctionModel(GRID, log_reference(GRID), own, pivot=PIVOT)
+    found = population.log_likelihood(likelihoods, LN_AMPLITUDES, SLOPES)
+    for draw, selection in enumerate((True, False)):
+        alone = model(selection).log_likelihood(likelihoods[draw], LN_AMPLITUDES, SLOPES)
+        assert_allclose(found[draw], alone, rtol=1e-12)
+    one = population.log_likelihood(likelihoods, LN_AMPLITUDES[3, 0], SLOPES[5])
+    assert_allclose(one, found[:, 3, 5], rtol=1e-12)
 
 
 def test_simpson_integrates_cubics_exactly():

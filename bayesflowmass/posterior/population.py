@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-__all__ = ["MassFunctionModel", "simpson_weights"]
+__all__ = ["MassFunctionModel", "selection_seen", "simpson_weights"]
 
 
 class MassFunctionModel:
@@ -33,12 +34,13 @@ class MassFunctionModel:
     Arguments:
         log10_mass: the grid (g,), evenly spaced, g odd; the population ends where it ends.
         log_reference: ln dN_ref/dm on it (g,), clusters per dex in the volume.
-        selection: P(select | m) on it (g,).
+        selection: P(select | m) on it (g,), or as each draw of the weights sees it (draws, g), see
+            `selection_seen`.
         pivot: log10 mass at which the slope does not change the density.
         prior_scale: standard deviations of the normal priors of ln A and of b, both about zero.
 
     Raises:
-        ValueError: shapes disagree, the grid is not even or odd, or P is not a probability.
+        ValueError: shapes disagree, the grid is not even or odd, or P leaves 0 to 1 (not below 0, with draws).
     """
 
     def __init__(
@@ -52,12 +54,13 @@ class MassFunctionModel:
     ) -> None:
         weights = simpson_weights(log10_mass)
         for name, values in (("log_reference", log_reference), ("selection", selection)):
-            if values.shape != log10_mass.shape:
+            if values.shape[-1:] != log10_mass.shape or values.dim() > 1 + (name == "selection"):
                 raise ValueError(
                     f"{name} has shape {tuple(values.shape)}; the grid of masses has "
                     f"{tuple(log10_mass.shape)}: give one value for each node."
                 )
-        if not bool(((selection >= 0.0) & (selection <= 1.0)).all()):
+        highest = 1.0 if selection.dim() == 1 else math.inf  # an average PDF has noise
+        if not bool(((selection >= 0.0) & (selection <= highest)).all()):
             raise ValueError("selection must be a probability, between 0 and 1, at each node of the grid.")
         self.log10_mass = log10_mass
         self.pivot = pivot
@@ -79,11 +82,13 @@ class MassFunctionModel:
         peak = likelihoods.amax(-1, keepdim=True)
         integrals = (likelihoods - peak).exp() @ number.T
         total = (integrals.log() + peak + scale.T).sum(-2)
-        expected = (number @ self._selection) * scale[:, 0].exp()
+        expected = (self._selection @ number.T) * scale[:, 0].exp()
         # Draws, then dimensions that the amplitude has and the slope has not.
         lead = (1,) * (len(shape) - slope.dim())
         total = total.reshape((*draws, *lead, *slope.shape))
-        expected = expected.reshape(slope.shape)
+        expected = expected.reshape(
+            (*expected.shape[:-1], *(lead if expected.dim() > 1 else ()), *slope.shape)
+        )
         return likelihoods.shape[-2] * ln_amplitude + total - ln_amplitude.exp() * expected
 
     def __call__(self, likelihoods: Tensor) -> None:
@@ -104,6 +109,32 @@ class MassFunctionModel:
         """ln p(d, ln A, b) up to a constant, (*D, *T): `log_likelihood` plus the priors, draw by draw."""
         prior = -0.5 * ((ln_amplitude / self.prior_scale[0]) ** 2 + (slope / self.prior_scale[1]) ** 2)
         return self.log_likelihood(likelihoods, ln_amplitude, slope) + prior
+
+
+def selection_seen(
+    likelihoods: Iterable[Tensor], n_haloes: int, log10_mass_range: tuple[float, float]
+) -> Tensor:
+    r"""P(select | m) as a model sees it, (g,) or (draws, g): the sum of its PDFs of mocks over their density.
+
+    With N haloes drawn from a flat density q over the training range and those that were selected,
+
+        P_w(m) = 1/(N q) sum_j p_w(m | d_j),
+
+    which is P(select | m) if the PDFs are right on average. With it in place of P the population likelihood of
+    every draw w is normalised over the data, so that draws can be compared by their evidence.
+
+    Arguments:
+        likelihoods: blocks of `MassLikelihood.on_grid` of the selected mocks, (n, g) or (draws, n, g) each.
+        n_haloes: N, the selected and the others.
+        log10_mass_range: of the mocks, the training range of a model with a flat training prior.
+    """
+    total: Tensor | None = None
+    for block in likelihoods:
+        part = block.exp().sum(-2)
+        total = part if total is None else total + part
+    if total is None:
+        raise ValueError("selection_seen needs the likelihoods of at least one mock cluster; found none.")
+    return total * ((log10_mass_range[1] - log10_mass_range[0]) / n_haloes)
 
 
 def simpson_weights(nodes: Tensor) -> Tensor:
