@@ -45,7 +45,7 @@ METHODS = {
 }
 OWN_TRAINING = ("point", "ensemble")
 N_SEEDS = {"flat20000": 2, "thinned": 2}
-N_DRAWS = 32
+N_DRAWS = 16
 _BATCH = 1000
 
 
@@ -117,7 +117,7 @@ def run(name, seed, methods, work, test):
         folder = work / name / f"{method}-{seed}"
         train_model(folder, method, data, work / name / f"point-{seed}", seed)
         versions = {"predictions": name == "thinned"}
-        if name == "thinned":
+        if name == "thinned" and method in ("point", "variational"):
             versions["predictions_uncorrected"] = False
         for file, correct in versions.items():
             path = folder / f"{file}.parquet"
