@@ -228,6 +228,8 @@ def _infer_with(settings: InferSettings) -> None:
         cleaned=settings.cleaned,
         mode=settings.mode,
     )
+    for note in catalog.metadata.extra.get("notes", []):
+        print(f"note: {note}", file=sys.stderr)
     table = infer(
         estimator,
         catalog,

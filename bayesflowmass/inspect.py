@@ -1,0 +1,120 @@
+"""What a file is, what is wrong with it, and which command takes it: ``bayesflowmass inspect FILE``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bayesflowmass.catalog import CatalogError
+from bayesflowmass.catalog_files import is_catalog_file
+from bayesflowmass.command import run_command
+from bayesflowmass.config import InspectSettings
+from bayesflowmass.estimator.model_folder import DESCRIPTION, WEIGHTS
+from bayesflowmass.inspect_files import (
+    inspect_box,
+    inspect_catalog,
+    inspect_model,
+    inspect_settings,
+    inspect_whole,
+    is_model_folder,
+)
+from bayesflowmass.inspect_report import Inspection
+from bayesflowmass.inspect_tables import inspect_table
+from bayesflowmass.io.formats import BoxFormat, CatalogFormat, TableFormat, identify
+
+__all__ = ["inspect_file", "main"]
+
+
+def inspect_file(
+    path: str | Path,
+    *,
+    clusters: str | Path | None = None,
+    column: Mapping[str, str] | None = None,
+    unit: Mapping[str, str] | None = None,
+    cluster_id: str | None = None,
+    redshift: float | None = None,
+    quick: bool = False,
+) -> Inspection:
+    """Look at a file or folder.
+
+    Arguments:
+        path: a table, a catalogue, an N-body box, a model folder, or settings.
+        clusters: table of clusters that goes with a table of galaxies.
+        column, unit, cluster_id, redshift: as for ``infer``.
+        quick: of an N-body box, look at the first part only.
+
+    Raises:
+        CatalogError: there is no such file.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise CatalogError(f"{place}: no such file or folder.")
+    if place.is_dir():
+        return _inspect_folder(place)
+    if place.name in (DESCRIPTION, WEIGHTS):
+        return inspect_model(place.parent)
+    if place.suffix in (".yaml", ".yml"):
+        return inspect_settings(place)
+    try:
+        if is_catalog_file(place):
+            return inspect_catalog(place)
+        known = identify(place)
+    except CatalogError as error:
+        return Inspection(str(place), "a file that cannot be read", problems=[str(error)], usable=False)
+    if isinstance(known, BoxFormat):
+        return inspect_box(known, place, quick)
+    if isinstance(known, CatalogFormat):
+        return inspect_whole(known, place, redshift)
+    assert known is None or isinstance(known, TableFormat)
+    others = None if clusters is None else Path(clusters)
+    return inspect_table(place, known, others, column or {}, unit or {}, cluster_id, redshift)
+
+
+def _inspect_folder(place: Path) -> Inspection:
+    if is_model_folder(place):
+        return inspect_model(place)
+    if any(place.glob("*.parquet")):
+        return inspect_catalog(place)
+    report = Inspection(str(place), "a folder", usable=False)
+    if (place / "checkpoint").is_dir():
+        report.title = "a training run that has not finished"
+        report.problems.append("there is a checkpoint and no model yet.")
+        report.commands = [f"bayesflowmass train --resume --out {place} (with its --config)"]
+    else:
+        report.problems.append("it holds neither a model (model.json) nor a catalogue (*.parquet).")
+    return report
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command ``inspect``; returns its exit code, 2 where the file cannot be used."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and not words[0].startswith("-"):
+        words = ["--file", *words]
+    found: list[Inspection] = []
+    code = run_command(
+        InspectSettings,
+        lambda settings: found.append(_inspect_with(settings)),
+        words,
+        prog="bayesflowmass inspect",
+    )
+    if not found:
+        return code
+    print(found[0].text())
+    return 0 if found[0].usable else 2
+
+
+def _inspect_with(settings: InspectSettings) -> Inspection:
+    return inspect_file(
+        settings.file,
+        clusters=settings.clusters,
+        column=settings.column,
+        unit=settings.unit,
+        cluster_id=settings.cluster_id,
+        redshift=settings.redshift,
+        quick=settings.quick,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
