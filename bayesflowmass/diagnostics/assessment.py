@@ -204,10 +204,8 @@ def _binned(
 def _test(s: PosteriorSummary, rows: NDArray[np.bool_], halo: NDArray[Any], **options: Any) -> dict[str, Any]:
     """PIT of some clusters against uniform, and in words what is wrong where something is."""
     test = uniformity(s.pit[rows], halo[rows], **options)
-    return {
-        **_curve(test),
-        "fault": _fault(s.pit[rows], s.log10_true[rows] - s.median[rows], test.n_effective),
-    }
+    fault = _fault(s.pit[rows], s.log10_true[rows] - s.median[rows], test.n_effective)
+    return {**_curve(test), "fault": None if test.inside else fault}
 
 
 def _curve(test: Uniformity) -> dict[str, Any]:
@@ -217,10 +215,10 @@ def _curve(test: Uniformity) -> dict[str, Any]:
         "n_effective": test.n_effective,
         "correlation": test.correlation,
         "p_value": test.p_value,
-        "grid": test.grid.tolist(),
-        "difference": test.difference.tolist(),
-        "lower": test.lower.tolist(),
-        "upper": test.upper.tolist(),
+        "grid": np.round(test.grid, 6).tolist(),
+        "difference": np.round(test.difference, 6).tolist(),
+        "lower": np.round(test.lower, 6).tolist(),
+        "upper": np.round(test.upper, 6).tolist(),
     }
 
 

@@ -65,6 +65,7 @@ def plot_pit_ecdf(bins: Mapping[str, Any], quantity: str, *, title: str | None =
             axis.set(xlim=(0, 1), ylim=(-1.7 * reach, 1.7 * reach))
         for axis in axes[len(tests) :]:
             axis.set_visible(False)
+            axes[len(tests) - 2].tick_params(labelbottom=True)
         figure.supxlabel("PIT", fontsize=9)
         figure.supylabel(r"ECDF $-$ uniform", fontsize=9)
         if title:

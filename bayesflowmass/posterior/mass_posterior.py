@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bayesflowmass.cosmology import MDPL2, Cosmology
 from bayesflowmass.posterior.density import ConditionedDistribution, Density, FlowDensity
+from bayesflowmass.posterior.draw_tables import DrawPosteriors, draw_posteriors
 from bayesflowmass.posterior.golden_section import golden_section
 from bayesflowmass.posterior.mass_units import ConvertedDensity
 from bayesflowmass.posterior.priors import MassPrior, make_prior
@@ -316,6 +317,30 @@ class MassPosterior:
         from bayesflowmass.posterior.masses_table import masses_table
 
         return masses_table(self, **options)
+
+    def to_arviz(self, log10_true: npt.ArrayLike | None = None, **options: Any) -> Any:
+        """ArviZ's container of these posteriors (`bayesflowmass.posterior.arviz_adapter`).
+
+        Arguments:
+            log10_true: true masses of a test set (n,).
+            options: ``n_samples``, ``seed``, ``bin_width``, ``constants``.
+        """
+        from bayesflowmass.posterior.arviz_adapter import to_arviz
+
+        return to_arviz(self, log10_true, **options)
+
+    def of_draws(self, at: Tensor | None = None) -> DrawPosteriors:
+        """The posterior of each draw of the weights under this prior, and its density `at` masses (n,).
+
+        Raises:
+            ValueError: the mass definition was converted.
+        """
+        if isinstance(self._density, ConvertedDensity):
+            raise ValueError(
+                "Draws of the weights are of M200c; take them before the mass definition is changed."
+            )
+        weight = self._density.log_weight_of if isinstance(self._density, ReweightedDensity) else None
+        return draw_posteriors(self.flow_density, self.table.x, weight, at)
 
     def _apply(self, function: Any, log10_mass: npt.ArrayLike) -> FloatArray:
         values = np.asarray(log10_mass, dtype=np.float64)
