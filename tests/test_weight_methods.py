@@ -1,0 +1,267 @@
+"""What each weight posterior computes, against independent references."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, hessian
+
+from bayesflowmass.bayes import (
+    AveragingPosterior,
+    DropoutPosterior,
+    EnsemblePosterior,
+    LaplacePosterior,
+    NormalPrior,
+    NUTSPosterior,
+    PenalisedLikelihood,
+    PointPosterior,
+    choose,
+)
+from bayesflowmass.bayes.curvature import summed_hessian
+from bayesflowmass.bayes.laplace import choose_precision
+from bayesflowmass.bayes.layout import WeightLayout
+from bayesflowmass.flows import build_flow
+
+NOISE = 0.3
+
+
+class LinearRegression(nn.Module):
+    """m ~ N(w d + b, NOISE^2): its posterior under a normal prior is normal."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 1).double()
+
+    def forward(self, log10_mass, context):
+        z = (log10_mass - self.layer(context)[:, 0]) / NOISE
+        return -0.5 * z**2 - math.log(NOISE) - 0.5 * math.log(2 * math.pi)
+
+    log_prob = forward
+
+
+def regression(n=30):
+    generator = torch.Generator().manual_seed(2)
+    context = torch.randn(n, 2, generator=generator, dtype=torch.float64)
+    noise = torch.randn(n, generator=generator, dtype=torch.float64)
+    return context, 1.0 + context @ torch.tensor([0.5, -0.2], dtype=torch.float64) + NOISE * noise
+
+
+def exact_posterior(context, log10_mass, scales):
+    """Mean and covariance of (w, b) by the normal equations."""
+    design = torch.cat([context, torch.ones_like(context[:, :1])], 1)
+    covariance = torch.linalg.inv(design.T @ design / NOISE**2 + torch.diag(scales**-2.0))
+    return covariance @ design.T @ log10_mass / NOISE**2, covariance
+
+
+def at_exact_mean(prior):
+    module, data = LinearRegression(), regression()
+    scales = torch.tensor([prior.scale_of("layer.weight", (1, 2))] * 2 + [1.0], dtype=torch.float64)
+    mean, covariance = exact_posterior(*data, scales)
+    with torch.no_grad():
+        module.layer.weight.copy_(mean[None, :2])
+        module.layer.bias.copy_(mean[2:])
+    return module, data, mean, covariance
+
+
+def never(objective, **options):
+    raise AssertionError("trained weights are not to be trained again")
+
+
+def test_laplace_is_exact_for_linear_regression():
+    prior = NormalPrior()
+    module, data, mean, covariance = at_exact_mean(prior)
+    options = {"maximise": never, "trained": True, "relative_precision": 1.0}
+    found = LaplacePosterior.fit(module, data, prior=prior, **options)
+    torch.testing.assert_close(found.mean, mean, rtol=0, atol=1e-12)
+    torch.testing.assert_close(found.scale_tril @ found.scale_tril.T, covariance, rtol=1e-10, atol=1e-14)
+    assert found.describe()["negative_eigenvalues"] == 0
+
+
+def test_a_point_with_a_prior_is_the_maximum_of_the_posterior_density():
+    prior = NormalPrior()
+    _, data, mean, _ = at_exact_mean(prior)
+    module = LinearRegression()
+
+    def maximise(objective, *, seed, name):
+        optimizer = torch.optim.LBFGS(objective.parameters(), max_iter=200, tolerance_grad=1e-12)
+
+        def closure():
+            optimizer.zero_grad()
+            loss = -objective.log_prob(data[1], data[0]).mean()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+
+    PointPosterior.fit(module, data, maximise=maximise, prior=prior)
+    weights = torch.cat([module.layer.weight[0], module.layer.bias]).detach()
+    torch.testing.assert_close(weights, mean, rtol=0, atol=1e-6)
+
+
+def test_validation_judges_the_likelihood_alone():
+    module, data = LinearRegression(), regression()
+    objective = PenalisedLikelihood(module, NormalPrior(), 30)
+    with_prior = objective.train().log_prob(data[1], data[0])
+    alone = objective.eval().log_prob(data[1], data[0])
+    prior = NormalPrior().log_prob(dict(module.named_parameters())) / 30
+    torch.testing.assert_close(with_prior - alone, prior.expand(30))
+    torch.testing.assert_close(alone, module.log_prob(data[1], data[0]))
+
+
+@pytest.mark.parametrize("which", ["last", "last:2"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_hessian_by_outputs_is_the_second_derivative(shared, which):
+    kind = "affine+spline+mixture" if shared else "affine"
+    flow = build_flow(kind, 3, 14.3, 0.3, hidden=(5, 4), shared=shared, count_bins=4, seed=1).double()
+    generator = torch.Generator().manual_seed(6)
+    context = torch.randn(11, 3, generator=generator, dtype=torch.float64)
+    mass = 14.3 + 0.3 * torch.randn(11, generator=generator, dtype=torch.float64)
+    names = choose(flow, which)
+    layout = WeightLayout(flow, names)
+    at = layout.flatten(dict(flow.named_parameters())).detach()
+    expected = hessian(lambda w: -functional_call(flow, layout.split(w), (mass, context)).sum())(at).detach()
+    found = summed_hessian(flow, names, (context, mass), chunk=4)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10 * float(expected.abs().max()))
+
+
+def test_the_hessian_of_a_bias_alone_is_that_block():
+    flow = build_flow("affine", 3, 14.3, 0.3, hidden=(5,), affine_blocks=1, seed=1).double()
+    data = (torch.randn(8, 3, dtype=torch.float64), 14.3 + 0.3 * torch.randn(8, dtype=torch.float64))
+    names = choose(flow, "last")
+    whole, part = summed_hessian(flow, names, data), summed_hessian(flow, names[1:], data)
+    torch.testing.assert_close(part, whole[-2:, -2:])
+
+
+def test_the_prior_precision_maximises_the_marginal_likelihood():
+    eigenvalues = torch.tensor([100.0, 30.0, 5.0, 0.5, 0.0, -0.1], dtype=torch.float64)
+    found = choose_precision(eigenvalues, square=4.0)
+    grid = np.exp(np.linspace(np.log(1e-4), np.log(1e4), 200_001))
+    positive = np.maximum(eigenvalues.numpy(), 0)
+    evidence = 3 * np.log(grid) - 2 * grid - 0.5 * np.log(positive[:, None] + grid).sum(0)
+    assert found == pytest.approx(grid[evidence.argmax()], rel=1e-3)
+
+
+def test_laplace_refuses_more_weights_than_a_hessian_can_hold():
+    flow = build_flow("affine", 3, 14.3, 0.3, hidden=(1200,))
+    with pytest.raises(ValueError, match="7206 weights needs a Hessian of as many rows; choose at most 4000"):
+        LaplacePosterior.fit(flow, (torch.zeros(4, 3), torch.zeros(4)), maximise=never, trained=True)
+
+
+def test_nuts_samples_the_exact_posterior_of_linear_regression():
+    """Means within 5 standard errors of 100 draws, variances within a factor 1.7 (5 standard errors)."""
+    prior = NormalPrior()
+    module, data, mean, covariance = at_exact_mean(prior)
+    found = NUTSPosterior.fit(
+        module, data, maximise=never, prior=prior, chains=2, warmup=60, samples=100, max_tree_depth=3
+    )
+    flat = found.samples.flatten(0, 1)
+    error = covariance.diagonal().sqrt() / math.sqrt(100)
+    assert ((flat.mean(0) - mean) / error).abs().max() < 5
+    assert (flat.var(0) / covariance.diagonal() - 1).abs().max() < 0.7
+    assert found.describe()["largest_r_hat"] < 1.1
+    assert found.describe()["smallest_effective_draws"] > 50
+
+
+def test_members_start_apart_and_share_everything_else():
+    flow = build_flow("affine", 2, 14.3, 0.3, hidden=(4,), seed=5)
+    seen = []
+
+    def note(objective, *, seed, name):
+        seen.append((name, seed, next(objective.parameters()).detach().clone()))
+
+    data = (torch.zeros(4, 2), torch.zeros(4))
+    found = EnsemblePosterior.fit(flow, data, maximise=note, members=3, seed=1)
+    assert [name for name, _, _ in seen] == ["member0", "member1", "member2"]
+    assert len({seed for _, seed, _ in seen}) == 3
+    assert not torch.equal(seen[1][2], seen[2][2])
+    first = found.layout.split(found.members[0])
+    assert all(torch.equal(first[name], value) for name, value in flow.named_parameters())
+    with pytest.raises(ValueError, match="members is 1; an ensemble needs at least 2"):
+        EnsemblePosterior.fit(flow, data, maximise=note, members=1)
+
+
+def test_a_trained_network_is_the_first_member():
+    flow = build_flow("affine", 2, 14.3, 0.3, hidden=(4,), seed=5)
+    before = torch.cat([p.detach().flatten() for p in flow.parameters()])
+    names = []
+    data = (torch.zeros(4, 2), torch.zeros(4))
+    found = EnsemblePosterior.fit(
+        flow, data, maximise=lambda o, *, seed, name: names.append(name), members=3, trained=True
+    )
+    assert names == ["member1", "member2"]
+    assert torch.equal(found.members[0], before)
+
+
+def test_averaging_has_the_moments_of_the_descent():
+    """Full batches at a small rate: every snapshot can be computed again by hand."""
+    module, data = LinearRegression(), regression()
+    copy = LinearRegression()
+    copy.load_state_dict(module.state_dict())
+    found = AveragingPosterior.fit(
+        module, data, maximise=never, trained=True, rank=2, snapshots=4, updates=1, learning_rate=0.01,
+        momentum=0.0, batch_size=30,
+    )  # fmt: skip
+    snapshots = []
+    for _ in range(4):
+        loss = -copy.log_prob(data[1], data[0]).mean()
+        gradients = torch.autograd.grad(loss, list(copy.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(copy.parameters(), gradients, strict=True):
+                parameter -= 0.01 * gradient
+        snapshots.append(torch.cat([copy.layer.weight[0], copy.layer.bias]).detach())
+    rows = torch.stack(snapshots)
+    torch.testing.assert_close(found.mean, rows.mean(0))
+    torch.testing.assert_close(found.variance, rows.var(0, correction=0), rtol=1e-6, atol=1e-15)
+    torch.testing.assert_close(
+        found.deviations, torch.stack([rows[2] - rows[:3].mean(0), rows[3] - rows.mean(0)])
+    )
+
+
+def test_averaging_that_diverges_says_what_to_lower():
+    with pytest.raises(ValueError, match=r"diverged at snapshot .*: lower its learning_rate, which is 1000"):
+        AveragingPosterior.fit(
+            LinearRegression(), regression(), maximise=never, trained=True, updates=200, learning_rate=1000.0
+        )
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_dropout_draw_is_the_network_with_one_mask(shared):
+    flow = build_flow(
+        "affine", 2, 14.3, 0.3, affine_blocks=2, hidden=(6, 5), dropout=0.4, shared=shared
+    ).double()
+    context = torch.randn(9, 2, dtype=torch.float64)
+    mass = 14.3 + 0.3 * torch.randn(9, dtype=torch.float64)
+    found = DropoutPosterior.fit(flow, (context, mass), maximise=never, trained=True)
+    draws = {name: value[0] for name, value in found.draw(1, seed=3).items()}
+    layers = {name: layer for name, layer in flow.named_modules() if isinstance(layer, nn.Dropout)}
+    assert set(found.masks) == set(layers)
+    flow.eval()
+    drawn = functional_call(flow, draws, (mass, context))
+    for name, (rate, readers) in found.masks.items():
+        assert rate == 0.4
+        factors = [draws[reader] / flow.get_parameter(reader).detach() for reader in readers]
+        mask = factors[0][0]
+        assert all(torch.allclose(factor, mask.expand_as(factor)) for factor in factors)
+        assert all(value == 0 or abs(value - 1 / 0.6) < 1e-9 for value in mask.tolist())
+        layers[name].register_forward_hook(lambda module, inputs, output, mask=mask: output * mask)
+    torch.testing.assert_close(flow.log_prob(mass, context), drawn, rtol=1e-12, atol=1e-12)
+
+
+def test_dropout_keeps_the_share_that_it_should():
+    """4 000 draws of 11 units: the mean of the masks is 1 within 5 standard errors."""
+    flow = build_flow("affine", 2, 14.3, 0.3, affine_blocks=1, hidden=(6, 5), dropout=0.4).double()
+    data = (torch.zeros(3, 2).double(), torch.full((3,), 14.3).double())
+    found = DropoutPosterior.fit(flow, data, maximise=never, trained=True)
+    for name, value in found.draw(4000, seed=1).items():
+        mask = value[:, 0] / flow.get_parameter(name)[0].detach()
+        assert (mask.mean(0) - 1).abs().max() < 5 * math.sqrt(0.4 / 0.6 / 4000)
+
+
+def test_dropout_without_dropout_is_an_error():
+    flow = build_flow("affine", 2, 14.3, 0.3, hidden=(6,))
+    with pytest.raises(ValueError, match="no dropout before a linear layer; build it with dropout"):
+        DropoutPosterior.fit(flow, (torch.zeros(3, 2), torch.zeros(3)), maximise=never, trained=True)
