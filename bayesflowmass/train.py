@@ -34,7 +34,7 @@ from bayesflowmass.training.sources import CatalogSource, Prefetched, Redrawn, T
 from bayesflowmass.training.weight_report import describe_weights
 from bayesflowmass.training.weights import fit_weights, start_from, weight_options
 
-__all__ = ["main", "train"]
+__all__ = ["main", "train", "train_arguments"]
 
 
 def train(
@@ -205,7 +205,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train_with(settings: TrainSettings) -> None:
-    """Take the values out of the settings and train."""
+    train(**train_arguments(settings))
+
+
+def train_arguments(settings: TrainSettings) -> dict[str, Any]:
+    """The arguments of :func:`train` that settings stand for."""
     simulate = settings.simulate.model_dump()
     simulate["parameters"] = MockParameters.from_dict(simulate["parameters"])
     redshifts = simulate.pop("redshift_range")
@@ -220,22 +224,22 @@ def _train_with(settings: TrainSettings) -> None:
     )
     options = settings.fit.model_dump()
     own = {name: options.pop(name) for name in ("fresh_mocks", "redraw_every", "prefetch", "flip_velocity")}
-    train(
-        settings.catalog,
-        out=settings.out,
-        simulate=simulate,
-        encoder=encoder,
-        flow={"kind": settings.flow.kind, **settings.flow.options},
-        augmentation=Augmentation(**settings.augmentation.model_dump()),
-        validation_fraction=settings.validation_fraction,
-        options=options,
-        weights=_weights(settings),
-        seed=settings.seed,
-        device=settings.device,
-        resume=settings.resume,
-        progress=settings.progress,
+    return {
+        "catalog": settings.catalog,
+        "out": settings.out,
+        "simulate": simulate,
+        "encoder": encoder,
+        "flow": {"kind": settings.flow.kind, **settings.flow.options},
+        "augmentation": Augmentation(**settings.augmentation.model_dump()),
+        "validation_fraction": settings.validation_fraction,
+        "options": options,
+        "weights": _weights(settings),
+        "seed": settings.seed,
+        "device": settings.device,
+        "resume": settings.resume,
+        "progress": settings.progress,
         **own,
-    )
+    }
 
 
 def _weights(settings: TrainSettings) -> dict[str, Any]:
