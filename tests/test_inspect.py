@@ -193,3 +193,25 @@ def test_what_cannot_be_read_ends_with_code_2(tmp_path, capsys):
     assert main(["--file", str(tmp_path / "b.fits")]) == 2
     with pytest.raises(CatalogError, match="no such file"):
         inspect_file(tmp_path / "nothing")
+
+
+def test_infer_takes_what_inspect_says_it_takes(tmp_path, capsys):
+    model = toy_estimator().save(tmp_path / "run")
+    one_cluster().write(tmp_path / "c.csv")
+    ned().write(tmp_path / "ned.csv")
+    skyserver().write(tmp_path / "sdss.csv")
+    galaxies, clusters = sag(tmp_path)
+    inputs = {
+        "caustic": [caustic(tmp_path / "a.txt")],
+        "mamposst": [mamposst(tmp_path / "coma.dat"), "--redshift", "0.1"],
+        "halo_cnn": [halo_cnn(tmp_path / "h.npy")[0], "--redshift", "0.117"],
+        "ned": [tmp_path / "ned.csv", "--clusters", tmp_path / "c.csv"],
+        "skyserver": [tmp_path / "sdss.csv", "--clusters", tmp_path / "c.csv"],
+        "sag": [galaxies, "--clusters", clusters],
+    }
+    for name, (path, *more) in inputs.items():
+        out = tmp_path / f"{name}.ecsv"
+        words = ["infer", "--model", model, "--galaxies", path, *more, "--out", out, "--no-progress"]
+        assert command([str(word) for word in [*words, "--device", "cpu"]]) == 0
+        assert np.isfinite(np.asarray(Table.read(out)["log10_mass"], dtype=float)).all()
+    assert "note: 30 rows, 30 galaxies: 0 repeated measurements left out" in capsys.readouterr().err

@@ -374,6 +374,15 @@ def test_each_format_is_known_by_one_class_only(tmp_path):
         assert [known.name for known in FORMATS if known.recognises(FileHead(path))] == [name]
 
 
+def test_coordinates_below_two_comments_are_not_taken_for_radii(tmp_path):
+    ra, dec, z = sky()
+    for number, names in enumerate(("# ra dec z", "# galaxies of A1")):
+        path = tmp_path / f"{number}.txt"
+        np.savetxt(path, np.stack([ra, dec * 4, z], axis=-1), header=f"made by hand\n{names[2:]}")
+        assert identify(path) is None
+    assert load_catalog(tmp_path / "0.txt", one_cluster(dec=[4 * CENTRE[1]]), r_max=9.0).n_galaxies[0] > 5
+
+
 def changed(table, name, row, value):
     table = table.copy()
     if isinstance(value, str):

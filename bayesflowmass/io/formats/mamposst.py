@@ -31,8 +31,12 @@ class Mamposst(TableFormat):
         if len({len(row) for row in rows}) != 1 or len(rows[0]) not in (3, 4):
             return False
         radius, velocity, error = (np.array([row[i] for row in rows]) for i in range(3))
+        named = {word.strip("#[](),").lower() for line in head.lines[:2] for word in line.split()}
+        if named & {"ra", "dec", "z", "redshift", "id"}:
+            return False
         plausible = (radius >= 0.0).all() and (error >= 0.0).all() and (np.abs(velocity) < 20_000.0).all()
-        return bool(plausible and (np.abs(velocity) > 30.0).any() and np.median(error) < 1000.0)
+        # Degrees and redshifts in that place do not look so.
+        return bool(plausible and np.std(velocity) > 100.0 and (np.median(error) >= 1.0 or not error.any()))
 
     def read(self, path: Path) -> Reading:
         """See `TableFormat.read`."""
