@@ -38,7 +38,7 @@ from bayesflowmass.train import main as train
 
 # Of each kind: masses of the training set, masses of the population. With members alone the selection ends the
 # sample; in a cylinder, interlopers select nearly every halo, and the population has to end by itself.
-RANGES = {"contaminated": ((12.6, 15.6), (13.2, 15.6)), "pure": ((12.6, 15.6), (12.6, 15.6))}
+RANGES = {"contaminated": ((12.6, 15.6), (13.2, 15.6)), "pure": ((12.6, 15.6), (12.8, 15.6))}
 REDSHIFT, MIN_GALAXIES, STEP = 0.117, 10, 0.01
 PRIOR_SCALE = (0.3, 0.25)
 LN_AMPLITUDES = torch.linspace(-4.5 * PRIOR_SCALE[0], 4.5 * PRIOR_SCALE[0], 361, dtype=torch.float64)[:, None]
@@ -174,7 +174,7 @@ def of_draws(log_posterior, truth, name):
     }
 
 
-def one_simulation(survey, members, others, seen, truth, rng):
+def one_simulation(survey, members, others, seen, truth, rng, n_draws=None):
     """Posteriors of one universe under every model: name -> record."""
     catalog = survey.observe(truth, rng)
     model, naive = survey.model(), survey.model(torch.ones_like(survey.grid))
@@ -194,11 +194,12 @@ def one_simulation(survey, members, others, seen, truth, rng):
         blurred = torch.stack(likelihoods).logsumexp(0) - math.log(len(members))
         own = model.log_posterior(blurred, LN_AMPLITUDES, SLOPES)
         results[f"ensemble of {len(members)}, draws not shared"] = record(normalised(own), truth)
+    if len(members) > 1 and seen:
         own = survey.model(torch.stack([seen[name] for name in members]))
         log_posterior = own.log_posterior(torch.stack(likelihoods), LN_AMPLITUDES, SLOPES)
         results |= of_draws(log_posterior, truth, f"ensemble of {len(members)}, selection as seen")
     for name, estimator in others.items():
-        ln_l = MassLikelihood(estimator.posterior(catalog)).on_grid(survey.grid)
+        ln_l = MassLikelihood(estimator.posterior(catalog, n_draws=n_draws)).on_grid(survey.grid)
         log_posterior = model.log_posterior(ln_l, LN_AMPLITUDES, SLOPES)
         if ln_l.dim() == 3:
             results |= of_draws(log_posterior, truth, name)
@@ -266,11 +267,15 @@ def main():
     parser.add_argument("--kind", choices=list(RANGES), default="contaminated")
     parser.add_argument("--members", type=int, default=5, help="models trained on their own mocks")
     parser.add_argument("--model", type=named, action="append", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--n-draws", type=int, help="draws of the weights of each --model; default: its own")
+    parser.add_argument(
+        "--selection-as-seen", action="store_true", help="also with P(select | m) as each member sees it"
+    )
     parser.add_argument("--n-simulations", type=int, default=200)
     parser.add_argument(
         "--n-clusters", type=int, default=1000, help="selected clusters expected at A = 1, b = 0"
     )
-    parser.add_argument("--n-selection", type=int, default=60000, help="mock haloes for P(select | m)")
+    parser.add_argument("--n-selection", type=int, default=40000, help="mock haloes for P(select | m)")
     parser.add_argument("--work", type=Path, default=Path("runs/mass_function"), help="models are kept here")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("docs/results/mass_function"), help="without suffix")
@@ -280,16 +285,17 @@ def main():
     members = trained(arguments.work, kind, arguments.members, overrides)
     others = {name: MassEstimator.load(folder) for name, folder in arguments.model}
     survey = Survey.plan(kind, arguments.n_clusters, arguments.n_selection, 90_000 + seed)
-    mocks = haloes(arguments.n_selection, kind, RANGES[kind][0], "flat", 91_000 + seed)
-    mocks = mocks.filter(mocks.n_galaxies >= MIN_GALAXIES)
-    seen = {
-        name: seen_by(model, mocks, arguments.n_selection, survey.grid) for name, model in members.items()
-    }
+    seen = {}
+    if arguments.selection_as_seen:
+        n = arguments.n_selection
+        mocks = haloes(n, kind, RANGES[kind][0], "flat", 91_000 + seed)
+        mocks = mocks.filter(mocks.n_galaxies >= MIN_GALAXIES)
+        seen = {name: seen_by(model, mocks, n, survey.grid) for name, model in members.items()}
     truths, sizes, records = [], [], []
     for k in range(arguments.n_simulations):
         rng = np.random.default_rng([seed, k])
         truths.append(np.array(PRIOR_SCALE) * rng.standard_normal(2))
-        size, result = one_simulation(survey, members, others, seen, truths[-1], rng)
+        size, result = one_simulation(survey, members, others, seen, truths[-1], rng, arguments.n_draws)
         sizes.append(size)
         records.append(result)
         print(k, size, f"{time.monotonic() - start:.0f} s", flush=True)

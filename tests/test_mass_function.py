@@ -191,6 +191,31 @@ def test_the_selection_that_an_exact_model_sees_is_the_selection():
         selection_seen([], 5, (LOW, HIGH))
 
 
+def test_evidence_favours_light_masses_unless_each_draw_has_the_selection_it_sees():
+    # Draws whose PDFs are shifted by -0.1, 0 and 0.1 dex; the second is right. Where haloes get rarer with mass, light
+    # PDFs raise the likelihood of every population; normalised, a common shift is all but absorbed by ln A and b.
+    rng = np.random.default_rng(15)
+    shifts = (-0.1, 0.0, 0.1)
+
+    def likelihoods(x, shift):
+        joint = selected_likelihoods(x + shift)
+        return joint - (joint.exp() @ simpson_weights(GRID)).log()[:, None]
+
+    mass = rng.uniform(LOW, HIGH, 40_000)
+    mass = mass[rng.random(mass.size) < probability(mass)]
+    mocks = np.array_split(mass + 0.2 * rng.standard_normal(mass.size), 50)
+    seen = [selection_seen((likelihoods(x, shift) for x in mocks), 40_000, (LOW, HIGH)) for shift in shifts]
+    own = MassFunctionModel(GRID, log_reference(GRID), torch.stack(seen), pivot=PIVOT)
+    evidence = torch.zeros(2, 3, dtype=torch.float64)
+    for _ in range(6):
+        _, x = simulate(rng)
+        draws = torch.stack([likelihoods(x, shift) for shift in shifts])
+        for row, population in enumerate((model(), own)):
+            evidence[row] += population.log_posterior(draws, LN_AMPLITUDES, SLOPES).logsumexp((1, 2))
+    assert evidence[0, 0] > evidence[0, 1] + 100.0
+    assert evidence[1, 1] > evidence[1].max() - 3.0
+
+
 def test_each_draw_can_have_its_own_selection():
     likelihoods = torch.stack([selected_likelihoods([13.5, 14.0]), selected_likelihoods([13.6, 14.1])])
     own = torch.from_numpy(np.stack([probability(GRID.numpy()), np.ones(241)]))
