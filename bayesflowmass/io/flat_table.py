@@ -248,9 +248,25 @@ def _read_astropy(path: Path, kind: str) -> Any:
                 text = lines.read().splitlines()
             # SkyServer puts a line such as "#Table1" above the names.
             text = text[1:] if text and text[0].startswith("#Table") else text
-        return (
-            Table.read(text, format=kind) if kind == "ascii" else Table.read(text, format=kind, guess=False)
-        )
+        if kind != "ascii":
+            return Table.read(text, format=kind, guess=False)
+        header = None if packed else _commented_header(path)
+        if header is not None:
+            return Table.read(text, format="ascii.commented_header", header_start=header, guess=False)
+        return Table.read(text, format=kind)
+
+
+def _commented_header(path: Path) -> int | None:
+    """Which of several comments above a text table has its names: the last one, if it has as many words."""
+    comments: list[list[str]] = []
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
+        for line in lines:
+            if line.strip() and not line.startswith("#"):
+                words: list[str] = next((c for c in reversed(comments) if c), [])
+                fits = len(words) == len(line.split()) and not any(_is_number(word) for word in words)
+                return comments.index(words) if fits and len(comments) > 1 else None
+            comments.append(line.lstrip("#").split())
+    return None
 
 
 def _read_parquet(path: Path) -> Any:
