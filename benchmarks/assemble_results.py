@@ -18,6 +18,8 @@ SECTIONS = (
     ("What limits the estimate", "notes_ablation", ("ablation",)),
     ("(d) Coverage", "notes_coverage", ("coverage",)),
     ("(e) Where the information comes from", "notes_budget", ("information_budget",)),
+    ("The mass function from a thousand clusters", "notes_mass_function",
+     ("mass_function", "mass_function_variational", "mass_function_pure")),
     ("Observed clusters", "notes_real", ("real_clusters",)),
     ("Weights that are not known exactly", "notes_weights",
      ("gold_standard", "variational_default", "flagship", "weights_step", "weight_draws")),
