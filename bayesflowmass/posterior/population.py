@@ -40,7 +40,7 @@ class MassFunctionModel:
         prior_scale: standard deviations of the normal priors of ln A and of b, both about zero.
 
     Raises:
-        ValueError: shapes disagree, the grid is not even or odd, or P leaves 0 to 1 (not below 0, with draws).
+        ValueError: shapes disagree, the grid is uneven or g is even, or P is below 0, or above 1 without draws.
     """
 
     def __init__(
@@ -95,7 +95,8 @@ class MassFunctionModel:
         """The Pyro model of likelihoods ln L (n, g), or (draws, n, g): sites ``ln_amplitude`` and ``slope``.
 
         One draw of the weights holds for all clusters; the draws are equally probable beforehand and are
-        averaged over: ln 1/D sum_d p_d(d | ln A, b).
+        averaged over: ln 1/D sum_d p_d(d | ln A, b), which lets the clusters judge the draws. Where they should
+        not, average the posteriors of single draws (docs/hierarchical.md).
         """
         zero = self.log10_mass.new_zeros(())
         ln_amplitude = pyro.sample("ln_amplitude", dist.Normal(zero, self.prior_scale[0]))
