@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bayesflowmass.encoders.covariance import KDEError, KernelShape, kernel_shape, sample_covariance
 from bayesflowmass.encoders.grid import Grid
 from bayesflowmass.encoders.kde_batches import densities
-from bayesflowmass.encoders.kde_plan import Plan, bin_orders, narrow_orders, precision_levels
+from bayesflowmass.encoders.kde_plan import Plan, bin_orders, block_nodes, narrow_orders, precision_levels
 from bayesflowmass.encoders.ragged import check_offsets, group_of, segment_sum, spread
 
 __all__ = ["KDEEncoder", "KDEError"]
@@ -171,8 +171,10 @@ class KDEEncoder(nn.Module):
         if n == 0:
             return points.new_zeros((0, *self.grid.shape), dtype=dtype)
         middle = torch.tensor(self.grid.middle, dtype=torch.float64, device=points.device)
-        columns = torch.stack([points[:, d].to(torch.float64) - middle[d] for d in range(self.grid.ndim)])
-        size = columns.detach().abs().amax(1) if len(points) else torch.zeros_like(middle)
+        columns = (points.to(torch.float64) - middle).T.contiguous()
+        size = torch.zeros_like(middle)
+        if len(points):
+            size = torch.maximum(columns.detach().amax(1), -columns.detach().amin(1))
         if not bool(torch.isfinite(size).all()):
             galaxy = int(torch.nonzero(~torch.isfinite(columns.detach()).all(0))[0])
             raise KDEError(group_of(offsets, galaxy), "it has a galaxy with a NaN or infinite coordinate")
@@ -195,21 +197,23 @@ class KDEEncoder(nn.Module):
         with torch.no_grad():
             levels = precision_levels(kernel, self.grid, size, dtype)
             if self.evaluate == "bin":
-                return Plan(bin_orders(kernel, self.grid), levels)
-            if self.narrow == "keep":
-                return Plan(torch.ones_like(kernel.marginal, dtype=torch.int64), levels)
-            orders, narrow = narrow_orders(kernel, self.grid)
-            if self.narrow == "refuse" and bool(narrow.any()):
-                cluster, axis = (int(i) for i in torch.nonzero(narrow)[0])
-                raise KDEError(
-                    cluster,
-                    f"its kernel is {float(kernel.conditional[cluster, axis]):.3g} wide on axis "
-                    f"{axis} of the grid, "
-                    f"less than half a bin of {self.grid.spacing[axis]:.3g}, so values at bin "
-                    f"centres mean nothing; "
-                    f"use narrow='integrate', a larger bandwidth or finer bins",
-                )
-            return Plan(orders, levels)
+                orders = bin_orders(kernel, self.grid)
+            elif self.narrow == "keep":
+                orders = torch.ones_like(kernel.marginal, dtype=torch.int64)
+            else:
+                orders, narrow = narrow_orders(kernel, self.grid)
+                if self.narrow == "refuse" and bool(narrow.any()):
+                    self._refuse_narrow(kernel, narrow)
+            return Plan(orders, block_nodes(kernel, self.grid, size, orders, levels), levels)
+
+    def _refuse_narrow(self, kernel: KernelShape, narrow: Tensor) -> None:
+        cluster, axis = (int(i) for i in torch.nonzero(narrow)[0])
+        raise KDEError(
+            cluster,
+            f"its kernel is {float(kernel.conditional[cluster, axis]):.3g} wide on axis {axis} of the grid, "
+            f"less than half a bin of {self.grid.spacing[axis]:.3g}, so values at bin centres mean nothing; "
+            f"use narrow='integrate', a larger bandwidth or finer bins",
+        )
 
     def _refuse_empty_images(self, total: Tensor, points: Tensor, offsets: Tensor) -> None:
         # One galaxy inside the grid puts at least about 0.25 / n there, so only clusters below that are

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -13,19 +14,18 @@ from torch import Tensor
 
 from bayesflowmass.encoders.covariance import KernelShape
 from bayesflowmass.encoders.grid import Grid
+from bayesflowmass.encoders.kde_axes import grid_axes
 from bayesflowmass.encoders.kde_kernels import kernel_sum, values_per_galaxy
-from bayesflowmass.encoders.kde_plan import Level, Plan
+from bayesflowmass.encoders.kde_plan import Group, Plan
 from bayesflowmass.encoders.ragged import chunks_by_richness, padded_index
 
 __all__ = ["densities"]
 
 # Kernel factors, and image values, taken at once: a few MB, which stay in the cache of a CPU core; a GB on
 # a GPU.
-_CHUNK_VALUES = {"cpu": 1 << 20, "cuda": 1 << 27}
+_CHUNK_VALUES = {"cpu": 1 << 21, "cuda": 1 << 27}
 # Values on the integration nodes held at once.
 _SLAB_VALUES = 1 << 24
-
-_Chunk = tuple[tuple[int, ...], Level, Tensor]
 
 
 def densities(
@@ -60,12 +60,13 @@ def densities(
     if torch.is_grad_enabled() and (
         columns.requires_grad or kernel.marginal.requires_grad or weights is not None
     ):
-        images = [_density(columns, offsets, kernel, weights, grid, *chunk).to(dtype) for chunk in chunks]
-        return torch.cat(images)[torch.argsort(torch.cat([numbers for _, _, numbers in chunks]))]
+        images = [_density(columns, offsets, kernel, weights, grid, chunk).to(dtype) for chunk in chunks]
+        return torch.cat(images)[torch.argsort(torch.cat([chunk.numbers for chunk in chunks]))]
     result = torch.empty((len(counts), *grid.shape), dtype=dtype, device=columns.device)
 
-    def fill(chunk: _Chunk) -> None:
-        result[chunk[2]] = _density(columns, offsets, kernel, weights, grid, *chunk).to(dtype)
+    def fill(chunk: Group) -> None:
+        image = _density(columns, offsets, kernel, weights, grid, chunk)
+        result.index_copy_(0, chunk.numbers, image.to(dtype))
 
     n_threads = min(torch.get_num_threads(), len(chunks)) if columns.device.type == "cpu" else 1
     with torch.no_grad():
@@ -77,12 +78,12 @@ def densities(
     return result
 
 
-def _run_in_threads(work: Callable[[_Chunk], None], chunks: Sequence[_Chunk], n_threads: int) -> None:
+def _run_in_threads(work: Callable[[Group], None], chunks: Sequence[Group], n_threads: int) -> None:
     """Apply work to every chunk, each thread of the pool computing on one core."""
     inference = torch.is_inference_mode_enabled()
     before = torch.get_num_threads()
 
-    def alone(chunk: _Chunk) -> None:
+    def alone(chunk: Group) -> None:
         # Each time, because the matrix library keeps this number for the whole process.
         torch.set_num_threads(1)
         with torch.inference_mode(inference), torch.no_grad():
@@ -110,16 +111,16 @@ def _pool(n_threads: int) -> ThreadPoolExecutor:
 os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
-def _chunks(plan: Plan, counts: Tensor, grid: Grid, device: str) -> list[_Chunk]:
+def _chunks(plan: Plan, counts: Tensor, grid: Grid, device: str) -> list[Group]:
     budget = _CHUNK_VALUES["cpu" if device == "cpu" else "cuda"]
     chunks = []
-    for orders, level, members in plan.groups():
-        members = members[torch.argsort(counts[members], stable=True)]
-        shape = [n * order for n, order in zip(grid.shape, orders, strict=True)]
+    for group in plan.groups():
+        members = group.numbers[torch.argsort(counts[group.numbers], stable=True)]
+        shape = [n * order for n, order in zip(grid.shape, group.orders, strict=True)]
         runs = chunks_by_richness(
             counts[members].tolist(), budget // values_per_galaxy(shape), max(1, budget // math.prod(shape))
         )
-        chunks += [(orders, level, members[first:last]) for first, last in runs]
+        chunks += [replace(group, numbers=members[first:last]) for first, last in runs]
     return chunks
 
 
@@ -129,31 +130,32 @@ def _density(
     kernel: KernelShape,
     weights: Tensor | None,
     grid: Grid,
-    orders: tuple[int, ...],
-    level: Level,
-    numbers: Tensor,
+    chunk: Group,
 ) -> Tensor:
     """Densities of the clusters of one chunk: (B, *grid)."""
+    orders, numbers = chunk.orders, chunk.numbers
     start = offsets[numbers]
     counts = offsets[numbers + 1] - start
-    gather, real = padded_index(start, counts, int(counts.max()))
+    listed = counts.tolist()
+    gather, real = padded_index(start, counts, max(listed))
     flat = gather.reshape(-1)
-    points = columns.index_select(1, flat).reshape(-1, *gather.shape)
+    points = torch.stack([column.index_select(0, flat).reshape(gather.shape) for column in columns], 1)
     if weights is None:
         log_weights = -counts.to(torch.float64).log()[:, None]
     else:
-        mine = weights.index_select(0, flat).reshape(gather.shape)
-        real = real & (mine.detach() > 0)
-        log_weights = torch.where(real, mine, 1.0).log()
+        weight = weights.index_select(0, flat).reshape(gather.shape)
+        real = real & (weight.detach() > 0)
+        log_weights = torch.where(real, weight, 1.0).log()
     log_weights = torch.where(real, log_weights, -torch.inf)
-    axes = [(grid.nodes(d, q) - grid.middle[d]).to(points.device) for d, q in enumerate(orders)]
-    # Slabs of whole bins along the first axis bound the memory of finely integrated grids.
-    layer = len(numbers) * math.prod(len(axis) for axis in axes) // grid.shape[0]
-    slab = max(1, _SLAB_VALUES // layer) * orders[0]
-    mine_kernel = kernel[numbers]
+    axes = grid_axes(grid, orders, chunk.blocks, points.device)
+    # Slabs of whole bins and blocks along the first axis bound the memory of finely integrated grids.
+    unit = max(orders[0], chunk.blocks[0])
+    layer = len(numbers) * math.prod(len(axis) for axis in axes) * unit // len(axes[0])
+    slab = max(1, _SLAB_VALUES // layer) * unit
+    mine = kernel[numbers]
     slabs = [
-        _bin_means(kernel_sum(points, log_weights, [part, *axes[1:]], mine_kernel, level), orders)
-        for part in axes[0].split(slab)
+        _bin_means(kernel_sum(points, log_weights, listed, [part, *axes[1:]], mine, chunk.level), orders)
+        for part in (axes[:1] if slab >= len(axes[0]) else axes[0].split(slab))
     ]
     return slabs[0] if len(slabs) == 1 else torch.cat(slabs, 1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -75,17 +75,20 @@ def padded_index(start: Tensor, count: Tensor, width: int) -> tuple[Tensor, Tens
     return index, column[None, :] < count[:, None]
 
 
-def chunks_by_richness(counts: list[int], budget: int, max_groups: int) -> Iterator[tuple[int, int]]:
+def chunks_by_richness(
+    counts: Sequence[int], budget: int, max_groups: int, free_padding: int = _FREE_PADDING
+) -> Iterator[tuple[int, int]]:
     """Cut groups sorted by increasing size into runs whose padded size stays within a budget.
 
     Args:
         counts: sizes in increasing order.
         budget: largest number of padded points in a run (a single larger group makes a run of its own).
         max_groups: largest number of groups in a run.
+        free_padding: padded points that a run may waste in any case.
 
     Yields:
-        (first, last) with last exclusive. Padding wastes at most an eighth of a run, or as many points as
-        cost less than another run.
+        (first, last) with last exclusive. Padding wastes at most an eighth of a run, or ``free_padding``
+        points.
     """
     first = 0
     while first < len(counts):
@@ -93,7 +96,7 @@ def chunks_by_richness(counts: list[int], budget: int, max_groups: int) -> Itera
         while last < len(counts) and last - first < max_groups:
             padded = counts[last] * (last + 1 - first)
             waste = padded - real - counts[last]
-            if padded > budget or waste > max(padded // 8, _FREE_PADDING):
+            if padded > budget or waste > max(padded // 8, free_padding):
                 break
             real += counts[last]
             last += 1
