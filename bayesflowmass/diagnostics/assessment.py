@@ -47,6 +47,7 @@ def assess_calibration(
     min_count: int = 50,
     n_resamples: int = 200,
     n_simulations: int = 999,
+    n_grid: int = 100,
     n_sets: int = 300,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def assess_calibration(
         bin_width: of the bins of mass [dex]; neighbours are merged up to ``min_count`` clusters.
         n_bins: of equal numbers, of the other groups.
         min_count: smallest bin that is tested.
-        n_resamples: of the bootstrap; n_simulations: of the bands; n_sets: of the expectation by true mass.
+        n_resamples: of the bootstrap; n_simulations, n_grid: of the bands; n_sets: of the expectation by true mass.
         seed: of all of them.
 
     Returns:
@@ -73,7 +74,12 @@ def assess_calibration(
     halo = np.asarray(halo_id)
     nominal, statement = nominal_pair(population, prior)
     columns = _columns(summary)
-    options: dict[str, Any] = {"probability": 1.0 - alpha, "n_simulations": n_simulations, "seed": seed}
+    options: dict[str, Any] = {
+        "probability": 1.0 - alpha,
+        "n_simulations": n_simulations,
+        "n_grid": n_grid,
+        "seed": seed,
+    }
     overall = _test(summary, np.ones(len(summary), dtype=bool), halo, **options)
     overall = _overall(summary, halo, columns, n_resamples, seed) | overall
     by: dict[str, Any] = {}

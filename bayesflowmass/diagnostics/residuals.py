@@ -78,10 +78,10 @@ def weighted_residual_statistics(
         "scatter": scatter,
         "robust_scatter": _robust_scatter(epsilon, weights),
         "slope": slope,
-        "scatter_over_slope": scatter / slope,
+        "scatter_over_slope": _ratio(scatter, slope),
         "scatter_14_15": scatter_in,
         "slope_14_15": slope_in,
-        "scatter_over_slope_14_15": scatter_in / slope_in,
+        "scatter_over_slope_14_15": _ratio(scatter_in, slope_in),
         "mean_abs_residual_14p8_15p2": weighted_mean(np.abs(epsilon[massive]), weights[:, massive]),
     }
 
@@ -90,6 +90,11 @@ def weighted_mean(values: FloatArray, weights: FloatArray) -> FloatArray:
     """Mean of ``values`` (n,) under each row of ``weights`` (b, n); NaN where the weights add up to zero."""
     total = weights.sum(axis=1)
     return np.where(total > 0, weights @ values, np.nan) / np.where(total > 0, total, 1.0)
+
+
+def _ratio(scatter: FloatArray, slope: FloatArray) -> FloatArray:
+    """NaN for an estimator without any slope, one that ignores the data."""
+    return np.where(slope == 0.0, np.nan, scatter / np.where(slope == 0.0, 1.0, slope))
 
 
 def _robust_scatter(epsilon: FloatArray, weights: FloatArray) -> FloatArray:
