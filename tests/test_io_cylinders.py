@@ -255,3 +255,16 @@ def test_the_shapley_field_shares_galaxies(shared_data):
     assert 350 < catalog.n_galaxies[0] < 420
     assert set(catalog.column("shares_with")) == {"A3556", "A3558"}
     assert catalog.column("n_shared").tolist() == [56, 17, 39]
+
+
+@pytest.mark.shared_data
+def test_the_edges_of_a_gama_field_are_found(shared_data):
+    ra = np.linspace(129.0, 141.0, 9)
+    clusters = Table(
+        {"cluster_id": np.arange(9), "ra": ra, "dec": np.full(9, 0.5), "redshift": np.full(9, 0.1)}
+    )
+    catalog = cut_cylinders(shared_data / "gama_g09" / "g09_galaxies.dat", clusters)
+    share = catalog.column("footprint_fraction")
+    assert share[1:-1].min() > 0.97
+    assert np.all((share[[0, -1]] > 0.45) & (share[[0, -1]] < 0.7))
+    assert catalog.metadata.selection["edges"]["clusters_cut"] == 2

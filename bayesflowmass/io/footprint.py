@@ -19,6 +19,8 @@ _LARGEST_CELL = 2.0
 _ROUNDS = 4
 _SAMPLE = 300_000
 _CELLS_IN_RADIUS = 2.0
+_NEIGHBOURS = 5
+_FEWEST = 1000
 
 
 def disc_points(
@@ -39,8 +41,9 @@ class GalaxyFootprint:
     """The survey is where its galaxies are, at any redshift.
 
     The sky is divided into cells of equal size, so large that the average one inside the survey holds six
-    galaxies; a cell with a galaxy is inside. Edges are known to about half a cell, and a disc with a radius below
-    two cells has no known share.
+    galaxies; a cell with a galaxy is inside, and so is an empty one with five or more neighbours that are not
+    empty. Edges are known to about half a cell. A disc with a radius below two cells has no known share; nor has
+    any in a table of fewer than a thousand galaxies, which may be those of a cluster and not of a survey.
 
     Args:
         ra, dec: of all galaxies, degrees (n,).
@@ -58,7 +61,7 @@ class GalaxyFootprint:
             size = min(_LARGEST_CELL, float(np.sqrt(_PER_CELL * area / ra[::every].size)))
         size = min(_LARGEST_CELL, float(np.sqrt(_PER_CELL * area / ra.size)))
         cells = np.unique(_cell(ra, dec, size))
-        self._cells = cells
+        self._cells, self._n = cells, ra.size
         self.cell = float(np.radians(size))
         """Side of a cell, radians."""
 
@@ -69,11 +72,26 @@ class GalaxyFootprint:
             ra, dec: centres, degrees (n,).
             angle: radii, radians (n,).
         """
-        known = np.broadcast_to(angle > _CELLS_IN_RADIUS * self.cell, ra.shape)
+        known = (angle > _CELLS_IN_RADIUS * self.cell) & (self._n >= _FEWEST)
         shares = np.full(ra.size, np.nan)
-        keys = _cell(*disc_points(ra[known], dec[known], angle[known]), np.degrees(self.cell))
-        shares[known] = np.isin(keys, self._cells).mean(axis=-1)
+        if known.any():
+            points = disc_points(ra[known], dec[known], angle[known])
+            shares[known] = self._inside(*points).mean(axis=-1)
         return shares
+
+    def _inside(self, ra: FloatArray, dec: FloatArray) -> NDArray[np.bool_]:
+        size = np.degrees(self.cell)
+        inside = np.isin(_cell(ra, dec, size), self._cells)
+        at_ra, at_dec = ra[~inside], dec[~inside]
+        wide = size / np.maximum(np.cos(np.radians(at_dec)), 1e-6)
+        around = [
+            np.isin(_cell(at_ra + east * wide, at_dec + north * size, size), self._cells)
+            for east in (-1, 0, 1)
+            for north in (-1, 0, 1)
+            if east or north
+        ]
+        inside[~inside] = np.sum(around, axis=0) >= _NEIGHBOURS
+        return inside
 
 
 def _cell(ra: FloatArray, dec: FloatArray, size: float) -> NDArray[np.int64]:
