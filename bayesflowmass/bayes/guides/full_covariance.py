@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bayesflowmass.bayes.guides.base import WeightGuide
+from bayesflowmass.bayes.guides.fused import standard_normal
 
 __all__ = ["FullCovariance"]
 
@@ -47,8 +48,7 @@ class FullCovariance(WeightGuide):
 
     def rsample(self, n_draws: int, generator: torch.Generator | None = None) -> Tensor:
         loc = self.loc
-        noise = torch.empty(n_draws, *loc.shape, dtype=loc.dtype, device=loc.device)
-        return loc + noise.normal_(generator=generator) @ self.scale_tril().mT
+        return loc + standard_normal((n_draws, *loc.shape), loc, generator) @ self.scale_tril().mT
 
     def flat_log_prob(self, flat: Tensor) -> Tensor:
         offset = (flat - self.loc).unsqueeze(-1)

@@ -1,0 +1,213 @@
+"""
+One update of a network with random weights against one without: the paper's networks, a batch of 100.
+
+    python benchmarks/weights_step.py [--updates 8] [--rounds 12] [--threads 2] [--low-rank] [--out PREFIX]
+
+Every row trains the three networks of the paper (2500-512-64-512-2, tanh, 4.04 million weights) with fused Adam on
+the same batch; the Bayesian ones include the KL divergence of their weights. The rows take turns in one
+process, so that they share the machine's moods; ratios are of the minima. `plain` is a loop by hand that
+knows no Pyro and no random weights. zuko's row needs `pip install "bayesflowmass[benchmarks]"`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import torch
+from provenance import header, provenance
+from torch.func import functional_call
+from training_step import CONTEXT, LOC, SCALE, ByHand
+
+from bayesflowmass.bayes import Eigenbasis, LowRank, MeanField, NormalPrior, VariationalObjective
+from bayesflowmass.flows import build_flow
+from bayesflowmass.training.update import make_optimizer, make_update
+
+try:
+    from zuko.bayesian import BayesianModel
+except ImportError:
+    BayesianModel = None
+
+N_DATA = 18_000
+RATE = 1e-4
+RANK = 5
+PLAIN = "plain, by hand"
+Step = Callable[[torch.Tensor, torch.Tensor], object]
+
+
+class Likelihood(torch.nn.Module):
+    """The loop by hand's model as a module: ``functional_call`` needs a forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = ByHand()
+
+    def forward(self, mass, context):
+        return self.model.log_prob(mass, context)
+
+
+def by_hand(device, graphs) -> Step:
+    model = ByHand().to(device)
+    optimizer = make_optimizer(
+        model, learning_rate=RATE, betas=(0.9, 0.999), weight_decay=0.0, cuda_graphs=graphs
+    )
+    if graphs:
+        return make_update(model, optimizer, cuda_graphs=True)
+
+    def step(mass, context):
+        optimizer.zero_grad()
+        (-model.log_prob(mass, context).mean()).backward()
+        optimizer.step()
+
+    return step
+
+
+def ours(device, graphs, guide, which, **options) -> Step:
+    flow = build_flow("affine", CONTEXT, LOC, SCALE)
+    rank = {"rank": RANK} if guide is LowRank else {}
+    objective = VariationalObjective(flow, guide(flow, NormalPrior(), which, **rank), N_DATA, **options)
+    objective.to(device)
+    optimizer = make_optimizer(
+        objective, learning_rate=RATE, betas=(0.9, 0.999), weight_decay=0.0, cuda_graphs=graphs
+    )
+    return make_update(objective, optimizer, cuda_graphs=graphs)
+
+
+def zuko_model(device, local) -> Step:
+    bayesian = BayesianModel(Likelihood()).to(device)
+    optimizer = torch.optim.Adam([*bayesian.means.values(), *bayesian.logvars.values()], lr=RATE, fused=True)
+
+    def step(mass, context):
+        optimizer.zero_grad()
+        with bayesian.reparameterize(local_trick=local) as model:
+            loss = -model(mass, context).mean()
+        (loss + bayesian.kl_divergence() / N_DATA).backward()
+        optimizer.step()
+
+    return step
+
+
+def auto_normal(device) -> Step:
+    network = Likelihood().to(device)
+    prior = NormalPrior()
+    scales = {name: prior.scale_of(name, weight.shape) for name, weight in network.named_parameters()}
+    shapes = {name: weight.shape for name, weight in network.named_parameters()}
+
+    def model(mass, context):
+        weights = {
+            name: pyro.sample(
+                name,
+                dist.Normal(torch.zeros((), device=device), scales[name]).expand(shape).to_event(len(shape)),
+            )
+            for name, shape in shapes.items()
+        }
+        log_prob = functional_call(network, weights, (mass, context))
+        pyro.factor("likelihood", N_DATA * log_prob.mean())
+
+    start = pyro.infer.autoguide.init_to_value(
+        values={name: weight.detach() for name, weight in network.named_parameters()}
+    )
+    guide = pyro.infer.autoguide.AutoNormal(model, init_loc_fn=start)
+    svi = pyro.infer.SVI(
+        model, guide, pyro.optim.Adam({"lr": RATE, "fused": True}), pyro.infer.TraceMeanField_ELBO()
+    )
+    return svi.step
+
+
+def rows(device, graphs, low_rank) -> dict[str, Step]:
+    found = {
+        PLAIN: by_hand(device, graphs),
+        "default: last layers random": ours(device, graphs, Eigenbasis, "last"),
+        "full mean field, local": ours(device, graphs, MeanField, "all", estimator="local"),
+        "full mean field, shared draw": ours(device, graphs, MeanField, "all"),
+        "full mean field, flipout": ours(device, graphs, MeanField, "all", estimator="flipout"),
+        "Pyro AutoNormal": auto_normal(device),
+    }
+    if BayesianModel is not None:
+        found["zuko BayesianModel"] = zuko_model(device, False)
+        found["zuko BayesianModel, local trick"] = zuko_model(device, True)
+    if low_rank:
+        found[f"full low rank ({RANK})"] = ours(device, graphs, LowRank, "all")
+    return found
+
+
+def timed(step: Step, batch, updates) -> list[float]:
+    times = []
+    for _ in range(updates):
+        begun = time.perf_counter()
+        step(*batch)
+        if batch[0].is_cuda:
+            torch.cuda.synchronize()
+        times.append(1e3 * (time.perf_counter() - begun))
+    # The first update of a turn finds the caches as another row left them.
+    return times[1:]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument("--updates", type=int, default=8, help="updates of each turn (8)")
+    parser.add_argument("--rounds", type=int, default=12, help="turns of each row (12)")
+    parser.add_argument("--threads", type=int, default=2, help="torch threads (2)")
+    parser.add_argument("--batch", type=int, default=100, help="clusters a batch (100)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
+    parser.add_argument("--graphs", action="store_true", help="replay CUDA graphs (ours and the plain loop)")
+    parser.add_argument("--low-rank", action="store_true", help="the low-rank guide too, which is slow")
+    parser.add_argument("--seed", type=int, default=0, help="of batch and weights (0)")
+    parser.add_argument("--out", type=Path, help="write PREFIX.md and PREFIX.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    # As in our training loop: distributions check every argument on every call otherwise.
+    pyro.enable_validation(False)
+    batch = (
+        LOC + SCALE * torch.randn(arguments.batch, device=arguments.device),
+        torch.rand(arguments.batch, CONTEXT, device=arguments.device),
+    )
+    steps = rows(arguments.device, arguments.graphs, arguments.low_rank)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for step in steps.values():
+        timed(step, batch, 2)
+    for _ in range(arguments.rounds):
+        for name, step in steps.items():
+            times[name] += timed(step, batch, arguments.updates)
+    plain = min(times[PLAIN])
+    table = [
+        {
+            "step": name,
+            "minimum_ms": round(min(found), 2),
+            "median_ms": round(float(np.median(found)), 2),
+            "ratio_of_minima": round(min(found) / plain, 2),
+            "ratio_of_medians": round(float(np.median(found) / np.median(times[PLAIN])), 2),
+        }
+        for name, found in times.items()
+    ]
+    source = provenance(arguments.seed)
+    lines = [
+        header("One update with random weights", source),
+        "4.04 million weights, batch of "
+        f"{arguments.batch}, fused Adam, KL included; {len(times[PLAIN])} updates a row, in turns.\n",
+        "| update | min / median [ms] | ratio of minima | ratio of medians |",
+        "|---|---|---|---|",
+        *(
+            f"| {row['step']} | {row['minimum_ms']:.1f} / {row['median_ms']:.1f} |"
+            f" {row['ratio_of_minima']:.2f} | {row['ratio_of_medians']:.2f} |"
+            for row in table
+        ),
+    ]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if arguments.out:
+        arguments.out.with_suffix(".md").write_text(text)
+        arguments.out.with_suffix(".json").write_text(
+            json.dumps({"provenance": source, "rows": table}, indent=1) + "\n"
+        )
+
+
+if __name__ == "__main__":
+    main()
