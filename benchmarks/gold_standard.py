@@ -238,7 +238,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the fits")
     parser.add_argument(
-        "--updates", type=int, default=1000, help="of the training loop; variational: three times"
+        "--updates", type=int, default=800, help="of the training loop; variational: three times"
     )
     parser.add_argument(
         "--rows", nargs="+", default=list(ROWS), choices=list(ROWS), help="others stay as they are"

@@ -30,8 +30,9 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--chains", type=int, default=4)
-    parser.add_argument("--warmup", type=int, default=2000)
-    parser.add_argument("--samples", type=int, default=5000, help="of each chain")
+    parser.add_argument("--warmup", type=int, default=700)
+    parser.add_argument("--samples", type=int, default=2000, help="of each chain")
+    parser.add_argument("--tree-depth", type=int, default=8)
     parser.add_argument("--kept", type=int, default=400, help="of each chain, evenly spaced, in the file")
     arguments = parser.parse_args()
     numpyro.enable_x64()
@@ -45,13 +46,18 @@ def main() -> None:
         prior = -0.5 * scaled**2 - jnp.log(scales) - 0.5 * jnp.log(2 * jnp.pi)
         return likelihood.sum() + prior.sum()
 
-    kernel = NUTS(potential_fn=lambda scaled: -log_joint(scaled), dense_mass=True, target_accept_prob=0.9)
+    kernel = NUTS(
+        potential_fn=lambda scaled: -log_joint(scaled),
+        dense_mass=True,
+        target_accept_prob=0.85,
+        max_tree_depth=arguments.tree_depth,
+    )
     mcmc = MCMC(
         kernel,
         num_warmup=arguments.warmup,
         num_samples=arguments.samples,
         num_chains=arguments.chains,
-        chain_method="sequential",
+        chain_method="vectorized",
         progress_bar=False,
     )
     key, start = jax.random.split(jax.random.PRNGKey(arguments.seed))
