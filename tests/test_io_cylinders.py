@@ -79,6 +79,17 @@ def test_a_survey_in_parts_gives_the_same_and_keeps_only_what_is_near():
     assert parts.metadata.extra["galaxies_read"] == 40_000
 
 
+def test_errors_of_cz_and_known_columns_travel():
+    galaxies = survey()
+    galaxies["cz"] = galaxies["z"] * SPEED_OF_LIGHT
+    galaxies["sigv"], galaxies["abs_mag"], galaxies["colour"] = 60.0, -20.0, 0.7
+    galaxies["sigv"][0] = np.nan
+    galaxies.remove_columns(["z", "z_err"])
+    catalog = cut_cylinders(galaxies, one(), {"galaxies.v_err": "sigv"})
+    np.testing.assert_allclose(catalog.galaxies("gal_v_err"), 60.0 / 1.08)
+    assert {"gal_abs_mag", "colour", "gal_galaxy_id"} <= set(catalog.galaxy_columns)
+
+
 def test_galaxies_in_two_clusters_are_flagged_with_the_neighbour():
     galaxies = with_cluster(survey())
     clusters = Table({"cluster_id": ["A", "B", "C"], "ra": [160.0, 160.1, 155.0], "dec": [30.0, 30.0, 25.0]})

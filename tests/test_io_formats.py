@@ -228,6 +228,7 @@ def test_redmapper_members_with_spectra_join_their_clusters(tmp_path):
         "clusters": "redmapper-clusters",
     }
     assert len(catalog.metadata.extra["notes"]) == 3
+    assert catalog.metadata.selection["cleaned"] is True
 
 
 def test_m500_of_erass_becomes_m200c(tmp_path):

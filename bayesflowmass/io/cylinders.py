@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 
 from bayesflowmass.catalog import CatalogError, CatalogMetadata, ClusterCatalog
 from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
+from bayesflowmass.io.flat import PREFIXED
 from bayesflowmass.io.flat_clusters import clusters_from_table
 from bayesflowmass.io.footprint import GalaxyFootprint, RectangleFootprint
 from bayesflowmass.io.frames import FRAMES, to_cmb
@@ -179,7 +180,7 @@ def _cut(
         if name == "z_err":
             flats["gal_v_err"] = SPEED_OF_LIGHT * values[found] / (1.0 + z_cluster)
         else:
-            flats[f"gal_{name}" if name in rows or name == "galaxy_id" else name] = values[found]
+            flats[f"gal_{name}" if name in rows or name in PREFIXED else name] = values[found]
     return ClusterCatalog.from_arrays(rows, flats, counts, metadata), found
 
 

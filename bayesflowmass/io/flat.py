@@ -31,11 +31,12 @@ from bayesflowmass.io.sky import galaxies_around, rest_frame_velocity, sky_offse
 from bayesflowmass.io.sources import open_tables
 from bayesflowmass.selection import cylinder
 
-__all__ = ["FEW_GALAXIES", "drop_or_refuse_poor_clusters", "read_flat"]
+__all__ = ["FEW_GALAXIES", "PREFIXED", "drop_or_refuse_poor_clusters", "read_flat"]
 
 FEW_GALAXIES = ("error", "drop", "keep")
 
-_PREFIXED = ("v_err", "is_member", "component", "galaxy_id", "ra", "dec", "z", "abs_mag", "weight")
+PREFIXED = ("v_err", "is_member", "component", "galaxy_id", "ra", "dec", "z", "abs_mag", "weight")
+"""Columns of galaxies that a catalogue calls ``gal_<name>``."""
 _FRAME = ("x", "y", "r_proj", "v_los", "cz", "cluster_id", "z_err")
 
 
@@ -116,7 +117,7 @@ def read_flat(
         rows, ids = clusters_from_table(others, cosmology, redshift), None
         if "cluster_id" not in table and (cluster_id is not None or not on_sky):
             ids = the_one_cluster(table, others, rows, cluster_id)
-    selection = {"cleaned": True} if cleaned else {}
+    selection = {"cleaned": True} if cleaned or opened.cleaned else {}
     metadata = CatalogMetadata(kind=kind, mode=mode, cosmology=cosmology, selection=selection)
     if on_sky and others is not None:
         catalog = _from_sky(table, others, rows, ids, metadata, r_max, v_max)
@@ -262,7 +263,7 @@ def _carried_galaxies(
 ) -> dict[str, NDArray[Any]]:
     result: dict[str, NDArray[Any]] = {}
     for name in table.columns:
-        ours = f"gal_{name}" if name in _PREFIXED else name
+        ours = f"gal_{name}" if name in PREFIXED else name
         if name in _FRAME or ours in made or (name == "redshift" and "z" not in rows):
             continue
         if name in rows:

@@ -29,12 +29,14 @@ class OpenedTables:
         galaxies, clusters: tables.
         report: formats, notes and counts of what readers did, for the metadata of a catalogue.
         one_cluster: a name, where all galaxies are of one cluster.
+        cleaned: interlopers were removed by those who made the table.
     """
 
     galaxies: FlatTable
     clusters: FlatTable | None
     report: dict[str, Any] = field(default_factory=dict)
     one_cluster: str | None = None
+    cleaned: bool = False
 
 
 def open_tables(galaxies: Any, clusters: Any, column_map: Mapping[str, str] | None) -> OpenedTables:
@@ -54,7 +56,9 @@ def open_tables(galaxies: Any, clusters: Any, column_map: Mapping[str, str] | No
         report = _merged(report, more)
     elif reading is not None and reading.clusters is not None:
         others = FlatTable(reading.clusters, "clusters", names, name=str(galaxies))
-    return OpenedTables(table, others, report, None if reading is None else reading.one_cluster)
+    if reading is None:
+        return OpenedTables(table, others, report)
+    return OpenedTables(table, others, report, reading.one_cluster, reading.cleaned)
 
 
 def read_known_table(source: Any) -> tuple[TableFormat, Reading] | None:

@@ -22,7 +22,7 @@ __all__ = ["Survey", "concatenated", "survey_part"]
 
 FloatArray = NDArray[np.float64]
 
-_CONVERTED = ("ra", "dec", "z", "cz", "z_err", "cluster_id", "x", "y", "r_proj", "v_los", "redshift")
+_CONVERTED = ("ra", "dec", "z", "cz", "z_err", "v_err", "cluster_id", "x", "y", "r_proj", "v_los", "redshift")
 _GROUPS = 24
 
 
@@ -117,10 +117,13 @@ def survey_part(table: FlatTable, galaxy_frame: str, frame: str, report: dict[st
     for column in table.columns:
         if column not in _CONVERTED:
             others[column] = table.ids(column) if column == "galaxy_id" else table.carried(column)
-    if "z_err" in table:
-        error = table.carried("z_err").astype(np.float64)
-        known = np.isfinite(error)
-        others["z_err"] = np.where(known, error, np.median(error[known]) if known.any() else 0.0)
+    if (error := table.first("z_err", "v_err")) is not None:
+        values = table.carried(error).astype(np.float64)
+        if error == "v_err":
+            # Beside cz or z on the sky, an error in km/s is that of cz.
+            values = convert.velocity_to_km_s(values, table.units["v_err"], where["v_err"]) / SPEED_OF_LIGHT
+        known = np.isfinite(values)
+        others["z_err"] = np.where(known, values, np.median(values[known]) if known.any() else 0.0)
     limits = (float(z.min()), float(z.max()))
     return Survey(ra, dec, z, others, ra, dec, limits, {**report, "galaxies_read": table.n_rows})
 

@@ -150,6 +150,7 @@ class Reading:
         notes: one sentence for each thing that the reader decided or left out.
         counts: numbers behind the notes, kept in the metadata of catalogues.
         one_cluster: all galaxies are of one cluster, and this is a name for it.
+        cleaned: interlopers were removed by those who made the table.
     """
 
     galaxies: Any = None
@@ -157,6 +158,7 @@ class Reading:
     notes: tuple[str, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
     one_cluster: str | None = None
+    cleaned: bool = False
 
 
 @dataclass(frozen=True)

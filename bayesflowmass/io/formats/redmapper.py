@@ -106,12 +106,12 @@ class RedmapperMembers(TableFormat):
         counts = {"no_redshift": len(table) - rows.size}
         notes = (
             f"{plural(len(table), 'member')}, {rows.size} with a spectroscopic redshift; the others are left out.",
-            "members were chosen by colour, so most interlopers are gone: declare the sample as cleaned.",
+            "members were chosen by colour, so most interlopers are gone: recorded as cleaned.",
         )
         galaxies: Table = carry_others(table, used.values(), made, rows)
         if "R" in galaxies.colnames:
             galaxies.rename_column("R", "r_redmapper")
-        return Reading(galaxies=galaxies, notes=notes, counts=counts)
+        return Reading(galaxies=galaxies, notes=notes, counts=counts, cleaned=True)
 
 
 def _whole(table: Any, name: str, where: str) -> NDArray[Any]:
