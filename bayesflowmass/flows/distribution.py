@@ -72,6 +72,11 @@ class MassDistribution(TransformedDistribution):
         cdf: Tensor = self.base_dist.cdf(self._to_base(value)[0])
         return cdf
 
+    def log_prob_and_cdf(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """``log_prob`` and ``cdf`` at the same log10 masses (*S, *B), from one pass through the transforms."""
+        base, log_det = self._to_base(value)
+        return self.base_dist.log_prob(base) + log_det, self.base_dist.cdf(base)
+
     def log_cdf(self, value: Tensor) -> Tensor:
         """log P(< value), (*S, *B), finite far into the lower tail."""
         log_cdf: Tensor = self.base_dist.log_cdf(self._to_base(value)[0])

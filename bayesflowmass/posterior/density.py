@@ -95,13 +95,15 @@ class FlowDensity:
     def cdf(self, x: Tensor) -> Tensor:
         return self._evaluate(x, "cdf")
 
-    def draw_log_pdf(self, x: Tensor) -> Tensor:
-        """ln of the density of each draw, (k, n) -> (k, draws, n)."""
-        return self._evaluate(x, "log_prob", average=False)
+    def log_pdf_and_cdf(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Both at the same masses (k, n), for little more than one of them."""
+        log_pdf, cdf = self._evaluate(x, "log_prob_and_cdf").unbind()
+        return log_pdf, cdf
 
-    def draw_cdf(self, x: Tensor) -> Tensor:
-        """The cdf of each draw, (k, n) -> (k, draws, n)."""
-        return self._evaluate(x, "cdf", average=False)
+    def draw_log_pdf_and_cdf(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """ln of the density and the cdf of each draw, (k, n) -> (k, draws, n)."""
+        log_pdf, cdf = self._evaluate(x, "log_prob_and_cdf", average=False).unbind()
+        return log_pdf, cdf
 
     def icdf(self, p: Tensor) -> Tensor:
         """Quantiles (k, n) of single flows, by their own exact inverse.
@@ -132,16 +134,26 @@ class FlowDensity:
     def _evaluate_block(
         self, block: ConditionedDistribution, x: Tensor, method: str, average: bool
     ) -> Tensor:
-        function: Callable[[Tensor], Tensor] = getattr(block, method)
         values = x.unsqueeze(1).expand(-1, *block.batch_shape) if self.n_draws is not None else x
         rows = max(1, _AT_ONCE // max(1, block.batch_shape.numel()))
+        mixed = self.n_draws is not None and average
         results = []
         for chunk in values.split(rows):
-            result = function(chunk).to(device="cpu", dtype=torch.float64)
-            if self.n_draws is not None and average:
-                result = _average(result, log=method == "log_prob")
-            results.append(result)
-        return torch.cat(results)
+            if method == "log_prob_and_cdf":
+                log_pdf, cdf = (part.to(device="cpu", dtype=torch.float64) for part in _both(block, chunk))
+                if mixed:
+                    log_pdf, cdf = _average(log_pdf, log=True), _average(cdf, log=False)
+                results.append(torch.stack([log_pdf, cdf]))
+                continue
+            result = getattr(block, method)(chunk).to(device="cpu", dtype=torch.float64)
+            results.append(_average(result, log=method == "log_prob") if mixed else result)
+        return torch.cat(results, dim=1 if method == "log_prob_and_cdf" else 0)
+
+
+def _both(block: ConditionedDistribution, x: Tensor) -> tuple[Tensor, Tensor]:
+    """log_prob and cdf, in one pass where the distribution has one."""
+    together: Callable[[Tensor], tuple[Tensor, Tensor]] | None = getattr(block, "log_prob_and_cdf", None)
+    return (block.log_prob(x), block.cdf(x)) if together is None else together(x)
 
 
 def _average(values: Tensor, log: bool) -> Tensor:

@@ -77,4 +77,4 @@ def _of_draws(flow: FlowDensity, x: Tensor) -> tuple[Tensor, Tensor]:
     """ln pdf and cdf at x (k, n), each (k, D, n)."""
     if flow.n_draws is None:
         return flow.log_pdf(x)[:, None], flow.cdf(x)[:, None]
-    return flow.draw_log_pdf(x), flow.draw_cdf(x)
+    return flow.draw_log_pdf_and_cdf(x)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bayesflowmass.posterior.density import Density
+from bayesflowmass.posterior.density import Density, FlowDensity
 
 __all__ = ["Tabulated", "tabulate"]
 
@@ -179,7 +179,10 @@ def _tabulate_at(
     weight: Callable[[Tensor], Tensor] | None,
     limits: tuple[float, float] | None,
 ) -> Tabulated:
-    cdf, log_pdf = density.cdf(x), density.log_pdf(x)
+    if isinstance(density, FlowDensity):
+        log_pdf, cdf = density.log_pdf_and_cdf(x)
+    else:
+        cdf, log_pdf = density.cdf(x), density.log_pdf(x)
     if limits is None:
         return Tabulated(x.T.contiguous(), log_pdf.exp().T.contiguous(), cdf.T.contiguous())
     width, middle_x = x.diff(dim=0), 0.5 * (x[1:] + x[:-1])

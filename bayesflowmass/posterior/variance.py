@@ -61,7 +61,7 @@ def _of_block(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Variances and information (n,) by Simpson's rule on the cubic cdf of each draw over nodes x (k, n)."""
     width, middle_x = x.diff(dim=0), 0.5 * (x[1:] + x[:-1])
-    log_pdf, cdf = flow.draw_log_pdf(x), flow.draw_cdf(x)
+    log_pdf, cdf = flow.draw_log_pdf_and_cdf(x)
     pdf = log_pdf.exp()
     middle = (1.5 * cdf.diff(dim=0) / width[:, None] - 0.25 * (pdf[:-1] + pdf[1:])).clamp_min(0.0)
     log_middle = middle.log()
