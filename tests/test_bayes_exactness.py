@@ -84,7 +84,7 @@ def cubature(monkeypatch):
 
 def maximise(objective, loss):
     optimizer = torch.optim.LBFGS(
-        objective.guide.parameters(), max_iter=500, tolerance_grad=1e-10, line_search_fn="strong_wolfe"
+        objective.guide.parameters(), max_iter=120, tolerance_grad=1e-8, line_search_fn="strong_wolfe"
     )
 
     def closure():
