@@ -36,7 +36,7 @@ def rejections(fault: str, n: int, projections: int, trials: int, seed: int) -> 
             n_resamples=2,
             n_simulations=399,
             n_grid=25,
-            n_sets=49,
+            n_sets=99,
             seed=trial,
         )
         overall += not result["overall"]["inside"]
