@@ -25,7 +25,7 @@ def provenance(seed: int | None) -> dict[str, Any]:
         "version": __version__,
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-        f"{device}",
+        f"{device}, load average {os.getloadavg()[0]:.1f}",
     }
 
 
