@@ -23,7 +23,6 @@ SECTIONS = (
     ("Observed clusters", "notes_real", ("real_clusters",)),
     ("Weights that are not known exactly", "notes_weights",
      ("gold_standard", "variational_default", "flagship", "weights_step", "weight_draws")),
-    ("A population of clusters", "notes_population", ("mass_function",)),
     ("Speed", "notes_speed", ("kde", "inference", "simulation", "training_step", "flows")),
 )  # fmt: skip
 

@@ -43,7 +43,7 @@ from bayesflowmass.flows import ConditionalFlow, build_flow
 
 PRIOR = NormalPrior(gain=GAIN)
 N_TEST, N_DRAWS = 2000, 800
-MASSES = torch.linspace(11.3, 17.3, 601, dtype=torch.float64)
+MASSES = torch.linspace(11.3, 17.3, 301, dtype=torch.float64)
 CONTEXTS = torch.from_numpy(GRID)
 REGIONS = {
     "inside": (CONTEXTS.abs() > GAP - 1e-9) & (CONTEXTS.abs() < EDGE + 1e-9),
@@ -62,9 +62,15 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "variational, full covariance, all": ("variational", {"which": "all", "guide": "full_covariance"}),
     "variational, mean field, last layer": ("variational", {"guide": "mean_field"}),
     "variational, eigenbasis, last layer": ("variational", {"guide": "eigenbasis"}),
-    "the same, rest frozen": ("variational", {"guide": "eigenbasis", "freeze": True}),
+    "variational, eigenbasis, last layer, rest frozen": (
+        "variational",
+        {"guide": "eigenbasis", "freeze": True},
+    ),
     "variational, full covariance, last layer": ("variational", {"guide": "full_covariance"}),
-    "the same, rest frozen (full covariance)": ("variational", {"guide": "full_covariance", "freeze": True}),
+    "variational, full covariance, last layer, rest frozen": (
+        "variational",
+        {"guide": "full_covariance", "freeze": True},
+    ),
     "Laplace, last layer": ("laplace", {"relative_precision": 1.0}),
     "Laplace, last layer, prior by marginal likelihood": ("laplace", {}),
     "Laplace, all": ("laplace", {"which": "all", "relative_precision": 1.0}),
@@ -123,6 +129,8 @@ def fit_row(
     if method == "dropout":
         flow, options["trained"] = flow_of(seed, dropout=0.1), False
     options["train_prior" if method in ("dropout", "swag") else "prior"] = PRIOR
+    # With all weights random, a draw is noisier and the bound harder to climb.
+    updates *= 4 if method == "variational" and options.get("which") == "all" else 1
     data = data_of(N_TRAIN, 0)
     fit = WEIGHT_POSTERIORS[method].fit
     return flow, fit(flow, data, maximise=training_loop(data, updates), seed=seed, **options)
@@ -217,9 +225,11 @@ def markdown(result: dict[str, Any]) -> str:
         f"{nuts['epistemic_inside']:.4f} dex inside the data, {nuts['epistemic_gap']:.4f} in the gap, "
         f"{nuts['epistemic_beyond']:.4f} beyond. W1 [dex] is the Wasserstein distance of the predictive PDFs, averaged "
         f"over contexts; the row of the other seed is its noise. Log scores [nats] of {N_TEST} new clusters: that of "
-        "NUTS, of the others the difference from it.\n",
-        "| weights | " + " | ".join(COLUMNS.values()) + " | log score inside | in the gap |",
-        "|---" * (len(COLUMNS) + 3) + "|",
+        "NUTS, of the others the difference from it. The gap counts as missed below half of NUTS' epistemic standard "
+        "deviation there, as too wide above twice it. Rest frozen: the weights that are not random stay at the maximum "
+        "of the posterior density; else they go on to maximise the bound, without a prior.\n",
+        "| weights | " + " | ".join(COLUMNS.values()) + " | log score inside | in the gap | the gap |",
+        "|---" * (len(COLUMNS) + 4) + "|",
     ]
     for name, row in rows.items():
         scores = [
@@ -227,7 +237,8 @@ def markdown(result: dict[str, Any]) -> str:
             for key in ("log_score_inside", "log_score_gap")
         ]
         cells = [f"{row[key]:.4f}" if key.startswith("w") else f"{row[key]:.2f}" for key in COLUMNS]
-        lines.append(f"| {name} | " + " | ".join([*cells, *scores]) + " |")
+        verdict = "missed" if row["ratio_gap"] < 0.5 else "seen" if row["ratio_gap"] < 2 else "too wide"
+        lines.append(f"| {name} | " + " | ".join([*cells, *scores, verdict]) + " |")
     notes = OUT.with_name("notes_gold_standard.md")
     return "\n".join(lines) + "\n" + ("\n" + notes.read_text() if notes.exists() else "")
 
@@ -238,7 +249,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the fits")
     parser.add_argument(
-        "--updates", type=int, default=800, help="of the training loop; variational: three times"
+        "--updates", type=int, default=800, help="of the training loop; the bound takes 3 or 12 times as many"
     )
     parser.add_argument(
         "--rows", nargs="+", default=list(ROWS), choices=list(ROWS), help="others stay as they are"

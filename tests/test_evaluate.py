@@ -33,7 +33,7 @@ class GaussianEstimator:
             log10_mass_range=RANGE, selection={"r_max": 1.6, "v_max": 2500.0, "min_galaxies": 10}
         )
 
-    def posterior(self, catalog, prior="flat"):
+    def posterior(self, catalog, prior="flat", n_draws=None, seed=0):
         true = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
         # The noise belongs to the cluster: the same whichever batch it comes in.
         noise = np.array(
