@@ -146,7 +146,9 @@ def table(found, where):
 def draw(found, out):
     """Epistemic share and coverage against mass, a column for each training set."""
     names = list(found)
-    figure, flat = column_figure(4.2, width=2.3 * len(names), rows=2, columns=len(names), sharex=True, sharey="row")
+    figure, flat = column_figure(
+        4.2, width=2.3 * len(names), rows=2, columns=len(names), sharex=True, sharey="row"
+    )
     figure.set_layout_engine("constrained")
     axes = np.reshape(np.array(flat, dtype=object), (2, len(names)))
     centres = [0.5 * (a + b) for a, b in FINE]

@@ -62,7 +62,8 @@ class PredictiveMass(TorchDistribution):
         variance: Tensor = self.draws.variance
         if self.n_draws is None:
             return variance
-        return variance.mean(0) + self.draws.mean.var(0, unbiased=False)
+        total: Tensor = variance.mean(0) + self.draws.mean.var(0, unbiased=False)
+        return total
 
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         """log10 masses (*sample_shape, n), each sample under one draw of the weights."""

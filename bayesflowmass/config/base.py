@@ -1,0 +1,89 @@
+"""Settings that are typed and strict about names, and the YAML files they come from."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+__all__ = ["ConfigError", "Settings", "build_settings", "config_path", "load_yaml"]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message says which key, what was found and what to do."""
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, and strict about names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def config_path(name: str) -> Path:
+    """Path of a configuration that comes with the package, such as ``default.yaml``."""
+    here = Path(__file__).parents[1]
+    for folder in (here / "configs", here.parent / "configs"):
+        if (folder / name).is_file():
+            return folder / name
+    raise ConfigError(f"There is no configuration '{name}' in the package; give the path of a YAML file.")
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file of settings; ``paper.yaml`` and other shipped names work from anywhere."""
+    path = Path(path)
+    if not path.is_file():
+        if path.parent == Path() and path.suffix == ".yaml":
+            path = config_path(path.name)
+        else:
+            raise ConfigError(f"The configuration '{path}' does not exist.")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"'{path}' is not a YAML file: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"'{path}' holds a {type(content).__name__}; expected 'key: value' lines.")
+    return content
+
+
+def build_settings(kind: type[S], values: dict[str, Any], source: str = "the settings") -> S:
+    """Validate ``values`` as settings of type ``kind``; a problem becomes one sentence that names the key."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(" ".join(_sentence(kind, e, source) for e in error.errors()[:3])) from None
+
+
+def _valid_keys(kind: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    for part in location:
+        field = kind.model_fields.get(str(part))
+        if field is None or not (
+            isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        ):
+            break
+        kind = field.annotation
+    return list(kind.model_fields)
+
+
+def _sentence(kind: type[BaseModel], error: Any, source: str) -> str:
+    location = tuple(error["loc"])
+    name = ".".join(str(part) for part in location)
+    if error["type"] == "extra_forbidden":
+        keys = _valid_keys(kind, location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), keys, n=1, cutoff=0.5)
+        remedy = f"did you mean '{near[0]}'?" if near else f"valid keys are {', '.join(keys)}."
+        return f"Unknown key '{name}' in {source}; {remedy}"
+    if error["type"] == "missing":
+        flag = name.replace("_", "-")
+        return f"'{name}' is missing from {source}; give it as --{flag} or in the configuration."
+    message = error["msg"].removeprefix("Value error, ")
+    if not location:
+        return f"In {source}: {message}."
+    return f"'{name}' in {source} is {error['input']!r}: {message[0].lower()}{message[1:]}."

@@ -1,0 +1,52 @@
+"""Settings of `infer` and `inspect`: files of users."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from bayesflowmass.config.base import Settings
+
+__all__ = ["InferSettings", "InspectSettings"]
+
+
+class InferSettings(Settings):
+    """`bayesflowmass infer`: masses of the clusters of a catalogue or of tables."""
+
+    model: Path = Field(Path("runs/default"), description="model folder")
+    galaxies: Path = Field(description="catalogue (parquet), or table of galaxies")
+    clusters: Path | None = Field(None, description="table of clusters")
+    out: Path = Field(Path("masses.ecsv"), description="table to write (ecsv, fits, votable, parquet)")
+    prior: Literal["flat", "hmf"] = Field("flat", description="prior on log10 mass")
+    pdf: bool = Field(False, description="add each PDF on a grid")
+    mdef: Literal["200c", "500c", "vir", "200m"] = Field("200c", description="mass definition")
+    units: Literal["Msun/h", "Msun"] = Field("Msun/h", description="unit of mass")
+    h: float | None = Field(None, gt=0, description="Hubble parameter for Msun; default: the model's")
+    column: dict[str, str] = Field(default_factory=dict, description="OURS=THEIRS, names of columns")
+    unit: dict[str, str] = Field(
+        default_factory=dict, description="OURS=UNIT, units of columns, such as 'r_proj=proper kpc'"
+    )
+    cluster_id: str | None = Field(None, description="all galaxies belong to this cluster")
+    redshift: float | None = Field(None, description="redshift of all clusters, where tables have none")
+    cleaned: bool = Field(False, description="interlopers were removed from this catalogue")
+    mode: Literal["paper", "survey", "mixed"] | None = Field(None, description="interloper mode of the data")
+    n_draws: int | None = Field(
+        None, gt=1, description="draws of the weights; default: 31, or all that a model has"
+    )
+    seed: int = Field(0, ge=0, description="random seed")
+    device: str = Field("auto", description="auto, cpu or cuda")
+    progress: bool = Field(True, description="show a progress bar")
+
+
+class InspectSettings(Settings):
+    """`bayesflowmass inspect FILE`: what a file is, what is wrong with it, and which command takes it."""
+
+    file: Path = Field(description="table, catalogue, N-body box, model folder or settings")
+    clusters: Path | None = Field(None, description="table of clusters that goes with a table of galaxies")
+    column: dict[str, str] = Field(default_factory=dict, description="OURS=THEIRS, names of columns")
+    unit: dict[str, str] = Field(default_factory=dict, description="OURS=UNIT, units of columns")
+    cluster_id: str | None = Field(None, description="all galaxies belong to this cluster")
+    redshift: float | None = Field(None, description="redshift of all clusters, where tables have none")
+    quick: bool = Field(False, description="of an N-body box, look at the first part only")
