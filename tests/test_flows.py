@@ -32,6 +32,15 @@ CASES = {
         "channels": (3,),
         "shared": True,
     },
+    "conv over all of an axis, pooled": {
+        "kind": "affine",
+        "affine_blocks": 1,
+        "trunk": "conv",
+        "image_shape": (5, 5),
+        "channels": (3, 4),
+        "kernels": (("all", 3), (1, 3)),
+        "pooling": (1, (1, 2)),
+    },
 }
 
 
@@ -318,6 +327,9 @@ def test_paper_architecture_is_the_default():
     assert sum(p.numel() for p in flow.parameters()) == 3 * (2501 * 512 + 513 * 64 + 65 * 512 + 513 * 2)
 
 
+CONV = {"trunk": "conv", "image_shape": (5, 5), "channels": (3,)}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -326,6 +338,12 @@ def test_paper_architecture_is_the_default():
         ({"trunk": "conv"}, "needs image_shape"),
         ({"trunk": "conv", "image_shape": (50, 50)}, "2500 pixels .* does not fit into a context of 26"),
         ({"trunk": "conv", "image_shape": (50,)}, "image_shape is .height, width."),
+        ({**CONV, "kernels": (4,)}, "odd number of pixels or 'all', not 4"),
+        ({**CONV, "kernels": (("al", 3),)}, "odd number of pixels or 'all', not 'al'"),
+        ({**CONV, "kernels": ((3, 3, 3),)}, "one extent or .height, width."),
+        ({**CONV, "kernels": (5, 3)}, "kernels has 2 entries and channels 1"),
+        ({**CONV, "pooling": (6,)}, "pooling over 6 pixels does not fit an image that has 5 left"),
+        ({**CONV, "pooling": (0,)}, "pooling over 0 pixels"),
         ({"activation": "sine"}, "unknown activation 'sine'; choose one of gelu"),
         ({"scale": 0.0}, "the scale positive"),
         ({"loc": float("nan")}, "must be finite"),

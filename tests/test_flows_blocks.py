@@ -15,6 +15,7 @@ from pyro.distributions.transforms.spline import _monotonic_rational_spline
 from scipy import optimize, stats
 from torch.autograd import gradcheck
 
+from bayesflowmass.config import load_yaml
 from bayesflowmass.flows import (
     ConditionalAffine,
     ConditionedAffine,
@@ -23,6 +24,7 @@ from bayesflowmass.flows import (
     GaussianMixture,
     StandardNormal,
     bracketed_root,
+    build_flow,
     conditional_affine,
     conditional_gaussian_mixture,
     conditional_monotone_spline,
@@ -327,6 +329,37 @@ class TestConvNetwork:
         network = ConvNetwork(33, (6, 5), (4,), (7,), 2).double()
         context = normal(5, 33)
         torch.testing.assert_close(network(context)[2], network(context[2]), rtol=1e-12, atol=1e-12)
+
+    def test_a_kernel_over_all_of_an_axis_is_a_convolution_along_the_other_with_its_pixels_as_channels(self):
+        # Independent: one-dimensional convolutions, pooling and dense layers, as the published network has them.
+        network = ConvNetwork(
+            50 * 48, (50, 48), (24, 10), (128, 64), 1,
+            kernels=(("all", 5), (1, 3)), pooling=(1, (1, 4)),
+        ).double()  # fmt: skip
+        image = normal(7, 50, 48)
+        first, second = (layer for layer in network.features if isinstance(layer, torch.nn.Conv2d))
+        maps = torch.nn.functional.conv1d(image, first.weight[:, 0], first.bias, padding=2).relu()
+        maps = torch.nn.functional.conv1d(maps, second.weight[:, :, 0], second.bias, padding=1).relu()
+        maps = torch.nn.functional.max_pool1d(maps, 4)
+        expected = network.head(maps.flatten(1))
+        assert maps.shape == (7, 10, 12)
+        torch.testing.assert_close(network(image.flatten(1)), expected, rtol=1e-12, atol=1e-12)
+
+    @pytest.mark.parametrize("pooling", [None, (2, 2), ((1, 2), 3)], ids=str)
+    def test_sizes_of_the_dense_layers_follow_from_the_image(self, pooling):
+        network = ConvNetwork(
+            2 * 11 * 13 + 1, (2, 11, 13), (3, 4), (7,), 2, kernels=(5, (3, 1)), pooling=pooling
+        )
+        assert network(normal(4, 287).float()).shape == (4, 2)
+
+    def test_the_configuration_has_the_published_size(self):
+        # Two convolutions, dense layers of 128, 64 and 1 (Ho et al. 2019, their code); here 50 radii, not 48, and a
+        # second output.
+        flow = load_yaml("cnn.yaml")["flow"]
+        built = build_flow(flow["kind"], 2500, **flow["options"], image_shape=(1, 50, 50))
+        published = 48 * 5 * 24 + 24 + 24 * 3 * 10 + 10 + 121 * 128 + 129 * 64 + 65
+        assert published == 30323
+        assert sum(p.numel() for p in built.parameters()) == published + 2 * 5 * 24 + 65
 
 
 @pytest.mark.parametrize("module", ["conditional_affine", "root_finding"])

@@ -2,6 +2,7 @@
 
 from bayesflowmass.flows.base import ConditionalStandardNormal, StandardNormal, normal_cdf
 from bayesflowmass.flows.conditional_affine import ConditionalAffine, ConditionedAffine, conditional_affine
+from bayesflowmass.flows.convolutional import ConvNetwork
 from bayesflowmass.flows.distribution import MassDistribution
 from bayesflowmass.flows.flow import FLOW_KINDS, ConditionalFlow, Standardisation, build_flow
 from bayesflowmass.flows.mixture import (
@@ -9,7 +10,7 @@ from bayesflowmass.flows.mixture import (
     GaussianMixture,
     conditional_gaussian_mixture,
 )
-from bayesflowmass.flows.networks import ConvNetwork, DenseNetwork
+from bayesflowmass.flows.networks import DenseNetwork
 from bayesflowmass.flows.root_finding import bracketed_root
 from bayesflowmass.flows.spline import (
     ConditionalMonotoneSpline,

@@ -14,9 +14,10 @@ from torch.distributions import AffineTransform, Distribution, Transform
 
 from bayesflowmass.flows.base import ConditionalStandardNormal
 from bayesflowmass.flows.conditional_affine import ConditionalAffine
+from bayesflowmass.flows.convolutional import ConvNetwork, Extent
 from bayesflowmass.flows.distribution import MassDistribution, pull_back
 from bayesflowmass.flows.mixture import ConditionalGaussianMixture
-from bayesflowmass.flows.networks import ConvNetwork, DenseNetwork, NoParameters
+from bayesflowmass.flows.networks import DenseNetwork, NoParameters
 from bayesflowmass.flows.spline import ConditionalMonotoneSpline
 
 __all__ = ["FLOW_KINDS", "ConditionalFlow", "Standardisation", "build_flow"]
@@ -178,6 +179,8 @@ def build_flow(
     dropout: float = 0.0,
     image_shape: Sequence[int] | None = None,
     channels: Sequence[int] = (16, 32, 64),
+    kernels: Sequence[Extent | Sequence[Extent]] | None = None,
+    pooling: Sequence[int | Sequence[int]] | None = None,
     seed: int = 0,
 ) -> ConditionalFlow:
     """
@@ -208,6 +211,8 @@ def build_flow(
         image_shape: (height, width) or (channels, height, width) of the image that opens the context
             (``conv``).
         channels: Feature maps of the convolutions (``conv``).
+        kernels: Their extents, see :class:`~bayesflowmass.flows.ConvNetwork`; by default 5, then 3 (``conv``).
+        pooling: Pixels to keep the largest of after each convolution; by default strides of two (``conv``).
         seed: Of the initial weights.
 
     Raises:
@@ -240,7 +245,15 @@ def build_flow(
             return DenseNetwork(context_dim, hidden, output_dim, activation=activation, dropout=dropout)
         assert image_shape is not None
         return ConvNetwork(
-            context_dim, image_shape, channels, hidden, output_dim, activation=activation, dropout=dropout
+            context_dim,
+            image_shape,
+            channels,
+            hidden,
+            output_dim,
+            kernels=kernels,
+            pooling=pooling,
+            activation=activation,
+            dropout=dropout,
         )
 
     # The global generator is the only one that initialisers take; its state is put back.
@@ -282,6 +295,8 @@ def build_flow(
         "dropout": dropout,
         "image_shape": None if image_shape is None else list(image_shape),
         "channels": list(channels),
+        "kernels": _as_lists(kernels),
+        "pooling": _as_lists(pooling),
         "seed": seed,
     }
     return ConditionalFlow(
@@ -293,3 +308,10 @@ def build_flow(
         scale=scale,
         description=description,
     )
+
+
+def _as_lists(entries: Sequence[Any] | None) -> list[Any] | None:
+    """Entries of a description, ready for JSON."""
+    if entries is None:
+        return None
+    return [entry if isinstance(entry, int | str) else list(entry) for entry in entries]
