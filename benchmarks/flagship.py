@@ -24,14 +24,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from flagship_data import MASS_RANGE, SETS, population, simulate_test, simulate_training
+from flagship_data import MASS_RANGE, SETS, TEST_RANGE, population, simulate_test, simulate_training
 from flagship_tables import write_tables
 from provenance import provenance
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.diagnostics.scores import crps_from_density
 from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.posterior import FlatPrior, MassPosterior
+from bayesflowmass.posterior import MassPosterior
 from bayesflowmass.train import main as train
 
 CONFIG = "configs/flagship.yaml"
@@ -72,7 +72,10 @@ def train_model(folder, method, data, point, seed):
 
 
 def predictions(estimator, catalog, prior, correct):
-    """One row per cluster. ``correct``: divide each PDF by the density of the training masses."""
+    """One row per cluster. ``correct``: divide each PDF by the density of the training masses.
+
+    The prior ends where the test masses do: beyond, a perfect posterior would not be nominal near the ends.
+    """
     parts = []
     for start in range(0, len(catalog), _BATCH):
         batch = catalog[start : start + _BATCH]
@@ -83,8 +86,7 @@ def predictions(estimator, catalog, prior, correct):
             training_prior=prior,
             redshift=batch.column("redshift"),
         )
-        if correct:
-            posterior = posterior.with_prior(FlatPrior(MASS_RANGE))
+        posterior = posterior.with_prior(population("flat" if correct else "thinned", TEST_RANGE))
         truth = np.asarray(batch.column("log10_mass"), dtype=np.float64)
         nodes = posterior.table
         low, q16, median, q84, high = posterior.quantile([0.025, 0.16, 0.5, 0.84, 0.975])
@@ -116,7 +118,7 @@ def run(name, seed, methods, work, test):
     for method in methods:
         folder = work / name / f"{method}-{seed}"
         train_model(folder, method, data, work / name / f"point-{seed}", seed)
-        versions = {"predictions": name == "thinned"}
+        versions = {"predictions": True}
         if name == "thinned" and method in ("point", "variational"):
             versions["predictions_uncorrected"] = False
         for file, correct in versions.items():
@@ -132,7 +134,7 @@ def exact_under_thinning(work, test):
     folder = work / "flat20000" / "point-0"
     path = folder / "predictions_thinned_prior.parquet"
     if (folder / "model.json").is_file() and not path.is_file():
-        estimator, prior = MassEstimator.load(folder), population("thinned")
+        estimator, prior = MassEstimator.load(folder), population("thinned", TEST_RANGE)
         parts = []
         for start in range(0, len(test), _BATCH):
             batch = test[start : start + _BATCH]

@@ -79,8 +79,8 @@ def simulate_test(n_per_bin: int = 500, seed: int = 777) -> ClusterCatalog:
     return catalog
 
 
-def population(name: str) -> MassPrior:
-    """The density that the masses of a training set were drawn from."""
+def population(name: str, mass_range: tuple[float, float] = MASS_RANGE) -> MassPrior:
+    """The density that the masses of a training set were drawn from, cut to a range."""
     if name == "thinned":
-        return PiecewisePrior((MASS_RANGE[0], SPARSE_ABOVE, MASS_RANGE[1]), (1.0, THINNING), "thinned")
-    return FlatPrior(MASS_RANGE)
+        return PiecewisePrior((mass_range[0], SPARSE_ABOVE, mass_range[1]), (1.0, THINNING), "thinned")
+    return FlatPrior(mass_range)
