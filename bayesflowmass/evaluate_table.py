@@ -26,15 +26,29 @@ COLUMNS = {
 }
 """Keys of metrics.json and their headings."""
 
-NAMES = {
-    "msigma_inverse": "M-sigma, inverse",
-    "msigma_regression": "M-sigma, regression",
-    "msigma_evrard": "M-sigma, Evrard+08",
-    "msigma_inverse_gapper": "M-sigma, inverse, gapper",
-    "msigma_regression_gapper": "M-sigma, regression, gapper",
-    "msigma_evrard_gapper": "M-sigma, Evrard, gapper",
-    "richness": "galaxy count alone",
+_DISPERSIONS = {
+    "": "",
+    "_gapper": "gapper",
+    "_biweight": "biweight",
+    "_clipped": "3 sigma",
+    "_envelope": "2.7 sigma(R)",
 }
+NAMES = (
+    {
+        f"msigma_{form}{key}": ", ".join(
+            filter(None, ("M-sigma", words if key == "" else words.split("+")[0], how))
+        )
+        for key, how in _DISPERSIONS.items()
+        for form, words in (("inverse", "inverse"), ("regression", "regression"), ("evrard", "Evrard+08"))
+    }
+    | {
+        f"{kind}_{form}": f"{kind} mass, {form}"
+        for kind in ("virial", "projected")
+        for form in ("formula", "inverse", "regression")
+    }
+    | {"richness": "galaxy count alone"}
+)
+"""Names of metrics.json -> how tables call the baselines."""
 
 
 def comparison_rows(metrics: Mapping[str, Any]) -> list[tuple[str, dict[str, float | None]]]:

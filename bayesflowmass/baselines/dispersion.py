@@ -1,4 +1,4 @@
-"""Velocity dispersions of ragged clusters: standard deviation and gapper.
+"""Velocity dispersions of ragged clusters: standard deviation, gapper, biweight scale, 3 sigma clipping.
 
 Velocities of all clusters lie one after another in one array, ``n_galaxies`` says how many belong to each.
 """
@@ -10,10 +10,16 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["gapper", "standard_deviation", "velocity_dispersion"]
+from bayesflowmass.catalog_arrays import offsets_from_counts, segment_median, segment_sum
+
+__all__ = ["biweight", "clipped_deviation", "gapper", "standard_deviation", "velocity_dispersion"]
 
 FloatArray = NDArray[np.float64]
-DispersionKind = Literal["std", "gapper"]
+DispersionKind = Literal["std", "gapper", "biweight", "clipped"]
+
+_MAX_ROUNDS = 50
+_TO_SIGMA = 1.4826
+"""Of the median absolute deviation of a Gaussian."""
 
 
 def standard_deviation(v_los: ArrayLike, n_galaxies: ArrayLike) -> FloatArray:
@@ -67,13 +73,96 @@ def gapper(v_los: ArrayLike, n_galaxies: ArrayLike) -> FloatArray:
     return np.asarray(np.sqrt(np.pi) * total / (counts * (counts - 1.0)))
 
 
+def biweight(v_los: ArrayLike, n_galaxies: ArrayLike) -> FloatArray:
+    """Biweight scale: sqrt(n sum (v - M)^2 (1 - u^2)^4) / |sum (1 - u^2) (1 - 5 u^2)|, u = (v - M) / (9 MAD).
+
+    Sums over |u| < 1, M the median (Beers, Flynn and Gebhardt 1990, AJ 100, 32, equation 9). Where more than half
+    of the velocities are equal, or the denominator vanishes, it is the standard deviation.
+
+    Args:
+        v_los: line-of-sight velocities [km/s], shape (n_gal,).
+        n_galaxies: galaxies of each cluster, shape (n,), adding up to n_gal.
+
+    Returns:
+        [km/s], shape (n,).
+
+    Raises:
+        ValueError: as :func:`standard_deviation`.
+    """
+    v, counts = _checked(v_los, n_galaxies)
+    if counts.size == 0:
+        return np.zeros(0)
+    offsets = offsets_from_counts(counts)
+    about, deviation = _about_median(v, counts)
+    usable = deviation > 0.0
+    u2 = (about / np.repeat(np.where(usable, 9.0 * deviation, 1.0), counts)) ** 2
+    inside = u2 < 1.0
+    above = segment_sum(np.where(inside, about**2 * (1.0 - u2) ** 4, 0.0), offsets)
+    below = np.abs(segment_sum(np.where(inside, (1.0 - u2) * (1.0 - 5.0 * u2), 0.0), offsets))
+    usable &= below > 0.0
+    scale = np.sqrt(counts * above) / np.where(usable, below, 1.0)
+    return np.asarray(np.where(usable, scale, standard_deviation(v, counts)))
+
+
+def clipped_deviation(v_los: ArrayLike, n_galaxies: ArrayLike, n_sigma: float = 3.0) -> FloatArray:
+    """Standard deviation of the velocities within ``n_sigma`` of it about their mean, iterated.
+
+    The clipping of Yahil and Vidal 1977, ApJ 214, 347. It starts from the median and the median absolute deviation,
+    since the standard deviation of a contaminated cylinder clips nothing. A galaxy may come back. It ends when the
+    same galaxies stay, and never leaves fewer than two.
+
+    Args:
+        v_los: line-of-sight velocities [km/s], shape (n_gal,).
+        n_galaxies: galaxies of each cluster, shape (n,), adding up to n_gal.
+        n_sigma: half width that is kept.
+
+    Returns:
+        [km/s], shape (n,).
+
+    Raises:
+        ValueError: as :func:`standard_deviation`.
+    """
+    v, counts = _checked(v_los, n_galaxies)
+    if counts.size == 0:
+        return np.zeros(0)
+    offsets = offsets_from_counts(counts)
+    about, deviation = _about_median(v, counts)
+    centre, scale = np.zeros(counts.size), _TO_SIGMA * deviation
+    kept = np.ones(v.size, dtype=bool)
+    for _ in range(_MAX_ROUNDS):
+        now = np.abs(about - np.repeat(centre, counts)) <= n_sigma * np.repeat(scale, counts)
+        enough = segment_sum(now.astype(np.float64), offsets) >= 2.0
+        now = np.where(np.repeat(enough, counts), now, kept)
+        if np.array_equal(now, kept):
+            break
+        kept = now
+        number = segment_sum(kept.astype(np.float64), offsets)
+        centre = segment_sum(np.where(kept, about, 0.0), offsets) / number
+        square = segment_sum(np.where(kept, (about - np.repeat(centre, counts)) ** 2, 0.0), offsets)
+        scale = np.sqrt(square / (number - 1.0))
+    return standard_deviation(v[kept], segment_sum(kept.astype(np.float64), offsets).astype(np.int64))
+
+
 def velocity_dispersion(v_los: ArrayLike, n_galaxies: ArrayLike, kind: DispersionKind = "std") -> FloatArray:
-    """:func:`standard_deviation` or :func:`gapper` by name."""
+    """One of the dispersions of this module by name: "std", "gapper", "biweight" or "clipped"."""
     if kind not in get_args(DispersionKind):
         raise ValueError(
             f"The dispersion '{kind}' is unknown; it is one of {', '.join(get_args(DispersionKind))}."
         )
-    return standard_deviation(v_los, n_galaxies) if kind == "std" else gapper(v_los, n_galaxies)
+    function = {
+        "std": standard_deviation,
+        "gapper": gapper,
+        "biweight": biweight,
+        "clipped": clipped_deviation,
+    }
+    return function[kind](v_los, n_galaxies)
+
+
+def _about_median(v: FloatArray, counts: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+    """Velocities about the median of their cluster (n_gal,), and the median of their absolute values (n,)."""
+    offsets = offsets_from_counts(counts)
+    about = v - np.repeat(segment_median(v, offsets), counts)
+    return about, np.asarray(segment_median(np.abs(about), offsets))
 
 
 def _checked(v_los: ArrayLike, n_galaxies: ArrayLike) -> tuple[FloatArray, NDArray[np.int64]]:

@@ -37,7 +37,7 @@ class MSigmaRelation:
 
     Attributes:
         form: how it came about.
-        dispersion: "std" (ddof = 1) or "gapper".
+        dispersion: "std" (ddof = 1), "gapper", "biweight" or "clipped".
         intercept: log10 of Msun/h at sigma_v = 1 km/s.
         slope: d log10 M / d log10 sigma_v.
         scatter: root mean square of log10(M_true / M_pred) on the training sample [dex], the width of a
@@ -91,7 +91,7 @@ def fit_msigma(
         n_galaxies: shape (n,).
         redshift: shape (n,) or a number.
         log10_mass: log10 M200c [Msun/h], shape (n,); flat over the range of interest.
-        dispersion: "std" or "gapper".
+        dispersion: "std", "gapper", "biweight" or "clipped".
         cosmology: of E(z).
 
     Raises:

@@ -10,6 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesflowmass.baselines.dispersion import DispersionKind
+from bayesflowmass.baselines.dynamical import (
+    DynamicalForm,
+    DynamicalMass,
+    DynamicalRelation,
+    dynamical_mass,
+    fit_dynamical,
+    without_interlopers,
+)
 from bayesflowmass.baselines.msigma import MSigmaForm, MSigmaRelation, fit_msigma
 from bayesflowmass.baselines.richness import RichnessRelation, fit_richness
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
@@ -17,11 +25,13 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 __all__ = ["BaselinePrediction", "fit_baselines", "predict_baselines"]
 
 FloatArray = NDArray[np.float64]
-Baseline = MSigmaRelation | RichnessRelation
+Baseline = MSigmaRelation | RichnessRelation | DynamicalRelation
 
 MSIGMA_RANGE = (13.5, 15.25)
 """Range of log10 mass [Msun/h] over which Ho et al. 2019 fit the relation. It is curved where interlopers
 dominate, so that a line fitted over a wider range serves the clusters in the middle of it worse."""
+
+_ENVELOPE = "_envelope"
 
 
 @dataclass(frozen=True)
@@ -48,8 +58,10 @@ def fit_baselines(
             on; the galaxy count is regressed over all of them, as a network is trained on all of them.
 
     Returns:
-        ``msigma_inverse``, ``msigma_regression``, ``msigma_evrard`` with the standard deviation, the same
-        with ``_gapper``, and ``richness``.
+        ``msigma_inverse``, ``msigma_regression``, ``msigma_evrard`` with the standard deviation, the same with
+        ``_gapper``, ``_biweight``, ``_clipped`` and ``_envelope`` (standard deviation of what 2.7 sigma_los(R)
+        leaves), ``virial_formula``, ``virial_inverse``, ``virial_regression``, the same with ``projected_``, and
+        ``richness``.
 
     Raises:
         CatalogError: the catalogue has no masses.
@@ -64,16 +76,15 @@ def fit_baselines(
     narrow = training.filter((mass >= msigma_range[0]) & (mass <= msigma_range[1]))
     for dispersion in get_args(DispersionKind):
         for form in get_args(MSigmaForm):
-            name = f"msigma_{form}" + ("_gapper" if dispersion == "gapper" else "")
-            fitted[name] = fit_msigma(
-                form,
-                narrow.galaxies("v_los"),
-                narrow.n_galaxies,
-                narrow.column("redshift"),
-                narrow.column("log10_mass"),
-                dispersion=dispersion,
-                cosmology=training.metadata.cosmology,
-            )
+            name = f"msigma_{form}" + (f"_{dispersion}" if dispersion != "std" else "")
+            fitted[name] = _msigma(form, narrow, dispersion)
+    clean = without_interlopers(narrow)
+    for form in get_args(MSigmaForm):
+        fitted[f"msigma_{form}{_ENVELOPE}"] = _msigma(form, clean, "std")
+    for kind in get_args(DynamicalMass):
+        estimate = dynamical_mass(clean, kind)
+        for form in get_args(DynamicalForm):
+            fitted[f"{kind}_{form}"] = fit_dynamical(form, kind, estimate, clean.column("log10_mass"))
     fitted["richness"] = fit_richness(training.n_galaxies, mass)
     return fitted
 
@@ -81,12 +92,42 @@ def fit_baselines(
 def predict_baselines(
     baselines: Mapping[str, Baseline], catalog: ClusterCatalog
 ) -> dict[str, BaselinePrediction]:
-    """Masses of the clusters of a catalogue by every baseline."""
+    """Masses of the clusters of a catalogue by every baseline.
+
+    Raises:
+        ValueError: a cluster has fewer than two galaxies, or no velocity dispersion.
+    """
+    clean: ClusterCatalog | None = None
+    estimates: dict[DynamicalMass, FloatArray] = {}
     predictions = {}
     for name, baseline in baselines.items():
         if isinstance(baseline, RichnessRelation):
             mass = baseline.predict(catalog.n_galaxies)
+        elif isinstance(baseline, MSigmaRelation) and not name.endswith(_ENVELOPE):
+            mass = _by_dispersion(baseline, catalog)
         else:
-            mass = baseline.predict(catalog.galaxies("v_los"), catalog.n_galaxies, catalog.column("redshift"))
+            clean = without_interlopers(catalog) if clean is None else clean
+            if isinstance(baseline, MSigmaRelation):
+                mass = _by_dispersion(baseline, clean)
+            else:
+                if baseline.kind not in estimates:
+                    estimates[baseline.kind] = dynamical_mass(clean, baseline.kind)
+                mass = baseline.predict(estimates[baseline.kind])
         predictions[name] = BaselinePrediction(mass, baseline.scatter)
     return predictions
+
+
+def _msigma(form: MSigmaForm, catalog: ClusterCatalog, dispersion: DispersionKind) -> MSigmaRelation:
+    return fit_msigma(
+        form,
+        catalog.galaxies("v_los"),
+        catalog.n_galaxies,
+        catalog.column("redshift"),
+        catalog.column("log10_mass"),
+        dispersion=dispersion,
+        cosmology=catalog.metadata.cosmology,
+    )
+
+
+def _by_dispersion(relation: MSigmaRelation, catalog: ClusterCatalog) -> FloatArray:
+    return relation.predict(catalog.galaxies("v_los"), catalog.n_galaxies, catalog.column("redshift"))
