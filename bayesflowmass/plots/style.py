@@ -17,10 +17,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "COLUMN_WIDTH", "column_figure", "journal_style", "save_figure"]
+__all__ = ["COLOURS", "COLUMN_WIDTH", "PAGE_WIDTH", "column_figure", "journal_style", "save_figure"]
 
 COLUMN_WIDTH = 3.32
 """Width of one column of MNRAS or ApJ [inches]."""
+
+PAGE_WIDTH = 6.97
+"""Width of both columns with the gap between them [inches]."""
 
 COLOURS = {
     "blue": "#0072B2",
