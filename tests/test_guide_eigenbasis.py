@@ -39,7 +39,7 @@ def test_the_posterior_of_linear_regression_is_in_the_family():
     mean = covariance @ design.T @ y / NOISE**2
     relative = guide.basis0.T @ (precision * prior.unsqueeze(1) * prior) @ guide.basis0
     with torch.no_grad():
-        guide.loc.copy_(mean)
+        guide.shift.copy_(guide.basis0.T @ ((mean - guide.start) / prior))
         guide.slow_log_scale.copy_(-0.5 * relative.diagonal().log() / SCALE_RATE)
     # In float64 the covariance, and with it the ELBO, are those of the exact posterior.
     assert torch.allclose(guide.distribution().covariance_matrix, covariance, rtol=1e-9, atol=1e-12)

@@ -3,7 +3,7 @@ r"""Normal weights of linear layers, independent along the principal axes of wha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,8 +17,9 @@ __all__ = ["Eigenbasis"]
 
 _LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
 WIDEST = 2048
-# The means of the weights move by little and their log scales by several units. The parameter is the log scale over
-# this factor, so that one learning rate, such as 2e-3, suits both.
+# Means move by a few units of the prior's scale, log scales by several units and should arrive first: while q is
+# wider than the posterior, the means are kicked about. The parameter is the log scale over this factor, so that one
+# learning rate, such as 2e-3, suits both.
 SCALE_RATE = 30.0
 
 
@@ -30,6 +31,8 @@ class Eigenbasis(WeightGuide):
     nearly diagonal, so that independent scales s come close to the full covariance of each row at the price
     of the mean field. Rows are independent of each other. V is fixed: `align` finds it from data; before that it is
     the identity, which is the mean field. Random parameters that are not of a linear layer stay mean field.
+    The means are m_o = w_o + S V c_o, w the module's weights and c the parameters, so that each parameter of q
+    belongs to one axis: steps that are scaled parameter by parameter, as Adam's, suit such a basis.
 
     References:
         George et al. 2018, arXiv:1806.03884 (curvature in the eigenbasis of a layer's inputs).
@@ -42,11 +45,12 @@ class Eigenbasis(WeightGuide):
     """
 
     kind = "eigenbasis"
+    start: Tensor
 
     def __init__(self, module: nn.Module, *args: Any, **kwargs: Any) -> None:
         super().__init__(module, *args, **kwargs)
         start = math.log(self.init_scale) / SCALE_RATE
-        self.slow_log_scale = nn.Parameter(torch.full_like(self.loc.detach(), start))
+        self.slow_log_scale = nn.Parameter(torch.full_like(self.shift.detach(), start))
         self.layers = [
             name for name, part in module.named_modules()
             if isinstance(part, nn.Linear) and self._parts(name)[0] in self.layout.shapes
@@ -59,7 +63,16 @@ class Eigenbasis(WeightGuide):
                     f"The layer '{layer}' has {inputs - 1} inputs and the eigenbasis guide takes at most {WIDEST};"
                     " choose later layers or the mean-field guide."
                 )
-            self.register_buffer(f"basis{index}", torch.eye(inputs, dtype=self.loc.dtype))
+            self.register_buffer(f"basis{index}", torch.eye(inputs, dtype=self.start.dtype))
+
+    def _start(self, weights: Mapping[str, Tensor]) -> None:
+        self.register_buffer("start", self.layout.flatten(weights))
+        self.shift = nn.Parameter(torch.zeros_like(self.start))
+
+    @property
+    def loc(self) -> Tensor:  # type: ignore[override]
+        """m, (P,); the parameters are ``shift``."""
+        return torch.addcmul(self.start, self.prior_scale(), self._turn(self.shift))
 
     @property
     def log_scale(self) -> Tensor:
@@ -96,7 +109,7 @@ class Eigenbasis(WeightGuide):
             getattr(self, f"basis{index}").copy_(vectors * signs)
 
     def rsample(self, n_draws: int, generator: torch.Generator | None = None) -> Tensor:
-        noise = torch.empty(n_draws, *self.loc.shape, dtype=self.loc.dtype, device=self.loc.device)
+        noise = torch.empty(n_draws, *self.start.shape, dtype=self.start.dtype, device=self.start.device)
         relative = self._turn(noise.normal_(generator=generator) * self.log_scale.exp())
         return torch.addcmul(self.loc, self.prior_scale(), relative)
 
@@ -126,7 +139,7 @@ class Eigenbasis(WeightGuide):
         return self.log_scale.sum()
 
     def distribution(self) -> dist.TorchDistribution:
-        identity = torch.eye(self.layout.n_weights, dtype=self.loc.dtype, device=self.loc.device)
+        identity = torch.eye(self.layout.n_weights, dtype=self.start.dtype, device=self.start.device)
         columns = self._turn(identity * self.log_scale.exp())
         factor = (columns * self.prior_scale()).mT
         return dist.MultivariateNormal(self.loc, factor @ factor.mT, validate_args=False)
