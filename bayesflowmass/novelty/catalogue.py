@@ -1,0 +1,151 @@
+"""Is a catalogue as a whole drawn from what the model was trained on? An exact permutation test.
+
+Held-out training clusters and the catalogue are pooled. If both come from one distribution, then within a class
+of richness every choice of which clusters are "the catalogue" is equally probable. The statistic is the largest
+of many standardised mean differences (of each feature, of its square, of uncorrelated combinations, of the strangeness
+score); its distribution over random choices gives p-values that are exact for any number of clusters, and that control
+the error of the whole family (Westfall & Young 1993), so that the feature with the largest difference may be named.
+
+The test is conditional on the number of galaxies of each cluster. At a given number the masses still depend on
+the population: clusters of the mass function are lighter than those of a training set that is flat in log mass.
+That is no fault of a catalogue, so the test is made against both populations (held-out clusters thinned to the
+mass function by rejection, which keeps the test exact), and the larger p-value counts.
+
+Of several projections of one halo one is taken: they are not exchangeable with clusters of different haloes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["CatalogueVerdict", "Difference", "permutation_test"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+# Means of features are compared within these limits, so that a few outliers do not hide what the others say.
+_LIMIT = 5.0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What distinguishes a catalogue most.
+
+    Attributes:
+        name: of the feature, or of a combination.
+        kind: ``"mean"`` or ``"spread"``.
+        shift: difference of means in standard deviations of training clusters of that richness (of the squares, for
+            ``"spread"``).
+        p_value: corrected for all differences that were looked at.
+    """
+
+    name: str
+    kind: str
+    shift: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class CatalogueVerdict:
+    """Result of the test.
+
+    Attributes:
+        p_value: probability of so large a difference if the catalogue is like the training set.
+        population: against which it was found, ``"training"`` or ``"hmf"``: the one that explains the catalogue better.
+        n_clusters, n_haloes: of the catalogue; n_held_out: training clusters that it was compared with.
+        differences: the largest, first; at most three.
+    """
+
+    p_value: float
+    population: str
+    n_clusters: int
+    n_haloes: int
+    n_held_out: int
+    differences: tuple[Difference, ...]
+
+
+def permutation_test(
+    features: FloatArray,
+    whitened: FloatArray,
+    score: FloatArray,
+    kind: IntArray,
+    held_out: tuple[FloatArray, FloatArray, FloatArray, IntArray],
+    names: Sequence[str],
+    *,
+    n_permutations: int = 999,
+    seed: int = 0,
+) -> tuple[float, tuple[Difference, ...]]:
+    """p-value and largest differences between a catalogue and held-out clusters.
+
+    Arguments:
+        features, whitened: (n, K); score: (n,); kind: classes of richness (n,), of the catalogue.
+        held_out: the same four of the held-out clusters.
+        names: of the features (K,).
+        n_permutations: random choices; the smallest p-value is 1 / (n_permutations + 1).
+        seed: of them.
+    """
+    ours = _columns(features, whitened, score)
+    theirs = _columns(*held_out[:3])
+    values = np.concatenate([ours, theirs])
+    classes = np.concatenate([kind, held_out[3]])
+    mine = np.arange(len(values)) < len(ours)
+    mean, variance = np.zeros(values.shape[1]), np.zeros(values.shape[1])
+    rng = np.random.default_rng(seed)
+    chosen = np.zeros((n_permutations + 1, len(values)), dtype=np.float32)
+    chosen[0, mine] = 1.0
+    for one in np.unique(kind):
+        rows = np.flatnonzero(classes == one)
+        n, total = int((kind == one).sum()), len(rows)
+        pool = values[rows]
+        mean += n * pool.mean(axis=0)
+        # Of the sum of n drawn without replacement.
+        variance += n * (total - n) / max(total - 1, 1) * pool.var(axis=0)
+        if total > n:
+            keys = rng.random((n_permutations, total), dtype=np.float32)
+            picked = np.argpartition(keys, n - 1, axis=1)[:, :n]
+            chosen[1 + np.arange(n_permutations)[:, None], rows[picked]] = 1.0
+        else:
+            chosen[1:, rows] = 1.0
+    centred = (values - mean / len(ours)).astype(np.float32)
+    sums = np.asarray(chosen @ centred, dtype=np.float64)
+    spread = np.sqrt(variance)
+    standard = np.where(spread > 1e-9, sums / np.maximum(spread, 1e-9), 0.0)
+    largest = np.abs(standard).max(axis=1)
+    null = np.sort(largest[1:])
+
+    def p_of(value: float) -> float:
+        # Sums in single precision: equal choices of clusters must count as equal.
+        return float((1 + null.size - np.searchsorted(null, value - 1e-4, side="left")) / (null.size + 1))
+
+    differences = []
+    for column in np.argsort(-np.abs(standard[0]))[:3]:
+        name, sort = _name(int(column), names)
+        shift = float(sums[0, column] / len(ours))
+        differences.append(Difference(name, sort, shift, p_of(float(abs(standard[0, column])))))
+    return p_of(float(largest[0])), tuple(differences)
+
+
+def _columns(features: FloatArray, whitened: FloatArray, score: FloatArray) -> FloatArray:
+    bounded = np.clip(features, -_LIMIT, _LIMIT)
+    return np.concatenate(
+        [
+            bounded,
+            np.clip(features**2, 0.0, _LIMIT**2),
+            np.clip(whitened, -_LIMIT, _LIMIT),
+            np.clip(score, -_LIMIT, _LIMIT)[:, None],
+        ],
+        axis=1,
+    )
+
+
+def _name(column: int, names: Sequence[str]) -> tuple[str, str]:
+    block, place = divmod(column, len(names))
+    if block == 0:
+        return names[place], "mean"
+    if block == 1:
+        return names[place], "spread"
+    return ("a combination of summaries" if block == 2 else "the strangeness of single clusters"), "mean"
