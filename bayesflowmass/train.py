@@ -215,12 +215,18 @@ def train_arguments(settings: TrainSettings) -> dict[str, Any]:
     redshifts = simulate.pop("redshift_range")
     if redshifts is not None:
         simulate["redshift"] = redshifts
+    if not simulate["randomise"]:
+        del simulate["randomise"]
     kernels = [
         KDEEncoder(settings.encoder.grid, bandwidth=kernel.bandwidth, convention=kernel.convention)
         for kernel in settings.encoder.kernels
     ]
     encoder = ContextEncoder(
-        kernels, settings.encoder.scaling, settings.encoder.constant, settings.encoder.extras
+        kernels,
+        settings.encoder.scaling,
+        settings.encoder.constant,
+        settings.encoder.extras,
+        optional=settings.encoder.optional,
     )
     options = settings.fit.model_dump()
     own = {name: options.pop(name) for name in ("fresh_mocks", "redraw_every", "prefetch", "flip_velocity")}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from bayesflowmass.config.base import Settings
+from bayesflowmass.mocks import Randomisation
 
 __all__ = ["AugmentationSettings", "MockSettings", "SimulateSettings"]
 
@@ -36,6 +37,16 @@ class MockSettings(Settings):
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="mock parameters that differ from the defaults"
     )
+    randomise: dict[str, tuple[float, float]] = Field(
+        default_factory=dict,
+        description="parameters that each halo draws between two limits, e.g. 'velocity_bias=[0.95, 1.1]'",
+    )
+
+    @field_validator("randomise")
+    @classmethod
+    def _known_priors(cls, value: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        Randomisation(value)
+        return value
 
     @model_validator(mode="after")
     def _ordered(self) -> MockSettings:
@@ -67,6 +78,7 @@ class AugmentationSettings(Settings):
     completeness: tuple[float, float] | None = Field(
         None, description="fraction of galaxies kept, drawn between these"
     )
+    completeness_log: bool = Field(False, description="drawn uniformly in its logarithm")
     central_losses: tuple[float, float] | None = Field(
         None, description="fraction of galaxies lost at the centre, drawn between these"
     )
@@ -74,6 +86,15 @@ class AugmentationSettings(Settings):
     velocity_error: tuple[float, float] | None = Field(
         None, description="velocity errors [km/s], drawn between these"
     )
-    miscentre_r: float = Field(0.0, ge=0, description="scatter of the centre on the sky [comoving Mpc/h]")
-    miscentre_v: float = Field(0.0, ge=0, description="scatter of the velocity centre [km/s]")
+    miscentre_r: float | tuple[float, float] = Field(
+        0.0, description="scatter of the centre on the sky [comoving Mpc/h]; two numbers: drawn between them"
+    )
+    miscentre_v: float | tuple[float, float] = Field(
+        0.0, description="scatter of the velocity centre [km/s]; two numbers: drawn between them"
+    )
     recentre: bool = Field(False, description="find the velocity centre again, as is done with data")
+    cleaning: float = Field(0.0, ge=0, le=1, description="share of clusters whose interlopers are removed")
+    known: dict[str, float] = Field(
+        default_factory=dict,
+        description="share of clusters of which the model is told a column, e.g. mode=0.5",
+    )

@@ -41,6 +41,9 @@ class EncoderSettings(Settings):
         None, gt=0, description="factor of the scaled image; default depends on the scaling"
     )
     extras: tuple[str, ...] = Field((), description="cluster columns appended to the image, e.g. redshift")
+    optional: tuple[str, ...] = Field(
+        (), description="columns appended that may be unknown, e.g. mode; see augmentation.known"
+    )
 
 
 class FlowSettings(Settings):

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.encoders.kde import KDEEncoder, KDEError
+from bayesflowmass.encoders.optional_columns import OptionalColumns
 from bayesflowmass.encoders.scaling import DEFAULT_CONSTANTS, check_scaling, scale_images
 
 __all__ = ["ContextEncoder"]
@@ -36,6 +37,8 @@ class ContextEncoder(nn.Module):
             with the constants that ``fit_extras`` takes from the training split.
         galaxy_weight: name of a galaxy column of weights for the density, such as "gal_weight"; none by
             default.
+        optional: names of cluster columns that may be unknown, such as "mode" (`OptionalColumns`); they are
+            the end of a context.
 
     Raises:
         ValueError: if the grids differ or an option is unknown.
@@ -48,6 +51,7 @@ class ContextEncoder(nn.Module):
         constant: float | None = None,
         extras: Sequence[str] = (),
         galaxy_weight: str | None = None,
+        optional: Sequence[str] = (),
     ) -> None:
         super().__init__()
         kdes = [kde] if isinstance(kde, KDEEncoder) else list(kde)
@@ -60,6 +64,7 @@ class ContextEncoder(nn.Module):
             raise ValueError(f"constant of the scaling must be positive, not {constant}")
         self.extras = tuple(extras)
         self.galaxy_weight = galaxy_weight
+        self.optional = OptionalColumns(optional)
         self._extra_constants: tuple[tuple[float, float], ...] | None = None if self.extras else ()
 
     @property
@@ -77,7 +82,7 @@ class ContextEncoder(nn.Module):
     @property
     def context_dim(self) -> int:
         """Length of a context vector."""
-        return math.prod(self.image_shape) + len(self.extras)
+        return math.prod(self.image_shape) + len(self.extras) + self.optional.width
 
     @property
     def uses_richness(self) -> bool:
@@ -90,7 +95,10 @@ class ContextEncoder(nn.Module):
         return {1: ("v_los",), 2: ("r_proj", "v_los"), 3: ("x", "y", "v_los")}[self.kde.grid.ndim]
 
     def extra_repr(self) -> str:
-        return f"scaling={self.scaling!r}, constant={self.constant}, extras={self.extras}"
+        return (
+            f"scaling={self.scaling!r}, constant={self.constant}, extras={self.extras},"
+            f" optional={self.optional.names}"
+        )
 
     def forward(
         self,
@@ -100,6 +108,7 @@ class ContextEncoder(nn.Module):
         *,
         weights: Tensor | None = None,
         dtype: torch.dtype | None = None,
+        optional: Tensor | None = None,
     ) -> Tensor:
         """Contexts of a batch of clusters, differentiable as the densities are.
 
@@ -109,6 +118,7 @@ class ContextEncoder(nn.Module):
             extras: (n, len(extras)) raw values of the cluster columns; needed if there are any.
             weights: (n_points,) weights of the galaxies.
             dtype: float32 or float64; by default that of the points.
+            optional: (n, len(optional)) raw values of the optional columns, NaN where unknown; None: all are.
 
         Returns:
             (n, context_dim).
@@ -123,10 +133,14 @@ class ContextEncoder(nn.Module):
                 raise ValueError(f"the context needs the columns {', '.join(self.extras)} of each cluster")
             mean, scale = torch.tensor(self._constants(), dtype=torch.float64, device=parts[0].device).T
             parts.append(((extras.to(mean) - mean) / scale).to(parts[0].dtype))
+        if self.optional:
+            shape = (counts.numel(), len(self.optional))
+            values = parts[0].new_full(shape, math.nan) if optional is None else optional
+            parts.append(self.optional.encode(values.to(torch.float64)).to(parts[0].dtype))
         return torch.cat(parts, 1)
 
     def fit_extras(self, catalog: ClusterCatalog) -> ContextEncoder:
-        """Take the mean and the standard deviation of each extra column from a training split.
+        """Take the mean and the standard deviation of each extra or optional column from a training split.
 
         A column that does not vary keeps the scale 1.
 
@@ -143,6 +157,7 @@ class ContextEncoder(nn.Module):
                 raise CatalogError(f"column {name!r} has no finite mean over {len(catalog)} clusters")
             constants.append((mean, scale if scale > 1e-12 * max(1.0, abs(mean)) else 1.0))
         self._extra_constants = tuple(constants)
+        self.optional.fit(catalog)
         return self
 
     @torch.no_grad()
@@ -176,6 +191,7 @@ class ContextEncoder(nn.Module):
         ]
         weights = None if self.galaxy_weight is None else catalog.galaxies(self.galaxy_weight)
         extras = torch.from_numpy(self._extra_values(catalog)) if self.extras else None
+        optional = torch.from_numpy(self.optional.values(catalog)) if self.optional else None
         contexts = torch.empty(len(catalog), self.context_dim, dtype=torch.float32, device=device)
         with tqdm(total=len(catalog), disable=not progress, desc="KDE", unit=" clusters") as bar:
             for first, last in _slices(offsets):
@@ -190,6 +206,7 @@ class ContextEncoder(nn.Module):
                         if weights is None
                         else torch.tensor(weights[inside], dtype=torch.float64, device=device),
                         dtype=dtype,
+                        optional=None if optional is None else optional[first:last].to(device),
                     )
                 except KDEError as error:
                     name = catalog.column("cluster_id")[first + error.cluster]
@@ -228,6 +245,7 @@ class ContextEncoder(nn.Module):
             if self._extra_constants is None
             else [list(c) for c in self._extra_constants],
             "galaxy_weight": self.galaxy_weight,
+            **self.optional.describe(),
         }
 
     @classmethod
@@ -241,7 +259,7 @@ class ContextEncoder(nn.Module):
         if kind != _KIND:
             raise ValueError(f"not the description of a ContextEncoder: its kind is {kind!r}, not {_KIND!r}")
         wanted = {"kind", "kdes", "scaling", "constant", "extras", "extra_constants", "galaxy_weight"}
-        if set(description) != wanted:
+        if set(description) - {"optional", "optional_constants"} != wanted:
             raise ValueError(
                 f"description of a ContextEncoder has the keys {sorted(description)}, expected "
                 f"{sorted(wanted)}; "
@@ -262,6 +280,7 @@ class ContextEncoder(nn.Module):
                     f"for {len(constants)}"
                 )
             encoder._extra_constants = tuple((float(mean), float(scale)) for mean, scale in constants)
+        encoder.optional = OptionalColumns.from_description(description)
         return encoder
 
     def _constants(self) -> tuple[tuple[float, float], ...]:

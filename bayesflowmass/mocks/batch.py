@@ -21,6 +21,7 @@ from bayesflowmass.mocks.neighbours import Sightlines
 from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.profile import RadialTables
 from bayesflowmass.mocks.projection import project
+from bayesflowmass.mocks.randomisation import Randomisation
 from bayesflowmass.mocks.satellites import central_galaxies, satellite_galaxies
 from bayesflowmass.mocks.shapes import draw_axes, lines_of_sight, sky_axes, velocity_axes
 
@@ -46,6 +47,7 @@ class Recipe:
     min_galaxies: int
     cosmology: Cosmology
     magnitudes: bool
+    randomise: Randomisation
 
 
 @lru_cache(maxsize=4)
@@ -133,9 +135,11 @@ def _draw_clusters(
         log10_mass = rng.uniform(low, high, n)
     else:
         log10_mass = sample_mass_function(n, low, high, redshift, rng, recipe.cosmology)
-    halos = draw_halos(log10_mass, redshift, recipe.parameters, background, recipe.cosmology, rng)
-    axes = draw_axes(n, recipe.parameters, rng)
-    shapes = Shapes(axes, velocity_axes(axes, recipe.parameters, rng))
+    # A stream of its own: the same seed gives the same haloes, randomised or not.
+    drawn = recipe.randomise.draw(n, rng.spawn(1)[0]) if recipe.randomise else {}
+    halos = draw_halos(log10_mass, redshift, recipe.parameters, background, recipe.cosmology, rng, drawn)
+    axes = draw_axes(n, recipe.parameters, rng, drawn)
+    shapes = Shapes(axes, velocity_axes(axes, recipe.parameters, rng, drawn))
     direction = lines_of_sight(n, recipe.n_projections, rng)
     return halos, shapes, Sightlines(*sky_axes(direction, rng), direction)
 
@@ -223,7 +227,7 @@ def _truths(
     for component in members.velocity:
         mean = np.bincount(members.halo, component, n) / np.maximum(number, 1)
         square += np.bincount(members.halo, (component - mean[members.halo]) ** 2, n)
-    return {
+    truths = {
         "halo_id": np.arange(n),
         "redshift": halos.redshift,
         "log10_mass": halos.log10_mass,
@@ -237,3 +241,5 @@ def _truths(
         "r_vir": halos.r_vir,
         "v200c": halos.v200c,
     }
+    drawn = {f"mean_{name}" if name in truths else name: values for name, values in halos.drawn.items()}
+    return truths | drawn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from bayesflowmass.catalog import CatalogMetadata, ClusterCatalog
 from bayesflowmass.cosmology import MDPL2, Cosmology
 from bayesflowmass.mocks.batch import Columns, Recipe, simulate_batch
 from bayesflowmass.mocks.parameters import MockParameters
+from bayesflowmass.mocks.randomisation import Randomisation
 
 __all__ = ["simulate_catalog"]
 
@@ -38,6 +40,7 @@ def simulate_catalog(
     v_max: float = 2500.0,
     min_galaxies: int = 10,
     magnitudes: bool = False,
+    randomise: Mapping[str, tuple[float, float]] | None = None,
     cosmology: Cosmology = MDPL2,
     seed: int = 0,
     progress: bool = False,
@@ -65,6 +68,9 @@ def simulate_catalog(
         v_max: velocity cut [km/s].
         min_galaxies: clusters with fewer are dropped and replaced.
         magnitudes: add ``gal_abs_mag`` (r band, - 5 log10 h) by abundance matching.
+        randomise: ``{parameter: (low, high)}``: each halo draws these parameters from uniform priors
+            (`bayesflowmass.mocks.PRIORS` lists them); they become cluster columns of these names (``mean_`` and
+            the name for the axis ratios, whose own values are columns already).
         seed: the same seed gives the same catalogue, and a larger catalogue begins with the smaller one.
         progress: show a progress bar.
 
@@ -93,6 +99,7 @@ def simulate_catalog(
         min_galaxies=min_galaxies,
         cosmology=cosmology,
         magnitudes=magnitudes,
+        randomise=Randomisation(randomise or {}),
     )
     halos_in_batch = max(1, _BATCH_ROWS // n_projections)
     clusters: list[Columns] = []
@@ -135,6 +142,7 @@ def simulate_catalog(
             "mock_parameters": recipe.parameters.to_dict(),
             "redshift_range": list(recipe.redshift_range),
             "n_projections": n_projections,
+            **({"randomise": recipe.randomise.to_dict()} if recipe.randomise else {}),
         },
     )
     return ClusterCatalog.from_arrays(
@@ -171,6 +179,7 @@ def _recipe(
     min_galaxies: int,
     cosmology: Cosmology,
     magnitudes: bool,
+    randomise: Randomisation,
 ) -> Recipe:
     for name, count, least in (
         ("n_clusters", n_clusters, 1),
@@ -215,4 +224,5 @@ def _recipe(
         min_galaxies=int(min_galaxies),
         cosmology=cosmology,
         magnitudes=magnitudes,
+        randomise=randomise,
     )

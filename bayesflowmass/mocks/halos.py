@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from bayesflowmass.mocks.background import Background
 from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.profile import CONCENTRATION_AXIS, RadialTables
 
-__all__ = ["Halos", "draw_halos"]
+__all__ = ["Halos", "draw_halos", "drawn_for", "parameter_of"]
 
 FloatArray = NDArray[np.float64]
 
@@ -27,6 +28,7 @@ class Halos:
         r200c, r_vir: radii.
         v200c: circular velocity at r200c.
         speed: factor of all velocities: velocity bias times the scatter of the dispersion.
+        drawn: parameters that each halo has its own value of (`Randomisation`), (n,) each.
     """
 
     log10_mass: FloatArray
@@ -37,13 +39,31 @@ class Halos:
     r_vir: FloatArray
     v200c: FloatArray
     speed: FloatArray
+    drawn: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.log10_mass.size
 
     def take(self, index: NDArray[np.int64]) -> Halos:
         """The haloes at these positions."""
-        return Halos(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+        columns = {name: getattr(self, name)[index] for name in self.__dataclass_fields__ if name != "drawn"}
+        return Halos(**columns, drawn=drawn_for(self.drawn, index))
+
+    def parameter(self, name: str, parameters: MockParameters) -> FloatArray:
+        """A parameter of each halo (n,): drawn, or the one value of all."""
+        return parameter_of(name, parameters, self.drawn, len(self))
+
+
+def drawn_for(drawn: Mapping[str, FloatArray], index: NDArray[np.int64]) -> dict[str, FloatArray]:
+    """Drawn parameters of the haloes at these positions."""
+    return {name: values[index] for name, values in drawn.items()}
+
+
+def parameter_of(
+    name: str, parameters: MockParameters, drawn: Mapping[str, FloatArray] | None, n: int
+) -> FloatArray:
+    """A parameter of n haloes (n,): drawn, or the one value of all."""
+    return drawn[name] if drawn and name in drawn else np.full(n, getattr(parameters, name))
 
 
 def draw_halos(
@@ -53,12 +73,16 @@ def draw_halos(
     background: Background,
     cosmology: Cosmology,
     rng: np.random.Generator,
+    drawn: Mapping[str, FloatArray] | None = None,
 ) -> Halos:
     """Concentration, richness and dispersion of haloes of given mass and redshift.
 
     ln c and ln richness are Gaussian about their relations with mass and correlated
     (`MockParameters.richness_concentration_correlation`); the richness keeps its mean. Concentrations are
     confined to 1-40.
+
+    Args:
+        drawn: parameters that each halo has its own value of, (n,) each.
     """
     n = log10_mass.size
     first, second = rng.standard_normal((2, n))
@@ -67,9 +91,12 @@ def draw_halos(
     log_c = background.log_concentration(log10_mass, redshift)
     log_c = log_c + np.log(10.0) * parameters.concentration_scatter * first
     np.clip(log_c, CONCENTRATION_AXIS.low, CONCENTRATION_AXIS.high, out=log_c)
-    scatter = parameters.richness_scatter
+    scatter = parameter_of("richness_scatter", parameters, drawn, n)
     richness = mean_richness(log10_mass, parameters) * np.exp(scatter * second - 0.5 * scatter**2)
-    speed = parameters.velocity_bias * np.exp(parameters.dispersion_scatter * rng.standard_normal(n))
+    richness *= parameter_of("richness_at_1e14", parameters, drawn, n) / parameters.richness_at_1e14
+    speed = parameter_of("velocity_bias", parameters, drawn, n) * np.exp(
+        parameters.dispersion_scatter * rng.standard_normal(n)
+    )
     speed *= 10.0 ** (parameters.velocity_bias_host_slope * (log10_mass - 15.0))
     r200c = radius_delta(log10_mass, redshift, cosmology=cosmology)
     return Halos(
@@ -81,6 +108,7 @@ def draw_halos(
         r_vir=r200c * background.virial_over_r200c(log_c, redshift),
         v200c=circular_velocity_delta(log10_mass, redshift, cosmology=cosmology),
         speed=speed,
+        drawn=dict(drawn or {}),
     )
 
 

@@ -89,4 +89,4 @@ def infall_speed(
     excess = 200.0 * x**-2.1
     linear = (background.hubble(z) * growth / 3.0)[halo] * r * excess * (1.0 + excess) ** -0.25
     cap = parameters.infall_cap * halos.v200c[halo] / np.sqrt(x)
-    return parameters.infall_amplitude / np.sqrt(linear**-2 + cap**-2)
+    return halos.parameter("infall_amplitude", parameters)[halo] / np.sqrt(linear**-2 + cap**-2)

@@ -86,7 +86,8 @@ def near_neighbours(
     amplitude_linear = environment * biased * background.bias(halos.log10_mass, z)
     amplitude_linear *= background.growth_squared(z)
     scale = 5.0 * r200m
-    amplitude_steep = environment * population.infall_density(z) * parameters.infall_region_amplitude
+    amplitude_steep = environment * population.infall_density(z)
+    amplitude_steep *= halos.parameter("infall_region_amplitude", parameters)
     amplitude_steep *= scale**parameters.infall_region_slope
 
     parts = [

@@ -13,7 +13,7 @@ from bayesflowmass.mocks.galaxies import (
     isotropic,
     mass_dependent_speed,
 )
-from bayesflowmass.mocks.halos import Halos, draw_halos
+from bayesflowmass.mocks.halos import Halos, draw_halos, drawn_for
 from bayesflowmass.mocks.kinematics import equilibrium_velocities
 from bayesflowmass.mocks.neighbours import Neighbours
 from bayesflowmass.mocks.parameters import MockParameters
@@ -34,7 +34,8 @@ def satellite_galaxies(
 ) -> Galaxies:
     """Satellites inside R_vir of each neighbour: spherical, in equilibrium, moving with their halo."""
     z = halos.redshift[neighbours.halo]
-    hosts = draw_halos(neighbours.log10_mass, z, parameters, background, background.cosmology, rng)
+    drawn = drawn_for(halos.drawn, neighbours.halo)
+    hosts = draw_halos(neighbours.log10_mass, z, parameters, background, background.cosmology, rng, drawn)
     host = np.repeat(np.arange(len(hosts)), rng.poisson(hosts.richness))
     log_c = hosts.log_c[host]
     edge = tables.share_inside(hosts.r_vir / hosts.r200c, hosts.log_c)

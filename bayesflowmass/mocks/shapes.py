@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesflowmass.mocks.halos import parameter_of
 from bayesflowmass.mocks.parameters import MockParameters
 
 __all__ = ["draw_axes", "lines_of_sight", "random_rotations", "sky_axes", "velocity_axes"]
@@ -14,12 +16,20 @@ __all__ = ["draw_axes", "lines_of_sight", "random_rotations", "sky_axes", "veloc
 FloatArray = NDArray[np.float64]
 
 
-def draw_axes(n: int, parameters: MockParameters, rng: np.random.Generator) -> FloatArray:
+def draw_axes(
+    n: int,
+    parameters: MockParameters,
+    rng: np.random.Generator,
+    drawn: Mapping[str, FloatArray] | None = None,
+) -> FloatArray:
     """Axis lengths (n, 3), major first, divided by their geometric mean.
 
-    The ratios b/a and c/a are Gaussian about `axis_ratio_q` and `axis_ratio_s`, kept in [0.2, 1], ordered.
+    The ratios b/a and c/a are Gaussian about `axis_ratio_q` and `axis_ratio_s` (of each halo, where they are
+    ``drawn``), kept in [0.2, 1], ordered.
     """
-    mean = np.array([parameters.axis_ratio_q, parameters.axis_ratio_s])
+    mean = np.stack(
+        [parameter_of(name, parameters, drawn, n) for name in ("axis_ratio_q", "axis_ratio_s")], axis=1
+    )
     ratios = mean + parameters.axis_ratio_scatter * rng.standard_normal((n, 2))
     # Reflection keeps the density finite at the limits, where clipping would pile haloes up.
     ratios = np.where(ratios > 1.0, 2.0 - ratios, ratios)
@@ -29,13 +39,19 @@ def draw_axes(n: int, parameters: MockParameters, rng: np.random.Generator) -> F
     return np.asarray(axes / np.cbrt(axes.prod(axis=1))[:, None])
 
 
-def velocity_axes(axes: FloatArray, parameters: MockParameters, rng: np.random.Generator) -> FloatArray:
+def velocity_axes(
+    axes: FloatArray,
+    parameters: MockParameters,
+    rng: np.random.Generator,
+    drawn: Mapping[str, FloatArray] | None = None,
+) -> FloatArray:
     """Factors (n, 3) of the velocity components along the axes; their mean square is 1.
 
     Proportional to (axis)^exponent times a lognormal scatter.
     """
     scatter = parameters.velocity_axis_scatter * rng.standard_normal(axes.shape)
-    factors = axes**parameters.velocity_shape_exponent * np.exp(scatter)
+    exponent = parameter_of("velocity_shape_exponent", parameters, drawn, len(axes))[:, None]
+    factors = axes**exponent * np.exp(scatter)
     return np.asarray(factors / np.sqrt((factors**2).mean(axis=1))[:, None])
 
 

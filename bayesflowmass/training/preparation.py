@@ -21,6 +21,9 @@ from bayesflowmass.training.sources import CatalogSource, FixedSource, TrainingS
 
 __all__ = ["TrainingData", "prepare"]
 
+DEEPEST = 3500.0
+"""Largest v_max [km/s] of `simulate_catalog`."""
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -83,7 +86,8 @@ def prepare(
     def mocks(n_clusters: int, *stream: int | str, shown: bool = False) -> ClusterCatalog:
         wide_r, wide_v = augmentation.margins()
         arguments = dict(simulate) | {"n_clusters": n_clusters, "seed": derive_seed(seed, *stream)}
-        arguments |= {"r_max": final["r_max"] + wide_r, "v_max": final["v_max"] + wide_v}
+        # Galaxies from beyond the depth that the mocks have need errors of several sigma of both kinds at once.
+        arguments |= {"r_max": final["r_max"] + wide_r, "v_max": min(final["v_max"] + wide_v, DEEPEST)}
         if augmentation.magnitude_limit is not None:
             arguments["magnitudes"] = True
         return simulate_catalog(**arguments, progress=shown)

@@ -1,0 +1,159 @@
+"""Cluster columns that a model uses where they are known, and does without where they are not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.catalog_arrays import segment_sum
+
+__all__ = ["MODE_VALUES", "OptionalColumns"]
+
+FloatArray = npt.NDArray[np.float64]
+
+MODE_VALUES = {"paper": 0.0, "survey": 1.0}
+"""The column ``mode`` as a number; any other mode is one of these, but not known which."""
+
+
+class OptionalColumns:
+    """Two entries of a context for each column: ((value - mean) / scale, 1) where known, (0, 0) where not.
+
+    A value is unknown where the column is missing, or is not finite. The column ``mode`` may be text
+    (`MODE_VALUES`); without it the mode of the catalogue's metadata counts for all clusters. Without a column
+    ``sigma_v_err`` the root mean square of the galaxies' ``gal_v_err`` takes its place.
+
+    Args:
+        names: of cluster columns.
+        constants: (mean, scale) of each; None until `fit`.
+
+    Raises:
+        ValueError: if a name stands twice, or constants do not fit the names.
+    """
+
+    def __init__(
+        self, names: Sequence[str] = (), constants: Sequence[tuple[float, float]] | None = None
+    ) -> None:
+        self.names = tuple(names)
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"optional columns: {', '.join(self.names)} holds a name twice")
+        if constants is not None and len(constants) != len(self.names):
+            raise ValueError(
+                f"optional columns: there are {len(self.names)} names but constants for {len(constants)}"
+            )
+        self.constants: tuple[tuple[float, float], ...] | None = None if self.names else ()
+        if constants is not None:
+            self.constants = tuple((float(mean), float(scale)) for mean, scale in constants)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def width(self) -> int:
+        """Entries of a context."""
+        return 2 * len(self.names)
+
+    def values(self, catalog: ClusterCatalog) -> FloatArray:
+        """Values (n, len(names)), NaN where unknown.
+
+        Raises:
+            CatalogError: if a column is not numeric.
+        """
+        result = np.full((len(catalog), len(self.names)), np.nan)
+        for k, name in enumerate(self.names):
+            if catalog.has(name):
+                column = np.asarray(catalog.column(name))
+            elif name == "mode":
+                column = np.full(len(catalog), catalog.metadata.mode or "")
+            elif name == "sigma_v_err" and catalog.has("gal_v_err"):
+                squares = segment_sum(
+                    np.square(catalog.galaxies("gal_v_err"), dtype=np.float64), catalog.offsets
+                )
+                column = np.sqrt(squares / np.maximum(catalog.n_galaxies, 1))
+            else:
+                continue
+            if name == "mode" and column.dtype.kind == "U":
+                column = np.array([MODE_VALUES.get(str(value), np.nan) for value in column])
+            if column.dtype.kind not in "fiub":
+                raise CatalogError(f"column {name!r} is not numeric, so it cannot be part of a context")
+            result[:, k] = column
+        result[~np.isfinite(result)] = np.nan
+        return result
+
+    def fit(self, catalog: ClusterCatalog) -> None:
+        """Take mean and standard deviation of the known values of each column from a training split.
+
+        Raises:
+            CatalogError: if a column has no known value.
+        """
+        constants = []
+        for name, values in zip(self.names, self.values(catalog).T, strict=True):
+            known = values[np.isfinite(values)]
+            if known.size == 0:
+                raise CatalogError(
+                    f"the column {name!r} is not known of any of {len(catalog)} training clusters; leave it out of"
+                    " the optional columns, or let augmentation.known give it to a share of them"
+                )
+            scale = float(known.std())
+            constants.append((float(known.mean()), scale if scale > 1e-12 else 1.0))
+        self.constants = tuple(constants)
+
+    def encode(self, values: Tensor) -> Tensor:
+        """Context entries (n, width), float64, of values (n, len(names)).
+
+        Raises:
+            ValueError: if constants are not set.
+        """
+        mean, scale = torch.tensor(self._constants(), dtype=torch.float64, device=values.device).T
+        known = torch.isfinite(values)
+        standard = torch.where(known, (values - mean) / scale, 0.0)
+        return torch.stack([standard, known.to(standard)], -1).flatten(1)
+
+    def replace(self, context: Tensor, name: str, value: float) -> Tensor:
+        """Contexts (*, C), whose last entries are those of `encode`, as if ``name`` were known to be ``value``.
+
+        Not finite means unknown.
+
+        Raises:
+            ValueError: if there is no such column, or constants are not set.
+        """
+        if name not in self.names:
+            raise ValueError(f"{name!r} is not among the optional columns {', '.join(self.names)}")
+        k = self.names.index(name)
+        mean, scale = self._constants()[k]
+        known = math.isfinite(value)
+        start = context.shape[-1] - self.width + 2 * k
+        changed = context.clone()
+        changed[..., start] = (value - mean) / scale if known else 0.0
+        changed[..., start + 1] = float(known)
+        return changed
+
+    def known(self, context: Tensor, name: str) -> Tensor:
+        """Of which clusters a column is known (*,), from their contexts (*, C)."""
+        return context[..., context.shape[-1] - self.width + 2 * self.names.index(name) + 1] > 0.5
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able description; empty where there are no columns."""
+        if not self.names:
+            return {}
+        constants = None if self.constants is None else [list(pair) for pair in self.constants]
+        return {"optional": list(self.names), "optional_constants": constants}
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> OptionalColumns:
+        """Inverse of `describe`."""
+        return cls(description.get("optional", ()), description.get("optional_constants"))
+
+    def _constants(self) -> tuple[tuple[float, float], ...]:
+        if self.constants is None:
+            raise ValueError(
+                f"constants of the columns {', '.join(self.names)} are not set; call fit_extras(training split)"
+                " first"
+            )
+        return self.constants
