@@ -96,6 +96,22 @@ def test_equals_scipy_in_other_dimensions(dtype, grid, sigma, mean):
     assert relative_error(encoder(points, torch.tensor(offsets)), expected) < TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("h0", [0.15, 0.08, 0.05, 0.03])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_narrow_kernels_reach_no_opposite_corner(h0, dtype):
+    # Far from a galaxy one factor is clamped while those of galaxy and grid are both large.
+    correlations = (0.05, 0.08, 0.1, 0.13, 0.2, -0.1)
+    parts = [ragged(seed, [200], rho, (0.4, 1100.0))[0] for seed, rho in enumerate(correlations)]
+    points, offsets = np.concatenate(parts), 200 * np.arange(len(parts) + 1)
+    # One galaxy at the centre of a bin; others in every corner.
+    points[offsets[:-1]] = (0.784, 44.0)
+    for k, corner in enumerate([(0.02, -2190.0), (1.59, 2190.0), (0.02, 2190.0), (1.59, -2190.0)]):
+        points[offsets[:-1] + 1 + k] = corner
+    encoder = KDEEncoder(bandwidth=h0, convention="scipy", normalisation="density", narrow="keep")
+    images = encoder(torch.tensor(points), torch.tensor(offsets), dtype=dtype)
+    assert relative_error(images, scipy_images(encoder, points, offsets)) < TOLERANCE[dtype]
+
+
 @pytest.mark.parametrize(
     ("correlation", "sigma", "convention", "level"),
     [

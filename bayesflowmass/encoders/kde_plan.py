@@ -228,7 +228,7 @@ def _number_rows(*columns: Tensor) -> Tensor:
 
 
 def _largest_exponent(kernel: KernelShape, half: Tensor, size: Tensor) -> Tensor:
-    """Bound of every factorised exponent, for tiles of that half extent and galaxies up to size."""
+    """Bound of all positive exponents of a kernel, for tiles of that half extent and galaxies up to size."""
     return _exponent(*_reach(kernel, half, size))
 
 
@@ -239,7 +239,8 @@ def _reach(kernel: KernelShape, half: Tensor, size: Tensor) -> tuple[Tensor, Ten
 
 
 def _exponent(reach: Tensor, shift: Tensor) -> Tensor:
-    return 0.5 * (reach * shift).sum(-1) + 0.5 * (shift**2).sum(-1)
+    # The cross terms twice: what a clamp adds to one factor is multiplied by the galaxy's and the grid's.
+    return (reach * shift).sum(-1) + 0.5 * (shift**2).sum(-1)
 
 
 def _half(grid: Grid, size: Tensor) -> Tensor:
