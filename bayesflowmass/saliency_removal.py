@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
-from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.flags import usable_clusters
 from bayesflowmass.saliency_masses import Statistic, check_statistic, point_masses, require_usable
@@ -59,10 +60,7 @@ def leave_one_out(
     draws = estimator.draw(n_draws, seed)
 
     def masses_of(clusters: ClusterCatalog) -> FloatArray:
-        with torch.no_grad():
-            contexts = estimator.encoder.encode(clusters, device=estimator.device)
-        masses: FloatArray = point_masses(estimator, contexts, (statistic,), draws)[0]
-        return masses
+        return _masses(estimator, clusters, statistic, draws)
 
     whole = np.concatenate(
         [masses_of(needed[i : i + _SUBSETS_AT_ONCE]) for i in range(0, len(needed), _SUBSETS_AT_ONCE)]
@@ -76,7 +74,7 @@ def leave_one_out(
             subsets = without_one(needed, removed)
             usable = (usable_clusters(subsets) == "") & (left_inside[removed] > 0)
             if usable.any():
-                less = masses_of(subsets.filter(usable))
+                less = _masses_or_nan(masses_of, subsets.filter(usable))
                 change[removed[usable]] = whole[needed.galaxy_rows[removed[usable]]] - less
             bar.update(last - first)
     return change
@@ -89,6 +87,28 @@ def without_one(catalog: ClusterCatalog, removed: npt.NDArray[np.int64]) -> Clus
     keep = np.ones(copies.n_galaxies_total, dtype=bool)
     keep[copies.offsets[:-1] + removed - catalog.offsets[rows]] = False
     return copies.filter_galaxies(keep)
+
+
+def _masses(
+    estimator: MassEstimator,
+    clusters: ClusterCatalog,
+    statistic: Statistic,
+    draws: Mapping[str, Tensor] | None,
+) -> FloatArray:
+    contexts = estimator.encoder.encode(clusters, device=estimator.device)
+    masses: FloatArray = point_masses(estimator, contexts, (statistic,), draws)[0]
+    return masses
+
+
+def _masses_or_nan(masses_of: Callable[[ClusterCatalog], FloatArray], clusters: ClusterCatalog) -> FloatArray:
+    """Masses, NaN for those few that have no density after all (a kernel much narrower than a bin)."""
+    try:
+        return masses_of(clusters)
+    except CatalogError:
+        if len(clusters) == 1:
+            return np.full(1, np.nan)
+    half = len(clusters) // 2
+    return np.concatenate([_masses_or_nan(masses_of, part) for part in (clusters[:half], clusters[half:])])
 
 
 def _only_needed(estimator: MassEstimator, catalog: ClusterCatalog) -> ClusterCatalog:
