@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from bayesflowmass.config import Settings, build_settings, load_yaml
+from bayesflowmass.config.base import parse_yaml
 
 __all__ = ["parse_settings", "run_command"]
 
@@ -166,7 +167,7 @@ def _show(value: Any) -> str:
 
 def _parse(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return parse_yaml(text)
     except yaml.YAMLError:
         return text
 

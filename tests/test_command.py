@@ -17,6 +17,7 @@ from bayesflowmass.config import (
     build_settings,
     load_yaml,
 )
+from bayesflowmass.config.base import parse_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -178,3 +179,22 @@ def test_every_command_has_help_with_defaults(verb, capsys):
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_configuration_is_valid(path):
     build_settings(TrainSettings, load_yaml(path), source=path.name)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2e-3", 2e-3),
+        ("1E5", 1e5),
+        ("-3e+2", -300.0),
+        ("2.5e-1", 0.25),
+        ("12", 12),
+        ("e5", "e5"),
+        ("1e", "1e"),
+        ("0.5", 0.5),
+    ],
+)
+def test_numbers_with_an_exponent_are_numbers(text, value):
+    parsed = parse_yaml(text)
+    assert parsed == value
+    assert type(parsed) is type(value)
