@@ -7,6 +7,7 @@ library never see these classes: a verb takes the values out and passes them on.
 
 from bayesflowmass.config.base import ConfigError, Settings, build_settings, config_path, load_yaml
 from bayesflowmass.config.evaluation import EvaluateSettings
+from bayesflowmass.config.fetch import FetchSettings
 from bayesflowmass.config.inference import InferSettings, InspectSettings
 from bayesflowmass.config.mocks import AugmentationSettings, MockSettings, SimulateSettings
 from bayesflowmass.config.training import (
@@ -23,6 +24,7 @@ __all__ = [
     "ConfigError",
     "EncoderSettings",
     "EvaluateSettings",
+    "FetchSettings",
     "FitSettings",
     "FlowSettings",
     "InferSettings",

@@ -1,0 +1,126 @@
+"""Galaxies around a cluster from an archive: ``bayesflowmass fetch NAME`` and :func:`fetch`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bayesflowmass.command import run_command
+from bayesflowmass.config import FetchSettings
+from bayesflowmass.io.archives import (
+    AnswerCache,
+    ArchiveError,
+    Caller,
+    ClusterPosition,
+    FetchedCluster,
+    default_cache_folder,
+    fetch_cluster,
+    resolve_name,
+)
+from bayesflowmass.posterior.write_table import check_table_path, write_table
+
+__all__ = ["fetch", "main"]
+
+
+def fetch(
+    name: str | None = None,
+    *,
+    position: tuple[float, float] | None = None,
+    redshift: float | None = None,
+    source: str = "ned",
+    radius: float = 2.0,
+    v_max: float = 4000.0,
+    redshift_column: str | None = None,
+    cache: AnswerCache | None = None,
+    caller: Caller | None = None,
+    progress: bool = False,
+) -> FetchedCluster:
+    """Galaxies around a cluster by name or position.
+
+    Arguments:
+        name: as NED knows it; with ``position`` and ``redshift`` it is a label only.
+        position: right ascension and declination of the centre, J2000 [deg].
+        redshift: of the cluster, heliocentric.
+        source: "ned", "sdss" or "vizier:CATALOGUE".
+        radius: of the cylinder [comoving Mpc/h].
+        v_max: its half depth [km/s].
+        redshift_column: of a table of VizieR, where UCDs do not say.
+        cache: where answers are kept; default: nowhere.
+        caller: how archives are asked; default: a second apart, a minute each, four tries.
+        progress: show a bar where several requests are needed.
+
+    Raises:
+        ArchiveError: astroquery is not installed, the object is unknown, nothing is there, or no connection.
+    """
+    caller, cache = caller or Caller(), cache or AnswerCache(None)
+    if position is None or redshift is None:
+        if name is None:
+            raise ArchiveError(
+                "A cluster is found by its name, or by position and redshift; give one of them."
+            )
+        ra, dec, z = resolve_name(name, caller, cache)
+        position = (ra, dec) if position is None else position
+        if redshift is None and not np.isfinite(z):
+            raise ArchiveError(f"NED has no redshift of '{name}'; give --redshift.")
+        redshift = z if redshift is None else redshift
+    label = name or f"{position[0]:.4f}{position[1]:+.4f}"
+    return fetch_cluster(
+        source,
+        ClusterPosition(label, *position, redshift),
+        radius=radius,
+        v_max=v_max,
+        caller=caller,
+        cache=cache,
+        redshift_column=redshift_column,
+        progress=progress,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command ``fetch``; returns its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and not words[0].startswith("-"):
+        words = ["--name", *words]
+    return run_command(FetchSettings, _fetch_with, words, prog="bayesflowmass fetch")
+
+
+def _fetch_with(settings: FetchSettings) -> None:
+    out = check_table_path(settings.out)
+    folder = Path(settings.cache_folder) if settings.cache_folder else default_cache_folder()
+    cache = AnswerCache(folder if settings.cache else None)
+    caller = Caller(timeout=settings.timeout, attempts=settings.attempts)
+    found = fetch(
+        settings.name,
+        position=settings.position,
+        redshift=settings.redshift,
+        source=settings.source,
+        radius=settings.radius,
+        v_max=settings.v_max,
+        redshift_column=settings.redshift_column,
+        cache=cache,
+        caller=caller,
+        progress=settings.progress,
+    )
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if cache.unwritten:
+        print(f"warning: the answer could not be kept in {folder}; the next run asks again.", file=sys.stderr)
+    write_table(found.table, out)
+    meta = found.table.meta
+    kept = (
+        f", from the answer kept on {meta['date']} (--no-cache asks again)"
+        if not caller.requests_made
+        else ""
+    )
+    print(
+        f"{len(found.table)} galaxies around {meta['cluster']} (ra {meta['ra']:.4f}, dec {meta['dec']:+.4f}, z "
+        f"{meta['redshift']:.5f}) from {meta['source']}{kept}.\nWritten to {out}\n"
+        f"Next: bayesflowmass infer --galaxies {out} --out masses.ecsv"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
