@@ -32,6 +32,7 @@ from bayesflowmass import __version__
 from bayesflowmass.baselines import BaselinePrediction, fit_baselines, predict_baselines
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.command import run_command
+from bayesflowmass.command_record import write_record
 from bayesflowmass.config import EvaluateSettings
 from bayesflowmass.diagnostics import (
     crps_gaussian,
@@ -155,6 +156,7 @@ def evaluate(
         "kind": catalog.metadata.kind,
         "mode": catalog.metadata.mode,
         "selection": catalog.metadata.selection,
+        "trained_on": estimator.training_info.summary(),
         "model_uses_richness": estimator.training_info.uses_richness,
         "median_n_galaxies": float(np.median(catalog.n_galaxies)),
         "n_resamples": n_resamples,
@@ -350,6 +352,7 @@ def run(settings: EvaluateSettings, report: Callable[[str], None] = print) -> di
         seed=settings.seed,
         progress=settings.progress,
     )
+    write_record(settings.out, "bayesflowmass evaluate", settings)
     report(format_text(metrics))
     if metrics["flags"]:
         counts = ", ".join(f"{name} {count}" for name, count in metrics["flags"].items())

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.catalog_files import is_catalog_file
 from bayesflowmass.command import run_command
+from bayesflowmass.command_record import command_line
 from bayesflowmass.config import InferSettings
 from bayesflowmass.encoders import KDEError
 from bayesflowmass.estimator import MassEstimator
@@ -261,3 +262,4 @@ def _warn(table: Table) -> None:
 
 if __name__ == "__main__":
     sys.exit(main())
+    table.meta["command"] = command_line("bayesflowmass infer", settings)

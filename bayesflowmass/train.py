@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from typing import Any
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.command import run_command
+from bayesflowmass.command_record import SETTINGS, write_record, write_settings
 from bayesflowmass.config import TrainSettings
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator, TrainingInfo, resolve_device
@@ -208,6 +210,11 @@ def _train_with(settings: TrainSettings) -> None:
     train(**train_arguments(settings))
 
 
+    prog = "bayesflowmass train"
+    write_settings(settings.out, prog, settings)
+    write_record(
+        settings.out, prog, settings, shlex.join([*prog.split(), "--config", str(settings.out / SETTINGS)])
+    )
 def train_arguments(settings: TrainSettings) -> dict[str, Any]:
     """The arguments of :func:`train` that settings stand for."""
     simulate = settings.simulate.model_dump()

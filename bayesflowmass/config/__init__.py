@@ -11,6 +11,7 @@ from bayesflowmass.config.fetch import FetchSettings
 from bayesflowmass.config.inference import InferSettings, InspectSettings
 from bayesflowmass.config.mocks import AugmentationSettings, MockSettings, SimulateSettings
 from bayesflowmass.config.training import (
+from bayesflowmass.config.report import ReportSettings
     EncoderSettings,
     FitSettings,
     FlowSettings,
@@ -33,6 +34,7 @@ __all__ = [
     "MockSettings",
     "Settings",
     "SimulateSettings",
+    "ReportSettings",
     "TrainSettings",
     "WeightsSettings",
     "build_settings",

@@ -129,6 +129,10 @@ class TrainingInfo:
             plain[name] = list(plain[name])
         return plain
 
+    def summary(self) -> dict[str, Any]:
+        """`to_dict` without the settings of the run and the reference, for results to carry."""
+        return {name: value for name, value in self.to_dict().items() if name not in ("reference", "config")}
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingInfo:
         """Inverse of `to_dict`.

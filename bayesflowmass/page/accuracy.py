@@ -1,0 +1,185 @@
+"""How accurate the masses are, beside simpler estimators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bayesflowmass.page.document import Block, Facts, Section, Table
+from bayesflowmass.page.numbers import UNKNOWN, interval, number, percent, with_error
+from bayesflowmass.page.verdict import POPULATIONS, PRIORS
+
+__all__ = ["FIGURES", "accuracy_section", "baseline_table"]
+
+Numbers = Mapping[str, Any]
+
+_COLUMNS: dict[str, str] = {
+    "mean_residual": "mean residual [dex]",
+    "scatter": "scatter [dex]",
+    "slope": "slope",
+    "scatter_over_slope": "scatter / slope [dex]",
+    "scatter_14_15": "scatter at 14–15 [dex]",
+    "coverage_68": "in 68 % interval",
+    "coverage_95": "in 95 % interval",
+    "sigma_N": "sigma_N [dex]",
+    "sigma_0": "sigma_0 [dex]",
+}
+
+
+def accuracy_section(
+    metrics: Mapping[str, Any], rows: Sequence[tuple[str, Numbers, Numbers]], figures: Sequence[Block]
+) -> Section:
+    """The comparison table, its figures, and bins of predicted mass.
+
+    Arguments:
+        metrics: content of metrics.json.
+        rows: (name, numbers, where their errors are) of the model, the baselines and published results.
+        figures: of this section.
+    """
+    return Section(
+        "Accuracy",
+        (_sample(metrics), *figures, baseline_table(metrics, rows), _bins(metrics)),
+    )
+
+
+def baseline_table(metrics: Mapping[str, Any], rows: Sequence[tuple[str, Numbers, Numbers]]) -> Table:
+    """Model, baselines and published results; arguments of `accuracy_section`."""
+    population = POPULATIONS.get(str(metrics.get("population")), "clusters")
+    notes = [
+        "Residual: log10(M_true / M_pred), M200c [Msun/h], M_pred the posterior median. Slope: of predicted on true"
+        " log mass. Errors: bootstrap over haloes."
+    ]
+    equation = metrics.get("equation_8")
+    if equation:
+        notes.append(
+            f"sigma_N, sigma_0: equation 8 of Kodi Ramanah et al. 2020, N = {metrics['n_members_definition']}, over"
+            f" log10 M = {interval(*equation['log10_mass_range'])}."
+        )
+    if any(name.startswith("[") for name, _, _ in rows):
+        notes.append("[...]: published, on other mocks of the same kind.")
+    return Table(
+        f"The same {metrics['n_clusters']} {population}, {PRIORS.get(str(metrics.get('prior')), 'prior')}",
+        ("estimator", *_COLUMNS.values()),
+        tuple((name, *(_cell(key, values, errors) for key in _COLUMNS)) for name, values, errors in rows),
+        " ".join(notes),
+    )
+
+
+def _cell(key: str, values: Numbers, errors: Numbers) -> str:
+    value, error = values.get(key), errors.get(f"{key}_se")
+    if key.startswith("coverage"):
+        return percent(value, error)
+    return with_error(value, error, sign=key == "mean_residual")
+
+
+def _sample(metrics: Mapping[str, Any]) -> Facts:
+    kind, mode = metrics.get("kind") or "", metrics.get("mode")
+    mode = f", interlopers of mode {mode}" if mode and kind != "pure" else ""
+    selection = metrics.get("selection") or {}
+    pairs = [
+        ("Test set", f"{metrics['n_clusters']} {kind} clusters of {metrics['n_haloes']} haloes{mode}"),
+        ("Population", POPULATIONS.get(str(metrics.get("population")), "unknown")),
+        ("Prior", PRIORS.get(str(metrics.get("prior")), "unknown")),
+        ("log10 M200c [Msun/h]", interval(*metrics["log10_mass_range"])),
+        ("Galaxies in a cluster", f"median {number(metrics.get('median_n_galaxies'), 0)}"),
+        ("Selection", ", ".join(f"{key} {value}" for key, value in selection.items()) or UNKNOWN),
+    ]
+    return Facts(tuple(pairs))
+
+
+def _bins(metrics: Mapping[str, Any]) -> Table:
+    bins = metrics["bins_predicted"]
+    edges = bins["edges"]
+    rows = []
+    for i, n in enumerate(bins["n"]):
+        if not n:
+            continue
+        rows.append(
+            (
+                interval(edges[i], edges[i + 1]),
+                str(n),
+                with_error(bins["mean_residual"][i], bins["mean_residual_se"][i], sign=True),
+                with_error(bins["scatter"][i], bins["scatter_se"][i]),
+                number(bins["mean_sigma"][i]),
+                percent(bins["coverage_68"][i], bins["coverage_68_se"][i]),
+                percent(bins["coverage_95"][i], bins["coverage_95_se"][i]),
+            )
+        )
+    return Table(
+        "By predicted mass: what to expect of a cluster that this model calls so heavy",
+        (
+            "log10 M_pred [Msun/h]",
+            "clusters",
+            "mean residual [dex]",
+            "scatter [dex]",
+            "claimed sigma [dex]",
+            "in 68 % interval",
+            "in 95 % interval",
+        ),
+        tuple(rows),
+    )
+
+
+def _predicted_vs_true(metrics: Mapping[str, Any]) -> str:
+    return (
+        f"Predicted against true log10 mass of {metrics['n_clusters']} clusters between"
+        f" {interval(*metrics['log10_mass_range'])}: slope {number(metrics['slope'], 2)}, scatter"
+        f" {number(metrics['scatter'])} dex, mean residual {number(metrics['mean_residual'], sign=True)} dex."
+    )
+
+
+def _residuals(metrics: Mapping[str, Any]) -> str:
+    others = {"M-sigma inverted": "msigma_inverse", "regression on sigma": "msigma_regression"}
+    others["the galaxy count"] = "richness"
+    known = ", ".join(
+        f"{number(metrics['baselines'][key]['scatter'])} of {name}"
+        for name, key in others.items()
+        if key in metrics.get("baselines", {})
+    )
+    return f"Histograms of residuals: scatter {number(metrics['scatter'])} dex of this model" + (
+        f", {known}." if known else "."
+    )
+
+
+def _pdfs(metrics: Mapping[str, Any]) -> str:
+    return (
+        "PDFs of log10 mass and their cumulative functions, of a light, an intermediate and a heavy cluster, each"
+        " with its true mass marked."
+    )
+
+
+def _by_mass(metrics: Mapping[str, Any]) -> str:
+    bins = metrics["bins_predicted"]
+    found = [
+        (bins["mean_residual"][i], bins["edges"][i], bins["edges"][i + 1])
+        for i, n in enumerate(bins["n"])
+        if n >= 20 and bins["mean_residual"][i] is not None
+    ]
+    text = "Bias, scatter and coverage in bins of true and of predicted mass."
+    if not found:
+        return text
+    worst, low, high = max(found, key=lambda row: abs(row[0]))
+    return (
+        f"{text} Largest mean residual by predicted mass, of bins of 20 clusters or more:"
+        f" {number(worst, sign=True)} dex at {interval(low, high)}."
+    )
+
+
+FIGURES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+    "predicted_vs_true": (
+        "Mean posterior median, and its mean 68 and 95 % limits, in bins of true mass (dots: single clusters)."
+        " Below: the widths that the posteriors state beside the scatter that the test set has.",
+        _predicted_vs_true,
+    ),
+    "residuals": ("Residuals of this model and of simpler estimators on the same clusters.", _residuals),
+    "pdfs": (
+        "Three mass PDFs, of clusters chosen by their true mass and not by success; dashed, the truth.",
+        _pdfs,
+    ),
+    "calibration_by_mass": (
+        "Bias and coverage by true and by predicted mass. They differ for a perfect model, too: only bins of"
+        " predicted mass can be nominal.",
+        _by_mass,
+    ),
+}
+"""File name -> caption, and the text for readers who cannot see it, from metrics.json."""

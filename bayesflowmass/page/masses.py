@@ -1,0 +1,93 @@
+"""Masses of observed clusters, and which of them to distrust."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bayesflowmass.page.document import Block, Section, Table, Verdict
+from bayesflowmass.page.numbers import number
+
+__all__ = ["masses_section", "masses_verdict"]
+
+Row = Mapping[str, Any]
+
+
+def masses_verdict(rows: Sequence[Row], header: Mapping[str, Any], flags: Mapping[str, str]) -> Verdict:
+    """How many masses there are, and which flags speak against them.
+
+    Arguments:
+        rows: of the masses table; None where a value is masked.
+        header: of the table.
+        flags: name -> what it means.
+    """
+    without = [row for row in rows if row["log10_mass"] is None]
+    flagged = [row for row in rows if row["flags"]]
+    prior = {"hmf": "mass-function", "flat": "flat"}.get(str(header.get("prior")), "unknown")
+    points = [
+        f"{name}: {count} of {len(rows)} ({meaning})."
+        for name, meaning in flags.items()
+        if (count := sum(name in str(row["flags"]).split(",") for row in rows))
+    ]
+    if header.get("prior") == "flat":
+        points.append(
+            "The prior is flat in log mass. Clusters found in the sky follow the mass function: for their masses,"
+            " counts and stacks, use `--prior hmf`."
+        )
+    n = len(rows)
+    if without or len(flagged) == n:
+        some = f"{len(without)} of {n} clusters have no mass" if without else f"all {n} clusters are flagged"
+        return Verdict("bad", f"Look at the flags first: {some}.", tuple(points))
+    if flagged:
+        return Verdict(
+            "open",
+            f"{n - len(flagged)} of {n} masses stand ({prior} prior); {len(flagged)} are flagged, see why below.",
+            tuple(points),
+        )
+    return Verdict("good", f"{n} masses, none of them flagged ({prior} prior).", tuple(points))
+
+
+def masses_section(
+    rows: Sequence[Row], header: Mapping[str, Any], *, name: str, cards: Sequence[Block] = (), most: int = 200
+) -> Section:
+    """The table of masses and the cards of single clusters.
+
+    Arguments:
+        rows: of the table; None where a value is masked.
+        header: of the table: ``mdef``, ``units``, ``prior``.
+        name: of the file.
+        cards: pictures of single clusters.
+        most: rows shown; flagged ones first where there are more.
+    """
+    mass = f"log10 M{header.get('mdef', '200c')} [{header.get('units', 'Msun/h')}]"
+    shown = list(rows)
+    note = f"Median, standard deviation and central 68 % of {mass}."
+    if len(shown) > most:
+        shown = sorted(shown, key=lambda row: not row["flags"])[:most]
+        note += f" {most} of {len(rows)} clusters, flagged ones first; the others are in {name}."
+    epistemic = any(row.get("sigma_epistemic") is not None for row in shown)
+    columns = ["cluster", "galaxies", "redshift", "log10 mass", "sigma [dex]"]
+    columns += ["of which weights"] if epistemic else []
+    columns += ["16 %", "84 %", "flags"]
+    table = Table(
+        f"{name}: {mass}, {header.get('prior', 'unknown')} prior",
+        tuple(columns),
+        tuple(_row(row, epistemic) for row in shown),
+        note,
+    )
+    return Section("Masses", (table, *cards))
+
+
+def _row(row: Row, epistemic: bool) -> tuple[str, ...]:
+    redshift = row.get("redshift")
+    return (
+        str(row["cluster_id"]),
+        str(row.get("n_galaxies", "")),
+        number(redshift, 4),
+        number(row["log10_mass"], 2),
+        number(row["sigma"], 2),
+        *((number(row["sigma_epistemic"], 3),) if epistemic else ()),
+        number(row["q16"], 2),
+        number(row["q84"], 2),
+        str(row["flags"]).replace(",", ", "),
+    )

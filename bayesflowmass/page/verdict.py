@@ -1,0 +1,131 @@
+"""What to believe of an evaluated model, in plain words that the tests support."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bayesflowmass.page.document import Tone, Verdict
+from bayesflowmass.page.numbers import number, percent, with_error
+
+__all__ = ["POPULATIONS", "PRIORS", "evaluation_verdict"]
+
+POPULATIONS = {"hmf": "clusters drawn from the mass function", "flat": "clusters flat in log mass"}
+PRIORS = {"hmf": "mass-function prior", "flat": "flat prior"}
+
+_STATISTICS = {
+    "mean_residual": "mean residual",
+    "scatter": "scatter",
+    "coverage_68": "68 % coverage",
+    "coverage_95": "95 % coverage",
+}
+_MASS_FROM_DISPERSION = "msigma_inverse"
+
+
+def evaluation_verdict(metrics: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> Verdict:
+    """Whether to believe the PDFs, how accurate the masses are, what speaks against them.
+
+    Arguments:
+        metrics: content of metrics.json.
+        calibration: content of calibration.json; None where there is none.
+    """
+    tone, headline = _headline(metrics, calibration)
+    points = []
+    if calibration is not None:
+        points += [str(calibration["verdict"])] if calibration["nominal"] else [_mixed(metrics)]
+        points += _by_true_mass(calibration)
+    points += [_accuracy(metrics), *_beside_others(metrics), *_flags(metrics)]
+    return Verdict(tone, headline, tuple(points))
+
+
+def _headline(metrics: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> tuple[Tone, str]:
+    sample = f"{metrics['n_clusters']} {POPULATIONS.get(str(metrics.get('population')), 'clusters')}"
+    prior = PRIORS.get(str(metrics.get("prior")), "prior")
+    if calibration is None:
+        return (
+            "open",
+            "There is no calibration.json in this folder: whether to believe the PDFs is not known.",
+        )
+    if not calibration["nominal"]:
+        return (
+            "open",
+            "Whether to believe the widths of the PDFs cannot be judged with this test set and prior.",
+        )
+    tests = [calibration["overall"], *_told_tests(calibration)]
+    missed = sum(not test["inside"] for test in tests)
+    if missed == 0:
+        return "good", f"Believe the PDFs: on {sample}, {prior}, no test finds them miscalibrated."
+    where = "overall" if not calibration["overall"]["inside"] else "in some bins"
+    return "bad", (
+        f"Do not take the PDFs at their word: they are miscalibrated {where}, on {sample}, {prior}"
+        f" ({missed} of {len(tests)} tests reject)."
+    )
+
+
+def _mixed(metrics: Mapping[str, Any]) -> str:
+    """Why a pair of population and prior has no nominal verdict, and which one has."""
+    population = str(metrics.get("population"))
+    why = f"The posteriors have a {PRIORS.get(str(metrics.get('prior')), 'prior of another kind')}"
+    if population not in PRIORS:
+        return (
+            f"{why}; how the masses of the test set were drawn is not known. Give a catalogue that says it."
+        )
+    return (
+        f"{why}, the test set is {POPULATIONS[population]}: no PDF can be right for both. `bayesflowmass evaluate"
+        f" --prior {population}` judges them."
+    )
+
+
+def _told_tests(calibration: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [test for bins in calibration["by"].values() if bins["told"] for test in bins["tests"] if test]
+
+
+def _by_true_mass(calibration: Mapping[str, Any]) -> list[str]:
+    """What holds for mixed pairs too: the sample against what the model expects at fixed true mass."""
+    by_true, alpha = calibration["by_true_mass"], calibration["alpha"]
+    known = {name: by_true.get(f"p_holm_{name}") for name in _STATISTICS}
+    found = {name: p for name, p in known.items() if p is not None}
+    if not found:
+        return []
+    off = [f"{_STATISTICS[name]} (p = {p:.2g})" for name, p in found.items() if p <= alpha]
+    if not off:
+        return ["By true mass bias, scatter and coverage are what the model itself expects of this test set."]
+    return [f"By true mass the sample is not what the model itself expects: {', '.join(off)}."]
+
+
+def _accuracy(metrics: Mapping[str, Any]) -> str:
+    factor = number(10.0 ** metrics["scatter"], 2)
+    return (
+        f"A mass is off by a factor of {factor} typically: scatter"
+        f" {with_error(metrics['scatter'], metrics.get('scatter_se'))} dex about a mean residual of"
+        f" {with_error(metrics['mean_residual'], metrics.get('mean_residual_se'), sign=True)} dex, at a slope of"
+        f" {with_error(metrics['slope'], metrics.get('slope_se'), 2)}. The PDFs claim"
+        f" {number(metrics.get('mean_sigma'))} dex; their 68 % intervals hold"
+        f" {percent(metrics['coverage_68'], metrics.get('coverage_68_se'))} of the true masses."
+    )
+
+
+def _beside_others(metrics: Mapping[str, Any]) -> list[str]:
+    """Scatter over slope beside two baselines: shrinking all masses to the middle does not improve it."""
+    others = {"M-sigma": _MASS_FROM_DISPERSION, "the galaxy count alone": "richness"}
+    known = [
+        f"{with_error(entry['scatter_over_slope'], entry.get('scatter_over_slope_se'))} of {name}"
+        for name, key in others.items()
+        if (entry := metrics.get("baselines", {}).get(key)) and entry.get("scatter_over_slope") is not None
+    ]
+    ours = metrics.get("scatter_over_slope")
+    if not known or ours is None:
+        return []
+    return [
+        "Scatter over slope, the lower the better:"
+        f" {with_error(ours, metrics.get('scatter_over_slope_se'))} dex beside {' and '.join(known)}"
+        " on the same clusters."
+    ]
+
+
+def _flags(metrics: Mapping[str, Any]) -> list[str]:
+    flags = metrics.get("flags") or {}
+    if not flags:
+        return []
+    counts = ", ".join(f"{name} {count}" for name, count in sorted(flags.items(), key=lambda f: -f[1]))
+    return [f"Flags among the {metrics['n_clusters']} clusters: {counts}."]

@@ -1,0 +1,216 @@
+"""One self-contained HTML page from a run folder: ``bayesflowmass report DIR``.
+
+The verdict first, then accuracy and calibration, masses, what was trained on what, and the commands to get
+the same again. The page needs no network, no script and no second file.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bayesflowmass import __version__
+from bayesflowmass.command import run_command
+from bayesflowmass.config import ReportSettings
+from bayesflowmass.estimator.flags import FLAGS
+from bayesflowmass.evaluate_table import NAMES, comparison_rows
+from bayesflowmass.page import Block, Page, Paragraph, Picture, Section, Verdict, picture, render_page
+from bayesflowmass.page.accuracy import FIGURES as ACCURACY_FIGURES
+from bayesflowmass.page.accuracy import accuracy_section
+from bayesflowmass.page.calibration import FIGURES as CALIBRATION_FIGURES
+from bayesflowmass.page.calibration import calibration_section
+from bayesflowmass.page.masses import masses_section, masses_verdict
+from bayesflowmass.page.pictures import described
+from bayesflowmass.page.provenance import provenance_section
+from bayesflowmass.page.training import loss_alt, training_section, training_verdict
+from bayesflowmass.page.verdict import evaluation_verdict
+from bayesflowmass.report_folder import RunFolder, read_run_folders
+
+__all__ = ["main", "report", "report_page"]
+
+PAGE = "report.html"
+
+_Figures = Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]]
+
+
+def report(folder: str | Path, out: str | Path | None = None) -> Path:
+    """Write the page of a run folder, whole or not at all.
+
+    Arguments:
+        folder: what train, evaluate, compare, infer or demo wrote; results in folders directly inside it
+            are taken in.
+        out: page to write; default: ``report.html`` in the folder.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ReportError: the folder holds nothing to report, or a file in it cannot be read.
+    """
+    place = Path(out) if out is not None else Path(folder) / PAGE
+    html = render_page(report_page(folder))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        partial.write_text(html, encoding="utf-8")
+        partial.replace(place)
+    finally:
+        partial.unlink(missing_ok=True)
+    return place
+
+
+def report_page(folder: str | Path) -> Page:
+    """The parts of the page of a run folder, before they become HTML; arguments and errors as of `report`."""
+    root = Path(folder)
+    runs, left_out = read_run_folders(root)
+    # Of models first, of masses then.
+    verdicts = [(run, verdict) for of in (_model_verdicts, _mass_verdicts) for run in runs for verdict in of(run)]
+    if not verdicts:
+        verdicts = [(run, training_verdict(run.model)) for run in runs if run.model]
+    blocks: list[Block] = [_named(verdict, _place(run, root), len(verdicts)) for run, verdict in verdicts]
+    if left_out:
+        blocks.append(
+            Paragraph(f"{left_out} more folders with results are not shown: report on each of them.")
+        )
+    # Of one kind side by side, in the order in which a reader asks.
+    kinds = (_accuracy, _calibration, _masses, _other_figures)
+    parts = [(run, section) for kind in kinds for run in runs for section in kind(run)]
+    parts += [(run, section) for run in runs for section in _training(run, runs)]
+    titles = Counter(section.title for _, section in parts)
+    sections = [
+        replace(section, title=f"{section.title}: {_place(run, root)}")
+        if titles[section.title] > 1
+        else section
+        for run, section in parts
+    ]
+    return Page(
+        title=_title(runs),
+        subtitle=root.resolve().name,
+        sections=(Section("Verdict", tuple(blocks)), *sections, _provenance(runs, root)),
+        footer=f"Written by bayesflowmass {__version__} on {datetime.now(UTC).date().isoformat()}.",
+    )
+
+
+def _title(runs: Sequence[RunFolder]) -> str:
+    if any(run.comparison for run in runs):
+        return "Models compared"
+    if any(run.metrics for run in runs):
+        return "How good is this model?"
+    if any(run.masses for run in runs):
+        return "Masses of clusters"
+    if any(run.model for run in runs):
+        return "A trained model"
+    return "Results"
+
+
+def _place(run: RunFolder, root: Path) -> str:
+    """Name of a folder inside the one reported on; its own name for that one."""
+    return root.resolve().name if run.path == root else run.path.name
+
+
+def _named(verdict: Verdict, place: str, n: int) -> Verdict:
+    return replace(verdict, headline=f"{place}: {verdict.headline}") if n > 1 else verdict
+
+
+def _model_verdicts(run: RunFolder) -> Iterator[Verdict]:
+    if run.metrics:
+        yield evaluation_verdict(run.metrics, run.calibration)
+
+
+def _mass_verdicts(run: RunFolder) -> Iterator[Verdict]:
+    for table in run.masses:
+        yield masses_verdict(table.rows, table.header, FLAGS)
+
+
+def _accuracy(run: RunFolder) -> Iterator[Section]:
+    if run.metrics:
+        entries = {NAMES.get(name, name): entry for name, entry in run.metrics.get("baselines", {}).items()}
+        entries["this model"] = run.metrics
+        rows = [(name, numbers, entries.get(name, {})) for name, numbers in comparison_rows(run.metrics)]
+        yield accuracy_section(run.metrics, rows, _pictures(run, ACCURACY_FIGURES, run.metrics))
+
+
+def _calibration(run: RunFolder) -> Iterator[Section]:
+    if run.calibration:
+        yield calibration_section(run.calibration, _pictures(run, CALIBRATION_FIGURES, run.calibration))
+
+
+def _masses(run: RunFolder) -> Iterator[Section]:
+    for table in run.masses:
+        yield masses_section(table.rows, table.header, name=table.name)
+
+
+def _training(run: RunFolder, runs: Sequence[RunFolder]) -> Iterator[Section]:
+    """Of a model folder; of an evaluation where its model is not among the folders."""
+    if run.model or run.history:
+        loss = {"loss": ("Loss of training and validation clusters.", lambda _: loss_alt(run.history))}
+        pictures = _pictures(run, loss, {}) if run.history else []
+        training = run.model["training"] if run.model else None
+        yield training_section(training, model=run.model, history=run.history, figures=pictures)
+    elif run.metrics and not any(other.model for other in runs):
+        yield training_section(run.metrics.get("trained_on"))
+
+
+def _pictures(run: RunFolder, known: _Figures, numbers: Mapping[str, Any]) -> list[Picture]:
+    return [
+        picture(run.figures[name], alt=alt(numbers), caption=caption)
+        for name, (caption, alt) in known.items()
+        if name in run.figures
+    ]
+
+
+def _other_figures(run: RunFolder) -> Iterator[Section]:
+    """Figures that no other section shows, with what they say of themselves."""
+    known = {*(ACCURACY_FIGURES if run.metrics else ()), *(CALIBRATION_FIGURES if run.calibration else ())}
+    known |= {"loss"} if run.history else set()
+    shown = []
+    for name, path in run.figures.items():
+        if name not in known:
+            words = name.replace("_", " ")
+            text = described(path) or f"{words[0].upper()}{words[1:]}."
+            shown.append(picture(path, alt=text, caption=text))
+    if shown:
+        yield Section("Figures", tuple(shown))
+
+
+def _provenance(runs: Sequence[RunFolder], root: Path) -> Section:
+    order = sorted(runs, key=lambda run: run.model is None)
+    records = [(_place(run, root), run.record) for run in order if run.record]
+    commands = [str(t.header["command"]) for run in runs for t in run.masses if t.header.get("command")]
+    settings = [
+        (f"{run.path.name}/settings.yaml, all settings of the training run", run.settings)
+        for run in order
+        if run.settings
+    ]
+    versions = [
+        (
+            f"{_place(run, root)}/metrics.json",
+            "bayesflowmass {version}, {date}, seed {seed}".format(**run.metrics),
+        )
+        for run in runs
+        if run.metrics and not run.record
+    ]
+    return provenance_section(records, commands=commands, settings=settings, versions=versions)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``bayesflowmass report DIR``; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and not words[0].startswith("-"):
+        words = ["--folder", *words]
+
+    def body(settings: ReportSettings) -> None:
+        page = report(settings.folder, settings.out)
+        print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)")
+
+    return run_command(ReportSettings, body, words, prog="bayesflowmass report")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
