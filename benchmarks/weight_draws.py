@@ -66,8 +66,6 @@ def main() -> None:
                 condition_draws(flow, draws, rows) for rows in context.split(max(1, AT_ONCE // a.draws))
             ],
         )
-        timed("log density at one mass", lambda: [block.log_prob(torch.tensor(14.5)) for block in blocks])
-        timed("mean and variance of each draw", lambda: [(block.mean, block.variance) for block in blocks])
     posterior = MassPosterior(blocks, log10_mass_range=(13.2, 15.6), redshift=0.117)
     timed("tabulate the mixture, mean, sigma", lambda: posterior.sigma)
     timed("five quantiles", lambda: posterior.quantile([0.025, 0.16, 0.5, 0.84, 0.975]))
