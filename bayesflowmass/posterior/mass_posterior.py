@@ -18,6 +18,7 @@ from bayesflowmass.posterior.draw_tables import DrawPosteriors, draw_posteriors
 from bayesflowmass.posterior.golden_section import golden_section
 from bayesflowmass.posterior.mass_units import ConvertedDensity
 from bayesflowmass.posterior.priors import MassPrior, make_prior
+from bayesflowmass.posterior.recalibrated import CdfMap, RecalibratedDensity
 from bayesflowmass.posterior.reweighted import ReweightedDensity
 from bayesflowmass.posterior.tabulated import Tabulated, tabulate
 from bayesflowmass.posterior.variance import Disagreement, disagreement
@@ -77,6 +78,8 @@ class MassPosterior:
         )
         self.prior: MassPrior = self.training_prior
         self.mdef = "200c"
+        self._raw: MassPosterior | None = None
+        self._cdf_map: CdfMap | None = None
         self.redshift = None if redshift is None else np.broadcast_to(np.asarray(redshift, np.float64), (n,))
         self.cluster_id = np.arange(n) if cluster_id is None else np.asarray(cluster_id)
         self.n_galaxies = None if n_galaxies is None else np.asarray(n_galaxies)
@@ -104,8 +107,11 @@ class MassPosterior:
                 of a sample; default: the training range.
 
         Raises:
-            ValueError: the range leaves the training range, or the mass function lacks redshifts.
+            ValueError: the range leaves the training range, the mass function lacks redshifts, or the posterior was
+                recalibrated for another prior.
         """
+        if self._raw is not None:
+            return self._same_prior(prior, log10_mass_range)
         low, high = self.training_prior.log10_mass_range
         if isinstance(prior, str):
             prior = make_prior(prior, log10_mass_range or (low, high), self.cosmology)
@@ -121,6 +127,46 @@ class MassPosterior:
             return self._derived(self.flow_density, prior=prior)
         density = ReweightedDensity(self.flow_density, prior, self.training_prior, self.redshift)
         return self._derived(density, prior=prior)
+
+    def _same_prior(
+        self, prior: str | MassPrior, log10_mass_range: tuple[float, float] | None
+    ) -> MassPosterior:
+        """A recalibrated posterior under its own prior: itself. Under any other it is not known to be calibrated."""
+        name = prior if isinstance(prior, str) else prior.name
+        limits = log10_mass_range if isinstance(prior, str) else prior.log10_mass_range
+        here = self.prior.log10_mass_range
+        if name == self.prior.name and (limits is None or np.allclose(limits, here, rtol=0.0, atol=1e-6)):
+            return self
+        raise ValueError(
+            f"This posterior was recalibrated for the prior {self.prior.name!r} over {here[0]:g}-{here[1]:g}, and "
+            "a recalibration does not carry over to another; change the prior of `posterior.raw`, which was not."
+        )
+
+    def recalibrated(self, cdf_map: CdfMap) -> MassPosterior:
+        """The posterior with the cdf R(F(m)) and the density p(m) R'(F(m)); `raw` of the result is this one.
+
+        Users call `bayesflowmass.recalibration.Recalibration.apply`, or get it from a recalibrated model.
+
+        Arguments:
+            cdf_map: R of each cluster.
+
+        Raises:
+            ValueError: the posterior was recalibrated before, or is of another mass than M200c.
+        """
+        if self._raw is not None or self.mdef != "200c":
+            raise ValueError("Only the raw posterior of M200c can be recalibrated, and only once.")
+        density = RecalibratedDensity(self._density, cdf_map)
+        return self._derived(density, _raw=self, _cdf_map=cdf_map)
+
+    @property
+    def raw(self) -> MassPosterior:
+        """The posterior before recalibration, under the same prior; itself where there was none."""
+        return self if self._raw is None else self._raw
+
+    @property
+    def recalibration(self) -> str | None:
+        """What the posterior was recalibrated for, in a line; None: it was not."""
+        return None if self._cdf_map is None else self._cdf_map.label
 
     def with_mass_definition(self, mdef: str) -> MassPosterior:
         """The posterior of another mass, widened by the scatter of the concentration (`ConvertedDensity`).
@@ -186,7 +232,10 @@ class MassPosterior:
         shape = np.broadcast_shapes(levels.shape if levels.ndim != 1 else (levels.size, 1), (len(self),))
         wide = levels if levels.ndim != 1 else levels[:, None]
         flat = torch.from_numpy(np.array(np.broadcast_to(wide, shape))).reshape(-1, len(self))
-        if self._density is self.flow_density and self.flow_density.n_draws is None:
+        if isinstance(self._density, RecalibratedDensity):
+            inner = self._density.cdf_map.inverse(flat).clamp(1e-300, 1.0 - 2.0**-53)
+            result = torch.from_numpy(self.raw.quantile(inner.numpy()))
+        elif self._density is self.flow_density and self.flow_density.n_draws is None:
             result = self.flow_density.icdf(flat)
         else:
             result = self.table.quantile(flat.T.contiguous()).T
@@ -243,6 +292,14 @@ class MassPosterior:
                 return None
             aleatoric = np.sqrt(np.maximum(self._moments[1] - base.sigma_epistemic**2, 0.0))
             return base._replace(sigma_aleatoric=aleatoric)
+        if isinstance(self._density, RecalibratedDensity):
+            before = self.raw._draws
+            # A map of the cdf does not know which part was wrong: both change in proportion.
+            factor = self.sigma / self.raw.sigma
+            return before and before._replace(
+                sigma_aleatoric=factor * before.sigma_aleatoric,
+                sigma_epistemic=factor * before.sigma_epistemic,
+            )
         weight = self._density.log_weight_of if isinstance(self._density, ReweightedDensity) else None
         return disagreement(self.flow_density, self.table, weight)
 
@@ -278,7 +335,9 @@ class MassPosterior:
             level: between 0 and 1.
             kind: ``"central"``: equal tails; ``"hpd"``: the shortest interval, which for one peak is
                 the region of
-                highest density (for several peaks that region may be several intervals; this is one).
+                highest density (for several peaks that region may be several intervals; this is one);
+                ``"conformal"``, for a recalibrated posterior: the central interval that holds the truth of a
+                cluster of that predicted mass with this probability at least, in finite samples.
 
         Raises:
             ValueError: an unknown kind or an impossible level.
@@ -287,9 +346,19 @@ class MassPosterior:
             raise ValueError(f"An interval cannot hold a probability of {level}; expected 0 < level < 1.")
         if kind == "central":
             return self.quantile([0.5 * (1.0 - level), 0.5 * (1.0 + level)])
+        if kind == "conformal":
+            return self._conformal(level)
         if kind != "hpd":
-            raise ValueError(f"Unknown kind of interval {kind!r}; expected 'central' or 'hpd'.")
+            raise ValueError(f"Unknown kind of interval {kind!r}; expected 'central', 'hpd' or 'conformal'.")
         return self._shortest(level)
+
+    def _conformal(self, level: float) -> FloatArray:
+        if self._cdf_map is None or self.mdef != "200c":
+            raise ValueError(
+                "Conformal intervals are those of M200c of a recalibrated model (docs/recalibration.md)."
+            )
+        half = 0.5 * self._cdf_map.conformal_level(level).clamp(0.0, 1.0 - 1e-12).numpy()
+        return self.quantile(np.stack([0.5 - half, 0.5 + half]))
 
     def _shortest(self, level: float) -> FloatArray:
         """Minimise the width over the probability below the interval: a grid, then golden-section search."""
@@ -333,8 +402,10 @@ class MassPosterior:
         """The posterior of each draw of the weights under this prior, and its density `at` masses (n,).
 
         Raises:
-            ValueError: the mass definition was converted.
+            ValueError: the mass definition was converted, or the posterior recalibrated.
         """
+        if self._raw is not None:
+            raise ValueError("A recalibration has no draws of the weights; take those of `posterior.raw`.")
         if isinstance(self._density, ConvertedDensity):
             raise ValueError(
                 "Draws of the weights are of M200c; take them before the mass definition is changed."

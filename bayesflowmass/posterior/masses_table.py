@@ -98,6 +98,8 @@ def masses_table(
         "version": __version__,
         "model": str(model),
     }
+    if posterior.recalibration is not None:
+        table.meta["recal"] = posterior.recalibration
     if pdf:
         low, high = posterior.training_prior.log10_mass_range
         start = round(low + shift - _GRID_MARGIN, 2)
