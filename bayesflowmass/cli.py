@@ -16,6 +16,7 @@ VERBS = {
     "train": "train a mass estimator",
     "infer": "masses of the clusters of a catalogue or of tables",
     "evaluate": "accuracy and calibration on clusters of known mass",
+    "compare": "any number of models on one catalogue, by bins of mass",
     "report": "one HTML page from what any of these wrote",
     "fetch": "galaxies around a cluster from NED, SDSS or VizieR",
     "inspect": "what a file is, what is wrong with it, which command takes it",

@@ -6,6 +6,7 @@ library never see these classes: a verb takes the values out and passes them on.
 """
 
 from bayesflowmass.config.base import ConfigError, Settings, build_settings, config_path, load_yaml
+from bayesflowmass.config.comparison import CompareSettings
 from bayesflowmass.config.evaluation import EvaluateSettings
 from bayesflowmass.config.fetch import FetchSettings
 from bayesflowmass.config.inference import InferSettings, InspectSettings
@@ -22,6 +23,7 @@ from bayesflowmass.config.report import ReportSettings
 
 __all__ = [
     "AugmentationSettings",
+    "CompareSettings",
     "ConfigError",
     "EncoderSettings",
     "EvaluateSettings",

@@ -1,0 +1,247 @@
+"""Any number of models on one catalogue: who is better where, and by how much more than chance.
+
+``bayesflowmass compare --models point=runs/a,runs/b variational=runs/c,runs/d --catalog test.parquet --out DIR``
+writes
+
+* ``comparison.md``: the first page, deterministic against Bayesian by bins of mass, then all numbers,
+* ``comparison.json``: every number with its errors, every verdict (``docs/comparison.md``),
+* ``first_page`` and ``accuracy``, figures as pdf and png (one pair for each set of a work folder),
+* ``LABEL-SEED/predictions.parquet``: what each model says, made once; a rerun reads it,
+
+and prints the verdicts. ``--work runs/flagship`` compares stored predictions, set by set.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bayesflowmass import __version__
+from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.command import run_command
+from bayesflowmass.compare_models import RunSource, find_work, parse_models
+from bayesflowmass.compare_predictions import Run, align, file_hash, read_predictions
+from bayesflowmass.compare_report import format_markdown, format_text
+from bayesflowmass.compare_runs import baseline_runs, model_run
+from bayesflowmass.compare_statistics import Comparison, Method, mass_bins, section_numbers
+from bayesflowmass.compare_verdicts import TOLERANCES, section_verdicts, summary_sentence
+from bayesflowmass.config import CompareSettings
+from bayesflowmass.diagnostics import nominal_pair
+from bayesflowmass.evaluate import write_whole
+from bayesflowmass.plots.comparison import ACCURACY, FIRST_PAGE, plot_comparison
+from bayesflowmass.plots.style import save_figure
+
+__all__ = ["compare", "main"]
+
+Sections = Mapping[str, Mapping[str, Sequence[Run]]]
+
+
+def compare(
+    sections: Sections,
+    out: str | Path,
+    *,
+    catalog: ClusterCatalog | None = None,
+    prior: str = "flat",
+    reference: str | None = None,
+    edges: Sequence[float] = (14.0, 14.3, 14.7, 15.0, 15.4),
+    alpha: float = 0.05,
+    tolerances: Mapping[str, float] = TOLERANCES,
+    figures: bool = True,
+) -> dict[str, Any]:
+    """Compare predictions and write comparison.json, comparison.md and figures.
+
+    Args:
+        sections: name of a set ("" for a single one) -> label of a method -> its runs.
+        out: folder to write into.
+        catalog: the clusters; gives ``halo_id`` and how the masses were drawn. Without it coverage is not judged.
+        prior: "flat" or "hmf", of predictions that do not say it themselves.
+        reference: label that the others are compared with; by default the first without uncertain weights.
+        edges: of the mass bins, log10 M200c [Msun/h].
+        alpha: familywise error rate of the verdicts of a section.
+        tolerances: loss of ``log_score`` [nats] and ``crps`` [dex] that counts as none.
+        figures: draw them.
+
+    Returns:
+        The content of ``comparison.json``.
+
+    Raises:
+        ValueError: there is nothing to compare, or the predictions are of different clusters or priors.
+    """
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    bins = mass_bins(edges)
+    population = None if catalog is None else (catalog.metadata.masses or {}).get("distribution")
+    nominal, statement = nominal_pair(population, prior)
+    remarks: list[str] = []
+    if catalog is None:
+        remarks.append(
+            "No catalogue was given: the population is unknown and coverage is not judged (--catalog)."
+        )
+    written = []
+    for name, given in sections.items():
+        methods, halo = _aligned(given, catalog, prior)
+        chosen = reference or next((m.label for m in methods if not m.bayesian), methods[0].label)
+        if chosen not in given:
+            raise ValueError(
+                f"The reference '{chosen}' is not among the models; they are {', '.join(given)}."
+            )
+        if len(methods) < 2:
+            raise ValueError(f"There is only one model to compare, '{methods[0].label}'; give two or more.")
+        comparison = Comparison(methods, halo, chosen)
+        remarks += [r for r in _remarks(methods, catalog) if r not in remarks]
+        verdicts = section_verdicts(
+            comparison, bins, nominal=nominal, why_not=statement, alpha=alpha, tolerances=tolerances
+        )
+        section: dict[str, Any] = {"name": name, **section_numbers(comparison, bins)}
+        section["summary"] = [
+            summary_sentence(verdicts, m.label, chosen, comparison.n_pairs(m.label))
+            for m in comparison.others
+        ]
+        section["verdicts"] = [verdict.to_dict() for verdict in verdicts]
+        if figures:
+            section["figures"] = _draw(folder, section)
+        written.append(section)
+    if not written:
+        raise ValueError("There are no models to compare.")
+    result = {
+        "prior": prior,
+        "population": population,
+        "coverage_can_be_nominal": nominal,
+        "coverage_statement": statement,
+        "remarks": remarks,
+        "n_clusters": int(halo.size),
+        "n_haloes": int(np.unique(halo).size),
+        "edges": list(edges),
+        "alpha": alpha,
+        "tolerances": dict(tolerances),
+        "version": __version__,
+        "date": datetime.now(UTC).date().isoformat(),
+        "sections": written,
+    }
+    write_whole(folder / "comparison.json", json.dumps(result, indent=1, allow_nan=False).encode())
+    write_whole(folder / "comparison.md", format_markdown(result).encode())
+    return result
+
+
+def _aligned(
+    given: Mapping[str, Sequence[Run]], catalog: ClusterCatalog | None, prior: str
+) -> tuple[list[Method], np.ndarray[Any, np.dtype[np.int64]]]:
+    runs = [run for method in given.values() for run in method]
+    for run in runs:
+        stated = run.note.get("prior")
+        if stated not in (None, prior):
+            raise ValueError(
+                f"'{run.source}' was predicted under the {stated} prior and {prior} is asked for; give "
+                f"--prior {stated} or predict again."
+            )
+    aligned, halo = align(runs, catalog)
+    methods, start = [], 0
+    for label, its in given.items():
+        methods.append(Method(label, tuple(aligned[start : start + len(its)])))
+        start += len(its)
+    return methods, halo
+
+
+def _remarks(methods: Sequence[Method], catalog: ClusterCatalog | None) -> list[str]:
+    """What a reader must know of priors that are not those of the test set."""
+    masses = {} if catalog is None else catalog.metadata.masses or {}
+    ends = [float(masses[name]) for name in ("log10_mass_min", "log10_mass_max") if name in masses]
+    unknown = any("prior_log10_mass_range" not in run.note for m in methods for run in m.runs)
+    remarks = []
+    if unknown:
+        remarks.append(
+            "Stored predictions do not say where their prior ends; it is taken to end where the test masses do."
+        )
+    if len(ends) == 2:
+        for method in methods:
+            limits = method.runs[0].note.get("prior_log10_mass_range")
+            if limits and max(abs(a - b) for a, b in zip(limits, ends, strict=True)) > 0.02:
+                remarks.append(
+                    f"The prior of {method.label} covers {limits[0]:g}-{limits[1]:g}, the test masses "
+                    f"{ends[0]:g}-{ends[1]:g}: near these ends coverage is nominal for no posterior."
+                )
+    return remarks
+
+
+def _draw(folder: Path, section: Mapping[str, Any]) -> dict[str, str]:
+    suffix = f"_{section['name']}" if section["name"] else ""
+    names = {"first": f"first_page{suffix}", "accuracy": f"accuracy{suffix}"}
+    for key, panels in (("first", FIRST_PAGE), ("accuracy", ACCURACY)):
+        save_figure(plot_comparison(section, panels, title=section["name"] or None), folder / names[key])
+    return names
+
+
+def run(settings: CompareSettings, report: Callable[[str], None] = print) -> dict[str, Any]:
+    """The command: predict what is not stored, compare, report."""
+    path, sections = settings.catalog, _sources(settings)
+    if path is None and settings.work is not None and (settings.work / "test.parquet").is_file():
+        path = settings.work / "test.parquet"
+    models = [s for given in sections.values() for runs in given.values() for s in runs if s.is_model]
+    if path is None and (models or settings.baselines):
+        who = f"'{models[0].path}'" if models else "Baselines"
+        raise ValueError(
+            f"{who} must predict and there is no catalogue; give --catalog FILE with true masses."
+        )
+    catalog = None if path is None else ClusterCatalog.read(path)
+    if catalog is not None and (len(catalog) == 0 or not catalog.has("log10_mass")):
+        raise CatalogError(
+            f"The catalogue '{path}' has no clusters or no column log10_mass; true masses are needed."
+        )
+    fingerprint = "" if path is None else file_hash(path)
+    predicted: dict[str, dict[str, list[Run]]] = {}
+    for name, given in sections.items():
+        for label, sources in given.items():
+            for source in sources:
+                if source.is_model:
+                    assert catalog is not None
+                    made = model_run(
+                        source, settings.out / f"{label}-{source.seed}", catalog, fingerprint,
+                        prior=settings.prior, n_draws=settings.n_draws, seed=settings.seed,
+                        device=settings.device, progress=settings.progress, report=report,
+                    )  # fmt: skip
+                else:
+                    made = read_predictions(source.path, source.seed)
+                predicted.setdefault(name, {}).setdefault(label, []).append(made)
+        if settings.baselines:
+            assert catalog is not None
+            trained = next((s.path for s in models), None)
+            predicted[name] |= baseline_runs(
+                settings.out, catalog, fingerprint, trained, settings.baseline_catalog,
+                prior=settings.prior, seed=settings.seed, report=report,
+            )  # fmt: skip
+    result = compare(
+        predicted,
+        settings.out,
+        catalog=catalog,
+        prior=settings.prior,
+        reference=settings.reference,
+        edges=settings.edges,
+        alpha=settings.alpha,
+        tolerances={"log_score": settings.tolerance_log_score, "crps": settings.tolerance_crps},
+    )
+    report(format_text(result))
+    report("")
+    for file in sorted([*settings.out.glob("*.p[dn][fg]"), *settings.out.glob("comparison.*")]):
+        report(str(file))
+    return result
+
+
+def _sources(settings: CompareSettings) -> Mapping[str, Mapping[str, Sequence[RunSource]]]:
+    if settings.work is not None:
+        return find_work(settings.work, settings.sets, settings.predictions)
+    return {"": parse_models(settings.models)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``bayesflowmass compare``; returns the exit code."""
+    return run_command(CompareSettings, run, argv, prog="bayesflowmass compare")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
