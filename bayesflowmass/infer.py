@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from astropy.table import Table, vstack
+from astropy.table import MaskedColumn, Table, vstack
 from tqdm import tqdm
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.catalog_files import is_catalog_file
 from bayesflowmass.command import run_command
-from bayesflowmass.command_record import command_line
 from bayesflowmass.config import InferSettings
 from bayesflowmass.encoders import KDEError
 from bayesflowmass.estimator import MassEstimator
@@ -27,8 +26,11 @@ from bayesflowmass.estimator.flags import (
     pressed_against_edge,
     usable_clusters,
 )
+from bayesflowmass.estimator.systematic import sigma_systematic
+from bayesflowmass.infer_model import choose_model, notes, tell
 from bayesflowmass.io import load_catalog
-from bayesflowmass.posterior import MassPosterior
+from bayesflowmass.io.selection_file import read_selection
+from bayesflowmass.posterior import MassPosterior, MassPrior, SelectedPrior, make_prior
 from bayesflowmass.posterior.masses_table import with_missing_rows
 from bayesflowmass.posterior.write_table import check_table_path, write_table
 from bayesflowmass.selection import cylinder
@@ -42,7 +44,7 @@ def infer(
     estimator: MassEstimator,
     catalog: ClusterCatalog,
     *,
-    prior: str = "flat",
+    prior: str | MassPrior = "flat",
     pdf: bool = False,
     units: str = "Msun/h",
     mdef: str = "200c",
@@ -60,7 +62,7 @@ def infer(
     Arguments:
         estimator: a trained model.
         catalog: clusters, cut to the cylinder of the model where theirs is larger.
-        prior: ``"flat"`` or ``"hmf"``, on log10 M200c over the training range.
+        prior: ``"flat"`` or ``"hmf"``, on log10 M200c over the training range, or a `MassPrior`.
         pdf: add the PDF of each cluster.
         units: ``"Msun/h"`` or ``"Msun"``.
         mdef: definition of mass, ``"200c"``, ``"500c"``, ``"vir"`` or ``"200m"``.
@@ -70,7 +72,8 @@ def infer(
         progress: show a bar on standard error.
 
     Returns:
-        The table of `bayesflowmass.posterior.masses_table`.
+        The table of `bayesflowmass.posterior.masses_table`, with ``sigma_systematic``
+        (`bayesflowmass.estimator.systematic`) where the model knows it.
 
     Raises:
         CatalogError: there are no clusters, or none of them can have a mass.
@@ -88,7 +91,8 @@ def infer(
             posterior, rows = _posterior(estimator, catalog, start, problems, prior, n_draws, seed)
             if posterior is not None:
                 edge[rows] = pressed_against_edge(posterior, estimator.training_info)
-                tables.append(posterior.to_table(pdf=pdf, units=units, mdef=mdef, h=h, model=model))
+                table = posterior.to_table(pdf=pdf, units=units, mdef=mdef, h=h, model=model)
+                tables.append(_with_systematic(table, sigma_systematic(estimator, catalog[rows], prior)))
             bar.update(min(_CHUNK, len(catalog) - start))
     if not tables:
         first, why = catalog.column("cluster_id")[0], UNUSABLE[str(problems[0])]
@@ -113,6 +117,7 @@ def read_observations(
     redshift: float | None = None,
     cleaned: bool = False,
     mode: str | None = None,
+    assume: Mapping[str, float] | None = None,
 ) -> ClusterCatalog:
     """Read a catalogue, or flat tables, as the model needs them: its cylinder, its cosmology.
 
@@ -125,6 +130,7 @@ def read_observations(
         redshift: of all clusters, where there is no table of them.
         cleaned: interlopers were removed: recorded, and flagged.
         mode: interloper mode of the data; default: what the catalogue says.
+        assume: ``{parameter of the mocks: value}`` that the model is told, such as ``velocity_bias``.
 
     Raises:
         CatalogError: one sentence with the file, column, row or cluster, what was found and what to do.
@@ -149,7 +155,7 @@ def read_observations(
         catalog = catalog.with_metadata(mode=mode)
         if catalog.has("mode"):
             catalog = catalog.without("mode")
-    return catalog
+    return tell(catalog, estimator, assume or {})
 
 
 def _in_cylinder(catalog: ClusterCatalog, estimator: MassEstimator) -> ClusterCatalog:
@@ -163,7 +169,7 @@ def _posterior(
     catalog: ClusterCatalog,
     start: int,
     problems: npt.NDArray[np.str_],
-    prior: str,
+    prior: str | MassPrior,
     n_draws: int | None,
     seed: int,
 ) -> tuple[MassPosterior | None, npt.NDArray[np.intp]]:
@@ -182,6 +188,15 @@ def _posterior(
         except CatalogError:
             problems[row] = "no_density"
     return _posterior(estimator, catalog, start, problems, prior, n_draws, seed)
+
+
+def _with_systematic(table: Table, values: npt.NDArray[np.float64] | None) -> Table:
+    """The table with the column ``sigma_systematic``, masked where the model does not know it."""
+    n = len(table)
+    column = MaskedColumn(np.zeros(n) if values is None else values, mask=np.full(n, values is None))
+    column.description = "its part from mock parameters that nobody knows [dex]"
+    table.add_column(column, index=table.colnames.index("sigma_epistemic") + 1, name="sigma_systematic")
+    return table
 
 
 def summary(table: Table, out: str | os.PathLike[str]) -> str:
@@ -217,7 +232,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _infer_with(settings: InferSettings) -> None:
     """Take the values out of the settings, infer, write, and say what was found."""
     out = check_table_path(settings.out)
-    estimator = MassEstimator.load(settings.model, settings.device)
+    chosen = choose_model(settings.model, settings.complete)
+    estimator = MassEstimator.load(chosen, settings.device)
+    if settings.model is None:
+        print(f"model: {chosen}, which ships with the package (docs/model_card.md)", file=sys.stderr)
     catalog = read_observations(
         estimator,
         settings.galaxies,
@@ -228,18 +246,19 @@ def _infer_with(settings: InferSettings) -> None:
         redshift=settings.redshift,
         cleaned=settings.cleaned,
         mode=settings.mode,
+        assume=settings.assume,
     )
-    for note in catalog.metadata.extra.get("notes", []):
+    for note in [*catalog.metadata.extra.get("notes", []), *notes(catalog, estimator)]:
         print(f"note: {note}", file=sys.stderr)
     table = infer(
         estimator,
         catalog,
-        prior=settings.prior,
+        prior=_prior(settings, estimator),
         pdf=settings.pdf,
         units=settings.units,
         mdef=settings.mdef,
         h=settings.h,
-        model=str(settings.model),
+        model=str(chosen),
         n_draws=settings.n_draws,
         seed=settings.seed,
         progress=settings.progress,
@@ -247,6 +266,15 @@ def _infer_with(settings: InferSettings) -> None:
     write_table(table, out)
     _warn(table)
     print(summary(table, out))
+
+
+def _prior(settings: InferSettings, estimator: MassEstimator) -> str | MassPrior:
+    """The prior by name, or times the probability of being in the sample."""
+    if settings.selection is None:
+        return settings.prior
+    info = estimator.training_info
+    prior = make_prior(settings.prior, info.log10_mass_range, info.cosmology)
+    return SelectedPrior(prior, read_selection(settings.selection))
 
 
 def _warn(table: Table) -> None:
@@ -262,4 +290,3 @@ def _warn(table: Table) -> None:
 
 if __name__ == "__main__":
     sys.exit(main())
-    table.meta["command"] = command_line("bayesflowmass infer", settings)

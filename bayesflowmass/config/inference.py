@@ -15,11 +15,21 @@ __all__ = ["InferSettings", "InspectSettings"]
 class InferSettings(Settings):
     """`bayesflowmass infer`: masses of the clusters of a catalogue or of tables."""
 
-    model: Path = Field(Path("runs/default"), description="model folder")
+    model: Path | None = Field(
+        None,
+        description="model folder, or the name of a shipped model; default: sky, which needs no training",
+    )
+    complete: bool = Field(
+        False,
+        description="all galaxies to some depth are in the table: use the shipped model that counts them",
+    )
     galaxies: Path = Field(description="catalogue (parquet), or table of galaxies")
     clusters: Path | None = Field(None, description="table of clusters")
     out: Path = Field(Path("masses.ecsv"), description="table to write (ecsv, fits, votable, parquet)")
     prior: Literal["flat", "hmf"] = Field("flat", description="prior on log10 mass")
+    selection: Path | None = Field(
+        None, description="table log10_mass, probability of being in the sample, which multiplies the prior"
+    )
     pdf: bool = Field(False, description="add each PDF on a grid")
     mdef: Literal["200c", "500c", "vir", "200m"] = Field("200c", description="mass definition")
     units: Literal["Msun/h", "Msun"] = Field("Msun/h", description="unit of mass")
@@ -31,7 +41,13 @@ class InferSettings(Settings):
     cluster_id: str | None = Field(None, description="all galaxies belong to this cluster")
     redshift: float | None = Field(None, description="redshift of all clusters, where tables have none")
     cleaned: bool = Field(False, description="interlopers were removed from this catalogue")
-    mode: Literal["paper", "survey", "mixed"] | None = Field(None, description="interloper mode of the data")
+    mode: Literal["paper", "survey", "mixed"] | None = Field(
+        None, description="interloper mode of the data; mixed: not known"
+    )
+    assume: dict[str, float] = Field(
+        default_factory=dict,
+        description="PARAMETER=VALUE of the mocks taken as known, e.g. velocity_bias=1.0",
+    )
     n_draws: int | None = Field(
         None, gt=1, description="draws of the weights; default: 31, or all that a model has"
     )

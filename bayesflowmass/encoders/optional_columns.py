@@ -27,7 +27,8 @@ class OptionalColumns:
 
     A value is unknown where the column is missing, or is not finite. The column ``mode`` may be text
     (`MODE_VALUES`); without it the mode of the catalogue's metadata counts for all clusters. Without a column
-    ``sigma_v_err`` the root mean square of the galaxies' ``gal_v_err`` takes its place.
+    ``sigma_v_err`` the root mean square of the galaxies' ``gal_v_err`` takes its place; without ``cleaned`` the
+    metadata say whether interlopers were removed (that they were not is never taken for granted).
 
     Args:
         names: of cluster columns.
@@ -71,6 +72,8 @@ class OptionalColumns:
                 column = np.asarray(catalog.column(name))
             elif name == "mode":
                 column = np.full(len(catalog), catalog.metadata.mode or "")
+            elif name == "cleaned":
+                column = np.full(len(catalog), 1.0 if catalog.metadata.selection.get("cleaned") else np.nan)
             elif name == "sigma_v_err" and catalog.has("gal_v_err"):
                 squares = segment_sum(
                     np.square(catalog.galaxies("gal_v_err"), dtype=np.float64), catalog.offsets

@@ -106,6 +106,11 @@ def cluster_flags(
         found["cleaned"] = found["cleaned"] | info.reference.looks_cleaned(measured)
         if info.uses_richness:
             found["richness"] = found["richness"] | info.reference.implausible_richness(measured)
+    if p_novelty is not None:
+        found["unlike_training"] = p_novelty <= ALARM
+    if info.selection.get("cleaned_share"):
+        # Trained on clusters with and without interlopers: neither is strange.
+        del found["cleaned"]
     names = [name for name in FLAGS if name in found]
     columns = np.stack([found[name] for name in names], axis=1)
     return np.array(

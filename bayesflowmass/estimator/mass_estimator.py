@@ -23,9 +23,16 @@ from bayesflowmass.estimator.model_folder import (
     read_model_folder,
     write_model_folder,
 )
+from bayesflowmass.estimator.shipped import model_folder
 from bayesflowmass.estimator.training_info import TrainingInfo
 from bayesflowmass.flows import ConditionalFlow
-from bayesflowmass.posterior import ConditionedDistribution, MassPosterior, PredictiveMass, number_of_draws
+from bayesflowmass.posterior import (
+    ConditionedDistribution,
+    MassPosterior,
+    MassPrior,
+    PredictiveMass,
+    number_of_draws,
+)
 
 __all__ = ["MassEstimator", "resolve_device"]
 
@@ -61,7 +68,7 @@ class MassEstimator:
     def posterior(
         self,
         catalog: ClusterCatalog,
-        prior: str = "flat",
+        prior: str | MassPrior = "flat",
         *,
         n_draws: int | None = None,
         seed: int = 0,
@@ -73,7 +80,7 @@ class MassEstimator:
 
         Arguments:
             catalog: clusters, each with at least three galaxies that span both R and v.
-            prior: ``"flat"`` or ``"hmf"`` (`MassPosterior.with_prior`).
+            prior: ``"flat"``, ``"hmf"`` or a `MassPrior` (`MassPosterior.with_prior`).
             n_draws: draws of the weights; default: 31, which leave sigma_epistemic a Monte Carlo error of 13 %
                 (`number_of_draws`), or all members of a finite posterior such as an ensemble.
             seed: of the draws.
@@ -174,10 +181,18 @@ class MassEstimator:
         edge = None if posterior is None else pressed_against_edge(posterior, self.training_info)
         return cluster_flags(catalog, self.training_info, edge)
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write ``model.safetensors`` and ``model.json`` into a folder, atomically."""
+    def save(self, folder: str | os.PathLike[str], *, half: bool = False) -> Path:
+        """Write ``model.safetensors`` and ``model.json`` into a folder, atomically.
+
+        Arguments:
+            folder: made where it does not exist.
+            half: matrices of the network in float16, half as large; `load` makes float32 of them. They are
+                rounded by 5e-4 of each weight.
+        """
         tensors = {f"encoder.{k}": v for k, v in self.encoder.state_dict().items()}
-        tensors |= {f"flow.{k}": v for k, v in self.flow.state_dict().items()}
+        for name, value in self.flow.state_dict().items():
+            large = half and value.dim() > 1 and value.dtype == torch.float32
+            tensors[f"flow.{name}"] = value.half() if large else value
         description = {
             "version": __version__,
             "encoder": self.encoder.describe(),
@@ -191,12 +206,13 @@ class MassEstimator:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], device: str | torch.device = "auto") -> MassEstimator:
-        """Read what `save` wrote; nothing is unpickled.
+        """Read what `save` wrote, or a shipped model by its name, such as ``"sky"``; nothing is unpickled.
 
         Raises:
             ModelError: the model is missing, truncated, foreign or from a newer version.
             ValueError: the device does not exist.
         """
+        folder = model_folder(folder)
         tensors, description = read_model_folder(folder)
         path = Path(folder) / DESCRIPTION
         try:

@@ -8,6 +8,7 @@ from bayesflowmass.posterior.piecewise_prior import PiecewisePrior
 from bayesflowmass.posterior.population import MassFunctionModel
 from bayesflowmass.posterior.predictive import PredictiveMass
 from bayesflowmass.posterior.priors import PRIOR_NAMES, FlatPrior, MassFunctionPrior, MassPrior, make_prior
+from bayesflowmass.posterior.selected_prior import SelectedPrior
 
 __all__ = [
     "MONTE_CARLO_ERROR",
@@ -22,6 +23,7 @@ __all__ = [
     "MassPrior",
     "PiecewisePrior",
     "PredictiveMass",
+    "SelectedPrior",
     "make_prior",
     "monte_carlo_error",
     "number_of_draws",

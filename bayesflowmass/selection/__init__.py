@@ -3,7 +3,7 @@
 Small pure functions, catalogue in, catalogue out. Each works on all galaxies at once, takes a seed where it
 is random (the same seed gives the same galaxies), and writes what it did into ``metadata.selection``. The
 same functions serve mocks, data and random augmentation in training. `SelectionProbability` is what a cut in
-richness does to a population: P(select | log10 mass, z), from mocks.
+richness does to a population: P(select | log10 mass, z), from mocks; `SelectionTable` is P as a table.
 """
 
 from bayesflowmass.selection.cuts import cylinder, magnitude_limit, richness_limits
@@ -12,9 +12,11 @@ from bayesflowmass.selection.interlopers import remove_interlopers
 from bayesflowmass.selection.losses import central_losses, completeness
 from bayesflowmass.selection.probability import SelectionProbability
 from bayesflowmass.selection.recentring import recentre, recentre_position, recentre_velocity
+from bayesflowmass.selection.table import SelectionTable
 
 __all__ = [
     "SelectionProbability",
+    "SelectionTable",
     "central_losses",
     "completeness",
     "cylinder",

@@ -1,0 +1,32 @@
+"""Trained models that come with the package: masses without any training."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["DEFAULT_MODEL", "SHIPPED", "SHIPPED_COMPLETE", "model_folder", "shipped_models"]
+
+DEFAULT_MODEL = "sky"
+"""What `bayesflowmass infer` uses when no model is named."""
+
+SHIPPED_COMPLETE = "sky_complete"
+"""What it uses when told that the sample is complete."""
+
+SHIPPED = {
+    DEFAULT_MODEL: "observed clusters, of which any share of the galaxies is seen (docs/model_card.md)",
+    SHIPPED_COMPLETE: "observed clusters, of which all galaxies to some depth are seen: it counts them",
+}
+
+_FOLDER = Path(__file__).parents[1] / "models"
+
+
+def shipped_models() -> dict[str, Path]:
+    """Name and folder of each model that is there."""
+    return {name: _FOLDER / name for name in SHIPPED if (_FOLDER / name / "model.json").is_file()}
+
+
+def model_folder(model: str | os.PathLike[str]) -> Path:
+    """The folder of a model: a path, or the name of a shipped model where no such path exists."""
+    path = Path(model)
+    return path if path.exists() else shipped_models().get(str(model), path)

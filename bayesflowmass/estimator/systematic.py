@@ -1,0 +1,121 @@
+r"""How much of a width is systematic: parameters of the mocks that stand for the sky but are not known of it.
+
+A model that can be told a parameter theta of its mocks (their velocity bias, which galaxies count as interlopers)
+gives p(m | d, theta), m = log10 M200c [Msun/h]. Left unknown, it gives the average over the prior of theta, whose
+variance splits by the law of total variance,
+
+    var(m | d) = E_theta[var(m | d, theta)] + var_theta(E[m | d, theta]),
+
+and sigma_systematic is the root of the second term. More clusters do not make it smaller: the same theta holds for
+all of them. The average is over the prior of training, since a single cluster hardly constrains theta; what is
+randomised without the model being told is in neither term by name (docs/sky_training.md measures it).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.encoders.optional_columns import MODE_VALUES
+from bayesflowmass.estimator.mass_estimator import MassEstimator
+from bayesflowmass.posterior import MassPosterior, MassPrior
+
+__all__ = ["sigma_systematic", "systematic_nodes"]
+
+FloatArray = npt.NDArray[np.float64]
+
+# The mean is close to linear in ln(velocity bias): three nodes give its variance to a per cent.
+_NODES = 3
+_AT_ONCE = 1024
+
+
+def systematic_nodes(estimator: MassEstimator) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Values and weights of each parameter that the model can be told: quadrature over its prior in training.
+
+    Empty for a model that cannot be told any.
+    """
+    info = estimator.training_info
+    nodes: dict[str, tuple[FloatArray, FloatArray]] = {}
+    randomised = (info.config.get("simulate") or {}).get("randomise") or {}
+    points, weights = np.polynomial.legendre.leggauss(_NODES)
+    for name in estimator.encoder.optional.names:
+        if name == "mode" and info.mode == "mixed":
+            nodes[name] = (
+                np.array(sorted(MODE_VALUES.values())),
+                np.full(len(MODE_VALUES), 1 / len(MODE_VALUES)),
+            )
+        elif name.removeprefix("known_") in randomised:
+            low, high = randomised[name.removeprefix("known_")]
+            nodes[name] = 0.5 * (low + high) + 0.5 * (high - low) * points, 0.5 * weights
+    return nodes
+
+
+@torch.no_grad()
+def sigma_systematic(
+    estimator: MassEstimator, catalog: ClusterCatalog, prior: str | MassPrior = "flat"
+) -> FloatArray | None:
+    """Systematic part of the standard deviation of each cluster (n,), dex; None where the model knows none.
+
+    Of a parameter that the catalogue gives for a cluster nothing is left to average over. The weights of the
+    network are at their centre.
+
+    Arguments:
+        estimator: a model with optional columns.
+        catalog: clusters, each with a kernel density (`usable_clusters`).
+        prior: of the means, as in `MassEstimator.posterior`.
+
+    Raises:
+        CatalogError: a cluster has no kernel density.
+    """
+    nodes = systematic_nodes(estimator)
+    if not nodes:
+        return None
+    parts = [
+        _of_chunk(estimator, catalog[start : start + _AT_ONCE], nodes, prior)
+        for start in range(0, len(catalog), _AT_ONCE)
+    ]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _of_chunk(
+    estimator: MassEstimator,
+    catalog: ClusterCatalog,
+    nodes: dict[str, tuple[FloatArray, FloatArray]],
+    prior: str | MassPrior,
+) -> FloatArray:
+    info = estimator.training_info
+    context = estimator.encoder.encode(catalog, device=estimator.device)
+    mean, square = np.zeros(len(catalog)), np.zeros(len(catalog))
+    for told, weight in _combinations(estimator, context, nodes):
+        posterior = MassPosterior(
+            estimator.flow.condition(told),
+            log10_mass_range=info.log10_mass_range,
+            training_prior=info.masses,
+            redshift=np.asarray(catalog.column("redshift"), dtype=np.float64),
+            cosmology=info.cosmology,
+        )
+        value = posterior.with_prior(prior).mean
+        mean += weight * value
+        square += weight * value**2
+    return np.sqrt(np.maximum(square - mean**2, 0.0))
+
+
+def _combinations(
+    estimator: MassEstimator, context: Tensor, nodes: dict[str, tuple[FloatArray, FloatArray]]
+) -> Iterator[tuple[Tensor, float]]:
+    """Contexts with every combination of values in place of what is unknown, and their weights."""
+    optional = estimator.encoder.optional
+    unknown = {name: ~optional.known(context, name) for name in nodes}
+    grids = [list(zip(*nodes[name], strict=True)) for name in nodes]
+    for combination in itertools.product(*grids):
+        told, weight = context, 1.0
+        for name, (value, share) in zip(nodes, combination, strict=True):
+            told = torch.where(unknown[name][:, None], optional.replace(told, name, float(value)), told)
+            weight *= float(share)
+        yield told, weight

@@ -1,0 +1,84 @@
+"""Which model `infer` uses, and what it can be told about the clusters."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.estimator import DEFAULT_MODEL, SHIPPED_COMPLETE, MassEstimator, shipped_models
+
+__all__ = ["choose_model", "notes", "tell"]
+
+
+def choose_model(model: str | os.PathLike[str] | None, complete: bool = False) -> Path:
+    """The folder of the model: as named, else the shipped one for samples that are complete or not.
+
+    Raises:
+        ValueError: a model was named and ``complete`` chooses another, or the package comes without models.
+    """
+    if model is not None:
+        if complete and str(model) != SHIPPED_COMPLETE:
+            raise ValueError(
+                f"--complete chooses the shipped model '{SHIPPED_COMPLETE}', but --model is '{model}'; leave one of"
+                " them out."
+            )
+        return Path(model)
+    name = SHIPPED_COMPLETE if complete else DEFAULT_MODEL
+    if name not in shipped_models():
+        raise ValueError(
+            f"This installation comes without the model '{name}'; train one with `bayesflowmass train --config"
+            f" {name}.yaml` and name its folder with --model."
+        )
+    return Path(name)
+
+
+def tell(catalog: ClusterCatalog, estimator: MassEstimator, assume: Mapping[str, float]) -> ClusterCatalog:
+    """The catalogue with parameters of the mocks that the model shall take as known.
+
+    Arguments:
+        assume: ``{parameter: value}`` of the mocks, such as ``velocity_bias``.
+
+    Raises:
+        CatalogError: the model cannot be told that parameter.
+    """
+    told = [name for name in estimator.encoder.optional.names if name.startswith("known_")]
+    for name, value in assume.items():
+        if f"known_{name}" not in told:
+            possible = ", ".join(known.removeprefix("known_") for known in told)
+            raise CatalogError(
+                f"--assume {name}: this model can be told {possible or 'no parameter of the mocks'}."
+            )
+        catalog = catalog.with_columns(**{f"known_{name}": np.full(len(catalog), float(value))})
+    return catalog
+
+
+def notes(catalog: ClusterCatalog, estimator: MassEstimator) -> list[str]:
+    """What the model makes of columns that it can use, in sentences for the reader of the masses."""
+    optional = estimator.encoder.optional
+    known = np.isfinite(optional.values(catalog)).sum(axis=0)
+    n = len(catalog)
+    said = []
+    for name, count in zip(optional.names, known, strict=True):
+        of = "" if count == 0 else f" of {n - count} of {n} clusters"
+        if name == "mode" and count < n:
+            said.append(
+                f"which galaxies count as interlopers is not known{of}: the PDFs are averaged over both kinds"
+                " (--mode survey: central galaxies are seen; --mode paper: they are not)."
+            )
+        elif name == "sigma_v_err":
+            if count < n:
+                said.append(
+                    f"velocity errors are not known{of}: averaged over (column sigma_v_err of the clusters, or v_err of"
+                    " the galaxies, km/s)."
+                )
+            elif not catalog.has(name):
+                said.append("velocity errors of the clusters: root mean square of the column v_err.")
+        elif name.startswith("known_") and count == n and n > 0:
+            value = np.unique(optional.values(catalog)[:, optional.names.index(name)])
+            text = f"{value[0]:g}" if value.size == 1 else f"{value[0]:g} to {value[-1]:g}"
+            said.append(f"{name.removeprefix('known_').replace('_', ' ')} is taken to be {text}.")
+    return said

@@ -1,0 +1,167 @@
+"""What happens when the sky is not the mixture that a model was trained on.
+
+    python benchmarks/shift.py [--model sky] [--n-clusters 16000] [--out docs/results/shift]
+
+Fresh mocks, flat in mass, observed as those of training, but with one thing fixed: the interloper mode, the velocity
+bias, a completeness of 10 %, centres off by 300 km/s, and so on. Each is judged under the flat prior, with the model
+told the thing (where it can be) and not told. Bias is the mean of posterior median minus true log10 M200c; standard
+errors over clusters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from provenance import header, provenance
+
+from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.estimator import MassEstimator
+from bayesflowmass.training.fresh_mocks import fresh_mocks
+
+BIAS, COVERAGE = 0.05, 0.03
+CHUNK = 1500
+
+
+def measure(estimator: MassEstimator, catalog: ClusterCatalog, draws: int) -> dict[str, Any]:
+    """Bias, scatter, widths and coverage of one population."""
+    median, sigma, inside = [], [], {0.68: [], 0.95: []}
+    truth = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
+    for start in range(0, len(catalog), CHUNK):
+        part = catalog[start : start + CHUNK]
+        posterior = estimator.posterior(part, n_draws=draws)
+        median.append(posterior.median)
+        sigma.append(posterior.sigma)
+        pit = posterior.cdf(truth[start : start + CHUNK])
+        for level, found in inside.items():
+            found.append(np.abs(pit - 0.5) < 0.5 * level)
+    residual = np.concatenate(median) - truth
+    n = len(residual)
+    result: dict[str, Any] = {
+        "n": n,
+        "bias": float(residual.mean()),
+        "bias_error": float(residual.std(ddof=1) / np.sqrt(n)),
+        "scatter": float(residual.std(ddof=1)),
+        "sigma": float(np.concatenate(sigma).mean()),
+    }
+    for level, found in inside.items():
+        share = float(np.concatenate(found).mean())
+        result[f"coverage_{round(100 * level)}"] = share
+        result[f"coverage_{round(100 * level)}_error"] = float(np.sqrt(level * (1 - level) / n))
+    return result
+
+
+def told(estimator: MassEstimator, catalog: ClusterCatalog, **known: Any) -> ClusterCatalog:
+    """The clusters with only these columns told to the model."""
+    n = len(catalog)
+    columns = {
+        name: np.full(n, "mixed" if name == "mode" else np.nan) for name in estimator.encoder.optional.names
+    }
+    for name, value in known.items():
+        columns[name] = np.full(n, value) if np.ndim(value) == 0 else np.asarray(value)
+    return catalog.with_columns(**columns)
+
+
+def cases(estimator: MassEstimator, n: int, seed: int, draws: int) -> list[dict[str, Any]]:
+    """All rows of the table."""
+    info = estimator.training_info
+    rows: list[dict[str, Any]] = []
+    everything = {"mode": 1.0, "sigma_v_err": 1.0, "completeness": 1.0}
+
+    def add(name: str, catalog: ClusterCatalog, **known: Any) -> None:
+        row = {"population": name, "told": ", ".join(known) or "nothing"}
+        rows.append(row | measure(estimator, told(estimator, catalog, **known), draws))
+        print(rows[-1], flush=True)
+
+    def mocks(**changes: Any) -> ClusterCatalog:
+        changes["augmentation"] = {"known": everything} | changes.get("augmentation", {})
+        return fresh_mocks(info, n, seed, **changes)
+
+    mixture = mocks()
+    mode = np.asarray(mixture.column("mode"))
+    add("mixture", mixture)
+    add("mixture", mixture, mode=mode)
+    add("mixture", mixture, mode=mode, known_velocity_bias=mixture.column("velocity_bias"))
+    for name in ("paper", "survey"):
+        add(f"mode {name}", mixture.filter(mode == name), mode=name)
+        add(f"mode {name}", mixture.filter(mode == name))
+    randomise = dict((info.config.get("simulate") or {}).get("randomise") or {})
+    for value in randomise.get("velocity_bias", ()):
+        one = mocks(simulate={"randomise": randomise | {"velocity_bias": (value, value)}})
+        add(f"velocity bias {value}", one, known_velocity_bias=value)
+        add(f"velocity bias {value}", one)
+    for name, changes in {
+        "completeness 10 %": {"completeness": (0.1, 0.1), "completeness_log": False},
+        "centre off by 300 km/s": {"miscentre_v": (300.0, 300.0)},
+        "velocity errors 150 km/s": {"velocity_error": (150.0, 150.0)},
+        "interlopers removed": {"cleaning": 1.0},
+        "interlopers kept": {"cleaning": 0.0},
+    }.items():
+        one = mocks(augmentation=changes)
+        add(name, one)
+        if name.startswith("completeness") and "completeness" in estimator.encoder.optional.names:
+            add(name, one, completeness=one.column("completeness"))
+    return rows
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """Which of the two limits a row keeps."""
+    missed = []
+    if abs(row["bias"]) > BIAS:
+        missed.append("bias")
+    if abs(row["coverage_68"] - 0.68) > COVERAGE or abs(row["coverage_95"] - 0.95) > COVERAGE:
+        missed.append("coverage")
+    return "both" if not missed else f"not {' or '.join(missed)}"
+
+
+def markdown(rows: list[dict[str, Any]], source: dict[str, Any], estimator: MassEstimator) -> str:
+    """The table."""
+    lines = [
+        header("Shift test", source),
+        f"Limits: bias below {BIAS} dex, 68 and 95 % intervals within {100 * COVERAGE:.0f} points. Model trained on"
+        f" {estimator.training_info.n_train} clusters. Flat prior; errors are standard errors.",
+        "",
+        "| population | model is told | clusters | bias [dex] | scatter | mean sigma | 68 % | 95 % | within limits |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [row["population"], row["told"].replace("known_", ""), str(row["n"])]
+        cells += [
+            f"{row['bias']:+.3f} ± {row['bias_error']:.3f}",
+            f"{row['scatter']:.3f}",
+            f"{row['sigma']:.3f}",
+        ]
+        cells += [
+            f"{100 * row[f'coverage_{k}']:.1f} ± {100 * row[f'coverage_{k}_error']:.1f}" for k in (68, 95)
+        ]
+        lines.append("| " + " | ".join([*cells, verdict(row)]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="sky")
+    parser.add_argument("--n-clusters", type=int, default=16000, help="simulated for each population")
+    parser.add_argument("--seed", type=int, default=20260)
+    parser.add_argument("--draws", type=int, default=8, help="draws of the weights")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/shift"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    began = time.process_time()
+    source = provenance(options.seed)
+    estimator = MassEstimator.load(options.model, "cpu")
+    rows = cases(estimator, options.n_clusters, options.seed, options.draws)
+    text = markdown(rows, source, estimator)
+    text += f"\nProcessor time {time.process_time() - began:.0f} s.\n"
+    options.out.with_suffix(".md").write_text(text)
+    options.out.with_suffix(".json").write_text(json.dumps(source | {"rows": rows}, indent=1) + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
