@@ -10,7 +10,8 @@ from typing import Any
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.command import run_command
 from bayesflowmass.config import SimulateSettings
-from bayesflowmass.mocks import MockParameters, simulate_catalog
+from bayesflowmass.config.nbody import MADE_FROM_NOTHING, NbodySettings
+from bayesflowmass.mocks import MockParameters, simulate_catalog, simulate_nbody
 
 __all__ = ["main", "simulate"]
 
@@ -27,11 +28,7 @@ def simulate(out: str | Path, n_clusters: int = 20000, **arguments: Any) -> Clus
         ValueError: for unusable arguments, or an ending other than .parquet.
         OSError: if the file cannot be written.
     """
-    out = Path(out)
-    if out.suffix != ".parquet":
-        raise ValueError(f"--out is '{out}'; catalogues are parquet files, so the name must end in .parquet.")
-    if not out.parent.is_dir():
-        raise ValueError(f"The folder '{out.parent}' of --out does not exist; make it first.")
+    out = _checked(out)
     catalog = simulate_catalog(n_clusters, **arguments)
     catalog.write(out)
     return catalog
@@ -42,8 +39,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(SimulateSettings, _simulate_with, argv, prog="bayesflowmass simulate")
 
 
+def _checked(out: str | Path) -> Path:
+    out = Path(out)
+    if out.suffix != ".parquet":
+        raise ValueError(f"--out is '{out}'; catalogues are parquet files, so the name must end in .parquet.")
+    if not out.parent.is_dir():
+        raise ValueError(f"The folder '{out.parent}' of --out does not exist; make it first.")
+    return out
+
+
 def _simulate_with(settings: SimulateSettings) -> None:
-    values = settings.model_dump()
+    if settings.hosts is not None:
+        _simulate_box(settings)
+        return
+    values = settings.model_dump(exclude=set(NbodySettings.model_fields))
     redshifts = values.pop("redshift_range")
     if redshifts is not None:
         values["redshift"] = redshifts
@@ -52,6 +61,20 @@ def _simulate_with(settings: SimulateSettings) -> None:
     print(
         f"{len(catalog)} clusters with {catalog.n_galaxies_total} galaxies, {settings.kind}, masses"
         f" {settings.masses} in {settings.log10_mass_range[0]}-{settings.log10_mass_range[1]}: {settings.out}"
+    )
+
+
+def _simulate_box(settings: SimulateSettings) -> None:
+    values = settings.model_dump(exclude=set(MADE_FROM_NOTHING))
+    for name in ("log10_mass_range", "n_projections", "redshift"):
+        # The defaults are those of mocks made from nothing; a box has its own.
+        if name not in settings.model_fields_set:
+            del values[name]
+    made = simulate_nbody(**values | {"out": _checked(settings.out)})
+    low, high = made.log10_mass_range
+    print(
+        f"{made.n_clusters} clusters with {made.n_galaxies} galaxies, {settings.kind}, masses {settings.masses} in"
+        f" {low:.2f}-{high:.2f}, from {made.n_lines} lines of sight on {made.n_hosts} haloes: {settings.out}"
     )
 
 

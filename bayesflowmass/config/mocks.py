@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from bayesflowmass.config.base import Settings
+from bayesflowmass.config.nbody import NbodySettings
 from bayesflowmass.mocks import Randomisation
 
 __all__ = ["AugmentationSettings", "MockSettings", "SimulateSettings"]
@@ -60,8 +61,8 @@ class MockSettings(Settings):
         return self
 
 
-class SimulateSettings(MockSettings):
-    """`bayesflowmass simulate`: make a mock catalogue."""
+class SimulateSettings(NbodySettings, MockSettings):
+    """`bayesflowmass simulate`: make a mock catalogue, from nothing or from an N-body box."""
 
     out: Path = Field(Path("catalog.parquet"), description="catalogue to write (parquet)")
     seed: int = Field(0, ge=0, description="random seed")

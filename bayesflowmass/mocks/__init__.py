@@ -1,7 +1,8 @@
-"""Mock galaxy clusters: dark-matter physics in, a catalogue of galaxies on the sky out."""
+"""Mock galaxy clusters: dark-matter physics or an N-body box in, a catalogue of galaxies on the sky out."""
 
 from bayesflowmass.mocks.catalog_builder import simulate_catalog
 from bayesflowmass.mocks.galaxies import Component
+from bayesflowmass.mocks.nbody import NbodySummary, simulate_nbody
 from bayesflowmass.mocks.parameters import MockParameters, parameter_table
 from bayesflowmass.mocks.randomisation import PRIORS, Randomisation
 
@@ -9,7 +10,9 @@ __all__ = [
     "PRIORS",
     "Component",
     "MockParameters",
+    "NbodySummary",
     "Randomisation",
     "parameter_table",
     "simulate_catalog",
+    "simulate_nbody",
 ]
