@@ -11,8 +11,8 @@ from bayesflowmass.config.evaluation import EvaluateSettings
 from bayesflowmass.config.fetch import FetchSettings
 from bayesflowmass.config.inference import InferSettings, InspectSettings
 from bayesflowmass.config.mocks import AugmentationSettings, MockSettings, SimulateSettings
-from bayesflowmass.config.training import (
 from bayesflowmass.config.report import ReportSettings
+from bayesflowmass.config.training import (
     EncoderSettings,
     FitSettings,
     FlowSettings,
@@ -34,9 +34,9 @@ __all__ = [
     "InspectSettings",
     "KernelSettings",
     "MockSettings",
+    "ReportSettings",
     "Settings",
     "SimulateSettings",
-    "ReportSettings",
     "TrainSettings",
     "WeightsSettings",
     "build_settings",
