@@ -37,7 +37,8 @@ class Verdict:
         quantity: coverage_68, log_score or crps.
         gain: positive where the method is better than the reference: smaller distance of the coverage from nominal,
             higher log score, lower CRPS. With its error.
-        p_holm: of no difference, corrected; None where it was not tested.
+        p: of no difference, before correction; None where it was not tested.
+        p_holm: the same, corrected.
         p_not_worse_holm: of a loss beyond the tolerance, corrected; None where it was not tested.
         answer: better, worse, not worse, undecided or not tested.
         sentence: the answer in words.
@@ -48,6 +49,7 @@ class Verdict:
     quantity: str
     gain: float | None
     error: float | None
+    p: float | None
     p_holm: float | None
     p_not_worse_holm: float | None
     answer: str
@@ -92,8 +94,8 @@ def section_verdicts(
         for (_, _, name, e), test in zip(asked, tested, strict=True)
     ]
     return [
-        _verdict(comparison, *question, a, b, alpha, tolerances, nominal, why_not)
-        for question, a, b in zip(asked, holm(p), holm(p_worse), strict=True)
+        _verdict(comparison, *question, raw, a, b, alpha, tolerances, nominal, why_not)
+        for question, raw, a, b in zip(asked, p, holm(p), holm(p_worse), strict=True)
     ]
 
 
@@ -103,6 +105,7 @@ def _verdict(
     bin_: Bin,
     name: str,
     gain: Estimate,
+    raw: float,
     p: float,
     p_worse: float,
     alpha: float,
@@ -120,10 +123,11 @@ def _verdict(
         excluded = np.isfinite(p_worse) and p_worse < alpha
         significant = "better" if gain.value > 0 else "worse"
         answer = significant if p < alpha else "not worse" if excluded else "undecided"
+        said = _p(p, raw, answer)
         if name == "coverage_68":
-            sentence = _coverage_sentence(comparison, label, bin_, gain, answer, p)
+            sentence = _coverage_sentence(comparison, label, bin_, gain, answer, said)
         else:
-            sentence = _score_sentence(name, gain, answer, p, tolerances[name], bool(excluded))
+            sentence = _score_sentence(name, gain, answer, said, tolerances[name], bool(excluded))
 
     def number(value: float) -> float | None:
         return float(value) if np.isfinite(value) else None
@@ -134,6 +138,7 @@ def _verdict(
         name,
         number(gain.value),
         number(gain.error),
+        number(raw),
         number(p),
         number(p_worse),
         answer,
@@ -142,7 +147,7 @@ def _verdict(
 
 
 def _coverage_sentence(
-    comparison: Comparison, label: str, bin_: Bin, gain: Estimate, answer: str, p: float
+    comparison: Comparison, label: str, bin_: Bin, gain: Estimate, answer: str, said: str
 ) -> str:
     ours, theirs = (
         100.0 * comparison.alone(name, "coverage_68", bin_, "predicted").value
@@ -152,27 +157,27 @@ def _coverage_sentence(
     if answer == "undecided":
         return (
             f"coverage of the 68 % interval {change}: a change of its distance from nominal is not shown "
-            f"(closer by {100 * gain.value:+.1f} ± {100 * gain.error:.1f} points)"
+            f"({-100 * gain.value:+.1f} ± {100 * gain.error:.1f} points, {said})"
         )
     word = "closer to" if answer == "better" else "farther from"
     return (
         f"coverage of the 68 % interval {word} nominal by {100 * abs(gain.value):.1f} ± {100 * gain.error:.1f} points "
-        f"({change}, {_p(p)})"
+        f"({change}, {said})"
     )
 
 
 def _score_sentence(
-    name: str, gain: Estimate, answer: str, p: float, tolerance: float, excluded: bool
+    name: str, gain: Estimate, answer: str, said: str, tolerance: float, excluded: bool
 ) -> str:
     title, unit, digits = _WORDS[name]
     numbers = f"{abs(gain.value):.{digits}f} ± {gain.error:.{digits}f} {unit}"
     if answer in ("better", "worse"):
         small = f", less than {tolerance:g}" if answer == "worse" and excluded else ""
-        return f"{title} {answer} by {numbers}{small} ({_p(p)})"
+        return f"{title} {answer} by {numbers}{small} ({said})"
     signed = f"gain {gain.value:+.{digits}f} ± {gain.error:.{digits}f} {unit}"
     if answer == "not worse":
         return f"{title} not worse ({signed}; a loss beyond {tolerance:g} is excluded)"
-    return f"{title} undecided ({signed})"
+    return f"{title} undecided ({signed}, {said})"
 
 
 def summary_sentence(verdicts: Sequence[Verdict], label: str, reference: str, n_pairs: int) -> str:
@@ -212,5 +217,7 @@ def _list(names: Sequence[str], verdicts: Sequence[Verdict]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _p(p: float) -> str:
-    return "p < 0.001 corrected" if p < 0.001 else f"p = {p:.3f} corrected"
+def _p(p: float, raw: float, answer: str) -> str:
+    """The corrected p-value of a claim, the raw one where there is no claim."""
+    value, kind = (p, "corrected") if answer in ("better", "worse") else (raw, "before correction")
+    return f"p < 0.001 {kind}" if value < 0.001 else f"p = {value:.3f} {kind}"

@@ -20,6 +20,8 @@ from bayesflowmass.compare_verdicts import section_verdicts, summary_sentence
 from bayesflowmass.config import CompareSettings
 from bayesflowmass.diagnostics import PosteriorSummary
 from bayesflowmass.diagnostics.paired import Estimate, crossed_estimate, mean_influence, scatter_influence
+from bayesflowmass.plots.comparison import FIRST_PAGE, plot_comparison
+from bayesflowmass.plots.style import COLUMN_WIDTH
 
 SIGMA = 0.12
 BINS = mass_bins((14.0, 14.5, 15.0))
@@ -233,6 +235,15 @@ class TestVerdicts:
         assert {v.answer for v in section_verdicts(comparison, narrow, nominal=True)} == {"not tested"}
         assert "fewer than 20" in section_verdicts(comparison, narrow, nominal=True)[1].sentence
 
+    def test_what_is_not_shown_comes_with_its_number_and_an_uncorrected_p(self):
+        verdicts = section_verdicts(comparison_of(0.97, n=400), BINS, nominal=True)
+        undecided = [v for v in verdicts if v.answer == "undecided"]
+        assert any(v.quantity == "coverage_68" for v in undecided)
+        for v in undecided:
+            assert v.p <= v.p_holm
+            assert "before correction)" in v.sentence
+            assert f"{v.p:.3f}" in v.sentence
+
     def test_a_loss_that_is_certain_and_small_is_called_both(self):
         comparison = comparison_of(1.04, n=40_000)
         mirrored = Comparison(list(comparison.methods.values()), comparison.halo, "bayes")
@@ -391,6 +402,33 @@ class TestCommand:
         )
         for entry in result["sections"][0]["differences"]["b"]["by_true"]:
             assert abs(entry["crps"]["value"]) < 1e-15
+
+
+def test_a_method_far_off_does_not_hide_the_others_in_the_figure(work, tmp_path):
+    result = compare(
+        {
+            "": {
+                label: [read_predictions(r.path, r.seed) for r in runs]
+                for label, runs in find_work(work)["small"].items()
+            }
+        },
+        tmp_path,
+        figures=False,
+    )
+    section = result["sections"][0]
+    for i, factor in enumerate((1.0, 1.5, 100.0)):
+        copy = json.loads(json.dumps(section["differences"]["laplace"]))
+        for entry in copy["by_predicted"]:
+            entry["log_score"]["value"] *= factor
+        section["methods"][f"m{i}"], section["differences"][f"m{i}"] = section["methods"]["laplace"], copy
+    figure = plot_comparison(section, FIRST_PAGE)
+    figure.canvas.draw()
+    assert figure.get_size_inches()[0] == pytest.approx(COLUMN_WIDTH)
+    assert all(axis.get_ylabel() for axis in figure.axes)
+    drawn = max(abs(e["log_score"]["value"]) for e in section["differences"]["m1"]["by_predicted"])
+    assert max(np.abs(figure.axes[1].get_ylim())) < 3 * drawn
+    triangles = [line for line in figure.axes[1].lines if line.get_marker() == "^" and len(line.get_xdata())]
+    assert sum(len(line.get_xdata()) for line in triangles if line.get_ydata()[0] == 0.95) == 5
 
 
 class TestNames:

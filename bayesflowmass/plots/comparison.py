@@ -17,6 +17,7 @@ __all__ = ["ACCURACY", "FIRST_PAGE", "Panel", "plot_comparison"]
 
 _PAINT = ("black", "blue", "vermillion", "green", "orange", "purple", "sky", "grey")
 _MARKERS = "osD^vP*X"
+_FAR = 4.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def plot_comparison(
     """Panels over the same bins of mass, each method with a symbol of its own, standard errors as bars.
 
     Differences are from the reference, which is drawn in black where methods stand alone. The last bin may hold
-    all others; it is set apart.
+    all others; it is set apart. A method whose differences are many times those of the others would hide them: it is
+    shown by triangles at the edge of the panel instead.
 
     Args:
         numbers: a section of ``comparison.json``.
@@ -76,6 +78,7 @@ def plot_comparison(
     if len(bins) > 1:
         x[-1] += 0.4
     step = min(0.16, 0.7 / max(1, len(labels)))
+    limits = {panel: _limit(numbers, panel) for panel in kept}
     figure, axes = column_figure(0.9 + 1.05 * len(kept), rows=len(kept), sharex=True)
     with journal_style():
         for axis, panel in zip(axes, kept, strict=True):
@@ -91,7 +94,21 @@ def plot_comparison(
                 offset = (i - 0.5 * (len(labels) - 1)) * step
                 for j, (values, errors) in enumerate(_series(numbers, panel, label)):
                     fill = {"mfc": "white"} if j else {}
-                    axis.errorbar(x + offset, values, errors, **style, **fill, zorder=3)
+                    far = np.abs(values) > limits[panel]
+                    axis.errorbar(
+                        x + offset,
+                        np.where(far, np.nan, values),
+                        np.where(far, 0.0, errors),
+                        **style,
+                        **fill,
+                        zorder=3,
+                    )
+                    for up, marker, edge in ((True, "^", 0.95), (False, "v", 0.05)):
+                        there = far & ((values > 0) == up)
+                        axis.plot(
+                            (x + offset)[there], np.full(there.sum(), edge), marker=marker, ls="none", ms=3.5,
+                            mfc="white", mec=style["color"], transform=axis.get_xaxis_transform(), zorder=4,
+                        )  # fmt: skip
             _finish(axis, panel, x)
         handles = [
             axes[0].plot(
@@ -130,6 +147,19 @@ def _series(
         return np.array([np.nan if v is None else v for v in found], dtype=np.float64)
 
     return [(column(name, "value"), column(name, "error")) for name in panel.quantities]
+
+
+def _limit(numbers: Mapping[str, Any], panel: Panel) -> float:
+    """Largest difference that is drawn to scale."""
+    if not panel.difference:
+        return float("inf")
+    largest = [
+        float(np.nanmax(np.abs(values)))
+        for label in numbers["methods"]
+        for values, _ in _series(numbers, panel, label)
+        if np.isfinite(values).any()
+    ]
+    return _FAR * float(np.median(largest)) if len(largest) > 2 else float("inf")
 
 
 def _finish(axis: Axes, panel: Panel, x: NDArray[np.float64]) -> None:
