@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
+from bayesflowmass.diagnostics import merged_edges
+from bayesflowmass.plots.style import COLOURS, COLUMN_WIDTH, PAGE_WIDTH, column_figure, journal_style
 
-__all__ = ["plot_predicted_vs_true"]
+__all__ = ["MASS_LABEL", "plot_predicted_vs_true", "plot_predicted_vs_true_samples"]
 
 FloatArray = NDArray[np.float64]
 
 MASS_LABEL = r"$\log_{10}(M_{200\mathrm{c}}\,[h^{-1}M_\odot])$"
+
+_COLOURS = ("blue", "vermillion", "green", "purple")
 
 
 def plot_predicted_vs_true(
@@ -34,58 +41,95 @@ def plot_predicted_vs_true(
         log10_true: log10 M200c [Msun/h], shape (n,).
         quantiles: 2.5, 16, 50, 84 and 97.5 % of each posterior, shape (n, 5).
         bin_width: [dex].
-        min_count: bins with fewer clusters are not drawn; the clusters themselves are.
+        min_count: bins with fewer clusters are merged with their neighbours.
         label: of the sample.
         colour: a name of ``style.COLOURS``.
     """
-    true = np.asarray(log10_true, dtype=np.float64)
-    q = np.asarray(quantiles, dtype=np.float64)
-    if q.shape != (true.size, 5):
-        raise ValueError(f"quantiles must have shape ({true.size}, 5); found {q.shape}.")
-    index = np.floor(true / bin_width + 1e-9).astype(int)
-    bins, count = np.unique(index, return_counts=True)
-    bins = bins[count >= min_count]
-    members = [index == b for b in bins]
+    return _plot({label: (log10_true, quantiles)}, (colour,), bin_width, min_count)
+
+
+def plot_predicted_vs_true_samples(
+    samples: Mapping[str, tuple[ArrayLike, ArrayLike]], *, bin_width: float = 0.1, min_count: int = 10
+) -> Figure:
+    """:func:`plot_predicted_vs_true` for several samples side by side, on the same axes.
+
+    Args:
+        samples: label -> true masses and quantiles; two (pure and contaminated) fill a page.
+        bin_width, min_count: of the bins, as there.
+
+    Raises:
+        ValueError: there are no samples, or more than four.
+    """
+    if not 1 <= len(samples) <= len(_COLOURS):
+        raise ValueError(f"1 to {len(_COLOURS)} samples fit side by side; {len(samples)} were given.")
+    return _plot(samples, _COLOURS, bin_width, min_count)
+
+
+def _plot(
+    samples: Mapping[str, tuple[ArrayLike, ArrayLike]] | Mapping[str | None, tuple[ArrayLike, ArrayLike]],
+    colours: tuple[str, ...],
+    bin_width: float,
+    min_count: int,
+) -> Figure:
+    n = len(samples)
+    width = COLUMN_WIDTH if n == 1 else min(PAGE_WIDTH, 0.5 * PAGE_WIDTH * n)
+    figure, axes = column_figure(
+        4.2, rows=2, columns=n, width=width, sharex=True, sharey="row",
+        gridspec_kw={"height_ratios": [2.4, 1.0]},
+    )  # fmt: skip
+    with journal_style():
+        for i, (label, (log10_true, quantiles)) in enumerate(samples.items()):
+            true = np.asarray(log10_true, dtype=np.float64)
+            q = np.asarray(quantiles, dtype=np.float64)
+            if q.shape != (true.size, 5):
+                raise ValueError(f"quantiles must have shape ({true.size}, 5); found {q.shape}.")
+            _draw_sample(axes[i], axes[n + i], true, q, bin_width, min_count, label, COLOURS[colours[i]])
+        every = np.concatenate([np.asarray(true, dtype=np.float64) for true, _ in samples.values()])
+        low, high = every.min() - 0.05, every.max() + 0.05
+        axes[0].set(xlim=(low, high), ylim=(low, high))
+        for top, bottom in zip(axes[:n], axes[n:], strict=True):
+            top.plot([low, high], [low, high], "--", color=COLOURS["black"], lw=0.8, zorder=4)
+            bottom.set_xlabel("true " + MASS_LABEL)
+        axes[0].set_ylabel("predicted " + MASS_LABEL)
+        axes[n].set_ylabel("width [dex]")
+        axes[n].set_ylim(0, 1.7 * max(axis.dataLim.ymax for axis in axes[n:]))
+    return figure
+
+
+def _draw_sample(
+    top: Axes,
+    bottom: Axes,
+    true: FloatArray,
+    q: FloatArray,
+    bin_width: float,
+    min_count: int,
+    label: str | None,
+    paint: str,
+) -> None:
+    edges = merged_edges(true, bin_width, min_count)
+    index = np.clip(np.searchsorted(edges, true, side="right") - 1, 0, edges.size - 2)
+    members = [index == b for b in np.unique(index)]
     x = np.array([true[m].mean() for m in members])
-    mean = np.array([q[m].mean(axis=0) for m in members]).reshape(len(bins), 5)
+    mean = np.array([q[m].mean(axis=0) for m in members]).reshape(len(members), 5)
     epsilon = true - q[:, 2]
     scatter = np.array([epsilon[m].std(ddof=1) for m in members])
     absolute = np.array([np.abs(epsilon[m]).mean() for m in members])
-    figure, (top, bottom) = column_figure(4.2, rows=2, sharex=True, gridspec_kw={"height_ratios": [2.4, 1.0]})
-    paint = COLOURS[colour]
-    with journal_style():
-        low, high = true.min() - 0.05, true.max() + 0.05
-        top.plot([low, high], [low, high], "--", color=COLOURS["black"], lw=0.8, label="one to one", zorder=4)
-        top.plot(
-            true,
-            q[:, 2],
-            ".",
-            ms=1.2,
-            mec="none",
-            color=COLOURS["grey"],
-            alpha=0.5,
-            rasterized=True,
-            zorder=0,
-        )
+    dots: dict[str, Any] = {
+        "ms": 1.2,
+        "mec": "none",
+        "color": COLOURS["grey"],
+        "alpha": 0.5,
+        "rasterized": True,
+    }
+    top.plot(true, q[:, 2], ".", zorder=0, **dots)
+    for ends, alpha, name in (((0, 4), 0.2, r"$2\sigma$"), ((1, 3), 0.4, r"$1\sigma$")):
         top.fill_between(
-            x, mean[:, 0], mean[:, 4], color=paint, alpha=0.2, lw=0, label=r"$2\sigma$", zorder=1
+            x, mean[:, ends[0]], mean[:, ends[1]], color=paint, alpha=alpha, lw=0, label=name, zorder=1
         )
-        top.fill_between(
-            x, mean[:, 1], mean[:, 3], color=paint, alpha=0.4, lw=0, label=r"$1\sigma$", zorder=2
-        )
-        top.plot(
-            x, mean[:, 2], "*", color=paint, mec="white", mew=0.3, ms=6, label="mean of medians", zorder=5
-        )
-        top.set(xlim=(low, high), ylim=(low, high))
-        top.set_ylabel("predicted " + MASS_LABEL)
-        top.legend(loc="upper left", title=label, alignment="left")
-        bottom.plot(
-            x, 0.5 * (mean[:, 4] - mean[:, 0]), color=paint, alpha=0.45, label=r"$2\sigma$ of the PDF"
-        )
-        bottom.plot(x, 0.5 * (mean[:, 3] - mean[:, 1]), color=paint, label=r"$1\sigma$ of the PDF")
-        bottom.plot(x, scatter, ":", color=COLOURS["black"], label=r"$\sigma_\epsilon$")
-        bottom.plot(x, absolute, "-.", color=COLOURS["vermillion"], label=r"$\langle|\epsilon|\rangle$")
-        bottom.set_ylim(0, 1.7 * bottom.dataLim.ymax)
-        bottom.set(xlabel="true " + MASS_LABEL, ylabel="width [dex]")
-        bottom.legend(ncols=2, loc="upper right", columnspacing=1.0)
-    return figure
+    top.plot(x, mean[:, 2], "*", color=paint, mec="white", mew=0.3, ms=6, label="mean of medians", zorder=5)
+    top.legend(loc="upper left", title=label, alignment="left")
+    bottom.plot(x, 0.5 * (mean[:, 4] - mean[:, 0]), color=paint, alpha=0.45, label=r"$2\sigma$ of the PDF")
+    bottom.plot(x, 0.5 * (mean[:, 3] - mean[:, 1]), color=paint, label=r"$1\sigma$ of the PDF")
+    bottom.plot(x, scatter, ":", color=COLOURS["black"], label=r"$\sigma_\epsilon$")
+    bottom.plot(x, absolute, "-.", color=COLOURS["black"], label=r"$\langle|\epsilon|\rangle$")
+    bottom.legend(ncols=2, loc="upper right", columnspacing=1.0)

@@ -6,7 +6,7 @@ Figures are made without pyplot: no global state, no display.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -100,16 +100,16 @@ def column_figure(
     return figure, list(axes.reshape(-1))
 
 
-def save_figure(figure: Figure, stem: str | Path) -> list[Path]:
-    """Write ``stem``.pdf (vector) and ``stem``.png (300 dpi), whole or not at all.
+def save_figure(figure: Figure, stem: str | Path, formats: Sequence[str] = ("pdf", "png")) -> list[Path]:
+    """Write ``stem``.pdf (vector) and ``stem``.png (300 dpi), or one of them, whole or not at all.
 
     Returns:
-        The two paths.
+        The paths.
     """
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = []
-    for extension in ("pdf", "png"):
+    for extension in formats:
         path = stem.with_name(f"{stem.name}.{extension}")
         partial = stem.with_name(f".{stem.name}.{os.getpid()}.{extension}")
         # No date in the file: the same numbers give the same bytes.

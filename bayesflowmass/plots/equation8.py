@@ -1,0 +1,98 @@
+"""Scatter with and without richness, method by method (figure 6 of Kodi Ramanah et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
+
+__all__ = ["ScatterPair", "plot_equation8"]
+
+_MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
+_PAINT = ("green", "orange", "purple", "sky", "black", "grey")
+
+
+@dataclass(frozen=True)
+class ScatterPair:
+    """sigma_N and sigma_0 of equation 8 [dex], with their errors where they are known.
+
+    Attributes:
+        sigma_N: richness-dependent scatter at 100 members.
+        sigma_0: richness-independent scatter.
+        sigma_N_se, sigma_0_se: standard errors.
+        published: taken from a paper, not measured on these clusters; drawn hollow.
+        mark, colour: of matplotlib and of ``style.COLOURS``; default: one of its own for each method.
+    """
+
+    sigma_N: float
+    sigma_0: float
+    sigma_N_se: float | None = None
+    sigma_0_se: float | None = None
+    published: bool = False
+    mark: str | None = None
+    colour: str | None = None
+
+
+def plot_equation8(
+    methods: Mapping[str, ScatterPair],
+    *,
+    levels: Sequence[float] = (0.1, 0.2, 0.3, 0.4),
+    shot_noise: float | None = 3.0 / (np.sqrt(200.0) * np.log(10.0)),
+    title: str | None = None,
+) -> Figure:
+    """Richness-dependent against richness-independent scatter of sigma^2 = sigma_N^2 (N / 100)^-1 + sigma_0^2.
+
+    Quarter circles join the pairs that give one total scatter at N = 100 members. The lower left is best.
+
+    Args:
+        methods: name -> pair; published ones are drawn hollow.
+        levels: total scatter at N = 100 [dex] of the contours; those beyond the axes are left out.
+        shot_noise: the sigma_N that a mass from the velocity dispersion cannot beat [dex]; None for no line.
+        title: names the sample.
+
+    Raises:
+        ValueError: there are no methods, or more than twelve.
+    """
+    if not 1 <= len(methods) <= len(_MARKS):
+        raise ValueError(f"1 to {len(_MARKS)} methods can be told apart; {len(methods)} were given.")
+    figure, (axis,) = column_figure(3.3 + 0.13 * ((len(methods) + 1) // 2))
+    pairs = list(methods.values())
+    right = 1.25 * max(p.sigma_N + (p.sigma_N_se or 0.0) for p in pairs)
+    top = 1.25 * max(p.sigma_0 + (p.sigma_0_se or 0.0) for p in pairs)
+    right, top = max(right, 1.15 * (shot_noise or 0.0), 0.1), max(top, 0.1)
+    with journal_style():
+        angle = np.linspace(0.0, 0.5 * np.pi, 181)
+        for level in levels:
+            x, y = level * np.sin(angle), level * np.cos(angle)
+            axis.plot(x, y, color=COLOURS["grey"], lw=0.6, zorder=0)
+            # The label sits on the contour where it enters the axes.
+            seen = np.flatnonzero((x < 0.97 * right) & (y < 0.95 * top))
+            if seen.size:
+                place = seen[0] + max(1, int(0.12 * seen.size))
+                axis.text(
+                    x[place], y[place], f"{level:g}", fontsize=7, color="#555555", ha="center", va="center",
+                    zorder=1, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+                )  # fmt: skip
+        if shot_noise:
+            label = r"$3/(\sqrt{200}\ln 10)$: shot noise of $\sigma_v$"
+            axis.axvline(shot_noise, color=COLOURS["black"], lw=0.7, ls=":", label=label, zorder=0)
+        for i, (name, pair) in enumerate(methods.items()):
+            paint = COLOURS[pair.colour or _PAINT[i % len(_PAINT)]]
+            mark = pair.mark or _MARKS[i % len(_MARKS)]
+            axis.errorbar(
+                pair.sigma_N, pair.sigma_0, xerr=pair.sigma_N_se, yerr=pair.sigma_0_se,
+                fmt=mark, ms=8 if mark == "*" else 4.5, color=paint, mec=paint, elinewidth=0.8,
+                mfc="white" if pair.published else paint, label=name, zorder=3, clip_on=False,
+            )  # fmt: skip
+        axis.set(
+            xlim=(0, right),
+            ylim=(0, top),
+            xlabel=r"$\sigma_N$ at 100 members [dex]",
+            ylabel=r"$\sigma_0$ [dex]",
+        )
+        figure.legend(loc="outside upper left", ncols=2, title=title, alignment="left", columnspacing=1.0)
+    return figure
