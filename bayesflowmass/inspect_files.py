@@ -168,7 +168,9 @@ def inspect_box(known: BoxFormat, path: Path, quick: bool) -> Inspection:
     if hosts == 0 and rows:
         report.problems.append("no row has upid -1, so there are no host haloes.")
     report.usable = rows > 0
-    report.commands = ["cut clusters out of it: bayesflowmass.io.iterate_box reads it (docs/formats.md)"]
+    size = "" if info.box_size else " --box-size SIDE"
+    files = f"{path} --galaxies GALAXIES" if "log10_mass" in limits else f"HOSTS --galaxies {path}"
+    report.commands = [f"bayesflowmass simulate --hosts {files}{size} --out mocks.parquet"]
     return report
 
 

@@ -96,6 +96,9 @@ def test_boxes_are_read_to_their_end(tmp_path, write, name, title):
     assert report.title.startswith(title)
     assert "hosts or centrals" in report.text()
     assert report.usable
+    role = "--galaxies" if write in (universemachine, dr1) else "--hosts"
+    assert "bayesflowmass simulate --hosts" in report.text()
+    assert f"{role} {path}" in report.text()
     assert inspect_file(path, quick=True).usable
     data = path.read_bytes()
     path.write_bytes(data[: int(0.667 * len(data))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -332,6 +333,19 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, capsys, name):
     assert message in error
     assert error.count("\n") == 1
     assert not list(tmp_path.glob("m.parquet*"))
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_behind(files, tmp_path, capsys):
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("there is no device that is always full")
+    slab = tmp_path / "m.parquet.work" / "galaxies" / "slab_00"
+    slab.parent.mkdir(parents=True)
+    slab.symlink_to(full)
+    argv = ["--hosts", str(files[0]), "--galaxies", str(files[1]), "--box-size", "160", "--redshift", "0.1"]
+    assert main([*argv, "--v-max", "1500", "--out", str(tmp_path / "m.parquet"), "--no-progress"]) == 2
+    assert "the disk is full" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_redshift_and_size_are_asked_for_where_no_file_says_them(files, tmp_path):

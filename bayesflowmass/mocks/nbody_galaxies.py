@@ -132,7 +132,8 @@ def sort_galaxies(
             order = np.argsort(slab, kind="stable")
             bounds = np.searchsorted(slab[order], np.arange(n_cells + 1))
             for index, stream in enumerate(streams):
-                records[order[bounds[index] : bounds[index + 1]]].tofile(stream)
+                # Not tofile, which says nothing of a full disk but that it wrote less.
+                stream.write(records[order[bounds[index] : bounds[index + 1]]].tobytes())
     n_galaxies = _join(slabs, folder, box_size, n_cells)
     _check(path, counts, n_galaxies, extent, box_size, cut)
     facts = {"n_galaxies": n_galaxies, "n_cells": n_cells, "box_size": box_size, "speed": speed}
@@ -236,7 +237,7 @@ def _join(slabs: list[Path], folder: Path, box_size: float, n_cells: int) -> int
             records = np.fromfile(slab, dtype=_RECORD)
             y, z = (_cell(records["position"][:, axis], box_size, n_cells) for axis in (1, 2))
             cell = y * n_cells + z
-            records[np.argsort(cell, kind="stable")].tofile(stream)
+            stream.write(records[np.argsort(cell, kind="stable")].tobytes())
             per_cell.append(np.bincount(cell, minlength=n_cells**2))
             slab.unlink()
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(per_cell))]).astype(np.int64)
