@@ -54,6 +54,10 @@ REGIONS = {
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "point (maximum a posteriori)": ("point", {}),
     "variational, mean field, all": ("variational", {"which": "all", "guide": "mean_field"}),
+    "variational, eigenbasis, all (the last two layers)": (
+        "variational",
+        {"which": "all", "guide": "eigenbasis"},
+    ),
     "variational, low rank 5, all": (
         "variational",
         {"which": "all", "guide": "low_rank", "guide_options": {"rank": 5}},

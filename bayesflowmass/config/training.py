@@ -110,7 +110,7 @@ class WeightsSettings(Settings):
     which: str | tuple[str, ...] | None = Field(
         None,
         description="random weights: all, last, last:K or patterns of names; default: the method's"
-        " (variational, laplace: the last layers that give location and width)",
+        " (variational: the last two layers; laplace: the last layers that give location and width)",
     )
     guide: str | None = Field(
         None, description="variational: eigenbasis, mean_field, full_covariance, low_rank"

@@ -1,4 +1,4 @@
-"""A flow cut before its last layers: what the layers below give is computed once, the rest is a small flow."""
+"""A flow cut below its random layers: what lies below is computed once, the rest is a small flow."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bayesflowmass.bayes.choice import choose
 from bayesflowmass.flows import ConditionalAffine, ConditionalFlow
 from bayesflowmass.training.fingerprint import hash_tensors
 from bayesflowmass.training.random_state import torch_generator
 from bayesflowmass.training.sources import EpochData, check_data
 
-__all__ = ["LastLayers", "MirroredSource", "cut_before_last_layers", "location_layers"]
+__all__ = ["LastLayers", "MirroredSource", "cut_before_random_layers", "location_layers", "top_layers"]
 
 _AT_ONCE = 500
 
@@ -25,7 +26,7 @@ class LastLayers:
     """The two halves of a flow.
 
     Attributes:
-        head: the last layers as a flow over features; it shares their parameters with the whole flow and
+        head: the layers above as a flow over features; it shares their parameters with the whole flow and
             calls them by the same names.
         features: contexts (N, C) to what the head reads (N, F), on the device of the flow, without dropout.
     """
@@ -58,11 +59,17 @@ def location_layers(flow: nn.Module) -> tuple[str, ...]:
     return tuple(layers) or ("last",)
 
 
-def cut_before_last_layers(flow: nn.Module, names: Iterable[str]) -> LastLayers | None:
-    """Cut a flow before the last layer of each of its networks; None where a random weight lies below.
+def top_layers(flow: nn.Module) -> str:
+    """The choice of the last two layers on each path, or of the last alone where two would read the context."""
+    above = cut_before_random_layers(flow, choose(flow, "last:2")) is not None
+    return "last:2" if above else "last"
+
+
+def cut_before_random_layers(flow: nn.Module, names: Iterable[str]) -> LastLayers | None:
+    """Cut a flow below the lowest layer with random weights; None where that layer reads the context.
 
     Arguments:
-        flow: with dense networks.
+        flow: with dense networks, or a shared trunk of any kind with linear layers above it.
         names: of the random parameters.
     """
     if not isinstance(flow, ConditionalFlow):
@@ -70,22 +77,33 @@ def cut_before_last_layers(flow: nn.Module, names: Iterable[str]) -> LastLayers 
     networks = _networks(flow)
     if networks is None:
         return None
-    last = {f"{name}.{len(net) - 1}.{part}" for name, net in networks.items() for part in ("weight", "bias")}
+    chosen = set(names)
     shared = all(len(net) == 1 for net in networks.values())
-    if not set(names) <= last or (shared and not list(flow.trunk.parameters())):
+    chains = {"trunk": flow.trunk} if shared else dict(networks)
+    known = {f"{chain}.{name}" for chain, net in chains.items() for name, _ in net.named_parameters()}
+    known |= {f"{name}.0.{part}" for name in networks if shared for part in ("weight", "bias")}
+    cuts = {chain: _lowest(chain, net, chosen, with_last=not shared) for chain, net in chains.items()}
+    if not chosen <= known or 0 in cuts.values():
         return None
+    below = [nn.Sequential(*list(net.children())[: cuts[chain]]) for chain, net in chains.items()]
     head = copy.copy(flow)
     head._modules = dict(flow._modules)
-    head.trunk = nn.Identity()
-    lower = [nn.Sequential(*list(net)[:-1]) for net in networks.values()]
-    own = [net[-1].get_parameter("weight").shape[1] for net in networks.values()]
-    head.context_dim = own[0] if shared else sum(own)
-    if not shared:
-        stops = list(itertools.accumulate(own))
+    if shared:
+        # Where no layer of the trunk is random, the heads read all of it.
+        above = list(flow.trunk.children())[cuts["trunk"] :]
+        heads = [net[0] for net in networks.values()]
+        first = next(layer for layer in (*above, *heads) if isinstance(layer, nn.Linear))
+        head.trunk = _above(flow.trunk, cuts["trunk"]) if above else nn.Identity()
+        head.context_dim = first.in_features
+    else:
+        head.trunk = nn.Identity()
+        widths = [_width(net, cuts[chain]) for chain, net in chains.items()]
+        stops = list(itertools.accumulate(widths))
         short = {
-            id(net): _shortened(net, stop - width, stop)
-            for net, stop, width in zip(networks.values(), stops, own, strict=True)
+            id(net): _above(net, cuts[chain], _Columns(stop - width, stop))
+            for (chain, net), width, stop in zip(chains.items(), widths, stops, strict=True)
         }
+        head.context_dim = sum(widths)
         head._modules["base_dist"] = _with_network(flow.base_dist, short)
         head._modules["transforms"] = nn.ModuleList(_with_network(block, short) for block in flow.transforms)
 
@@ -96,13 +114,22 @@ def cut_before_last_layers(flow: nn.Module, names: Iterable[str]) -> LastLayers 
         try:
             parts = []
             for rows in context.split(_AT_ONCE):
-                below = flow.trunk(rows.to(device))
-                parts.append(below if shared else torch.cat([part(below) for part in lower], -1))
+                common = rows.to(device) if shared else flow.trunk(rows.to(device))
+                parts.append(torch.cat([part(common) for part in below], -1))
             return torch.cat(parts)
         finally:
             flow.train(training)
 
     return LastLayers(head, features)
+
+
+def _lowest(chain: str, network: nn.Module, chosen: set[str], with_last: bool) -> int:
+    """Index of the lowest layer with a random weight; without one, of the last layer, or beyond it."""
+    layers = list(network.named_children())
+    for index, (name, layer) in enumerate(layers):
+        if any(f"{chain}.{name}.{part}" in chosen for part, _ in layer.named_parameters()):
+            return index
+    return len(layers) - with_last
 
 
 def _networks(flow: ConditionalFlow) -> dict[str, nn.Sequential] | None:
@@ -119,11 +146,18 @@ def _networks(flow: ConditionalFlow) -> dict[str, nn.Sequential] | None:
     return networks
 
 
-def _shortened(network: nn.Sequential, start: int, stop: int) -> nn.Sequential:
-    """The last layer alone, under its name, reading its own columns."""
-    layers: list[nn.Module] = [nn.Identity() for _ in network]
-    layers[-1] = network[-1]
-    layers[0] = _Columns(start, stop) if len(network) > 1 else layers[0]
+def _width(network: nn.Module, index: int) -> int:
+    return int(list(network.children())[index].get_parameter("weight").shape[1])
+
+
+def _above(network: nn.Module, index: int, first: nn.Module | None = None) -> nn.Sequential:
+    """The layers from ``index`` on, under their names and without dropout, which would change the bound."""
+    layers: list[nn.Module] = [
+        nn.Identity() if i < index or isinstance(layer, nn.Dropout) else layer
+        for i, layer in enumerate(network.children())
+    ]
+    if first is not None:
+        layers[0] = first
     return nn.Sequential(*layers)
 
 

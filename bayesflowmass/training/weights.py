@@ -17,7 +17,12 @@ from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.flows import ConditionalFlow
 from bayesflowmass.training.fit import FitResult, fit
-from bayesflowmass.training.last_layers import MirroredSource, cut_before_last_layers, location_layers
+from bayesflowmass.training.last_layers import (
+    MirroredSource,
+    cut_before_random_layers,
+    location_layers,
+    top_layers,
+)
 from bayesflowmass.training.phases import run_phase
 from bayesflowmass.training.random_state import derive_seed
 from bayesflowmass.training.sources import TrainingSource
@@ -27,7 +32,7 @@ __all__ = ["LAST_LAYER_FIT", "fit_weights", "start_from", "weight_options"]
 
 LAST_LAYER_FIT: dict[str, Any] = {
     "learning_rate": 2e-3, "betas": (0.9, 0.99), "schedule": "cosine", "final_fraction": 0.0, "warmup_updates": 0,
-    "weight_decay": 0.0, "clip_norm": None, "average_decay": 0.0, "batch_size": 500, "max_updates": 3000,
+    "weight_decay": 0.0, "clip_norm": None, "average_decay": 0.0, "batch_size": 500, "max_updates": 4000,
     "validate_every": 50,
 }  # fmt: skip
 """Arguments of `fit` where only last layers are random: steps are cheap, and it has to converge.
@@ -45,7 +50,8 @@ def weight_options(
     Arguments:
         weights: ``method`` (``METHOD`` or ``METHOD:VALUE``), ``which``, ``guide``, ``prior`` (a number,
             ``"fan_in"`` or a description), ``options``; what is absent or None is left to the method, but
-            ``which``: methods of the last layers take those that give location and width (`location_layers`).
+            ``which``: variational takes the last two layers (`top_layers`), Laplace those that give location
+            and width (`location_layers`).
         flow: whose weights they are.
 
     Raises:
@@ -60,7 +66,9 @@ def weight_options(
         if key not in taken:
             listed = f"it takes {', '.join(taken)}" if taken else "it takes none"
             raise ValueError(f"The weight posterior '{method}' has no option '{key}'; {listed}.")
-    if "which" in known and known["which"].default == "last":
+    if method == "variational":
+        options.setdefault("which", top_layers(flow))
+    if method == "laplace":
         options.setdefault("which", location_layers(flow))
     if "freeze" in known:
         # The other weights were stopped early; without that, few clusters would be fitted one by one.
@@ -131,7 +139,7 @@ def fit_weights(
     """
     method, options = weight_options(weights, flow)
     names = choose(flow, options["which"]) if "which" in options else ()
-    cut = cut_before_last_layers(flow, names) if names else None
+    cut = cut_before_random_layers(flow, names) if names else None
     module: nn.Module = flow
     first = source.epoch(0)
     data: tuple[Tensor, Tensor] = first.context, first.log10_mass
