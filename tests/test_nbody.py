@@ -64,6 +64,32 @@ def along(catalog, axis):
     return {name: part.galaxies(name) for name in part.galaxy_columns} | {"r": part.r_proj}
 
 
+def check_by_brute_force(box, catalog, *, kind, mode, membership, redshift, v_max=1500.0):
+    """Compare every cluster with what brute force finds in its cylinder."""
+    host = {name: row for row, name in enumerate(box.host_id)}
+    for index in range(len(catalog)):
+        part = catalog[index]
+        row = host[part.column("halo_id")[0]]
+        direction = np.array([part.column(f"los_{axis}")[0] for axis in "xyz"])
+        sees = {"survey": True, "paper": False}[str(part.column("mode")[0]) if mode == "mixed" else mode]
+        galaxy, radius, velocity, distance = brute_force(
+            box, row, direction, redshift=redshift, r_max=1.6, v_max=v_max, centrals=sees
+        )
+        if membership == "id":
+            own = (box.upid == box.host_id[row]) | (box.galaxy_id == box.host_id[row])
+            member = own[galaxy]
+        else:
+            member = distance < box.r_vir[row]
+        if kind == "pure":
+            galaxy, radius, velocity, member = (a[member] for a in (galaxy, radius, velocity, member))
+        order = np.argsort(box.galaxy_id[galaxy])
+        np.testing.assert_array_equal(part.galaxies("gal_galaxy_id"), box.galaxy_id[galaxy][order])
+        np.testing.assert_allclose(part.r_proj, radius[order], atol=2e-6)
+        np.testing.assert_allclose(part.galaxies("v_los"), velocity[order], atol=2e-3)
+        np.testing.assert_array_equal(part.galaxies("gal_is_member"), member[order])
+        np.testing.assert_array_equal(part.galaxies("gal_is_central"), box.upid[galaxy][order] == -1)
+
+
 @pytest.mark.parametrize(
     ("kind", "mode", "membership", "masses"),
     [
@@ -83,28 +109,39 @@ def test_clusters_are_those_of_brute_force(tmp_path, kind, mode, membership, mas
     if masses == "flat":
         assert catalog.column("projection").max() > 3
     catalog.validate()
-    host = {name: row for row, name in enumerate(box.host_id)}
-    for index in np.random.default_rng(0).permutation(len(catalog))[:24]:
-        part = catalog[index]
-        row = host[part.column("halo_id")[0]]
-        direction = np.array([part.column(f"los_{axis}")[0] for axis in "xyz"])
-        sees = {"survey": True, "paper": False}[str(part.column("mode")[0]) if mode == "mixed" else mode]
-        galaxy, radius, velocity, distance = brute_force(
-            box, row, direction, redshift=redshift, r_max=1.6, v_max=1500.0, centrals=sees
-        )
-        if membership == "id":
-            own = (box.upid == box.host_id[row]) | (box.galaxy_id == box.host_id[row])
-            member = own[galaxy]
-        else:
-            member = distance < box.r_vir[row]
-        if kind == "pure":
-            galaxy, radius, velocity, member = (a[member] for a in (galaxy, radius, velocity, member))
-        order = np.argsort(box.galaxy_id[galaxy])
-        np.testing.assert_array_equal(part.galaxies("gal_galaxy_id"), box.galaxy_id[galaxy][order])
-        np.testing.assert_allclose(part.r_proj, radius[order], atol=2e-6)
-        np.testing.assert_allclose(part.galaxies("v_los"), velocity[order], atol=2e-3)
-        np.testing.assert_array_equal(part.galaxies("gal_is_member"), member[order])
-        np.testing.assert_array_equal(part.galaxies("gal_is_central"), box.upid[galaxy][order] == -1)
+    rows = np.random.default_rng(0).permutation(len(catalog))[:24]
+    check_by_brute_force(box, catalog[rows], kind=kind, mode=mode, membership=membership, redshift=redshift)
+
+
+@SLOW
+@given(
+    seed=st.integers(0, 10**6),
+    size=st.floats(120.0, 400.0),
+    speed=st.floats(0.0, 400.0),
+    redshift=st.floats(0.0, 1.5),
+    density=st.floats(-6.0, -4.5),
+    mode=st.sampled_from(["paper", "survey", "mixed"]),
+    membership=st.sampled_from(["id", "radius"]),
+)
+def test_any_box_is_cut_as_by_brute_force(
+    tmp_path_factory, seed, size, speed, redshift, density, mode, membership
+):
+    box = toy_box(seed, size=size, n_hosts=5, n_field=400, speed=speed)
+    catalog = cut(
+        box,
+        tmp_path_factory.mktemp("box"),
+        mode=mode,
+        membership=membership,
+        masses="flat",
+        redshift=redshift,
+        target_density=max(density, np.log10(30.0 / size**3)),
+        max_projections=9,
+        v_max=1000.0,
+    )
+    catalog = catalog[np.random.default_rng(seed).permutation(len(catalog))[:12]]
+    check_by_brute_force(
+        box, catalog, kind="contaminated", mode=mode, membership=membership, redshift=redshift, v_max=1000.0
+    )
 
 
 def test_lines_of_sight_that_brute_force_finds_poor_are_the_ones_that_are_missing(tmp_path):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +215,36 @@ def test_after_an_interruption_the_same_call_goes_on(files, tmp_path, monkeypatc
         resumed = cut(files, tmp_path)
     assert resumed.equals(whole)
     assert [path.name for path in tmp_path.iterdir()] == ["cat.parquet"]
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_goes_on(files, tmp_path, monkeypatch):
+    slow = f"""
+import time
+from bayesflowmass.mocks import nbody
+from bayesflowmass.mocks.nbody_work import WorkFolder
+nbody._GALAXIES_PER_BLOCK = 100
+keep = WorkFolder.keep
+def slowly(self, block, catalog):
+    keep(self, block, catalog)
+    time.sleep(0.5)
+WorkFolder.keep = slowly
+nbody.simulate_nbody({str(files[0])!r}, {str(files[1])!r}, {str(tmp_path / "cat.parquet")!r}, **{CUT!r})
+"""
+    work = tmp_path / "cat.parquet.work"
+    with subprocess.Popen([sys.executable, "-c", slow]) as process:
+        while process.poll() is None and not list(work.glob("block_*.parquet")):
+            time.sleep(0.02)
+        process.kill()
+    done = len(list(work.glob("block_*.parquet")))
+    assert done >= 1
+    assert not (tmp_path / "cat.parquet").exists()
+    monkeypatch.setattr(nbody, "_GALAXIES_PER_BLOCK", 100)
+    with monkeypatch.context() as patch:
+        patch.setattr(nbody, "sort_galaxies", None)
+        resumed = cut(files, tmp_path)
+    assert not work.exists()
+    assert resumed.equals(cut(files, tmp_path))
 
 
 def test_a_killed_preparation_begins_anew(files, tmp_path, monkeypatch):
