@@ -101,7 +101,7 @@ class WeightsSettings(Settings):
     """The posterior of the network's weights, fitted after maximum likelihood."""
 
     shorthand: ClassVar[str] = "method"
-    """`--weights METHOD` stands for `--weights.method METHOD`, and `weights: METHOD` in a file."""
+    """``--weights METHOD`` stands for ``--weights.method METHOD``; in a file the section may be that one word."""
 
     method: str = Field(
         "point",
