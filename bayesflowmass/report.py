@@ -25,6 +25,7 @@ from bayesflowmass.page.accuracy import FIGURES as ACCURACY_FIGURES
 from bayesflowmass.page.accuracy import accuracy_section
 from bayesflowmass.page.calibration import FIGURES as CALIBRATION_FIGURES
 from bayesflowmass.page.calibration import calibration_section
+from bayesflowmass.page.comparison import comparison_figures, comparison_sections, comparison_verdicts
 from bayesflowmass.page.masses import masses_section, masses_verdict
 from bayesflowmass.page.pictures import described
 from bayesflowmass.page.provenance import provenance_section
@@ -70,7 +71,9 @@ def report_page(folder: str | Path) -> Page:
     root = Path(folder)
     runs, left_out = read_run_folders(root)
     # Of models first, of masses then.
-    verdicts = [(run, verdict) for of in (_model_verdicts, _mass_verdicts) for run in runs for verdict in of(run)]
+    verdicts = [
+        (run, verdict) for of in (_model_verdicts, _mass_verdicts) for run in runs for verdict in of(run)
+    ]
     if not verdicts:
         verdicts = [(run, training_verdict(run.model)) for run in runs if run.model]
     blocks: list[Block] = [_named(verdict, _place(run, root), len(verdicts)) for run, verdict in verdicts]
@@ -79,7 +82,7 @@ def report_page(folder: str | Path) -> Page:
             Paragraph(f"{left_out} more folders with results are not shown: report on each of them.")
         )
     # Of one kind side by side, in the order in which a reader asks.
-    kinds = (_accuracy, _calibration, _masses, _other_figures)
+    kinds = (_comparison, _accuracy, _calibration, _masses, _other_figures)
     parts = [(run, section) for kind in kinds for run in runs for section in kind(run)]
     parts += [(run, section) for run in runs for section in _training(run, runs)]
     titles = Counter(section.title for _, section in parts)
@@ -119,6 +122,8 @@ def _named(verdict: Verdict, place: str, n: int) -> Verdict:
 
 
 def _model_verdicts(run: RunFolder) -> Iterator[Verdict]:
+    if run.comparison:
+        yield from comparison_verdicts(run.comparison)
     if run.metrics:
         yield evaluation_verdict(run.metrics, run.calibration)
 
@@ -126,6 +131,15 @@ def _model_verdicts(run: RunFolder) -> Iterator[Verdict]:
 def _mass_verdicts(run: RunFolder) -> Iterator[Verdict]:
     for table in run.masses:
         yield masses_verdict(table.rows, table.header, FLAGS)
+
+
+def _comparison(run: RunFolder) -> Iterator[Section]:
+    if run.comparison:
+        pictures: dict[str, list[Picture]] = {}
+        for stem, (name, caption, alt) in comparison_figures(run.comparison).items():
+            if stem in run.figures:
+                pictures.setdefault(name, []).append(picture(run.figures[stem], alt=alt, caption=caption))
+        yield from comparison_sections(run.comparison, pictures)
 
 
 def _accuracy(run: RunFolder) -> Iterator[Section]:
@@ -169,6 +183,7 @@ def _other_figures(run: RunFolder) -> Iterator[Section]:
     """Figures that no other section shows, with what they say of themselves."""
     known = {*(ACCURACY_FIGURES if run.metrics else ()), *(CALIBRATION_FIGURES if run.calibration else ())}
     known |= {"loss"} if run.history else set()
+    known |= set(comparison_figures(run.comparison)) if run.comparison else set()
     shown = []
     for name, path in run.figures.items():
         if name not in known:

@@ -18,7 +18,10 @@ from run_folders import write_run
 from bayesflowmass.cli import main as cli
 from bayesflowmass.command import parse_settings
 from bayesflowmass.command_record import command_line
+from bayesflowmass.compare import compare
+from bayesflowmass.compare_predictions import Run, columns_of
 from bayesflowmass.config import EvaluateSettings, TrainSettings
+from bayesflowmass.diagnostics import PosteriorSummary
 from bayesflowmass.page import Page, Paragraph, Picture, Section, Table, render_page
 from bayesflowmass.page.numbers import number, percent, with_error
 from bayesflowmass.page.verdict import evaluation_verdict
@@ -38,6 +41,23 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(runs):
     return report(runs)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """An exact method beside one that is 40 % too narrow, on 400 clusters."""
+    rng = np.random.default_rng(0)
+    mean = rng.uniform(13.7, 15.3, 400)
+    truth = mean + 0.12 * rng.normal(size=400)
+
+    def made(width, epistemic):
+        summary = PosteriorSummary.gaussian(truth, mean, width * 0.12, 0.4)
+        columns = columns_of(summary, np.full(400, epistemic))
+        return [Run("0", columns, np.arange(400), None, {}, f"run {width}")]
+
+    folder = tmp_path_factory.mktemp("compared") / "comparison"
+    compare({"": {"point": made(0.6, 0.0), "bayes": made(1.0, 0.03)}}, folder, edges=(14.0, 14.5, 15.0))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +168,25 @@ def test_an_evaluation_alone_says_what_its_model_was_trained_on(runs, tmp_path):
     text = words(report(tmp_path / "evaluation"))
     assert "What it was trained on" in text
     assert "13.20–15.60" in text
+
+
+def test_a_comparison_is_reported_with_its_own_words_and_numbers(compared):
+    comparison = json.loads((compared / "comparison.json").read_text())
+    section = comparison["sections"][0]
+    page = report_page(compared)
+    assert page.title == "Models compared"
+    verdict = page.sections[0].blocks[0]
+    assert (verdict.tone, verdict.headline) == ("good", section["summary"][0])
+    text = words(report(compared))
+    for answer in section["verdicts"]:
+        assert with_error(answer["gain"], answer["error"], 4, sign=True) in text
+    for entry in (
+        e for m in section["methods"].values() for by in ("by_true", "by_predicted") for e in m[by]
+    ):
+        assert with_error(entry["scatter"]["value"], entry["scatter"]["error"]) in text
+    pictures = [b for s in page.sections for b in s.blocks if isinstance(b, Picture)]
+    assert len(pictures) == len(section["figures"]) == 2
+    assert section["summary"][0] in pictures[0].alt
 
 
 def test_a_model_alone_is_reported_as_not_judged(runs):
