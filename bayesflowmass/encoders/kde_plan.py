@@ -193,7 +193,7 @@ def block_nodes(kernel: KernelShape, grid: Grid, size: Tensor, orders: Tensor, l
     with torch.no_grad():
         half, spacing = _half(grid, size), _spacing(grid, kernel)
         reach, shift = _reach(kernel, half, size)
-        spent = _exponent(reach, shift)
+        spent = _exponent(kernel, half, reach, shift)
         one, together = (
             torch.tensor([_SPLIT.get(level, (-1.0, -1.0))[k] for level in Level], device=size.device)[levels]
             for k in range(2)
@@ -229,7 +229,7 @@ def _number_rows(*columns: Tensor) -> Tensor:
 
 def _largest_exponent(kernel: KernelShape, half: Tensor, size: Tensor) -> Tensor:
     """Bound of all positive exponents of a kernel, for tiles of that half extent and galaxies up to size."""
-    return _exponent(*_reach(kernel, half, size))
+    return _exponent(kernel, half, *_reach(kernel, half, size))
 
 
 def _reach(kernel: KernelShape, half: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
@@ -238,9 +238,11 @@ def _reach(kernel: KernelShape, half: Tensor, size: Tensor) -> tuple[Tensor, Ten
     return reach, (kernel.partial.abs() @ reach[:, :, None])[..., 0]
 
 
-def _exponent(reach: Tensor, shift: Tensor) -> Tensor:
-    # The cross terms twice: what a clamp adds to one factor is multiplied by the galaxy's and the grid's.
-    return (reach * shift).sum(-1) + 0.5 * (shift**2).sum(-1)
+def _exponent(kernel: KernelShape, half: Tensor, reach: Tensor, shift: Tensor) -> Tensor:
+    # What a clamp adds to one factor is multiplied by the galaxy's cross terms and by those of the grid.
+    grid = half / kernel.conditional
+    of_grid = 0.5 * (grid * (kernel.partial.abs() @ grid[:, :, None])[..., 0]).sum(-1)
+    return 0.5 * (reach * shift).sum(-1) + of_grid + 0.5 * (shift**2).sum(-1)
 
 
 def _half(grid: Grid, size: Tensor) -> Tensor:
