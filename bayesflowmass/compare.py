@@ -25,6 +25,7 @@ import numpy as np
 from bayesflowmass import __version__
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.command import run_command
+from bayesflowmass.command_record import write_record
 from bayesflowmass.compare_models import RunSource, find_work, parse_models
 from bayesflowmass.compare_predictions import Run, align, file_hash, read_predictions
 from bayesflowmass.compare_report import format_markdown, format_text
@@ -94,7 +95,7 @@ def compare(
         if len(methods) < 2:
             raise ValueError(f"There is only one model to compare, '{methods[0].label}'; give two or more.")
         comparison = Comparison(methods, halo, chosen)
-        remarks += [r for r in _remarks(methods, catalog) if r not in remarks]
+        remarks += [r for r in (_remarks(methods, catalog) if nominal else []) if r not in remarks]
         verdicts = section_verdicts(
             comparison, bins, nominal=nominal, why_not=statement, alpha=alpha, tolerances=tolerances
         )
@@ -225,6 +226,7 @@ def run(settings: CompareSettings, report: Callable[[str], None] = print) -> dic
         alpha=settings.alpha,
         tolerances={"log_score": settings.tolerance_log_score, "crps": settings.tolerance_crps},
     )
+    write_record(settings.out, "bayesflowmass compare", settings)
     report(format_text(result))
     report("")
     for file in sorted([*settings.out.glob("*.p[dn][fg]"), *settings.out.glob("comparison.*")]):

@@ -7,7 +7,7 @@ clusters.
 * ``calibration.json``: tests and verdicts, overall and by bin (``docs/calibration.md``),
 * ``predictions.parquet``: one row per cluster,
 * figures, each as pdf and png: ``predicted_vs_true``, ``residuals``, ``pdfs``, ``calibration_by_mass``, and
-those of the calibration: ``pit``, ``pit_by_...``, ``coverage``, ``calibration_by_true_mass``, ``contraction``,
+  those of the calibration: ``pit``, ``pit_by_...``, ``coverage``, ``calibration_by_true_mass``, ``contraction``,
 
 and prints the comparison table.
 """

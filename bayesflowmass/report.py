@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,16 +26,21 @@ from bayesflowmass.page.accuracy import accuracy_section
 from bayesflowmass.page.calibration import FIGURES as CALIBRATION_FIGURES
 from bayesflowmass.page.calibration import calibration_section
 from bayesflowmass.page.comparison import comparison_figures, comparison_sections, comparison_verdicts
-from bayesflowmass.page.masses import masses_section, masses_verdict
+from bayesflowmass.page.masses import card_alt, masses_section, masses_verdict
+from bayesflowmass.page.notes import note_sections
+from bayesflowmass.page.paper_figures import paper_figures
 from bayesflowmass.page.pictures import described
 from bayesflowmass.page.provenance import provenance_section
 from bayesflowmass.page.training import loss_alt, training_section, training_verdict
 from bayesflowmass.page.verdict import evaluation_verdict
-from bayesflowmass.report_folder import RunFolder, read_run_folders
+from bayesflowmass.plots.cards import card_names
+from bayesflowmass.report_folder import MassTable, RunFolder, read_run_folders
 
 __all__ = ["main", "report", "report_page"]
 
 PAGE = "report.html"
+# Pages of single clusters shown, flagged ones first: each is some 200 kB.
+_MOST_CARDS = 24
 
 _Figures = Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]]
 
@@ -77,13 +82,18 @@ def report_page(folder: str | Path) -> Page:
     if not verdicts:
         verdicts = [(run, training_verdict(run.model)) for run in runs if run.model]
     blocks: list[Block] = [_named(verdict, _place(run, root), len(verdicts)) for run, verdict in verdicts]
+    if not blocks:
+        blocks.append(Paragraph("Nothing here judges a model: figures and tables speak for themselves."))
     if left_out:
         blocks.append(
             Paragraph(f"{left_out} more folders with results are not shown: report on each of them.")
         )
     # Of one kind side by side, in the order in which a reader asks.
-    kinds = (_comparison, _accuracy, _calibration, _masses, _other_figures)
+    kinds = (_comparison, _accuracy, _calibration, _notes)
     parts = [(run, section) for kind in kinds for run in runs for section in kind(run)]
+    masses, cards = _masses(runs)
+    parts += masses
+    parts += [(run, section) for run in runs for section in _other_figures(run, cards)]
     parts += [(run, section) for run in runs for section in _training(run, runs)]
     titles = Counter(section.title for _, section in parts)
     sections = [
@@ -155,9 +165,37 @@ def _calibration(run: RunFolder) -> Iterator[Section]:
         yield calibration_section(run.calibration, _pictures(run, CALIBRATION_FIGURES, run.calibration))
 
 
-def _masses(run: RunFolder) -> Iterator[Section]:
-    for table in run.masses:
-        yield masses_section(table.rows, table.header, name=table.name)
+def _masses(runs: Sequence[RunFolder]) -> tuple[list[tuple[RunFolder, Section]], set[Path]]:
+    """Tables of masses with the cards of their clusters, wherever those lie; and the cards that there are."""
+    figures = {name: path for run in reversed(runs) for name, path in run.figures.items()}
+    parts, cards = [], set()
+    for run in runs:
+        for table in run.masses:
+            own = _cards(table, figures)
+            cards |= {path for path, _ in own}
+            shown = [
+                picture(path, alt=card_alt(row, table.header), caption=f"Cluster {row['cluster_id']}")
+                for path, row in own[:_MOST_CARDS]
+            ]
+            more: list[Block] = [*shown]
+            if len(own) > _MOST_CARDS:
+                more.append(
+                    Paragraph(f"{len(own) - _MOST_CARDS} more cards are in {own[0][0].parent.name}/.")
+                )
+            parts.append((run, masses_section(table.rows, table.header, name=table.name, cards=more)))
+    return parts, cards
+
+
+def _cards(table: MassTable, figures: Mapping[str, Path]) -> list[tuple[Path, Mapping[str, Any]]]:
+    """Card and row of each cluster that has one, flagged ones first."""
+    names = card_names([row["cluster_id"] for row in table.rows])
+    found = [(figures[name], row) for name, row in zip(names, table.rows, strict=True) if name in figures]
+    return sorted(found, key=lambda card: not card[1]["flags"])
+
+
+def _notes(run: RunFolder) -> Iterator[Section]:
+    for name, text in run.notes.items():
+        yield from note_sections(name, text)
 
 
 def _training(run: RunFolder, runs: Sequence[RunFolder]) -> Iterator[Section]:
@@ -179,17 +217,19 @@ def _pictures(run: RunFolder, known: _Figures, numbers: Mapping[str, Any]) -> li
     ]
 
 
-def _other_figures(run: RunFolder) -> Iterator[Section]:
+def _other_figures(run: RunFolder, cards: Collection[Path]) -> Iterator[Section]:
     """Figures that no other section shows, with what they say of themselves."""
+    of_paper = paper_figures(run.drawn)
     known = {*(ACCURACY_FIGURES if run.metrics else ()), *(CALIBRATION_FIGURES if run.calibration else ())}
     known |= {"loss"} if run.history else set()
     known |= set(comparison_figures(run.comparison)) if run.comparison else set()
     shown = []
     for name, path in run.figures.items():
-        if name not in known:
+        if name not in known and path not in cards:
             words = name.replace("_", " ")
             text = described(path) or f"{words[0].upper()}{words[1:]}."
-            shown.append(picture(path, alt=text, caption=text))
+            caption, alt = of_paper.get(name, (text, text))
+            shown.append(picture(path, alt=alt, caption=caption))
     if shown:
         yield Section("Figures", tuple(shown))
 

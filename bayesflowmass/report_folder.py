@@ -51,6 +51,7 @@ class RunFolder:
         metrics, calibration: of `evaluate`.
         comparison: of `compare`.
         model, history, settings: of `train`.
+        drawn: figures.json, of `figures`.
         record: run.json, the command of the folder.
         masses: tables of `infer`.
         notes: tables in words, ``NAME.md`` beside ``NAME.json``, of benchmarks.
@@ -64,6 +65,7 @@ class RunFolder:
     model: dict[str, Any] | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     settings: str | None = None
+    drawn: dict[str, Any] | None = None
     record: dict[str, Any] | None = None
     masses: list[MassTable] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
@@ -125,6 +127,7 @@ def read_run_folder(folder: Path) -> RunFolder:
         model=model if model and model.get("format") == "bayesflowmass-model" else None,
         history=list(_history(folder / "history.csv")),
         settings=settings.read_text(encoding="utf-8") if settings.is_file() else None,
+        drawn=_json(folder / "figures.json"),
         record=_json(folder / RECORD),
         masses=[table for table in map(_masses, sorted(folder.iterdir())) if table],
         notes=notes,

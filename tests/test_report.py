@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,8 +24,10 @@ from bayesflowmass.compare_predictions import Run, columns_of
 from bayesflowmass.config import EvaluateSettings, TrainSettings
 from bayesflowmass.diagnostics import PosteriorSummary
 from bayesflowmass.page import Page, Paragraph, Picture, Section, Table, render_page
+from bayesflowmass.page.notes import note_sections
 from bayesflowmass.page.numbers import number, percent, with_error
 from bayesflowmass.page.verdict import evaluation_verdict
+from bayesflowmass.plots.cards import card_names
 from bayesflowmass.posterior.write_table import write_table
 from bayesflowmass.report import main, report, report_page
 from bayesflowmass.report_folder import ReportError
@@ -203,6 +206,63 @@ def test_masses_are_read_from_each_format_that_infer_writes(runs, tmp_path, endi
     text = words(report(tmp_path))
     for row in table:
         assert f"{number(float(row['log10_mass']), 2)} {number(float(row['sigma']), 2)}" in text
+
+
+def test_cards_stand_with_the_masses_of_their_clusters(runs, tmp_path):
+    shutil.copy(runs / "masses.ecsv", tmp_path)
+    (tmp_path / "cards").mkdir()
+    for name in card_names([ODD, "beta"]):
+        Image.new("RGB", (60, 40)).save(tmp_path / "cards" / f"{name}.png")
+    Image.new("RGB", (60, 40)).save(tmp_path / "cards" / "another.png")
+    page = report_page(tmp_path)
+    masses = next(s for s in page.sections if s.title == "Masses")
+    cards = [b for b in masses.blocks if isinstance(b, Picture)]
+    assert sorted(c.caption for c in cards) == sorted([f"Cluster {ODD}", "Cluster beta"])
+    row = AstropyTable.read(runs / "masses.ecsv", format="ascii.ecsv")[1]
+    beta = next(c.alt for c in cards if "beta" in c.alt)
+    assert f"log10 M200c [Msun/h] {number(float(row['log10_mass']), 2)}" in beta
+    others = [b for s in page.sections if s.title == "Figures" for b in s.blocks]
+    assert [b.caption for b in others] == ["Another."]
+
+
+def test_tables_of_a_benchmark_become_tables_of_the_page(tmp_path):
+    (tmp_path / "speed.json").write_text("{}")
+    (tmp_path / "speed.md").write_text(
+        "### Speed of it\n\n`python benchmarks/x.py --seed 0`  \nseed 0, one core\n\nSee [kde](kde.md): **faster**.\n"
+        "| step | time [ms] |\n|---|---|\n| a \\| b | 1.5 ± 0.1 |\n| c | |\n\nAfter.\n## Second\nWords.\n"
+    )
+    (tmp_path / "README.md").write_text("# Not a result")
+    page = report_page(tmp_path)
+    assert [s.title for s in page.sections] == ["Verdict", "Speed of it", "Second", "Provenance"]
+    command, machine, see, table, after = page.sections[1].blocks
+    assert command.lines == ("python benchmarks/x.py --seed 0",)
+    assert [machine.text, see.text, after.text] == ["seed 0, one core", "See kde: faster.", "After."]
+    assert table.columns == ("step", "time [ms]")
+    assert table.rows == (("a | b", "1.5 ± 0.1"), ("c", ""))
+
+
+@pytest.mark.parametrize("name", ["contaminated", "gold_standard", "mass_function"])
+def test_committed_results_are_read_as_they_are(name):
+    text = (Path(__file__).parents[1] / "docs" / "results" / f"{name}.md").read_text()
+    sections = list(note_sections(name, text))
+    cells = [
+        cell for s in sections for b in s.blocks if isinstance(b, Table) for row in b.rows for cell in row
+    ]
+    rows = [line for line in text.splitlines() if line.startswith("|") and "---" not in line]
+    tables = sum(isinstance(b, Table) for s in sections for b in s.blocks)
+    assert tables >= 1
+    found = sum(len(b.rows) for s in sections for b in s.blocks if isinstance(b, Table))
+    assert found == len(rows) - tables
+    assert not any(cell.startswith("|") or "**" in cell for cell in cells)
+
+
+def test_figures_of_the_paper_are_captioned(tmp_path):
+    pair = {"sigma_N": 0.07, "sigma_0": 0.05}
+    record = {"three_clusters": ["7", "8", "9"], "prior": "flat", "equation_8": {"this model": pair}}
+    (tmp_path / "figures.json").write_text(json.dumps(record))
+    Image.new("RGB", (60, 40)).save(tmp_path / "figure_6_equation8.png")
+    (shown,) = [b for s in report_page(tmp_path).sections for b in s.blocks if isinstance(b, Picture)]
+    assert "this model 0.070 and 0.050" in shown.alt
 
 
 def test_a_figure_that_nobody_knows_is_shown_with_what_it_says_of_itself(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 from bayesflowmass.page.document import Block, Section, Table, Verdict
 from bayesflowmass.page.numbers import number
 
-__all__ = ["masses_section", "masses_verdict"]
+__all__ = ["card_alt", "masses_section", "masses_verdict"]
 
 Row = Mapping[str, Any]
 
@@ -45,6 +45,19 @@ def masses_verdict(rows: Sequence[Row], header: Mapping[str, Any], flags: Mappin
             tuple(points),
         )
     return Verdict("good", f"{n} masses, none of them flagged ({prior} prior).", tuple(points))
+
+
+def card_alt(row: Row, header: Mapping[str, Any]) -> str:
+    """What the card of a cluster says, for readers who cannot see it."""
+    mass = f"log10 M{header.get('mdef', '200c')} [{header.get('units', 'Msun/h')}]"
+    flags = f"flags: {str(row['flags']).replace(',', ', ')}" if row["flags"] else "no flags"
+    if row["log10_mass"] is None:
+        return f"Card of cluster {row['cluster_id']}: no mass; {flags}."
+    return (
+        f"Card of cluster {row['cluster_id']}: {row.get('n_galaxies', 'unknown number of')} galaxies, {mass}"
+        f" {number(row['log10_mass'], 2)}, 68 % from {number(row['q16'], 2)} to {number(row['q84'], 2)}; {flags}."
+        " Sky map, phase space with its kernel density, velocity histogram, PDF."
+    )
 
 
 def masses_section(

@@ -34,7 +34,11 @@ def evaluation_verdict(metrics: Mapping[str, Any], calibration: Mapping[str, Any
     if calibration is not None:
         points += [str(calibration["verdict"])] if calibration["nominal"] else [_mixed(metrics)]
         points += _by_true_mass(calibration)
+    if metrics.get("recalibrated"):
+        points.append(f"These are recalibrated PDFs, for {metrics['recalibrated']}.")
     points += [_accuracy(metrics), *_beside_others(metrics), *_flags(metrics)]
+    if metrics.get("novelty"):
+        points.append(str(metrics["novelty"]["verdict"]))
     return Verdict(tone, headline, tuple(points))
 
 

@@ -162,7 +162,7 @@ def _numbers(
         rows.append(("dispersion, gapper", f"{deviation:.0f}, {gap:.0f} km s$^{{-1}}$"))
         expected = float(velocity_dispersion_evrard(posterior.median[0], z[0], posterior.cosmology))
         rows.append(("  of that mass, Evrard+08", f"{expected:.0f} km s$^{{-1}}$"))
-    rows.append(("median velocity", f"{float(np.median(v)):.0f} km s$^{{-1}}$"))
+    rows.append(("median velocity", rf"${float(np.median(v)):+.0f}$ km s$^{{-1}}$"))
     if p_novelty is not None and np.isfinite(p_novelty):
         rows.append(("as strange in training", f"{100 * p_novelty:.2g} %"))
     return rows

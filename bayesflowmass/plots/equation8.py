@@ -25,7 +25,8 @@ class ScatterPair:
         sigma_0: richness-independent scatter.
         sigma_N_se, sigma_0_se: standard errors.
         published: taken from a paper, not measured on these clusters; drawn hollow.
-        mark, colour: of matplotlib and of ``style.COLOURS``; default: one of its own for each method.
+        mark, colour: of matplotlib and of ``style.COLOURS``; default: one of its own for each group.
+        group: variants of one method share its mark and its line in the legend; default: a group of its own.
     """
 
     sigma_N: float
@@ -35,6 +36,7 @@ class ScatterPair:
     published: bool = False
     mark: str | None = None
     colour: str | None = None
+    group: str | None = None
 
 
 def plot_equation8(
@@ -55,11 +57,12 @@ def plot_equation8(
         title: names the sample.
 
     Raises:
-        ValueError: there are no methods, or more than twelve.
+        ValueError: there are no methods, or more than twelve groups.
     """
-    if not 1 <= len(methods) <= len(_MARKS):
-        raise ValueError(f"1 to {len(_MARKS)} methods can be told apart; {len(methods)} were given.")
-    figure, (axis,) = column_figure(3.3 + 0.13 * ((len(methods) + 1) // 2))
+    groups = list(dict.fromkeys(pair.group or name for name, pair in methods.items()))
+    if not 1 <= len(groups) <= len(_MARKS):
+        raise ValueError(f"1 to {len(_MARKS)} methods can be told apart; {len(groups)} were given.")
+    figure, (axis,) = column_figure(3.3 + 0.13 * ((len(groups) + 1) // 2))
     pairs = list(methods.values())
     right = 1.25 * max(p.sigma_N + (p.sigma_N_se or 0.0) for p in pairs)
     top = 1.25 * max(p.sigma_0 + (p.sigma_0_se or 0.0) for p in pairs)
@@ -69,24 +72,31 @@ def plot_equation8(
         for level in levels:
             x, y = level * np.sin(angle), level * np.cos(angle)
             axis.plot(x, y, color=COLOURS["grey"], lw=0.6, zorder=0)
-            # The label sits on the contour where it enters the axes.
-            seen = np.flatnonzero((x < 0.97 * right) & (y < 0.95 * top))
+            # The label sits on the contour where it is farthest from the points.
+            seen = np.flatnonzero((x < 0.94 * right) & (y < 0.94 * top) & (x > 0.05 * right))
             if seen.size:
-                place = seen[0] + max(1, int(0.12 * seen.size))
+                away = [min(np.hypot((x[k] - p.sigma_N) / right, (y[k] - p.sigma_0) / top) for p in pairs)
+                        for k in seen]  # fmt: skip
+                place = seen[int(np.argmax(away))]
                 axis.text(
                     x[place], y[place], f"{level:g}", fontsize=7, color="#555555", ha="center", va="center",
                     zorder=1, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
                 )  # fmt: skip
         if shot_noise:
-            label = r"$3/(\sqrt{200}\ln 10)$: shot noise of $\sigma_v$"
-            axis.axvline(shot_noise, color=COLOURS["black"], lw=0.7, ls=":", label=label, zorder=0)
-        for i, (name, pair) in enumerate(methods.items()):
+            noise = r"$3/(\sqrt{200}\ln 10)$: shot noise of $\sigma_v$"
+            axis.axvline(shot_noise, color=COLOURS["black"], lw=0.7, ls=":", label=noise, zorder=0)
+        shown: set[str] = set()
+        for name, pair in methods.items():
+            group = pair.group or name
+            i = groups.index(group)
+            label = None if group in shown else group
+            shown.add(group)
             paint = COLOURS[pair.colour or _PAINT[i % len(_PAINT)]]
             mark = pair.mark or _MARKS[i % len(_MARKS)]
             axis.errorbar(
                 pair.sigma_N, pair.sigma_0, xerr=pair.sigma_N_se, yerr=pair.sigma_0_se,
-                fmt=mark, ms=8 if mark == "*" else 4.5, color=paint, mec=paint, elinewidth=0.8,
-                mfc="white" if pair.published else paint, label=name, zorder=3, clip_on=False,
+                fmt=mark, ms=8 if mark == "*" else 4, color=paint, mec=paint, elinewidth=0.8,
+                mfc="white" if pair.published else paint, label=label, zorder=3, clip_on=False,
             )  # fmt: skip
         axis.set(
             xlim=(0, right),
