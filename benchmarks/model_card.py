@@ -169,7 +169,7 @@ def section(name: str, folder: Path, options: argparse.Namespace) -> tuple[str, 
     )
     lines = [
         f"## {name}\n",
-        f"For {SHIPPED[name]}. Trained on {info.n_train} clusters (as first observed; every third epoch observes"
+        f"For {SHIPPED[name]}. Trained on {info.n_train} clusters (as first observed; every second epoch observes"
         f" them anew) by `bayesflowmass train --config {name}.yaml`, seed {info.seed}, version {info.version};"
         f" {size:.1f} MB, SHA-256 `{digest[:16]}`. Counts galaxies: {'yes' if info.uses_richness else 'no'}.\n",
         "### Training prior\n",
@@ -226,7 +226,7 @@ LIMITS = """## Limits
 
 ## Retraining
 
-`make model` trains both from their configurations and puts them into the package (about 15 minutes of processor time);
+`make model` trains both from their configurations and puts them into the package (about four minutes of processor time);
 `python benchmarks/model_card.py` writes this page, `python benchmarks/shift.py` the shift test.
 """
 

@@ -91,7 +91,7 @@ def _of_chunk(
 ) -> FloatArray:
     info = estimator.training_info
     context = estimator.encoder.encode(catalog, device=estimator.device)
-    mean, square = np.zeros(len(catalog)), np.zeros(len(catalog))
+    means, weights = [], []
     for told, weight in _combinations(estimator, context, nodes):
         posterior = MassPosterior(
             estimator.flow.condition(told),
@@ -100,10 +100,10 @@ def _of_chunk(
             redshift=np.asarray(catalog.column("redshift"), dtype=np.float64),
             cosmology=info.cosmology,
         )
-        value = posterior.with_prior(prior).mean
-        mean += weight * value
-        square += weight * value**2
-    return np.sqrt(np.maximum(square - mean**2, 0.0))
+        means.append(posterior.with_prior(prior).mean)
+        weights.append(weight)
+    average = np.average(means, axis=0, weights=weights)
+    return np.asarray(np.sqrt(np.average((np.array(means) - average) ** 2, axis=0, weights=weights)))
 
 
 def _combinations(

@@ -45,7 +45,8 @@ class SelectionTable:
         if not chance.max() > 0.0:
             raise ValueError("selection: every probability is 0, so that no cluster can be in the sample.")
         self.log10_mass_range = float(mass[0]), float(mass[-1])
-        self._curve = PchipInterpolator(mass, chance)
+        # Slopes of denormal numbers overflow in the interpolation; nobody's probability is so small.
+        self._curve = PchipInterpolator(mass, np.where(chance < 1e-100, 0.0, chance))
 
     def __call__(self, log10_mass: npt.ArrayLike, redshift: npt.ArrayLike = 0.0) -> FloatArray:
         """P at log10 masses, whatever the redshift.
