@@ -16,6 +16,7 @@ VERBS = {
     "train": "train a mass estimator",
     "infer": "masses of the clusters of a catalogue or of tables",
     "evaluate": "accuracy and calibration on clusters of known mass",
+    "recalibrate": "make stated probabilities come true, on clusters of known mass",
     "compare": "any number of models on one catalogue, by bins of mass",
     "report": "one HTML page from what any of these wrote",
     "fetch": "galaxies around a cluster from NED, SDSS or VizieR",
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print("usage: bayesflowmass <command> [--help] [flags]\n")
-        print("\n".join(f"  {verb:10} {what}" for verb, what in VERBS.items()))
+        print("\n".join(f"  {verb:11} {what}" for verb, what in VERBS.items()))
         return 0
     if words[0] in ("-V", "--version"):
         print(f"bayesflowmass {__version__}")

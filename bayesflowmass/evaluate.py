@@ -47,6 +47,7 @@ from bayesflowmass.evaluate_calibration import (
     halo_of,
     measure_calibration,
 )
+from bayesflowmass.evaluate_novelty import novelty_metrics
 from bayesflowmass.evaluate_predictions import Predictions, predict, prior_range_of
 from bayesflowmass.evaluate_table import NAMES, format_text
 from bayesflowmass.mocks import MockParameters, simulate_catalog
@@ -153,6 +154,8 @@ def evaluate(
         ),
         "n_members_definition": definition,
         "flags": _count_flags(predictions.flags),
+        "novelty": novelty_metrics(estimator, predictions.strange, halo_id, seed),
+        "recalibrated": predictions.recalibration,
         "kind": catalog.metadata.kind,
         "mode": catalog.metadata.mode,
         "selection": catalog.metadata.selection,
@@ -260,6 +263,7 @@ def _write_predictions(
         "log10_mass_mean": p.mean,
         "sigma": p.sigma,
         **p.epistemic,
+        **({} if p.strange is None else {"p_novelty": p.strange.p_value}),
         "residual": truth - p.quantiles["log10_mass"],
         "pit": p.pit,
         "log_density": p.log_density,
@@ -307,7 +311,7 @@ def _draw(
     chosen = _three_clusters(truth)
     few = catalog[chosen]
     low, high = metrics["prior_log10_mass_range"]
-    posterior = estimator.posterior(few, prior=metrics["prior"]).with_prior(metrics["prior"], (low, high))
+    posterior = estimator.posterior(few, prior=metrics["prior"], log10_mass_range=(low, high))
     grid = np.linspace(low, high, 601)
     counts = few.n_galaxies
     figures["pdfs"] = plot_pdfs(
@@ -357,6 +361,10 @@ def run(settings: EvaluateSettings, report: Callable[[str], None] = print) -> di
     if metrics["flags"]:
         counts = ", ".join(f"{name} {count}" for name, count in metrics["flags"].items())
         report(f"Flags: {counts} of {metrics['n_clusters']} clusters.")
+    if metrics["novelty"]:
+        report(metrics["novelty"]["verdict"])
+    if metrics["recalibrated"]:
+        report(f"Recalibrated for {metrics['recalibrated']}.")
     report("")
     for path in sorted(settings.out.glob("*.p[dn][fg]")):
         report(str(path))

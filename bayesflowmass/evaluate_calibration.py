@@ -34,7 +34,8 @@ def expected_posterior(
     """
     if population not in PRIOR_NAMES or population == posterior.prior.name:
         return None
-    return posterior.with_prior(population, limits)
+    # What the network expects: a recalibration for another prior would not apply.
+    return posterior.raw.with_prior(population, limits)
 
 
 def measure_calibration(

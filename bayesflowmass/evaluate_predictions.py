@@ -14,6 +14,7 @@ from bayesflowmass.diagnostics import PosteriorSummary
 from bayesflowmass.diagnostics.epistemic import concatenate_columns, epistemic_columns
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluate_calibration import expected_posterior
+from bayesflowmass.novelty import Assessment
 
 __all__ = ["Predictions", "predict", "prior_range_of"]
 
@@ -36,6 +37,8 @@ class Predictions:
         flags: as `infer` gives them.
         summary: all that calibration needs.
         epistemic: ``sigma_aleatoric``, ``sigma_epistemic``, ``mutual_information``; empty for a point model.
+        strange: how unlike the training set each cluster is; None for a model that does not know.
+        recalibration: what the posteriors were recalibrated for; None: they were not.
     """
 
     quantiles: dict[str, FloatArray]
@@ -47,6 +50,8 @@ class Predictions:
     flags: NDArray[np.str_]
     summary: PosteriorSummary
     epistemic: dict[str, FloatArray]
+    strange: Assessment | None = None
+    recalibration: str | None = None
 
 
 def predict(
@@ -74,22 +79,34 @@ def predict(
     parts: list[PosteriorSummary] = []
     flags: list[NDArray[np.str_]] = []
     epistemic: list[dict[str, FloatArray]] = []
+    strange: list[Assessment] = []
+    recalibration: str | None = None
     starts = range(0, len(catalog), _BATCH)
     for start in tqdm(starts, desc="posteriors", disable=not progress, file=sys.stderr, leave=False):
         batch = catalog[start : start + _BATCH]
-        posterior = estimator.posterior(batch, prior=prior, n_draws=n_draws, seed=seed)
-        if prior_range is not None:
-            posterior = posterior.with_prior(prior, prior_range)
+        contexts = estimator.encode(batch)
+        posterior = estimator.posterior(
+            batch,
+            prior=prior,
+            n_draws=n_draws,
+            seed=seed,
+            contexts=contexts,
+            log10_mass_range=prior_range or estimator.training_info.log10_mass_range,
+        )
+        recalibration = posterior.recalibration
+        found = estimator.assess(batch, contexts)
         truth = np.asarray(batch.column("log10_mass"), dtype=np.float64)
         expected = expected_posterior(posterior, population, limits)
         parts.append(PosteriorSummary.from_posterior(posterior, truth, expected))
-        flags.append(estimator.flags(batch, posterior))
+        flags.append(estimator.flags(batch, posterior, None if found is None else found.p_value))
+        strange += [] if found is None else [found]
         epistemic.append(epistemic_columns(posterior))
     s = PosteriorSummary.concatenate(parts)
     quantiles = {name: getattr(s, field) for name, field in QUANTILES.items()}
     return Predictions(
         quantiles, s.mean, s.sigma, s.pit, s.log_density, s.crps, np.concatenate(flags),
         summary=s, epistemic=concatenate_columns(epistemic),
+        strange=Assessment.concatenate(strange) if strange else None, recalibration=recalibration,
     )  # fmt: skip
 
 

@@ -28,8 +28,10 @@ from bayesflowmass.estimator.flags import (
 )
 from bayesflowmass.estimator.systematic import sigma_systematic
 from bayesflowmass.infer_model import choose_model, notes, tell
+from bayesflowmass.infer_novelty import p_values_of, with_novelty
 from bayesflowmass.io import load_catalog
 from bayesflowmass.io.selection_file import read_selection
+from bayesflowmass.novelty import Assessment
 from bayesflowmass.posterior import MassPosterior, MassPrior, SelectedPrior, make_prior
 from bayesflowmass.posterior.masses_table import with_missing_rows
 from bayesflowmass.posterior.write_table import check_table_path, write_table
@@ -73,7 +75,8 @@ def infer(
 
     Returns:
         The table of `bayesflowmass.posterior.masses_table`, with ``sigma_systematic``
-        (`bayesflowmass.estimator.systematic`) where the model knows it.
+        (`bayesflowmass.estimator.systematic`) where the model knows it, and ``p_novelty``
+        (`bayesflowmass.novelty`).
 
     Raises:
         CatalogError: there are no clusters, or none of them can have a mass.
@@ -84,11 +87,14 @@ def infer(
     problems = usable_clusters(catalog)
     edge = np.zeros(len(catalog), dtype=bool)
     tables = []
+    strange: list[tuple[npt.NDArray[np.intp], Assessment]] = []
     with tqdm(
         total=len(catalog), disable=not progress, desc="masses", unit=" clusters", file=sys.stderr
     ) as bar:
         for start in range(0, len(catalog), _CHUNK):
-            posterior, rows = _posterior(estimator, catalog, start, problems, prior, n_draws, seed)
+            posterior, rows, found = _posterior(estimator, catalog, start, problems, prior, n_draws, seed)
+            if found is not None:
+                strange.append((rows, found))
             if posterior is not None:
                 edge[rows] = pressed_against_edge(posterior, estimator.training_info)
                 table = posterior.to_table(pdf=pdf, units=units, mdef=mdef, h=h, model=model)
@@ -101,9 +107,12 @@ def infer(
         "cluster_id": catalog.column("cluster_id"),
         "n_galaxies": catalog.n_galaxies,
         "redshift": catalog.column("redshift"),
-        "flags": cluster_flags(catalog, estimator.training_info, edge, problems),
+        "flags": cluster_flags(
+            catalog, estimator.training_info, edge, problems, p_values_of(strange, len(catalog))
+        ),
     }
-    return with_missing_rows(vstack(tables, metadata_conflicts="silent"), problems == "", columns)
+    full = with_missing_rows(vstack(tables, metadata_conflicts="silent"), problems == "", columns)
+    return with_novelty(full, catalog, estimator.novelty, strange, seed)
 
 
 def read_observations(
@@ -172,13 +181,17 @@ def _posterior(
     prior: str | MassPrior,
     n_draws: int | None,
     seed: int,
-) -> tuple[MassPosterior | None, npt.NDArray[np.intp]]:
-    """Posterior of the usable clusters of a chunk, and their rows; what is refused joins `problems`."""
+) -> tuple[MassPosterior | None, npt.NDArray[np.intp], Assessment | None]:
+    """Posterior of the usable clusters of a chunk, their rows, their novelty; what is refused joins
+    `problems`."""
     rows = start + np.flatnonzero(problems[start : start + _CHUNK] == "")
     if len(rows) == 0:
-        return None, rows
+        return None, rows, None
+    clusters = catalog[rows]
     try:
-        return estimator.posterior(catalog[rows], prior, n_draws=n_draws, seed=seed), rows
+        contexts = estimator.encode(clusters)
+        posterior = estimator.posterior(clusters, prior, n_draws=n_draws, seed=seed, contexts=contexts)
+        return posterior, rows, estimator.assess(clusters, contexts)
     except CatalogError as error:
         if not isinstance(error.__cause__, KDEError):
             raise
@@ -213,6 +226,10 @@ def summary(table: Table, out: str | os.PathLike[str]) -> str:
         lines.append(f"{without} without a mass (masked rows).")
     counts = Counter(flag for row in table["flags"] for flag in str(row).split(",") if flag)
     lines += [f"  flag {flag}: {counts[flag]} ({FLAGS[flag]})" for flag in FLAGS if counts[flag]]
+    if "recal" in table.meta:
+        lines.append(f"Recalibrated for prior and population {table.meta['recal']} (docs/recalibration.md).")
+    if "novelty" in table.meta:
+        lines.append(table.meta["novelty"])
     lines.append(f"Written to {out}")
     return "\n".join(lines)
 

@@ -29,6 +29,7 @@ from bayesflowmass.training.checkpoint import (
     remove_checkpoints,
 )
 from bayesflowmass.training.fit import FitResult, fit
+from bayesflowmass.training.novelty import fit_novelty
 from bayesflowmass.training.phases import remove_phases, run_phase
 from bayesflowmass.training.preparation import TrainingData, prepare
 from bayesflowmass.training.random_state import derive_seed
@@ -178,7 +179,8 @@ def train(
                 device=where,
                 progress=progress,
             )
-    estimator = MassEstimator(encoder, network, info, where, weights=posterior)
+    novelty = fit_novelty(encoder, data.seen, data.held_out, info, seed=seed, device=where)
+    estimator = MassEstimator(encoder, network, info, where, weights=posterior, novelty=novelty)
     estimator.save(out)
     remove_checkpoints(out / "checkpoint")
     remove_phases(phases)
@@ -208,13 +210,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train_with(settings: TrainSettings) -> None:
     train(**train_arguments(settings))
-
-
     prog = "bayesflowmass train"
     write_settings(settings.out, prog, settings)
     write_record(
         settings.out, prog, settings, shlex.join([*prog.split(), "--config", str(settings.out / SETTINGS)])
     )
+
+
 def train_arguments(settings: TrainSettings) -> dict[str, Any]:
     """The arguments of :func:`train` that settings stand for."""
     simulate = settings.simulate.model_dump()

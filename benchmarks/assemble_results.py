@@ -16,7 +16,7 @@ SECTIONS = (
     ("(c) With and without the number of galaxies", "notes_richness",
      ("richness_scatter_010", "richness_scatter_018", "richness_scatter_025")),
     ("What limits the estimate", "notes_ablation", ("ablation",)),
-    ("(d) Coverage", "notes_coverage", ("coverage",)),
+    ("(d) Coverage", "notes_coverage", ("coverage", "recalibration")),
     ("(e) Where the information comes from", "notes_budget", ("information_budget",)),
     ("The mass function from a thousand clusters", "notes_mass_function",
      ("mass_function", "mass_function_variational", "mass_function_pure")),

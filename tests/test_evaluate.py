@@ -29,11 +29,20 @@ class GaussianEstimator:
     def __init__(self, width: float = SIGMA, seed: int = 0) -> None:
         self.width = width
         self.seed = seed
+        self.novelty = None
         self.training_info = TrainingInfo(
             log10_mass_range=RANGE, selection={"r_max": 1.6, "v_max": 2500.0, "min_galaxies": 10}
         )
 
-    def posterior(self, catalog, prior="flat", n_draws=None, seed=0):
+    def encode(self, catalog):
+        return None
+
+    def assess(self, catalog, contexts):
+        return None
+
+    def posterior(
+        self, catalog, prior="flat", n_draws=None, seed=0, contexts=None, log10_mass_range=None, recalibrated=None
+    ):
         true = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
         # The noise belongs to the cluster: the same whichever batch it comes in.
         noise = np.array(
@@ -46,9 +55,9 @@ class GaussianEstimator:
             redshift=catalog.column("redshift"),
             cluster_id=catalog.column("cluster_id"),
             n_galaxies=catalog.n_galaxies,
-        ).with_prior(prior)
+        ).with_prior(prior, log10_mass_range)
 
-    def flags(self, catalog, posterior=None):
+    def flags(self, catalog, posterior=None, p_novelty=None):
         return np.where(catalog.n_galaxies < 12, "few_galaxies", "")
 
 

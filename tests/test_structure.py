@@ -33,7 +33,7 @@ FLOW = [
     "page",
     "config",
     "command",
-    *("simulate", "train", "infer", "evaluate", "compare", "report", "inspect", "fetch", "demo"),
+    *("simulate", "train", "infer", "evaluate", "recalibrate", "compare", "report", "inspect", "fetch", "demo"),
     "cli",
     "__main__",
 ]

@@ -11,6 +11,7 @@ from bayesflowmass.config.evaluation import EvaluateSettings
 from bayesflowmass.config.fetch import FetchSettings
 from bayesflowmass.config.inference import InferSettings, InspectSettings
 from bayesflowmass.config.mocks import AugmentationSettings, MockSettings, SimulateSettings
+from bayesflowmass.config.recalibration import RecalibrateSettings
 from bayesflowmass.config.report import ReportSettings
 from bayesflowmass.config.training import (
     EncoderSettings,
@@ -34,6 +35,7 @@ __all__ = [
     "InspectSettings",
     "KernelSettings",
     "MockSettings",
+    "RecalibrateSettings",
     "ReportSettings",
     "Settings",
     "SimulateSettings",

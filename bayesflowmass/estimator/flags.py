@@ -8,6 +8,7 @@ import numpy.typing as npt
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.estimator.statistics import MINIMUM_GALAXIES
 from bayesflowmass.estimator.training_info import TrainingInfo
+from bayesflowmass.novelty import ALARM
 from bayesflowmass.posterior import MassPosterior
 
 __all__ = ["FLAGS", "UNUSABLE", "cluster_flags", "pressed_against_edge", "usable_clusters"]
@@ -30,6 +31,7 @@ FLAGS = UNUSABLE | {
     "velocity_offset": "the mean or median velocity is far from the given redshift",
     "position_offset": "the mean or median position is far from the given centre",
     "cleaned": "interlopers were removed, by declaration or to judge by the empty outer velocities",
+    "unlike_training": "galaxies arranged as in fewer than one training cluster in a hundred of that richness",
 }
 
 FEW = 10
@@ -70,6 +72,7 @@ def cluster_flags(
     info: TrainingInfo,
     edge: BoolArray | None = None,
     unusable: npt.NDArray[np.str_] | None = None,
+    p_novelty: npt.NDArray[np.float64] | None = None,
 ) -> npt.NDArray[np.str_]:
     """Flags of each cluster (n,): names of `FLAGS` joined by commas, in their order there.
 
@@ -78,6 +81,7 @@ def cluster_flags(
         info: what the model was trained on.
         edge: clusters whose PDF is `pressed_against_edge` (n,); default: not known, not flagged.
         unusable: keys of `UNUSABLE`, or empty (n,); default: what `usable_clusters` says.
+        p_novelty: p-value of each cluster (n,), NaN where there is none; default: not known, not flagged.
     """
     unusable = usable_clusters(catalog) if unusable is None else unusable
     found: dict[str, BoolArray] = {name: unusable == name for name in UNUSABLE}
@@ -121,7 +125,8 @@ def cluster_flags(
 
 def pressed_against_edge(posterior: MassPosterior, info: TrainingInfo) -> BoolArray:
     """The density at an edge exceeds exp(-2) of the peak, or 2.5 % of the probability leaks beyond it."""
-    edges = np.array(info.log10_mass_range)[:, None]
+    limits = info.log10_mass_range if posterior.recalibration is None else posterior.prior.log10_mass_range
+    edges = np.array(limits)[:, None]
     peak = posterior.pdf(posterior.map)
     pressed = (posterior.pdf(edges) > EDGE_DENSITY * peak).any(axis=0)
     low, high = posterior.cdf(edges)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ from bayesflowmass.estimator.model_folder import (
 from bayesflowmass.estimator.shipped import model_folder
 from bayesflowmass.estimator.training_info import TrainingInfo
 from bayesflowmass.flows import ConditionalFlow
+from bayesflowmass.novelty import Assessment, NoveltyDetector
 from bayesflowmass.posterior import (
     ConditionedDistribution,
     MassPosterior,
@@ -33,6 +35,7 @@ from bayesflowmass.posterior import (
     PredictiveMass,
     number_of_draws,
 )
+from bayesflowmass.recalibration import Recalibration
 
 __all__ = ["MassEstimator", "resolve_device"]
 
@@ -49,6 +52,8 @@ class MassEstimator:
         training_info: what they were trained on.
         device: where both run; ``"auto"`` is a CUDA device where there is one.
         weights: posterior of the flow's weights; None, or one without random weights, is a point model.
+        novelty: tells clusters that are unlike the training set; None: nothing is known of that.
+        recalibrations: each for one prior and its limits.
     """
 
     def __init__(
@@ -58,12 +63,16 @@ class MassEstimator:
         training_info: TrainingInfo,
         device: str | torch.device = "auto",
         weights: WeightPosterior | None = None,
+        novelty: NoveltyDetector | None = None,
+        recalibrations: Sequence[Recalibration] = (),
     ) -> None:
         self.device = resolve_device(device)
         self.encoder = encoder.to(self.device).eval()
         self.flow = flow.to(self.device).eval()
         self.weights = weights.to(self.device).eval() if weights is not None and weights.names else None
         self.training_info = training_info
+        self.novelty = novelty
+        self.recalibrations = tuple(recalibrations)
 
     def posterior(
         self,
@@ -73,10 +82,15 @@ class MassEstimator:
         n_draws: int | None = None,
         seed: int = 0,
         chunk: int = _CHUNK,
+        contexts: Tensor | None = None,
+        log10_mass_range: tuple[float, float] | None = None,
+        recalibrated: bool | None = None,
     ) -> MassPosterior:
         """Posteriors of all clusters of a catalogue.
 
         With a posterior of the weights they are mixtures over draws of them, the same draws for all clusters.
+        A recalibration that the model has for the prior is applied, and with it the limits that it was made for;
+        `MassPosterior.recalibration` says so, `MassPosterior.raw` is the posterior before.
 
         Arguments:
             catalog: clusters, each with at least three galaxies that span both R and v.
@@ -85,15 +99,19 @@ class MassEstimator:
                 (`number_of_draws`), or all members of a finite posterior such as an ensemble.
             seed: of the draws.
             chunk: clusters encoded at once.
+            contexts: of the clusters, where `encode` has been called before.
+            log10_mass_range: limits of the prior [log10 Msun/h]; default: those of the recalibration, else of training.
+            recalibrated: None: where there is a recalibration for this prior and these limits; True: there must be one;
+                False: the raw posterior.
 
         Raises:
             CatalogError: the catalogue is empty, or a cluster has too few galaxies or no spread.
-            ValueError: fewer than two draws of the weights.
+            ValueError: fewer than two draws of the weights, or there is no such recalibration.
         """
         self._check(catalog)
         info = self.training_info
         posterior = MassPosterior(
-            list(self._condition(catalog, chunk, self.draw(n_draws, seed))),
+            list(self._condition(catalog, chunk, self.draw(n_draws, seed), contexts)),
             log10_mass_range=info.log10_mass_range,
             training_prior=info.masses,
             redshift=np.asarray(catalog.column("redshift"), dtype=np.float64),
@@ -101,14 +119,48 @@ class MassEstimator:
             cluster_id=catalog.column("cluster_id"),
             n_galaxies=catalog.n_galaxies,
         )
-        return posterior.with_prior(prior)
+        if recalibrated is not False:
+            found = self._recalibration_for(prior, log10_mass_range)
+            if found is not None:
+                return found.apply(posterior.with_prior(found.prior, found.log10_mass_range))
+            if recalibrated:
+                there = "; ".join(one.label for one in self.recalibrations) or "none"
+                raise ValueError(
+                    f"The model has no recalibration for the prior {getattr(prior, 'name', prior)!r} with these limits "
+                    f"(it has: {there}); make one with `bayesflowmass recalibrate`, or take the raw posterior."
+                )
+        return posterior.with_prior(prior, log10_mass_range)
+
+    def _recalibration_for(
+        self, prior: str | MassPrior, log10_mass_range: tuple[float, float] | None
+    ) -> Recalibration | None:
+        name, limits = (prior, log10_mass_range) if isinstance(prior, str) else (prior.name, prior.log10_mass_range)
+        return next((one for one in reversed(self.recalibrations) if one.fits(name, limits)), None)
+
+    def with_recalibration(self, recalibration: Recalibration) -> MassEstimator:
+        """The same model with a recalibration more; one for the same prior and limits is replaced."""
+        kept = [
+            one
+            for one in self.recalibrations
+            if not one.fits(recalibration.prior, recalibration.log10_mass_range)
+        ]
+        return MassEstimator(
+            self.encoder,
+            self.flow,
+            self.training_info,
+            self.device,
+            self.weights,
+            self.novelty,
+            [*kept, recalibration],
+        )
 
     def condition(
         self, catalog: ClusterCatalog, *, n_draws: int | None = None, seed: int = 0, chunk: int = _CHUNK
     ) -> PredictiveMass:
         """The Pyro distribution of log10 M200c [Msun/h] of all clusters, batch shape (n,), densities per dex.
 
-        Under the prior of training, and averaged over draws of the weights. Its ``draws`` hold each of them.
+        Under the prior of training, and averaged over draws of the weights. Its ``draws`` hold each of them. Never
+        recalibrated.
 
         Arguments:
             catalog, n_draws, seed, chunk: see `posterior`.
@@ -118,16 +170,37 @@ class MassEstimator:
         """
         self._check(catalog)
         with torch.no_grad():
-            contexts = torch.cat(
-                [
-                    self.encoder.encode(catalog[start : start + chunk], device=self.device)
-                    for start in range(0, len(catalog), chunk)
-                ]
-            )
+            contexts = self.encode(catalog, chunk)
             draws = self.draw(n_draws, seed)
             if draws is None:
                 return PredictiveMass(self.flow.condition(contexts))
             return PredictiveMass(condition_draws(self.flow, draws, contexts))
+
+    def encode(self, catalog: ClusterCatalog, chunk: int = _CHUNK) -> Tensor:
+        """Contexts of all clusters (n, context_dim), on the device of the model.
+
+        Raises:
+            CatalogError: see `posterior`.
+        """
+        parts = [
+            self.encoder.encode(catalog[start : start + chunk], device=self.device)
+            for start in range(0, len(catalog), chunk)
+        ]
+        return torch.cat(parts) if parts else torch.zeros(0, self.encoder.context_dim, device=self.device)
+
+    def assess(self, catalog: ClusterCatalog, contexts: Tensor | None = None) -> Assessment | None:
+        """How unlike the training set each cluster is (docs/novelty.md); None for a model that does not know.
+
+        Arguments:
+            catalog: clusters with a kernel density.
+            contexts: see `posterior`.
+
+        Raises:
+            CatalogError: see `posterior`.
+        """
+        if self.novelty is None:
+            return None
+        return self.novelty.assess(catalog, self.encode(catalog) if contexts is None else contexts)
 
     def draw(self, n_draws: int | None = None, seed: int = 0) -> dict[str, Tensor] | None:
         """Draws of the weights by name, (n_draws, *shape); None for a point model.
@@ -159,10 +232,17 @@ class MassEstimator:
 
     @torch.no_grad()
     def _condition(
-        self, catalog: ClusterCatalog, chunk: int, draws: dict[str, Tensor] | None
+        self,
+        catalog: ClusterCatalog,
+        chunk: int,
+        draws: dict[str, Tensor] | None,
+        encoded: Tensor | None = None,
     ) -> Iterator[ConditionedDistribution]:
         for start in range(0, len(catalog), chunk):
-            contexts = self.encoder.encode(catalog[start : start + chunk], device=self.device)
+            if encoded is None:
+                contexts = self.encoder.encode(catalog[start : start + chunk], device=self.device)
+            else:
+                contexts = encoded[start : start + chunk]
             if draws is None:
                 yield self.flow.condition(contexts)
                 continue
@@ -171,15 +251,21 @@ class MassEstimator:
             for rows in contexts.split(max(1, _CHUNK // n_draws)):
                 yield condition_draws(self.flow, draws, rows)
 
-    def flags(self, catalog: ClusterCatalog, posterior: MassPosterior | None = None) -> npt.NDArray[np.str_]:
+    def flags(
+        self,
+        catalog: ClusterCatalog,
+        posterior: MassPosterior | None = None,
+        p_novelty: npt.NDArray[np.float64] | None = None,
+    ) -> npt.NDArray[np.str_]:
         """Flags of each cluster (n,): empty, or names joined by commas (docs/flags.md).
 
         Arguments:
             catalog: the clusters.
             posterior: of the same clusters, for the flag ``edge``; without it that flag is not set.
+            p_novelty: of `assess`, for the flag ``unlike_training``; without it that flag is not set.
         """
         edge = None if posterior is None else pressed_against_edge(posterior, self.training_info)
-        return cluster_flags(catalog, self.training_info, edge)
+        return cluster_flags(catalog, self.training_info, edge, p_novelty=p_novelty)
 
     def save(self, folder: str | os.PathLike[str], *, half: bool = False) -> Path:
         """Write ``model.safetensors`` and ``model.json`` into a folder, atomically.
@@ -193,7 +279,7 @@ class MassEstimator:
         for name, value in self.flow.state_dict().items():
             large = half and value.dim() > 1 and value.dtype == torch.float32
             tensors[f"flow.{name}"] = value.half() if large else value
-        description = {
+        description: dict[str, Any] = {
             "version": __version__,
             "encoder": self.encoder.describe(),
             "flow": self.flow.describe(),
@@ -202,6 +288,12 @@ class MassEstimator:
         if self.weights is not None:
             tensors |= {f"weights.{k}": v for k, v in self.weights.state_dict().items()}
             description["weights"] = self.weights.describe()
+        if self.novelty is not None:
+            tensors |= {f"novelty.{k}": v for k, v in self.novelty.state().items()}
+            description["novelty"] = self.novelty.describe()
+        for i, one in enumerate(self.recalibrations):
+            tensors |= {f"recalibration{i}.{k}": v for k, v in one.state().items()}
+            description.setdefault("recalibrations", []).append(one.describe())
         return write_model_folder(folder, tensors, description)
 
     @classmethod
@@ -224,6 +316,15 @@ class MassEstimator:
                 if "weights" in description
                 else None
             )
+            novelty = (
+                NoveltyDetector.from_state(_part(tensors, "novelty"), description["novelty"])
+                if "novelty" in description
+                else None
+            )
+            recalibrations = [
+                Recalibration.from_state(_part(tensors, f"recalibration{i}"), one)
+                for i, one in enumerate(description.get("recalibrations", ()))
+            ]
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(
                 f"'{path}' does not describe a model that this version knows ({error}); "
@@ -233,15 +334,19 @@ class MassEstimator:
         if weights is not None:
             parts["weights"] = weights
         for name, module in parts.items():
-            state = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
             try:
-                module.load_state_dict(state)
+                module.load_state_dict(_part(tensors, name))
             except RuntimeError as error:
                 raise ModelError(
                     f"The weights in '{folder}' do not fit the {name} that {DESCRIPTION} describes "
                     f"({' '.join(str(error).split())[:200]}); train the model again."
                 ) from None
-        return cls(encoder, flow, info, device, weights)
+        return cls(encoder, flow, info, device, weights, novelty, recalibrations)
+
+
+def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors of one part of a model, by their names in it."""
+    return {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
 
 
 def resolve_device(device: str | torch.device) -> torch.device:

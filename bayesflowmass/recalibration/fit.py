@@ -20,6 +20,8 @@ _DEGREES = (2, 4, 8, 16)
 # Clusters' worth of the identity mixed into a polynomial: no density may vanish.
 _PRIOR_COUNT = 2.0
 _EM_STEPS = 300
+# Gain of one step [nats, all clusters together] below which no criterion would notice.
+_CONVERGED = 1e-3
 
 
 @dataclass(frozen=True)
@@ -101,15 +103,15 @@ def _fit_bernstein(
     log_density = (k - 1) * log_u[:, None] + (degree - k) * log_v[:, None] - betaln(k, degree - k + 1)
     density = np.exp(np.maximum(log_density, -700.0))
     total = weight.sum()
-    mixture = np.full(degree, 1.0 / degree)
+    mixture, gain = np.full(degree, 1.0 / degree), -np.inf
     for _ in range(_EM_STEPS):
-        expected = mixture * ((weight / (density @ mixture)) @ density)
-        new = (expected + _PRIOR_COUNT / degree) / (total + _PRIOR_COUNT)
-        done = np.abs(new - mixture).max() < 1e-7
-        mixture = new
-        if done:
+        height = density @ mixture
+        before, gain = gain, float(weight @ np.log(height))
+        if gain - before < _CONVERGED:
             break
-    return mixture, float(weight @ np.log(density @ mixture))
+        expected = mixture * ((weight / height) @ density)
+        mixture = (expected + _PRIOR_COUNT / degree) / (total + _PRIOR_COUNT)
+    return mixture, gain
 
 
 def stage_map(stages: list[FittedStage]) -> StagedMap:

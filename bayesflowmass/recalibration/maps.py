@@ -5,7 +5,8 @@ map undoes exactly that,
 
     A(u) = Phi((Phi^-1(u) - a) / b)     for 1e-9 < u < 1 - 1e-9,
 
-and goes on to 0 and 1 in proportion: cdfs are not known to more digits than that. What is left, a wrong shape, goes into a polynomial with increasing coefficients W_0 = 0 ... W_K = 1,
+and goes on to 0 and 1 in proportion: cdfs are not known to more digits than that. What is left, a wrong shape, goes
+into a polynomial with increasing coefficients W_0 = 0 ... W_K = 1,
 
     B(u) = sum_j W_j C(K, j) u^j (1 - u)^(K - j),   B'(u) = sum_k w_k Beta(u; k, K - k + 1),  w_k = W_k - W_(k-1),
 
@@ -54,7 +55,7 @@ class StagedMap:
         """R(u), (k, n) -> (k, n)."""
         value = u
         for stage in range(len(self.shift)):
-            value = bernstein(self.coefficients[stage], self._affine(stage, value)[0])
+            value = self._polynomial(stage, self._affine(stage, value)[0])
         return value
 
     def log_slope(self, u: Tensor) -> Tensor:
@@ -62,9 +63,11 @@ class StagedMap:
         value, total = u, torch.zeros_like(u)
         for stage in range(len(self.shift)):
             value, slope = self._affine(stage, value)
-            weights = self.coefficients[stage].diff(dim=-1) * DEGREE
-            total = total + slope + bernstein(weights, value).log()
-            value = bernstein(self.coefficients[stage], value)
+            total = total + slope
+            if not _is_identity(self.coefficients[stage]):
+                weights = self.coefficients[stage].diff(dim=-1) * DEGREE
+                total = total + bernstein(weights, value).log()
+                value = self._polynomial(stage, value)
         return total
 
     def inverse(self, p: Tensor) -> Tensor:
@@ -77,7 +80,7 @@ class StagedMap:
             if self._moves(stage):
                 low, high = self._ends(stage)
                 z = torch.special.ndtri(value.clamp(1e-12, 1.0 - 1e-12))
-                inside = torch.special.ndtr(self.shift[stage] + self.log_scale[stage].exp() * z)
+                inside = _ndtr(self.shift[stage] + self.log_scale[stage].exp() * z)
                 below, above = value * (TAIL / low), 1.0 - (1.0 - value) * (TAIL / high)
                 value = torch.where(value < low, below, torch.where(1.0 - value < high, above, inside))
         return value
@@ -89,6 +92,11 @@ class StagedMap:
         index = torch.where(rank > self.counts, wide.shape[1] - 1, rank - 1)
         return wide.gather(1, index[:, None])[:, 0]
 
+    def _polynomial(self, stage: int, u: Tensor) -> Tensor:
+        """B(u)."""
+        coefficients = self.coefficients[stage]
+        return u if _is_identity(coefficients) else bernstein(coefficients, u)
+
     def _affine(self, stage: int, u: Tensor) -> tuple[Tensor, Tensor]:
         """A(u) and ln A'(u)."""
         if not self._moves(stage):
@@ -98,8 +106,10 @@ class StagedMap:
         moved = (z - self.shift[stage]) / scale
         low, high = self._ends(stage)
         below, above = u < TAIL, 1.0 - u < TAIL
-        value = torch.special.ndtr(moved)
-        value = torch.where(below, u * (low / TAIL), torch.where(above, 1.0 - (1.0 - u) * (high / TAIL), value))
+        value = _ndtr(moved)
+        value = torch.where(
+            below, u * (low / TAIL), torch.where(above, 1.0 - (1.0 - u) * (high / TAIL), value)
+        )
         slope = 0.5 * (z * z - moved * moved) - self.log_scale[stage]
         slope = torch.where(below, (low / TAIL).log(), torch.where(above, (high / TAIL).log(), slope))
         return value, slope
@@ -111,7 +121,7 @@ class StagedMap:
         """A(1e-9) and 1 - A(1 - 1e-9), (n,)."""
         z = torch.special.ndtri(torch.tensor(TAIL, dtype=torch.float64))
         shift, scale = self.shift[stage], self.log_scale[stage].exp()
-        return torch.special.ndtr((z - shift) / scale), torch.special.ndtr((z + shift) / scale)
+        return _ndtr((z - shift) / scale), _ndtr((z + shift) / scale)
 
 
 def bernstein(coefficients: Tensor, u: Tensor) -> Tensor:
@@ -138,6 +148,11 @@ def elevate(coefficients: Tensor, degree: int) -> Tensor:
     return result
 
 
+def _ndtr(z: Tensor) -> Tensor:
+    """Phi(z) with all digits in the lower tail, which torch.special.ndtr has not."""
+    return 0.5 * torch.erfc(-z / math.sqrt(2.0))
+
+
 def _is_identity(coefficients: Tensor) -> bool:
     even = torch.linspace(0.0, 1.0, coefficients.shape[-1], dtype=coefficients.dtype)
     return bool((coefficients - even).abs().max() < 1e-14)
@@ -149,4 +164,5 @@ def _inverse_bernstein(coefficients: Tensor, p: Tensor) -> Tensor:
     def function(u: Tensor) -> tuple[Tensor, Tensor]:
         return bernstein(coefficients, u) - p, bernstein(weights, u)
 
-    return bracketed_root(function, torch.zeros_like(p), torch.ones_like(p), precision=1e-16)
+    root = bracketed_root(function, torch.zeros_like(p), torch.ones_like(p))
+    return torch.where((p <= 0.0) | (p >= 1.0), p, root)

@@ -29,13 +29,14 @@ DEEPEST = 3500.0
 class TrainingData:
     """What a run trains and validates on.
 
-    ``seen`` is the training split as the network first sees it, after augmentation; ``validation`` is
-    (context (N, C), log10_mass (N,)); the index of ``source`` counts draws.
+    ``seen`` is the training split as the network first sees it, after augmentation, ``held_out`` the validation
+    split; ``validation`` is (context (N, C), log10_mass (N,)) of it; the index of ``source`` counts draws.
     """
 
     source: TrainingSource
     validation: tuple[Tensor, Tensor]
     seen: ClusterCatalog
+    held_out: ClusterCatalog
 
     @property
     def redrawn(self) -> bool:
@@ -130,10 +131,10 @@ def prepare(
     held_out = observed(held_out, "validation augmentation")
     validation = encode(held_out), _masses(held_out)
     if not redrawn:
-        return TrainingData(FixedSource(encode(seen, progress), _masses(seen)), validation, seen)
+        return TrainingData(FixedSource(encode(seen, progress), _masses(seen)), validation, seen, held_out)
     velocities = torch.from_numpy(np.array(seen.galaxies("v_los"), dtype=np.float64))
     identity = hash_tensors({"log10_mass": _masses(seen), "v_los": velocities})[:12]
-    return TrainingData(CatalogSource(_first_kept(draw, seen), encode, identity), validation, seen)
+    return TrainingData(CatalogSource(_first_kept(draw, seen), encode, identity), validation, seen, held_out)
 
 
 def _first_kept(

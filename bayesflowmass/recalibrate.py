@@ -1,0 +1,227 @@
+"""Recalibrate a model on clusters of known mass: ``bayesflowmass recalibrate`` and :func:`recalibrate`.
+
+``bayesflowmass recalibrate --model RUN --catalog cal.parquet --out RUN2`` writes the same model with a stored
+recalibration, and ``recalibration.json``: what was fitted, and how uniform the PITs of the held-out part are before and
+after (docs/recalibration.md).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from bayesflowmass import __version__
+from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.command import run_command
+from bayesflowmass.command_record import write_record
+from bayesflowmass.config import RecalibrateSettings
+from bayesflowmass.diagnostics import coverage, merged_edges, nominal_pair, uniformity
+from bayesflowmass.estimator import MassEstimator
+from bayesflowmass.posterior import PRIOR_NAMES
+from bayesflowmass.recalibration import Recalibration
+
+__all__ = ["main", "recalibrate"]
+
+FloatArray = NDArray[np.float64]
+
+_BATCH = 4096
+
+
+def recalibrate(
+    estimator: MassEstimator,
+    catalog: ClusterCatalog,
+    *,
+    prior: str | None = None,
+    conformal_fraction: float = 0.3,
+    bin_width: float = 0.25,
+    min_count: int = 500,
+    n_draws: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> tuple[MassEstimator, dict[str, Any]]:
+    """A model with a recalibration for the population of a catalogue, and what it does to clusters held out.
+
+    Args:
+        estimator: the model; what it was recalibrated for before stays, but for the same prior and limits.
+        catalog: clusters with ``log10_mass`` that were not used in training and will not be in the test.
+        prior: "flat" or "hmf"; default: the population of the catalogue.
+        conformal_fraction: share of the haloes that the maps do not see: conformal levels and the report are theirs.
+        bin_width: of the bins of the raw posterior median [dex]; neighbours are merged up to ``min_count`` clusters.
+        min_count: of those that the maps are fitted to.
+        n_draws, seed: of the weights; the seed is that of the split too.
+        progress: show a bar.
+
+    Returns:
+        The model, and the content of ``recalibration.json``.
+
+    Raises:
+        CatalogError: there are no masses, or their population is unknown.
+        ValueError: prior and population differ.
+    """
+    population, limits = _population(estimator, catalog)
+    prior = population if prior is None else prior
+    nominal, statement = nominal_pair(population, prior)
+    if not nominal:
+        raise ValueError(
+            f"{statement} A recalibration for it would only hide a change of prior; give --prior {population}, or a "
+            "catalogue of the other population."
+        )
+    pit, predicted = _raw(estimator, catalog, prior, limits, n_draws, seed, progress)
+    halo = np.asarray(catalog.column("halo_id" if catalog.has("halo_id") else "cluster_id"))
+    held_out = _held_out(catalog, halo, conformal_fraction, seed)
+    edges = merged_edges(predicted[~held_out], bin_width, min_count)
+    recalibration = Recalibration.fit(
+        pit[~held_out],
+        predicted[~held_out],
+        halo[~held_out],
+        held_out=(pit[held_out], predicted[held_out], halo[held_out]),
+        edges=edges[1:-1],
+        prior=prior,
+        log10_mass_range=limits,
+        seed=seed,
+    )
+    result = estimator.with_recalibration(recalibration)
+    mapped = recalibration.cdf_map(predicted)(torch.from_numpy(pit)[None])[0].numpy()
+    report = {
+        **recalibration.describe(),
+        "edges": edges.tolist(),
+        "held_out": {
+            name: _uniformity(u[held_out], halo[held_out], seed)
+            for name, u in (("raw", pit), ("recalibrated", mapped))
+        },
+        "seed": seed,
+        "version": __version__,
+    }
+    return result, report
+
+
+def _population(estimator: MassEstimator, catalog: ClusterCatalog) -> tuple[str, tuple[float, float]]:
+    """How the masses of a catalogue were drawn, and the limits of the prior that describes them."""
+    masses = catalog.metadata.masses or {}
+    population = masses.get("distribution")
+    if len(catalog) == 0 or not catalog.has("log10_mass"):
+        raise CatalogError(
+            "The catalogue to recalibrate on has no clusters or no column log10_mass; true masses are needed."
+        )
+    if population not in PRIOR_NAMES or not {"log10_mass_min", "log10_mass_max"} <= set(masses):
+        raise CatalogError(
+            "The catalogue does not say how its masses were drawn (metadata: masses), so that no prior is right for "
+            "it; simulate one with `bayesflowmass simulate --masses flat` or hmf."
+        )
+    low, high = estimator.training_info.log10_mass_range
+    start, end = max(low, float(masses["log10_mass_min"])), min(high, float(masses["log10_mass_max"]))
+    truth = np.asarray(catalog.column("log10_mass"))
+    outside = int(((truth < start) | (truth > end)).sum())
+    if outside:
+        raise CatalogError(
+            f"{outside} of the {len(catalog)} clusters have a mass outside {start:g}-{end:g}, which the model was not "
+            "trained on; leave them out of the catalogue, and of the limits of its population."
+        )
+    return str(population), (start, end)
+
+
+def _raw(
+    estimator: MassEstimator,
+    catalog: ClusterCatalog,
+    prior: str,
+    limits: tuple[float, float],
+    n_draws: int | None,
+    seed: int,
+    progress: bool,
+) -> tuple[FloatArray, FloatArray]:
+    """PIT and median (n,) of the raw posteriors."""
+    pit, predicted = [], []
+    starts = range(0, len(catalog), _BATCH)
+    for start in tqdm(starts, desc="posteriors", disable=not progress, file=sys.stderr, leave=False):
+        batch = catalog[start : start + _BATCH]
+        posterior = estimator.posterior(
+            batch, prior, n_draws=n_draws, seed=seed, log10_mass_range=limits, recalibrated=False
+        )
+        pit.append(np.clip(posterior.cdf(np.asarray(batch.column("log10_mass"), dtype=np.float64)), 0.0, 1.0))
+        predicted.append(posterior.median)
+    return np.concatenate(pit), np.concatenate(predicted)
+
+
+def _held_out(catalog: ClusterCatalog, halo: NDArray[Any], fraction: float, seed: int) -> NDArray[np.bool_]:
+    """Which clusters (n,) the maps do not see: whole haloes."""
+    rows = ClusterCatalog.from_arrays(
+        {"cluster_id": np.arange(len(catalog)), "halo_id": halo},
+        {"x": np.zeros(0)},
+        np.zeros(len(catalog), int),
+    )
+    later = rows.split([1.0 - fraction, fraction], seed)[1].column("cluster_id")
+    result = np.zeros(len(catalog), dtype=bool)
+    result[later] = True
+    return result
+
+
+def _uniformity(u: FloatArray, halo: NDArray[Any], seed: int) -> dict[str, Any]:
+    test = uniformity(u, halo, seed=seed)
+    return {
+        "n_clusters": test.n,
+        "p_value": test.p_value,
+        "coverage_68": coverage(u, 0.68),
+        "coverage_95": coverage(u, 0.95),
+    }
+
+
+def run(settings: RecalibrateSettings, report: Callable[[str], None] = print) -> dict[str, Any]:
+    """The command: read, recalibrate, write, say what was found."""
+    if settings.out.resolve() == settings.model.resolve():
+        raise ValueError(
+            f"--out is the model '{settings.model}' itself; the raw model is kept, give another folder."
+        )
+    estimator = MassEstimator.load(settings.model, settings.device)
+    result, found = recalibrate(
+        estimator,
+        ClusterCatalog.read(settings.catalog),
+        prior=settings.prior,
+        conformal_fraction=settings.conformal_fraction,
+        bin_width=settings.bin_width,
+        min_count=settings.min_count,
+        n_draws=settings.n_draws,
+        seed=settings.seed,
+        progress=settings.progress,
+    )
+    result.save(settings.out)
+    (settings.out / "recalibration.json").write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
+    write_record(settings.out, "bayesflowmass recalibrate", settings)
+    for line in describe(found):
+        report(line)
+    report(f"Model: {settings.out}")
+    return found
+
+
+def describe(found: dict[str, Any]) -> list[str]:
+    """What was fitted and what it does, in a few lines."""
+    low, high = found["log10_mass_range"]
+    lines = [
+        f"Recalibrated for prior and population {found['prior']} over {low:g}-{high:g}, on {found['n_clusters']} "
+        f"clusters ({found['n_haloes']} haloes); conformal intervals from {found['n_conformal']} others.",
+        f"  all clusters: {found['choices'][0]}",
+    ]
+    for i, choice in enumerate(found["choices"][1:]):
+        start, end = found["edges"][i : i + 2]
+        lines.append(f"  predicted {start:.2f}-{end:.2f}: {'nothing more' if choice == 'none' else choice}")
+    for name, test in found["held_out"].items():
+        lines.append(
+            f"{name}, {test['n_clusters']} held-out clusters: {100 * test['coverage_68']:.1f} % in 68 %, "
+            f"{100 * test['coverage_95']:.1f} % in 95 %, PIT uniform with p = {test['p_value']:.3f}"
+        )
+    return lines
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``bayesflowmass recalibrate``; returns the exit code."""
+    return run_command(RecalibrateSettings, run, argv, prog="bayesflowmass recalibrate")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
