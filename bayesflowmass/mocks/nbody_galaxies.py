@@ -28,7 +28,8 @@ __all__ = ["GalaxyCut", "GalaxyStore", "Region", "galaxy_cut", "sort_galaxies"]
 _CELL_SIZE = 25.0
 _MOST_CELLS = 40
 _RECORD = np.dtype(
-    [("position", "<f8", 3), ("velocity", "<f4", 3), ("id", "<i8"), ("host", "<i4"), ("central", "?")]
+    [("position", "<f8", 3), ("id", "<i8"), ("velocity", "<f4", 3), ("host", "<i4"), ("central", "?")],
+    align=True,
 )
 _PHASE_SPACE = ("id", "upid", "x", "y", "z", "vx", "vy", "vz")
 _CUT_COLUMNS = ("log10_macc", "log10_mpeak")
@@ -168,7 +169,11 @@ class GalaxyStore:
         return (folder / "galaxies.json").is_file()
 
     def region(self, lower: NDArray[np.float64], upper: NDArray[np.float64]) -> Region:
-        """Galaxies, and periodic images of them, with lower <= position <= upper ((3,), may leave the box)."""
+        """Galaxies and their periodic images in all cells that touch a cuboid.
+
+        Args:
+            lower, upper: (3,) its corners [comoving Mpc/h]; it may leave the box, and be larger.
+        """
         side = self._size / self._n
         first, last = (
             np.floor(lower / side - 1e-9).astype(int),
@@ -176,12 +181,13 @@ class GalaxyStore:
         )
         pieces = []
         for start, stop, shift in self._runs(first, last):
-            piece = np.array(self._records[start:stop])
-            piece["position"] += shift
-            inside = ((piece["position"] >= lower) & (piece["position"] <= upper)).all(axis=1)
-            pieces.append(piece[inside])
+            piece = self._records[start:stop]
+            if shift.any():
+                piece = np.array(piece)
+                piece["position"] += shift
+            pieces.append(piece)
         records = np.concatenate(pieces) if pieces else np.zeros(0, _RECORD)
-        return Region(*(np.ascontiguousarray(records[name]) for name in _RECORD.names or ()))
+        return Region(**{name: np.ascontiguousarray(records[name]) for name in _RECORD.names or ()})
 
     def _runs(
         self, first: NDArray[np.int64], last: NDArray[np.int64]

@@ -33,7 +33,7 @@ def axis_pairs(
     reach = np.full(3, r_max * _MARGIN)
     reach[axis] = depth
     low, high = centre.min(axis=0) - reach, centre.max(axis=0) + reach
-    near = np.flatnonzero(((region.position >= low) & (region.position <= high)).all(axis=1))
+    near = _inside(region.position, low, high)
     if near.size == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     plane = [(axis + 1) % 3, (axis + 2) % 3]
@@ -97,7 +97,7 @@ def members_by_radius(block: IntArray, hosts: Hosts, region: Region) -> Pairs:
     reach = float(hosts.r_vir[block].max()) * _MARGIN
     centre = hosts.position[block]
     low, high = centre.min(axis=0) - reach, centre.max(axis=0) + reach
-    near = np.flatnonzero(((region.position >= low) & (region.position <= high)).all(axis=1))
+    near = _inside(region.position, low, high)
     if near.size == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     trees = [
@@ -108,3 +108,12 @@ def members_by_radius(block: IntArray, hosts: Hosts, region: Region) -> Pairs:
     host, galaxy = block[found["i"]], near[found["j"]]
     inside = found["v"] < hosts.r_vir[host]
     return host[inside], galaxy[inside]
+
+
+def _inside(position: FloatArray, low: FloatArray, high: FloatArray) -> IntArray:
+    """Rows of the positions within a cuboid; one axis after the other, since most fail the first."""
+    rows = np.flatnonzero((position[:, 0] >= low[0]) & (position[:, 0] <= high[0]))
+    for axis in (1, 2):
+        along = position[rows, axis]
+        rows = rows[(along >= low[axis]) & (along <= high[axis])]
+    return rows
