@@ -17,13 +17,15 @@ SECTIONS = (
      ("richness_scatter_010", "richness_scatter_018", "richness_scatter_025")),
     ("What limits the estimate", "notes_ablation", ("ablation",)),
     ("(d) Coverage", "notes_coverage", ("coverage", "recalibration")),
+    ("Data unlike the training set",
+     "Which wrong data are noticed, and how often right ones are accused: docs/novelty.md.", ("novelty",)),
     ("(e) Where the information comes from", "notes_budget", ("information_budget",)),
     ("The mass function from a thousand clusters", "notes_mass_function",
      ("mass_function", "mass_function_variational", "mass_function_pure")),
     ("Observed clusters", "notes_real", ("real_clusters",)),
     ("Weights that are not known exactly", "notes_weights",
      ("gold_standard", "variational_default", "flagship", "weights_step", "weight_draws")),
-    ("Speed", "notes_speed", ("kde", "inference", "simulation", "training_step", "flows")),
+    ("Speed", "notes_speed", ("kde", "inference", "simulation", "nbody", "training_step", "flows")),
 )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Regenerates the models, the test catalogues and the tables behind docs/results.md (about an hour and a half on two
 # cores). Arguments name the steps to run; without any, all of them.
-#     benchmarks/results.sh [catalogs paper best scatter coverage survey budget ablation mass_function]
+#     benchmarks/results.sh [catalogs paper best scatter coverage recalibration novelty survey budget ablation mass_function]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PY=${PYTHON:-.venv/bin/python}
@@ -61,6 +61,14 @@ step_coverage() {
     --catalog "flat=$RUNS/flat_contaminated.parquet" --catalog "mass function=$RUNS/hmf_contaminated.parquet" \
     --out docs/results/coverage
 }
+step_recalibration() { # the best model by bin of predicted mass, raw and recalibrated on 60 000 fresh mocks
+  train best_no_richness --config best_no_richness.yaml
+  $PY benchmarks/recalibration.py --model "$RUNS/best_no_richness" --catalog "$RUNS/hmf_contaminated.parquet"
+}
+step_novelty() { # power against data unlike the training set
+  train quick --config quick.yaml
+  $PY benchmarks/novelty.py --model "$RUNS/quick"
+}
 step_mass_function() { # about an hour; trains what runs/mass_function lacks
   $PY benchmarks/mass_function.py
   local start=runs/mass_function/contaminated_1 out=runs/mass_function/contaminated_variational
@@ -74,6 +82,6 @@ step_budget() { $PY benchmarks/information_budget.py --config default.yaml --see
     --out docs/results/information_budget; }
 step_ablation() { $PY benchmarks/ablation.py --seed 0 --n-train 20000 --fit.max-updates 900 --out docs/results/ablation; }
 
-for step in "${@:-catalogs paper best scatter coverage survey budget ablation mass_function}"; do
+for step in "${@:-catalogs paper best scatter coverage recalibration novelty survey budget ablation mass_function}"; do
   for one in $step; do echo "== $one ($(date +%H:%M))"; "step_$one"; done
 done

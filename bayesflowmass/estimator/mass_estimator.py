@@ -134,7 +134,9 @@ class MassEstimator:
     def _recalibration_for(
         self, prior: str | MassPrior, log10_mass_range: tuple[float, float] | None
     ) -> Recalibration | None:
-        name, limits = (prior, log10_mass_range) if isinstance(prior, str) else (prior.name, prior.log10_mass_range)
+        name, limits = (
+            (prior, log10_mass_range) if isinstance(prior, str) else (prior.name, prior.log10_mass_range)
+        )
         return next((one for one in reversed(self.recalibrations) if one.fits(name, limits)), None)
 
     def with_recalibration(self, recalibration: Recalibration) -> MassEstimator:
@@ -200,7 +202,10 @@ class MassEstimator:
         """
         if self.novelty is None:
             return None
-        return self.novelty.assess(catalog, self.encode(catalog) if contexts is None else contexts)
+        if contexts is not None or len(catalog) == 0:
+            return self.novelty.assess(catalog, self.encode(catalog) if contexts is None else contexts)
+        parts = [catalog[start : start + _CHUNK] for start in range(0, len(catalog), _CHUNK)]
+        return Assessment.concatenate([self.novelty.assess(part, self.encode(part)) for part in parts])
 
     def draw(self, n_draws: int | None = None, seed: int = 0) -> dict[str, Tensor] | None:
         """Draws of the weights by name, (n_draws, *shape); None for a point model.

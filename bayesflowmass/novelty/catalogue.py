@@ -29,6 +29,8 @@ IntArray = npt.NDArray[np.int64]
 
 # Means of features are compared within these limits, so that a few outliers do not hide what the others say.
 _LIMIT = 5.0
+# Numbers up to which rows are gathered; beyond, a matrix product is faster and smaller.
+_GATHERED = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class Difference:
     Attributes:
         name: of the feature, or of a combination.
         kind: ``"mean"`` or ``"spread"``.
-        shift: difference of means in standard deviations of training clusters of that richness (of the squares, for
-            ``"spread"``).
+        shift: mean of the catalogue minus that of catalogue and held-out clusters together, in standard deviations of
+            training clusters of that richness (of the squares, for ``"spread"``).
         p_value: corrected for all differences that were looked at.
     """
 
@@ -88,30 +90,20 @@ def permutation_test(
         n_permutations: random choices; the smallest p-value is 1 / (n_permutations + 1).
         seed: of them.
     """
-    ours = _columns(features, whitened, score)
-    theirs = _columns(*held_out[:3])
-    values = np.concatenate([ours, theirs])
-    classes = np.concatenate([kind, held_out[3]])
-    mine = np.arange(len(values)) < len(ours)
-    mean, variance = np.zeros(values.shape[1]), np.zeros(values.shape[1])
+    ours, theirs = _columns(features, whitened, score), _columns(*held_out[:3])
+    sums = np.zeros((n_permutations + 1, ours.shape[1]))
+    variance = np.zeros(ours.shape[1])
     rng = np.random.default_rng(seed)
-    chosen = np.zeros((n_permutations + 1, len(values)), dtype=np.float32)
-    chosen[0, mine] = 1.0
     for one in np.unique(kind):
-        rows = np.flatnonzero(classes == one)
-        n, total = int((kind == one).sum()), len(rows)
-        pool = values[rows]
-        mean += n * pool.mean(axis=0)
+        mine = ours[kind == one]
+        pool = np.concatenate([mine, theirs[held_out[3] == one]])
+        n, total = len(mine), len(pool)
+        centred = (pool - pool.mean(axis=0)).astype(np.float32)
+        sums[0] += centred[:n].sum(axis=0)
         # Of the sum of n drawn without replacement.
         variance += n * (total - n) / max(total - 1, 1) * pool.var(axis=0)
         if total > n:
-            keys = rng.random((n_permutations, total), dtype=np.float32)
-            picked = np.argpartition(keys, n - 1, axis=1)[:, :n]
-            chosen[1 + np.arange(n_permutations)[:, None], rows[picked]] = 1.0
-        else:
-            chosen[1:, rows] = 1.0
-    centred = (values - mean / len(ours)).astype(np.float32)
-    sums = np.asarray(chosen @ centred, dtype=np.float64)
+            sums[1:] += _sums_of_choices(centred, n, n_permutations, rng)
     spread = np.sqrt(variance)
     standard = np.where(spread > 1e-9, sums / np.maximum(spread, 1e-9), 0.0)
     largest = np.abs(standard).max(axis=1)
@@ -127,6 +119,19 @@ def permutation_test(
         shift = float(sums[0, column] / len(ours))
         differences.append(Difference(name, sort, shift, p_of(float(abs(standard[0, column])))))
     return p_of(float(largest[0])), tuple(differences)
+
+
+def _sums_of_choices(
+    values: npt.NDArray[np.float32], n: int, n_choices: int, rng: np.random.Generator
+) -> FloatArray:
+    """Sums (n_choices, c) over n rows of values (m, c), chosen at random without replacement."""
+    keys = rng.random((n_choices, len(values)), dtype=np.float32)
+    chosen = np.argpartition(keys, n - 1, axis=1)[:, :n]
+    if n_choices * n * values.shape[1] <= _GATHERED:
+        return np.asarray(values[chosen].sum(axis=1), dtype=np.float64)
+    indicator = np.zeros(keys.shape, dtype=np.float32)
+    np.put_along_axis(indicator, chosen, 1.0, axis=1)
+    return np.asarray(indicator @ values, dtype=np.float64)
 
 
 def _columns(features: FloatArray, whitened: FloatArray, score: FloatArray) -> FloatArray:

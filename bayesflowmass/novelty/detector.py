@@ -29,8 +29,8 @@ N_COMPONENTS = 12
 MOST_HELD_OUT = 3000
 """Held-out clusters that are kept with a model: 200 kB."""
 
-_FEWEST_TRAINING = 400
-_FEWEST_HELD_OUT = 199
+FEWEST_TRAINING = 400
+FEWEST_HELD_OUT = 199
 _PER_CLASS = 400
 # Clusters of a catalogue that its test looks at: more than enough to see a shift of a tenth of a standard deviation.
 _MOST_TESTED = 2000
@@ -111,7 +111,7 @@ class NoveltyDetector:
         rows = one_per_halo(halo, seed)
         if len(rows) > MOST_HELD_OUT:
             rows = np.sort(np.random.default_rng(seed).permutation(rows)[:MOST_HELD_OUT])
-        if len(training) < _FEWEST_TRAINING or len(rows) < _FEWEST_HELD_OUT:
+        if len(training) < FEWEST_TRAINING or len(rows) < FEWEST_HELD_OUT:
             return None
         space = ContextSpace.fit(training_context, N_COMPONENTS, seed)
         log_n = np.log(np.asarray(training.n_galaxies, dtype=np.float64))

@@ -12,6 +12,7 @@ from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator import TrainingInfo
 from bayesflowmass.novelty import NoveltyDetector
+from bayesflowmass.novelty.detector import FEWEST_HELD_OUT, FEWEST_TRAINING
 from bayesflowmass.posterior import make_prior
 from bayesflowmass.training.random_state import derive_seed, numpy_generator
 
@@ -44,6 +45,8 @@ def fit_novelty(
         seed: of the run.
         device: where to encode.
     """
+    if len(training) < FEWEST_TRAINING or len(held_out) < FEWEST_HELD_OUT:
+        return None
     training = _some(training, MOST_TRAINING, numpy_generator(seed, "novelty training"))
     held_out = _some(held_out, _MOST_HELD_OUT, numpy_generator(seed, "novelty held out"))
     r_max, v_max = info.reference.aperture if info.reference else _extent(training)
