@@ -18,6 +18,7 @@ VERBS = {
     "evaluate": "accuracy and calibration on clusters of known mass",
     "recalibrate": "make stated probabilities come true, on clusters of known mass",
     "compare": "any number of models on one catalogue, by bins of mass",
+    "figures": "the figures of the paper, with your model and your test set",
     "report": "one HTML page from what any of these wrote",
     "fetch": "galaxies around a cluster from NED, SDSS or VizieR",
     "inspect": "what a file is, what is wrong with it, which command takes it",

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.catalog_files import is_catalog_file
 from bayesflowmass.command import run_command
+from bayesflowmass.command_record import command_line
 from bayesflowmass.config import InferSettings
 from bayesflowmass.encoders import KDEError
 from bayesflowmass.estimator import MassEstimator
@@ -32,6 +33,7 @@ from bayesflowmass.infer_novelty import p_values_of, with_novelty
 from bayesflowmass.io import load_catalog
 from bayesflowmass.io.selection_file import read_selection
 from bayesflowmass.novelty import Assessment
+from bayesflowmass.plots.cards import write_cards
 from bayesflowmass.posterior import MassPosterior, MassPrior, SelectedPrior, make_prior
 from bayesflowmass.posterior.masses_table import with_missing_rows
 from bayesflowmass.posterior.write_table import check_table_path, write_table
@@ -267,10 +269,11 @@ def _infer_with(settings: InferSettings) -> None:
     )
     for note in [*catalog.metadata.extra.get("notes", []), *notes(catalog, estimator)]:
         print(f"note: {note}", file=sys.stderr)
+    prior = _prior(settings, estimator)
     table = infer(
         estimator,
         catalog,
-        prior=_prior(settings, estimator),
+        prior=prior,
         pdf=settings.pdf,
         units=settings.units,
         mdef=settings.mdef,
@@ -280,9 +283,33 @@ def _infer_with(settings: InferSettings) -> None:
         seed=settings.seed,
         progress=settings.progress,
     )
+    table.meta["command"] = command_line("bayesflowmass infer", settings)
     write_table(table, out)
     _warn(table)
     print(summary(table, out))
+    if settings.cards is not None:
+        usable = ~np.ma.getmaskarray(np.ma.asarray(table["log10_mass"]))
+        paths = write_cards(
+            estimator,
+            _in_cylinder(catalog, estimator).filter(usable),
+            settings.cards,
+            progress=settings.progress,
+            prior=prior,
+            flags=np.asarray(table["flags"])[usable].astype(str),
+            p_novelty=_numbers(table, "p_novelty")[usable],
+            model=str(chosen),
+            n_draws=settings.n_draws,
+            seed=settings.seed,
+        )
+        n_cards = len(paths) // 2
+        print(f"{n_cards} card{'s' * (n_cards != 1)} in {settings.cards}")
+
+
+def _numbers(table: Table, name: str) -> npt.NDArray[np.float64]:
+    """A column, NaN where it is masked or absent."""
+    if name not in table.colnames:
+        return np.full(len(table), np.nan)
+    return np.ma.filled(np.ma.asarray(table[name], dtype=np.float64), np.nan)
 
 
 def _prior(settings: InferSettings, estimator: MassEstimator) -> str | MassPrior:

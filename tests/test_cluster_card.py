@@ -193,7 +193,7 @@ def test_infer_writes_a_card_for_each_cluster_that_has_a_mass(tmp_path, estimato
     flags = ["--model", str(model), "--galaxies", str(catalog), "--out", str(tmp_path / "m.ecsv")]
     assert main([*flags, "--cards", str(out), "--no-progress", "--device", "cpu"]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["17.pdf", "17.png"]
-    assert "1 cards" in capsys.readouterr().out
+    assert "1 card in" in capsys.readouterr().out
 
 
 def test_cards_can_be_written_in_one_format(tmp_path, estimator):

@@ -47,7 +47,11 @@ def galaxies(n=40):
 
 def errorbar_points(axis):
     """Label -> x and y of the markers of each error bar of an axis."""
-    return {c.get_label(): np.stack(c.lines[0].get_data()) for c in axis.containers if c.lines[0] is not None}
+    return {
+        c.get_label(): np.stack(c.lines[0].get_data()).astype(float)
+        for c in axis.containers
+        if c.lines[0] is not None
+    }
 
 
 def every_figure():
@@ -172,7 +176,9 @@ def test_variants_of_a_method_share_its_mark_and_its_line_in_the_legend():
     assert len(words) == 5
     marks = [c.lines[0] for c in figure.axes[0].containers[-20:]]
     assert {(m.get_marker(), m.get_color()) for m in marks} == {(marks[0].get_marker(), marks[0].get_color())}
-    np.testing.assert_allclose([m.get_xdata()[0] for m in marks], [p.sigma_N for p in variants.values()])
+    np.testing.assert_allclose(
+        [float(m.get_xdata()[0]) for m in marks], [p.sigma_N for p in variants.values()]
+    )
 
 
 def test_real_clusters_stand_where_the_table_says_with_asymmetric_errors():

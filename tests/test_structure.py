@@ -33,7 +33,8 @@ FLOW = [
     "page",
     "config",
     "command",
-    *("simulate", "train", "infer", "evaluate", "recalibrate", "compare", "report", "inspect", "fetch", "demo"),
+    *("simulate", "train", "infer", "evaluate", "recalibrate", "compare", "figures", "report"),
+    *("inspect", "fetch", "demo"),
     "cli",
     "__main__",
 ]

@@ -9,8 +9,10 @@ from bayesflowmass.config.base import ConfigError, Settings, build_settings, con
 from bayesflowmass.config.comparison import CompareSettings
 from bayesflowmass.config.evaluation import EvaluateSettings
 from bayesflowmass.config.fetch import FetchSettings
+from bayesflowmass.config.figures import FiguresSettings
 from bayesflowmass.config.inference import InferSettings, InspectSettings
 from bayesflowmass.config.mocks import AugmentationSettings, MockSettings, SimulateSettings
+from bayesflowmass.config.nbody import NbodySettings
 from bayesflowmass.config.recalibration import RecalibrateSettings
 from bayesflowmass.config.report import ReportSettings
 from bayesflowmass.config.training import (
@@ -29,12 +31,14 @@ __all__ = [
     "EncoderSettings",
     "EvaluateSettings",
     "FetchSettings",
+    "FiguresSettings",
     "FitSettings",
     "FlowSettings",
     "InferSettings",
     "InspectSettings",
     "KernelSettings",
     "MockSettings",
+    "NbodySettings",
     "RecalibrateSettings",
     "ReportSettings",
     "Settings",

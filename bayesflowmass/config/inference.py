@@ -31,6 +31,7 @@ class InferSettings(Settings):
         None, description="table log10_mass, probability of being in the sample, which multiplies the prior"
     )
     pdf: bool = Field(False, description="add each PDF on a grid")
+    cards: Path | None = Field(None, description="folder for one page (PDF and PNG) of each cluster")
     mdef: Literal["200c", "500c", "vir", "200m"] = Field("200c", description="mass definition")
     units: Literal["Msun/h", "Msun"] = Field("Msun/h", description="unit of mass")
     h: float | None = Field(None, gt=0, description="Hubble parameter for Msun; default: the model's")

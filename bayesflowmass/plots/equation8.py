@@ -98,6 +98,8 @@ def plot_equation8(
                 fmt=mark, ms=8 if mark == "*" else 4, color=paint, mec=paint, elinewidth=0.8,
                 mfc="white" if pair.published else paint, label=label, zorder=3, clip_on=False,
             )  # fmt: skip
+        # The zeros of the two axes would touch.
+        axis.tick_params(pad=5)
         axis.set(
             xlim=(0, right),
             ylim=(0, top),

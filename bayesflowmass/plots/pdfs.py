@@ -125,6 +125,8 @@ def _draw_panel(axis: Axes, clusters: ClusterPdfs, title: str) -> tuple[float, f
     axis.set_ylim(0, peak * (1.15 + 0.13 * lines))
     axis.set_ylabel(PDF_LABEL)
     if lines:
-        axis.legend(title=title or None, loc="upper left", alignment="left")
+        axis.legend(
+            *axis.get_legend_handles_labels(), title=title or None, loc="upper left", alignment="left"
+        )
     held = np.flatnonzero((clusters.pdf > 0.003 * peak).any(axis=0))
     return float(x[held[0]]), float(x[held[-1]])
