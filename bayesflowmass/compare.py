@@ -84,6 +84,12 @@ def compare(
         remarks.append(
             "No catalogue was given: the population is unknown and coverage is not judged (--catalog)."
         )
+    elif population not in (None, prior):
+        remarks.append(
+            "Scores, too, are those of a mixed pair: they favour masses that are common in the set. To judge, give the "
+            f"prior of the set (--prior {population})."
+        )
+    reason = "the population is unknown" if population is None else "population and prior differ"
     written = []
     for name, given in sections.items():
         methods, halo = _aligned(given, catalog, prior)
@@ -97,7 +103,7 @@ def compare(
         comparison = Comparison(methods, halo, chosen)
         remarks += [r for r in (_remarks(methods, catalog) if nominal else []) if r not in remarks]
         verdicts = section_verdicts(
-            comparison, bins, nominal=nominal, why_not=statement, alpha=alpha, tolerances=tolerances
+            comparison, bins, nominal=nominal, why_not=reason, alpha=alpha, tolerances=tolerances
         )
         section: dict[str, Any] = {"name": name, **section_numbers(comparison, bins)}
         section["summary"] = [

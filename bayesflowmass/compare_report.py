@@ -7,7 +7,7 @@ from typing import Any
 
 from bayesflowmass.compare_statistics import QUANTITIES
 
-__all__ = ["format_markdown", "format_text"]
+__all__ = ["format_first_page", "format_markdown", "format_tables", "format_text"]
 
 _READ = """## How to read this
 
@@ -30,21 +30,56 @@ def format_markdown(comparison: Mapping[str, Any]) -> str:
         comparison: content of ``comparison.json``.
     """
     lines = [f"# {_title(comparison)}", "", *_facts(comparison), ""]
+    return "\n".join([*lines, *format_first_page(comparison), *format_tables(comparison), _READ, ""])
+
+
+def format_first_page(comparison: Mapping[str, Any], *, level: int = 2, figures: bool = True) -> list[str]:
+    """Verdicts, their table and figure, for each section, as lines of markdown.
+
+    Args:
+        comparison: content of ``comparison.json``.
+        level: of the headings.
+        figures: show them.
+    """
+    lines = []
     for section in comparison["sections"]:
-        lines += [f"## {_heading(comparison, section)}", ""]
+        lines += [f"{'#' * level} {_heading(comparison, section)}", ""]
         lines += [f"- {sentence}" for sentence in section["summary"]]
         lines += ["", *_first_table(comparison, section), ""]
-        figures = section.get("figures") or {}
-        if "first" in figures:
-            lines += [f"![Coverage, differences of scores, epistemic share]({figures['first']}.png)", ""]
+        stem = (section.get("figures") or {}).get("first")
+        if figures and stem:
+            lines += [
+                f"![Coverage of 68 % (filled) and 95 % (open), differences of scores, epistemic share]({stem}.png)",
+                "",
+            ]
         lines += ["Answers, bin by bin:", "", *_answers(section), ""]
+    return lines
+
+
+def format_tables(
+    comparison: Mapping[str, Any],
+    binnings: Sequence[str] = ("true", "predicted"),
+    *,
+    level: int = 2,
+    figures: bool = True,
+) -> list[str]:
+    """All numbers of each section, as lines of markdown.
+
+    Args:
+        comparison: content of ``comparison.json``.
+        binnings: "true", "predicted".
+        level: of the headings.
+        figures: show them.
+    """
+    lines = []
     for section in comparison["sections"]:
         name = f", {section['name']}" if section["name"] else ""
-        for binning in ("true", "predicted"):
-            lines += [f"## By {binning} mass{name}", "", *_table(section, f"by_{binning}"), ""]
-            if binning == "true" and "accuracy" in (section.get("figures") or {}):
-                lines += [f"![Residuals, widths, scores]({section['figures']['accuracy']}.png)", ""]
-    return "\n".join([*lines, _READ, ""])
+        stem = (section.get("figures") or {}).get("accuracy")
+        for binning in binnings:
+            lines += [f"{'#' * level} By {binning} mass{name}", "", *_table(section, f"by_{binning}"), ""]
+            if figures and stem and binning == "true":
+                lines += [f"![Residuals, widths, scores]({stem}.png)", ""]
+    return lines
 
 
 def format_text(comparison: Mapping[str, Any]) -> str:

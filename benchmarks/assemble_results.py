@@ -15,7 +15,7 @@ SECTIONS = (
     ("(b) Pure and contaminated, beside the paper and the baselines", "notes_paper", ("contaminated", "pure")),
     ("(c) With and without the number of galaxies", "notes_richness",
      ("richness_scatter_010", "richness_scatter_018", "richness_scatter_025")),
-    ("What limits the estimate", "notes_ablation", ("ablation",)),
+    ("What limits the estimate", "notes_ablation", ("ablation", "cnn")),
     ("(d) Coverage", "notes_coverage", ("coverage", "recalibration")),
     ("Data unlike the training set",
      "Which wrong data are noticed, and how often right ones are accused: docs/novelty.md.", ("novelty",)),

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from provenance import header
 
+from bayesflowmass.compare_statistics import QUANTITIES, Bin
 from bayesflowmass.plots.style import column_figure, save_figure
 
 __all__ = ["write_tables"]
@@ -36,24 +37,26 @@ COLORS = {"point": "#000000", "variational": "#0072B2", "mean_field_all": "#E69F
 
 def inside(table, low, high):
     """Statistics of the clusters of a true-mass bin, and coverage of those predicted there."""
-    here = (table["log10_mass"] >= low) & (table["log10_mass"] < high)
-    residual = table["log10_mass"] - table["median"]
-    result = {
-        "mean_residual": residual[here].mean(),
-        "scatter": residual[here].std(ddof=1),
-        "sigma": table["sigma"][here].mean(),
-        "log_score": table["log_density"][here].mean(),
+    bin_ = Bin(low, high)
+    here = bin_.holds(table["log10_mass"])
+    needs = {
+        "mean_residual": "median",
+        "log_score": "log_density",
+        "crps": "crps",
+        "epistemic_share": "sigma_epistemic",
     }
-    if "crps" in table:
-        result["crps"] = table["crps"][here].mean()
-    if "sigma_epistemic" in table:
-        result["epistemic_share"] = (table["sigma_epistemic"][here] ** 2 / table["sigma"][here] ** 2).mean()
+    result = {
+        name: QUANTITIES[name].of(table)[here].mean() for name, column in needs.items() if column in table
+    }
+    result |= {
+        "scatter": QUANTITIES["scatter"].of(table)[here].std(ddof=1),
+        "sigma": table["sigma"][here].mean(),
+    }
     for name, by in (("true", table["log10_mass"]), ("predicted", table["median"])):
-        rows = (by >= low) & (by < high)
-        truth = table["log10_mass"][rows]
-        for level, bounds in (("68", ("q16", "q84")), ("95", ("q025", "q975"))):
-            covered = (truth >= table[bounds[0]][rows]) & (truth <= table[bounds[1]][rows])
-            result[f"coverage_{level}_{name}"] = covered.mean() if rows.any() else np.nan
+        rows = bin_.holds(by)
+        for key in ("coverage_68", "coverage_95"):
+            covered = QUANTITIES[key].of(table)[rows]
+            result[f"{key}_{name}"] = covered.mean() if rows.any() else np.nan
     return {key: float(value) for key, value in result.items()}
 
 

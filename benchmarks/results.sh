@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Regenerates the models, the test catalogues and the tables behind docs/results.md (about an hour and a half on two
 # cores). Arguments name the steps to run; without any, all of them.
-#     benchmarks/results.sh [catalogs paper best scatter coverage recalibration novelty survey budget ablation mass_function]
+#     benchmarks/results.sh [catalogs paper best scatter coverage recalibration novelty survey budget ablation cnn mass_function]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PY=${PYTHON:-.venv/bin/python}
@@ -80,8 +80,9 @@ step_mass_function() { # about an hour; trains what runs/mass_function lacks
 }
 step_budget() { $PY benchmarks/information_budget.py --config default.yaml --seed 0 --n-train 15000 --fit.max-updates 1000 \
     --out docs/results/information_budget; }
+step_cnn() { $PY benchmarks/cnn.py --work runs/cnn --seeds 3 --out docs/results/cnn; }
 step_ablation() { $PY benchmarks/ablation.py --seed 0 --n-train 20000 --fit.max-updates 900 --out docs/results/ablation; }
 
-for step in "${@:-catalogs paper best scatter coverage recalibration novelty survey budget ablation mass_function}"; do
+for step in "${@:-catalogs paper best scatter coverage recalibration novelty survey budget ablation cnn mass_function}"; do
   for one in $step; do echo "== $one ($(date +%H:%M))"; "step_$one"; done
 done

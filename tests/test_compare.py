@@ -402,6 +402,16 @@ class TestCommand:
         )
         for entry in result["sections"][0]["differences"]["b"]["by_true"]:
             assert abs(entry["crps"]["value"]) < 1e-15
+        assert "the population is unknown and coverage is not judged" in result["remarks"][0]
+
+    def test_a_mixed_pair_is_said_to_be_one(self, work, clusters, tmp_path):
+        runs = {label: [read_predictions(r[0].path, "0")] for label, r in find_work(work)["small"].items()}
+        result = compare({"": runs}, tmp_path, catalog=clusters, prior="hmf", figures=False)
+        assert not result["coverage_can_be_nominal"]
+        assert "give the prior of the set (--prior flat)" in result["remarks"][0]
+        coverage = [v for v in result["sections"][0]["verdicts"] if v["quantity"] == "coverage_68"]
+        assert {v["sentence"] for v in coverage} == {"coverage not judged (population and prior differ)"}
+        assert "closer to nominal" not in "".join(result["sections"][0]["summary"])
 
 
 def test_a_method_far_off_does_not_hide_the_others_in_the_figure(work, tmp_path):
