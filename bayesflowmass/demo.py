@@ -1,4 +1,4 @@
-"""All of it in a few minutes: simulate, train, evaluate, and infer the masses of a table of galaxies.
+"""All of it in a few minutes: simulate, train, evaluate, infer the masses of a table of galaxies, report.
 
 ``bayesflowmass demo`` runs the commands that one would type, and prints each of them. Steps whose result
 is already in the folder are not repeated, so that an interrupted demo goes on where it was.
@@ -18,6 +18,7 @@ from pydantic import Field
 
 from bayesflowmass import evaluate as evaluate_verb
 from bayesflowmass import infer as infer_verb
+from bayesflowmass import report as report_verb
 from bayesflowmass import simulate as simulate_verb
 from bayesflowmass import train as train_verb
 from bayesflowmass.catalog import ClusterCatalog
@@ -94,6 +95,7 @@ def demo(
         ("Masses of a table of galaxies", infer_verb.main, infer, None),
         ("Simulate test clusters that follow the mass function", simulate_verb.main, simulate, test),
         ("Accuracy on them, beside simpler estimators", evaluate_verb.main, evaluate, None),
+        ("All of it on one page", report_verb.main, [str(folder)], None),
     ]
     for number, (title, verb, arguments, result) in enumerate(steps, start=1):
         name = verb.__module__.rsplit(".", 1)[-1]

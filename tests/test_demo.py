@@ -26,7 +26,7 @@ def test_example_tables_read_back_as_the_clusters_they_came_from(tmp_path):
 def recorded(monkeypatch):
     """Commands in the order in which the demo ran them, instead of their effects."""
     calls = []
-    for name in ("simulate", "train", "evaluate", "infer"):
+    for name in ("simulate", "train", "evaluate", "infer", "report"):
         verb = getattr(demo_module, f"{name}_verb")
 
         def run(arguments, name=name):
@@ -41,10 +41,10 @@ def recorded(monkeypatch):
 
 def test_the_demo_runs_the_commands_in_order_and_prints_each(recorded, tmp_path, capsys):
     assert demo(tmp_path / "d", seed=3, progress=False) == 0
-    assert [name for name, _ in recorded] == ["train", "infer", "simulate", "evaluate"]
+    assert [name for name, _ in recorded] == ["train", "infer", "simulate", "evaluate", "report"]
     printed = capsys.readouterr().out
     for name, _ in recorded:
-        assert f"$ bayesflowmass {name} --" in printed
+        assert f"$ bayesflowmass {name} " in printed
     train = dict(recorded)["train"]
     assert "quick.yaml" in train
     assert "--resume" in train
@@ -54,7 +54,7 @@ def test_the_demo_runs_the_commands_in_order_and_prints_each(recorded, tmp_path,
 def test_a_finished_test_catalogue_is_not_simulated_again(recorded, tmp_path):
     (tmp_path / "test.parquet").touch()
     assert demo(tmp_path, progress=False) == 0
-    assert [name for name, _ in recorded] == ["train", "infer", "evaluate"]
+    assert [name for name, _ in recorded] == ["train", "infer", "evaluate", "report"]
 
 
 def test_the_demo_stops_at_the_first_command_that_fails_and_returns_its_code(recorded, tmp_path, monkeypatch):
