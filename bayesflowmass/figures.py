@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from bayesflowmass.baselines import PUBLISHED, fit_baselines, predict_baselines
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.command import run_command
+from bayesflowmass.command_record import write_record
 from bayesflowmass.config import FiguresSettings
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluate import simulate_like_training
@@ -272,6 +273,7 @@ def _figures_with(settings: FiguresSettings) -> None:
         seed=settings.seed,
         progress=settings.progress,
     )
+    write_record(settings.out, "bayesflowmass figures", settings)
     print("\n".join(str(path) for path in files))
 
 
