@@ -93,7 +93,7 @@ def plot_comparison(
                 }
                 offset = (i - 0.5 * (len(labels) - 1)) * step
                 for j, (values, errors) in enumerate(_series(numbers, panel, label)):
-                    fill = {"mfc": "white"} if j else {}
+                    fill: dict[str, Any] = {"mfc": "white"} if j else {}
                     far = np.abs(values) > limits[panel]
                     axis.errorbar(
                         x + offset,
