@@ -127,7 +127,8 @@ def main() -> None:
     text = header("Mocks out of an N-body box", provenance(arguments.seed))
     text += (
         f"\n{arguments.workers} threads; memory is the peak of the process, of which about 500 MiB are the package "
-        "and its libraries, and it counts the pages of the sorted galaxies that the system has mapped and can take back.\n\n"
+        "and its libraries, and it counts the pages of the sorted galaxies that the system has mapped and can "
+        "take back.\n\n"
         "| hosts | galaxies | box [Mpc/h] | masses | lines of sight | clusters | their galaxies | wall [s] | CPU [s] "
         "| peak [MiB] | file [MiB] |\n|---|---|---|---|---|---|---|---|---|---|---|\n"
     )
