@@ -77,6 +77,11 @@ def notes(catalog: ClusterCatalog, estimator: MassEstimator) -> list[str]:
                 )
             elif not catalog.has(name):
                 said.append("velocity errors of the clusters: root mean square of the column v_err.")
+        elif name == "completeness" and count < n:
+            said.append(
+                f"the share of galaxies that were observed is not known{of}: averaged over (column completeness of the"
+                " clusters, 0 to 1; without it samples that are nearly complete come out heavy, sparse ones light)."
+            )
         elif name.startswith("known_") and count == n and n > 0:
             value = np.unique(optional.values(catalog)[:, optional.names.index(name)])
             text = f"{value[0]:g}" if value.size == 1 else f"{value[0]:g} to {value[-1]:g}"
