@@ -42,7 +42,7 @@ def row_of(source: str, catalog: ClusterCatalog, table: Table, k: int = 0) -> di
     """One mass, JSON-able."""
     row = table[k]
     flags = [flag for flag in str(row["flags"]).split(",") if flag]
-    if catalog.has("n_shared") and catalog.column("n_shared")[k] > 0.1 * catalog.n_galaxies[k]:
+    if "shared" in flags:
         partner = catalog.column("shares_with")[k] if catalog.has("shares_with") else "another"
         flags.append(f"[shares {catalog.column('n_shared')[k]} galaxies with {partner}]")
     return {
@@ -154,9 +154,13 @@ def method(estimator: MassEstimator, data: Path, n_mocks: int, seed: int) -> dic
     """Virial minus ours on the sky and on the mocks, residuals against published masses, and trends."""
     galaxies, clusters = data_of.galwcat(data)
     result: dict[str, Any] = {}
+    skies = {
+        again: sky_method.sky_clusters(estimator, galaxies, clusters, again=again) for again in (False, True)
+    }
+    survey = sky_method.mock_survey(estimator, n_mocks, skies[False].column("redshift"), seed)
     for name, again in (("given", False), ("found_again", True)):
-        sky = sky_method.sky_clusters(estimator, galaxies, clusters, again=again)
-        mock = sky_method.mock_clusters(estimator, n_mocks, sky.column("redshift"), seed, again=again)
+        sky = skies[again]
+        mock = sky_method.mock_clusters(survey, estimator, sky.column("redshift"), seed, again=again)
         here, there = (sky_method.measured(estimator, catalog) for catalog in (sky, mock))
         result[name] = {
             "n_sky": len(sky),
@@ -166,11 +170,11 @@ def method(estimator: MassEstimator, data: Path, n_mocks: int, seed: int) -> dic
         }
         if again:
             result[name]["looks"] = sky_method.looks(here, there, seed)
-    sky = sky_method.sky_clusters(estimator, galaxies, clusters, again=False)
+    sky = skies[False]
     table = infer(estimator, sky)
-    flat = sky_method.mock_clusters(
-        estimator, max(n_mocks // 8, 200), sky.column("redshift"), seed + 1, "flat", again=False
-    )
+    z = sky.column("redshift")
+    flat = sky_method.mock_survey(estimator, max(n_mocks // 5, 200), z, seed + 1, "flat")
+    flat = sky_method.mock_clusters(flat, estimator, z, seed, again=False)
     baselines = predict_baselines(fit_baselines(flat), sky)
     ours = np.asarray(table["log10_mass"], dtype=np.float64)
     estimates = {"this model": (ours, np.asarray(table["sigma"], dtype=np.float64))}
@@ -260,7 +264,7 @@ def main() -> None:
         "--online", nargs="*", default=[], metavar="SOURCE", help="ask archives too: ned, sdss, vizier:..."
     )
     parser.add_argument(
-        "--mocks", type=int, default=40000, help="mocks simulated for the comparison of methods"
+        "--mocks", type=int, default=10000, help="mocks simulated for the comparison of methods"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -277,7 +281,7 @@ def main() -> None:
     parts = {
         "masses": lambda: masses(estimator, arguments.data, arguments.online),
         "method": lambda: method(estimator, arguments.data, arguments.mocks, arguments.seed),
-        "field": lambda: field(arguments.data, max(arguments.mocks // 20, 100), arguments.seed),
+        "field": lambda: field(arguments.data, max(arguments.mocks // 5, 100), arguments.seed),
     }
     found = {name: kept(arguments.work, name, name in arguments.part, make) for name, make in parts.items()}
     found["coma"] = coma_verdict(found["masses"])

@@ -36,7 +36,7 @@ def page(found: dict[str, Any], literature: Table) -> str:
     ]
     parts += [_method(found["method"]), _published(found["method"]), _trends(found["method"])]
     parts.append(_field(found["field"]))
-    return "\n".join(part for part in parts if part)
+    return "\n".join(part.rstrip("\n") + "\n" for part in parts if part)
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:

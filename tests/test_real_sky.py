@@ -118,6 +118,28 @@ def test_centres_that_run_away_are_left_out_and_others_come_back():
     assert found.column("moved_r")[0] == pytest.approx(0.15, abs=0.08)
 
 
+def test_clusters_that_share_a_tenth_of_their_galaxies_are_flagged(estimator):
+    rng = np.random.default_rng(9)
+    one = rng.normal(size=(3, 40)) * [[0.3], [0.3], [600.0]]
+    counts = [40, 40]
+    catalog = _catalog(*np.concatenate([one, one], axis=1), counts, 0.117, n_shared=np.array([4, 5]))
+    flags = estimator.flags(catalog)
+    assert ["shared" in row.split(",") for row in flags] == [False, True]
+
+
+def test_mocks_of_the_survey_have_what_was_asked_for():
+    estimator, z = toy_estimator(), np.linspace(0.05, 0.09, 60)
+    survey = sky_method.mock_survey(estimator, 120, z, 0, "flat")
+    assert survey.galaxies("gal_abs_mag").max() < sky_method.MAGNITUDE
+    given = sky_method.mock_clusters(survey, estimator, z, 0, again=False)
+    again = sky_method.mock_clusters(survey, estimator, z, 0, again=True)
+    for catalog in (given, again):
+        assert catalog.n_galaxies.min() >= sky_method.LEAST
+        assert catalog.r_proj.max() < 1.6
+        assert 0.05 <= catalog.column("redshift").min() <= catalog.column("redshift").max() <= 0.09
+    assert again.column("moved_r").max() < sky_method.RUN_AWAY_R
+
+
 def test_trends_find_a_planted_slope(few_resamples):
     rng = np.random.default_rng(6)
     against = {"n": rng.uniform(0, 1, 300), "nothing": rng.uniform(0, 1, 300)}

@@ -31,6 +31,7 @@ FLAGS = UNUSABLE | {
     "velocity_offset": "the mean or median velocity is far from the given redshift",
     "position_offset": "the mean or median position is far from the given centre",
     "cleaned": "interlopers were removed, by declaration or to judge by the empty outer velocities",
+    "shared": "more than a tenth of the galaxies are in the cylinder of another cluster of the catalogue too",
     "unlike_training": "galaxies arranged as in fewer than one training cluster in a hundred of that richness",
 }
 
@@ -44,6 +45,8 @@ EDGE_LEAK = 0.025
 APERTURE_MARGIN = 0.02
 COMPLETENESS_MARGIN = 0.02
 MAGNITUDE_MARGIN = 0.5
+# A tenth of the galaxies moves a dispersion by 5 % at most, less than its own scatter.
+SHARED_SHARE = 0.1
 # Velocity errors [km/s] below this change no mass: they add in quadrature to dispersions above 250 km/s.
 VELOCITY_ERROR = 100.0
 
@@ -110,6 +113,8 @@ def cluster_flags(
         found["cleaned"] = found["cleaned"] | info.reference.looks_cleaned(measured)
         if info.uses_richness:
             found["richness"] = found["richness"] | info.reference.implausible_richness(measured)
+    if catalog.has("n_shared"):
+        found["shared"] = np.asarray(catalog.column("n_shared")) > SHARED_SHARE * n
     if p_novelty is not None:
         found["unlike_training"] = p_novelty <= ALARM
     if info.selection.get("cleaned_share"):
