@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from provenance import header, provenance
-from robustness import MODELS, SMALL, save, trained
+from robustness import MODELS, save, trained
 
 from bayesflowmass.mocks import simulate_catalog
 from bayesflowmass.plots.attribution import plot_attribution
@@ -28,6 +28,12 @@ from bayesflowmass.saliency_interlopers import fit_interloper_score, phase_space
 from bayesflowmass.saliency_residuals import LATENT_TRUTHS, latent_truths, partial_correlations
 
 MASS_RANGE = (14.0, 15.2)
+# Enough for a map of members alone.
+PURE = (
+    *("--config", "quick.yaml", "--simulate.kind", "pure", "--simulate.n-clusters", "4000"),
+    *("--fit.max-updates", "300", "--encoder.kernels", "{bandwidth: 0.15, convention: covariance}"),
+    *("--flow.options", "shared=true", "hidden=[128,64]", "activation=gelu"),
+)
 REFERENCE = "|v| with R"
 # Score -> features of a logistic regression on other clusters, of the sort that knows nothing of a network ...
 WITHOUT = {
@@ -212,9 +218,10 @@ def draw(estimator, pure, test_set, tables, out):
             "v_los": cluster.galaxies("v_los"),
             "is_member": cluster.galaxies("gal_is_member"),
             "image": found.image,
-            "change": found.change["map"],
+            # The mode of a spline's density jumps from knot to knot; for the paper's Gaussian both are one.
+            "change": found.change["median"],
             "extent": found.extent,
-            "note": rf"$\log_{{10}} M = {found.log10_mass['map']:.2f}$ (true {mass[row]:.2f})",
+            "note": rf"$\log_{{10}} M = {found.log10_mass['median']:.2f}$ (true {mass[row]:.2f})",
         }
     save(plot_saliency(entries), out.with_name("saliency"))
     mine = slice(int(catalog.offsets[row]), int(catalog.offsets[row + 1]))
@@ -236,18 +243,18 @@ def main():
     parser.add_argument(
         "--n-clusters", type=int, default=250, help="to fit scores on, and as many to test them"
     )
-    parser.add_argument("--n-residuals", type=int, default=4000)
+    parser.add_argument("--n-residuals", type=int, default=3000)
     parser.add_argument(
-        "--n-timing", type=int, default=200, help="clusters of 60 galaxies; 0 leaves times out"
+        "--n-timing", type=int, default=20, help="clusters of 60 galaxies; 0 leaves times out"
     )
-    parser.add_argument("--bootstrap", type=int, default=200)
+    parser.add_argument("--bootstrap", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("runs/robustness"))
     parser.add_argument("--out", type=Path, default=Path("docs/results/interpretation"))
     arguments = parser.parse_args()
     seed, work, out = arguments.seed, arguments.work, arguments.out
     estimator = trained("no augmentation", MODELS["no augmentation"], work, seed)
-    pure = trained("pure", (*SMALL, "--simulate.kind", "pure"), work, seed)
+    pure = trained("pure", PURE, work, seed)
     fit_set, test_set = (attributed(estimator, arguments.n_clusters, seed + k, work) for k in (11, 12))
     found = {
         name: interlopers(fit_set, test_set, inside, arguments.bootstrap, seed)

@@ -46,11 +46,13 @@ def plot_residuals_physics(tables: Mapping[str, Mapping[str, Mapping[str, float]
                     elinewidth=0.8,
                     label=label if filled else None,
                 )
-        axis.plot([], [], "o", ms=3.4, mfc="white", color=COLOURS["black"], label="open: others fixed too")
+        axis.errorbar(
+            [], [], fmt="o", ms=3.4, mfc="white", color=COLOURS["black"], label="open: others fixed too"
+        )
         axis.set_yticks(place, names)
         axis.minorticks_off()
         axis.set(
-            ylim=(-0.6, len(names) + 0.3),
+            ylim=(-0.6, len(names) - 0.4),
             xlabel=r"partial correlation with $\log_{10} M_\mathrm{true}/M_\mathrm{pred}$",
         )
         axis.legend(
