@@ -52,7 +52,8 @@ def plot_novelty_power(
         axes[0].set_xscale("log")
         axes[0].set_xticks([0.05, 0.1, 0.2, 0.5, 1.0], ["0.05", "0.1", "0.2", "0.5", "1"])
         axes[0].minorticks_off()
-        axes[0].legend(loc="center left")
+        # Where a bias is small nothing is seen: the middle of this panel is empty.
+        axes[1].legend(loc="upper center")
         ax = axes[2]
         y = np.arange(len(single))[::-1]
         for offset, (key, _, colour, marker) in zip((0.22, 0.0, -0.22), _SIZES, strict=True):

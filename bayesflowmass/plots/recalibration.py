@@ -44,7 +44,9 @@ def plot_recalibration(
                     )
             low, high = raw["edges"][i : i + 2]
             ax.text(0.05, 0.9, f"{low:.2f}-{high:.2f}", transform=ax.transAxes, va="top", fontsize=7)
-            ax.text(0.95, 0.1, f"{band['n_clusters']}", transform=ax.transAxes, ha="right", fontsize=7)
+            ax.text(
+                0.95, 0.1, f"{band['n_clusters']} clusters", transform=ax.transAxes, ha="right", fontsize=7
+            )
             limit = 1.7 * max(
                 np.abs(
                     np.concatenate(
