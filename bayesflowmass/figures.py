@@ -236,7 +236,8 @@ def _saliency(
         "v_los": np.asarray(cluster.galaxies("v_los")),
         "is_member": np.asarray(cluster.galaxies("gal_is_member")) if cluster.has("gal_is_member") else None,
         "image": found.image,
-        "change": found.change["map"],
+        # The paper maps the mode. Its PDFs are Gaussian; that of others may jump from one peak to another.
+        "change": found.change["median"],
         "extent": found.extent,
     }
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from bayesflowmass.plots.predicted_vs_true import MASS_LABEL
@@ -95,12 +96,12 @@ def plot_epistemic_by_training_size(
             if i == 0:
                 axis.plot(n, sigma[0] * np.sqrt(n[0] / n), ls=":", color=COLOURS["black"], lw=0.8,
                           label=r"$\propto N^{-1/2}$")  # fmt: skip
-        axis.set(
-            xscale="log",
-            yscale="log",
-            xlabel="training clusters",
-            ylabel=r"$\sigma_\mathrm{epistemic}$ [dex]",
-        )
+        axis.set(xscale="log", yscale="log")
+        axis.set(xlabel="training clusters", ylabel=r"$\sigma_\mathrm{epistemic}$ [dex]")
+        low, high = axis.get_xlim()
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100.0 * low else (1.0,)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:.0f}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
         figure.legend(loc="outside upper left", title=title, alignment="left", ncols=2)
     return figure
 

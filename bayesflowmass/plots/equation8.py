@@ -93,13 +93,16 @@ def plot_equation8(
             shown.add(group)
             paint = COLOURS[pair.colour or _PAINT[i % len(_PAINT)]]
             mark = pair.mark or _MARKS[i % len(_MARKS)]
+            # Scatters are positive: bars end at the axes, over which marks at zero reach.
+            x_error, y_error = (
+                None if error is None else [[min(error, value)], [error]]
+                for value, error in ((pair.sigma_N, pair.sigma_N_se), (pair.sigma_0, pair.sigma_0_se))
+            )
             axis.errorbar(
-                pair.sigma_N, pair.sigma_0, xerr=pair.sigma_N_se, yerr=pair.sigma_0_se,
+                pair.sigma_N, pair.sigma_0, xerr=x_error, yerr=y_error,
                 fmt=mark, ms=8 if mark == "*" else 4, color=paint, mec=paint, elinewidth=0.8,
                 mfc="white" if pair.published else paint, label=label, zorder=3, clip_on=False,
             )  # fmt: skip
-        # The zeros of the two axes would touch.
-        axis.tick_params(pad=5)
         axis.set(
             xlim=(0, right),
             ylim=(0, top),

@@ -52,6 +52,8 @@ _STYLE: Any = {
     "legend.handlelength": 1.6,
     "axes.linewidth": 0.7,
     "lines.linewidth": 1.2,
+    # So far from the axis that numbers of x and y do not touch in the corner.
+    "xtick.major.pad": 5.0,
     "xtick.direction": "in",
     "ytick.direction": "in",
     "xtick.top": True,
