@@ -103,6 +103,7 @@ def gains(work, runs, catalog):
             entry |= {
                 "better_by_percent": 100.0 * (1.0 - factor),
                 "better_by_percent_error": 100.0 * factor * log_ratio.error,
+                "n_pairs": len(seeds),
                 # One-sided: that the flow is at least as much better as was claimed.
                 "p_at_least_claimed": log_ratio.p_above(claim),
             }
@@ -115,6 +116,8 @@ def sentence(label, entry):
     gain, error, p = entry["better_by_percent"], entry["better_by_percent_error"], entry["p_at_least_claimed"]
     verb = "lower" if gain > 0 else "higher"
     text = f"{MODELS[label][0]}: scatter {abs(gain):.1f} ± {error:.1f} % {verb} than the CNN's"
+    if entry["n_pairs"] == 1:
+        text += " (error over haloes alone: one training of each)"
     if p < 0.05:
         return (
             f"{text}; a gain of {CLAIMED:.0f} % is excluded (p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})."
