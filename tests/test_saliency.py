@@ -14,6 +14,7 @@ from bayesflowmass.bayes.ensemble import EnsemblePosterior
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator, TrainingInfo
+from bayesflowmass.estimator.flags import usable_clusters
 from bayesflowmass.flows import build_flow
 from bayesflowmass.saliency import galaxy_gradients, leave_one_out, masked_map
 from bayesflowmass.saliency_gradients import differentiable_masses
@@ -161,6 +162,23 @@ def test_a_galaxy_that_cannot_be_missed_has_no_number():
     )
     change = leave_one_out(model("paper"), catalog)
     assert np.isnan(change).tolist() == [True, True, True, False, False, False, True]
+
+
+def test_galaxies_left_almost_on_a_line_have_no_number():
+    catalog = ClusterCatalog.from_arrays(
+        {"cluster_id": [1], "redshift": [0.1]},
+        {
+            # Without the last one R follows v to 1e-3: a kernel far narrower than a bin.
+            "x": np.array([0.2, 0.5, 0.8005, 0.5]),
+            "y": np.zeros(4),
+            "v_los": np.array([-300.0, 0.0, 300.0, 900.0]),
+        },
+        [4],
+    )
+    estimator = model("paper")
+    estimator.encoder.kde.narrow = "integrate"
+    assert usable_clusters(without_one(catalog, np.array([3]))).tolist() == [""]
+    assert np.isnan(leave_one_out(estimator, catalog)).tolist() == [False, False, False, True]
 
 
 def test_unusable_clusters_and_unknown_statistics_are_refused(clusters):
