@@ -25,7 +25,8 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build", "results/notes_*"]
 # The tables of results/ begin with the level that they have in results.md.
 suppress_warnings = ["myst.header"]
-default_role = "py:obj"
+# `name` in a docstring: short names such as mean belong to many objects, and a link would be to any of them.
+default_role = "code"
 highlight_language = "none"
 
 myst_heading_anchors = 3
@@ -101,13 +102,17 @@ MARKUP = re.compile(r"(``.*?``|\*\*?\w[^*]*?(?<!\s)\*\*?(?!\w))")
 
 
 def keep_signs(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
-    """Docstrings write |v| for an absolute value and (*, n) for a shape: signs, which are no markup here."""
+    """Docstrings write |v| for an absolute value and (*, n) for a shape: signs, which are no markup here.
+
+    Formulas stay as they are written: what would typeset them comes from another site.
+    """
     literal: int | None = None
     for i, line in enumerate(lines):
         indent = len(line) - len(line.lstrip())
         if literal is not None and (not line.strip() or indent > literal):
             continue
         literal = indent if line.rstrip().endswith("::") else None
+        line = re.sub(r":math:`([^`]+)`", r"``\1``", line)
         bullet = re.match(r"\s*\* ", line)
         start = bullet.end() if bullet else 0
         pieces = MARKUP.split(line[start:])

@@ -287,6 +287,7 @@ def test_links_between_notebooks_and_pages_hold_on_the_site_too(conf):
         ("* a point of a list", "* a point of a list"),
         ("    |in| a * literal", "    |in| a * literal"),
         (r"already \*here", r"already \*here"),
+        (r":math:`|\mu| * 2` and |x|", r"``|\mu| * 2`` and \|x\|"),
     ],
 )
 def test_signs_in_docstrings_stay_signs(conf, line, expected):
