@@ -24,7 +24,8 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 # results/notes_* are fragments of results.md.
 exclude_patterns = ["_build", "results/notes_*"]
 # The tables of results/ begin with the level that they have in results.md.
-suppress_warnings = ["myst.header"]
+# A word such as mean, where a type stands in a docstring, is the name of several objects.
+suppress_warnings = ["myst.header", "ref.python"]
 # `name` in a docstring: short names such as mean belong to many objects, and a link would be to any of them.
 default_role = "code"
 highlight_language = "none"
