@@ -242,7 +242,7 @@ def run(settings: CompareSettings, report: Callable[[str], None] = print) -> dic
 
 def _sources(settings: CompareSettings) -> Mapping[str, Mapping[str, Sequence[RunSource]]]:
     if settings.work is not None:
-        return find_work(settings.work, settings.sets, settings.predictions)
+        return find_work(settings.work, settings.sets, settings.predictions, settings.methods)
     return {"": parse_models(settings.models)}
 
 

@@ -79,7 +79,7 @@ def parse_models(words: Iterable[str]) -> dict[str, tuple[RunSource, ...]]:
 
 
 def find_work(
-    work: str | Path, sets: Iterable[str] = (), file: str = PREDICTIONS
+    work: str | Path, sets: Iterable[str] = (), file: str = PREDICTIONS, methods: Iterable[str] = ()
 ) -> dict[str, dict[str, tuple[RunSource, ...]]]:
     """Set -> label -> runs with stored predictions, WORK/SET/LABEL-SEED/``file`` (or WORK/LABEL-SEED/``file``).
 
@@ -87,9 +87,10 @@ def find_work(
         work: the folder.
         sets: names of the sets that are wanted, in this order; all by default.
         file: name of the files of predictions.
+        methods: labels that are wanted, in this order; all by default.
 
     Raises:
-        ValueError: there are no such files, or a wanted set has none.
+        ValueError: there are no such files, or a wanted set or method has none.
     """
     folder = Path(work)
     if not folder.is_dir():
@@ -109,7 +110,16 @@ def find_work(
         what = f"nothing for the set '{missing[0]}'" if missing and found else "no predictions"
         known = f"; it has {', '.join(found)}" if found else ""
         raise ValueError(f"'{work}' holds {what}{known}: expected SET/METHOD-SEED/{file}.")
-    return {name: {label: tuple(runs) for label, runs in found[name].items()} for name in wanted}
+    chosen = {}
+    for name in wanted:
+        labels = list(methods) or list(found[name])
+        absent = [label for label in labels if label not in found[name]]
+        if absent:
+            raise ValueError(
+                f"The set '{name}' of '{work}' has no method '{absent[0]}'; it has {', '.join(found[name])}."
+            )
+        chosen[name] = {label: tuple(found[name][label]) for label in labels}
+    return chosen
 
 
 def _order(path: Path) -> tuple[str, str, int]:

@@ -319,6 +319,13 @@ class TestCommand:
         with pytest.raises(ValueError, match="holds nothing for the set 'tiny'; it has large, small"):
             find_work(work, ["tiny"])
 
+    def test_methods_can_be_chosen(self, work):
+        assert list(find_work(work, methods=["point", "laplace"])["small"]) == ["point", "laplace"]
+        with pytest.raises(
+            ValueError, match=r"set 'large' of .* has no method 'laplas'; it has laplace, point"
+        ):
+            find_work(work, methods=["point", "laplas"])
+
     def test_models_predict_once_and_a_rerun_reads(self, clusters, tmp_path, monkeypatch, capsys):
         clusters.filter(clusters.column("log10_mass") > 14.0).write(tmp_path / "test.parquet")
         for name in ("a", "b"):

@@ -26,6 +26,7 @@ class CompareSettings(Settings):
         description="instead of models: folder with SET/METHOD-SEED/predictions.parquet, and test.parquet",
     )
     sets: tuple[str, ...] = Field((), description="sets of the work folder; default: all")
+    methods: tuple[str, ...] = Field((), description="methods of the work folder; default: all")
     predictions: str = Field("predictions.parquet", description="name of the files in the work folder")
     catalog: Path | None = Field(None, description="test catalogue with log10_mass (parquet)")
     out: Path = Field(Path("comparison"), description="folder for comparison.json, comparison.md and figures")
