@@ -203,7 +203,7 @@ def table(summary: dict[str, Any], source: dict[str, Any]) -> str:
     lines += [
         f"\nGain of the recalibration in mean log density: {summary['gain']:+.4f} +- {summary['gain_se']:.4f} nats "
         "per cluster.",
-        "\n".join(f"    {line}" for line in ["", *describe(summary["recalibration"])]).rstrip(),
+        "\n" + "\n".join(f"    {line}" for line in describe(summary["recalibration"])),
         f"\n{summary['seconds']:.0f} s of processor time.",
     ]
     return "\n".join(lines) + "\n"
