@@ -54,6 +54,7 @@ step_survey() { # the comparison with real clusters needs their catalogues
   train survey --config survey.yaml
   [ ! -d ../shared/data ] || $PY benchmarks/real_clusters.py --model "$RUNS/survey" --data ../shared/data \
     --out docs/results/real_clusters
+  [ ! -d ../shared/data ] || $PY benchmarks/real_sky.py --model sky --data ../shared/data --out docs/results/real_sky
 }
 step_coverage() {
   $PY benchmarks/results_tables.py --bootstrap 100 --title "Coverage where it can be nominal" --prior matching \

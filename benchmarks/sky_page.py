@@ -36,7 +36,7 @@ def page(found: dict[str, Any], literature: Table) -> str:
     ]
     parts += [_method(found["method"]), _published(found["method"]), _trends(found["method"])]
     parts.append(_field(found["field"]))
-    return "\n".join(part.rstrip("\n") + "\n" for part in parts if part)
+    return "".join("\n" + part.strip("\n") + "\n" for part in parts if part)
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:
@@ -216,12 +216,13 @@ def _published(method: dict[str, Any]) -> str:
                 [
                     estimator,
                     *[_pm(value[key], error[key]) for key in keys],
+                    f"{value['scatter'] / value['slope']:.2f}",
                     ""
                     if paired is None
                     else f"{paired['value']:+.3f} ± {paired['error']:.3f} ({100 * paired['share_smaller']:.0f} %)",
                 ]
             )
-        heads = ["estimator", "median", "scatter", "(q84 - q16)/2", "slope", "sd of pull"]
+        heads = ["estimator", "median", "scatter", "(q84 - q16)/2", "slope", "sd of pull", "scatter / slope"]
         text += table([*heads, "scatter, ours - this (ours smaller)"], rows)
     return text
 
