@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.metadata
 import itertools
 import json
 import time
@@ -30,6 +31,7 @@ from bayesflowmass.training.fresh_mocks import fresh_mocks
 
 CHUNK = 1000
 LEVELS = (0.68, 0.95)
+PACKAGES = ("torch", "pyro-ppl", "numpy", "scipy", "astropy", "colossus")
 
 
 def summarise(
@@ -178,7 +180,7 @@ def section(name: str, folder: Path, options: argparse.Namespace) -> tuple[str, 
         if isinstance(calibration["verdict"], str)
         else json.dumps(calibration["verdict"]),
         text,
-        f"\nWidths, root mean square [dex]: {width} (the last with nothing told).\n",
+        f"\nWidths, root mean square [dex]: {width} (the last with nothing told).\n\n",
     ]
     return "\n".join(lines), {
         "rows": rows,
@@ -214,14 +216,17 @@ otherwise. [sky_training.md](sky_training.md) says how and why they were trained
 LIMITS = """## Limits
 
 - They know mock clusters only. What the mocks lack (mergers in full, galaxies that are not in haloes, other
-  cosmologies) is not in their widths; the flags (flags.md) say where a cluster is unlike the mocks.
+  cosmologies) is not in their widths; the flags ([flags.md](flags.md)) say where a cluster is unlike the mocks.
 - `sigma_systematic` holds the interloper mode and the velocity bias alone. Both are averaged over priors that are
   estimates, not measurements; a mass at fixed velocity bias needs `--assume velocity_bias=1.0`.
 - Fewer than ten galaxies, redshifts outside 0.01-0.3 and masses outside 13.2-15.6 are extrapolations, and flagged.
-- At fixed completeness or fixed true mass a calibrated posterior is biased (priors.md): a sparse sample shows massive
-  clusters only, and a model that does not know how sparse it is expects lighter ones. Coverage holds for the mixture.
+- At fixed completeness or fixed true mass a calibrated posterior is biased ([priors.md](priors.md)): a sparse sample
+  shows massive clusters only, and a model that does not know how sparse it is expects lighter ones. A sample that is
+  nearly complete and deep comes out heavy, a sparse one light, by up to 0.15 dex, where the model is not told
+  `completeness`: the widths allow for it over the mixture, not for one survey. Tell it.
 - `sky_complete` is wrong by the error of the galaxy count where galaxies are missing.
-- One point network below the random last layer: what it fails to extract is not in `sigma_epistemic` (weights.md).
+- One point network below the random last layer: what it fails to extract is not in `sigma_epistemic`
+  ([weights.md](weights.md)).
 
 ## Retraining
 
@@ -248,7 +253,8 @@ def main() -> None:
         folder = shipped_models().get(name, Path(name))
         text, numbers = section(folder.name, folder, options)
         text += header("Where these numbers come from", source)
-        text += f"Processor time {time.process_time() - began:.0f} s.\n"
+        installed = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+        text += f"{installed}. Processor time {time.process_time() - began:.0f} s.\n"
         cards[folder.name] = numbers | {"source": source, "text": text}
         print(text, flush=True)
     texts = [INTRODUCTION, *(cards[name]["text"] for name in SHIPPED if name in cards), LIMITS]

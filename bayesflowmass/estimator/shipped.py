@@ -14,7 +14,7 @@ SHIPPED_COMPLETE = "sky_complete"
 """What it uses when told that the sample is complete."""
 
 SHIPPED = {
-    DEFAULT_MODEL: "observed clusters, of which any share of the galaxies is seen (docs/model_card.md)",
+    DEFAULT_MODEL: "observed clusters, of which any share of the galaxies is seen",
     SHIPPED_COMPLETE: "observed clusters, of which all galaxies to some depth are seen: it counts them",
 }
 
