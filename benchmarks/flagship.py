@@ -39,7 +39,7 @@ CONFIG = "configs/flagship.yaml"
 METHODS = {
     "point": [],
     "variational": ["--variational"],
-    # Nearly all weights end at their prior, so it starts near it: from narrow scales the bound takes many times as long.
+    # Nearly all weights end at their prior, so it starts near it: from narrow scales the bound takes far longer.
     "mean_field_all": [
         *("--weights", "variational", "--weights.which", "all", "--weights.guide", "mean_field"),
         *("--weights.options", "guide_options={init_scale: 0.5}", "estimator=local", "--weights.fit"),
