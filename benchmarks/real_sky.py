@@ -30,6 +30,7 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.shipped import model_folder
 from bayesflowmass.infer import infer
+from bayesflowmass.io.archives import ArchiveError
 from bayesflowmass.plots.real_clusters import Masses, plot_real_clusters
 from bayesflowmass.plots.style import save_figure
 
@@ -64,6 +65,14 @@ def attempt(
         table = infer(estimator, catalog)
     except data_of.NotAvailable as error:
         return [{"cluster": cluster, "source": source, "missing": f"{OFFLINE}: {error}"}]
+    except ArchiveError as error:
+        return [
+            {
+                "cluster": cluster,
+                "source": source,
+                "missing": f"not available: {' '.join(str(error).split())}",
+            }
+        ]
     except CatalogError as error:
         return [{"cluster": cluster, "source": source, "refused": " ".join(str(error).split())}]
     return [row_of(source, catalog, table, k) for k in range(len(table))]

@@ -219,6 +219,29 @@ def test_the_page_says_what_is_not_there(tmp_path):
     assert "14.95 +0.04 -0.14 (Munari et al. 2014)" in text
 
 
+@pytest.mark.parametrize("connected", [True, False], ids=["online", "no connection"])
+def test_archives_fill_the_rows_of_the_table_where_there_is_a_network(connected, monkeypatch, tmp_path):
+    pytest.importorskip("astroquery")
+    import requests
+    from archive_answers import Archives, usual
+
+    archives = Archives(usual if connected else lambda *request: requests.exceptions.ConnectionError("none"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr(
+        requests.adapters.HTTPAdapter, "send", lambda self, *a, **k: archives.send(self, *a, **k)
+    )
+    rows = real_sky.masses(toy_estimator(), tmp_path, ["sdss"])["table"]
+    found = {row["cluster"]: row for row in rows if row["source"] == "sdss"}
+    assert len(found) == 8
+    if connected:
+        # The recorded answer has the galaxies of A2142, and none of the others.
+        assert np.isfinite(found["A2142"]["log10_mass"])
+        assert "SDSS has no spectra" in found["Coma"]["missing"]
+    else:
+        assert "there is no connection to it" in found["A2142"]["missing"]
+
+
 def test_coma_agrees_or_not_by_one_combined_sigma():
     def way(source, mass):
         return {
