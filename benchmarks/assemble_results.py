@@ -20,7 +20,7 @@ SECTIONS = (
     ("Data unlike the training set",
      "Which wrong data are noticed, and how often right ones are accused: docs/novelty.md.", ("novelty",)),
     ("(e) Where the information comes from", "notes_budget", ("information_budget",)),
-    ("Fewer galaxies, noise, bandwidth", "notes_robustness", ("robustness",)),
+    ("Fewer galaxies, noisier velocities", "notes_robustness", ("robustness",)),
     ("What the masses rest on", "notes_interpretation", ("interpretation",)),
     ("The mass function from a thousand clusters", "notes_mass_function",
      ("mass_function", "mass_function_variational", "mass_function_pure")),

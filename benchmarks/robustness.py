@@ -231,7 +231,7 @@ def write(entries, bandwidth, arguments, seconds):
     source = provenance(arguments.seed)
     out = arguments.out
     lines = [
-        header("Fewer galaxies, noisier velocities, other bandwidths", source),
+        header("Fewer galaxies, noisier velocities" + ", other bandwidths" * bool(bandwidth), source),
         f"{arguments.n_test} test clusters of the mass function, log10 M = {TEST_RANGE[0]}-{TEST_RANGE[1]}, "
         "contaminated (paper mode), z = 0.117. Noise is added to every velocity of a cylinder of "
         f"{WIDE:.0f} km/s, which is then cut at {V_MAX:.0f} km/s. Residual = log10(M_true / M_pred), M_pred the "
