@@ -121,10 +121,18 @@ def keep_signs(app: Sphinx, what: str, name: str, thing: object, options: object
         lines[i] = line[:start] + "".join(escaped)
 
 
+def skip_foreign(
+    app: Sphinx, what: str, name: str, thing: object, skip: bool, options: object
+) -> bool | None:
+    """matplotlib makes a method set for every subclass of its artists, in words that only its own site knows."""
+    return True if name == "set" and "mpltype" in (getattr(thing, "__doc__", None) or "") else None
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connects them."""
     app.connect("builder-inited", copy_notebooks)
     app.connect("autodoc-process-docstring", keep_signs)
+    app.connect("autodoc-skip-member", skip_foreign)
     app.connect("source-read", point_to_copies)
     app.connect("source-read", add_what_is_new)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
