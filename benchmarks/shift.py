@@ -132,8 +132,10 @@ def verdict(row: dict[str, Any]) -> str:
 
 def markdown(rows: list[dict[str, Any]], source: dict[str, Any], estimator: MassEstimator) -> str:
     """The table."""
+    earlier = sorted({row["command"] for row in rows} - {source["command"]})
     lines = [
         header("Shift test", source),
+        *(f"Other rows: `{command}`\n" for command in earlier),
         f"Limits: bias below {BIAS} dex, 68 and 95 % intervals within {100 * COVERAGE:.0f} points. Model trained on"
         f" {estimator.training_info.n_train} clusters. Flat prior; errors are standard errors.",
         "",
@@ -168,6 +170,7 @@ def main() -> None:
     source = provenance(options.seed)
     estimator = MassEstimator.load(options.model, "cpu")
     rows = cases(estimator, options.n_clusters, options.seed, options.draws, options.only)
+    rows = [row | {"command": source["command"]} for row in rows]
     record = options.out.with_suffix(".json")
     if options.only and record.is_file():
         measured = {row["population"] for row in rows}
