@@ -76,7 +76,15 @@ def test_from_nothing_to_a_model_folder(tmp_path: Path, capsys: pytest.CaptureFi
     assert shown.err.strip() == "No catalogue given: simulating 60 clusters to train and validate on."
     assert shown.out.startswith("Trained 12 updates in ")
     run = tmp_path / "run"
-    expected = ["history.csv", "loss.pdf", "loss.png", "model.json", "model.safetensors"]
+    expected = [
+        "history.csv",
+        "loss.pdf",
+        "loss.png",
+        "model.json",
+        "model.safetensors",
+        "run.json",
+        "settings.yaml",
+    ]
     assert sorted(path.name for path in run.iterdir()) == expected
     assert [row.update for row in read_history(run / "history.csv")] == [4, 8, 12]
     estimator = MassEstimator.load(run, "cpu")
