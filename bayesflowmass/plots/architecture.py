@@ -15,7 +15,7 @@ from matplotlib.text import Text
 
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.plots.model_layout import Block, Layer, ModelLayout, model_layout
-from bayesflowmass.plots.style import COLOURS, COLUMN_WIDTH, PAGE_WIDTH, journal_style
+from bayesflowmass.plots.style import COLOURS, COLUMN_WIDTH, PAGE_WIDTH, JournalFigure, journal_style
 
 __all__ = ["plot_architecture"]
 
@@ -51,7 +51,7 @@ def plot_architecture(estimator: MassEstimator, *, title: str | None = None) -> 
     # Without an engine the figure would take the constrained one when it is saved in our style.
     width = PAGE_WIDTH if max(len(step.network) for step, _ in steps) > 4 else COLUMN_WIDTH
     fixed = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
-    figure = Figure(figsize=(width, height), layout=fixed)
+    figure = JournalFigure(figsize=(width, height), layout=fixed)
     FigureCanvasAgg(figure)
     with journal_style():
         axis = figure.add_axes((0.0, 0.0, 1.0, 1.0))

@@ -19,7 +19,7 @@ from bayesflowmass.plots.card_text import attribution_rows, draw_header, draw_nu
 from bayesflowmass.plots.pdfs import PDF_LABEL
 from bayesflowmass.plots.phase_space import R_LABEL, V_LABEL
 from bayesflowmass.plots.predicted_vs_true import MASS_LABEL
-from bayesflowmass.plots.style import COLOURS, PAGE_WIDTH, journal_style
+from bayesflowmass.plots.style import COLOURS, PAGE_WIDTH, JournalFigure, journal_style
 from bayesflowmass.posterior import MassPosterior
 
 __all__ = ["plot_cluster_card"]
@@ -85,7 +85,7 @@ def plot_cluster_card(
     true_name = "truth" if cluster.metadata.masses or member is not None else "in the catalogue"
     height = _HEIGHT + (_BAR if change is not None else 0.0)
     fixed = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
-    figure = Figure(figsize=(PAGE_WIDTH, height), layout=fixed)
+    figure = JournalFigure(figsize=(PAGE_WIDTH, height), layout=fixed)
     FigureCanvasAgg(figure)
 
     def panel(left: float, bottom: float, width: float, tall: float) -> Axes:

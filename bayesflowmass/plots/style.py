@@ -5,6 +5,7 @@ Figures are made without pyplot: no global state, no display.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,15 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "COLUMN_WIDTH", "PAGE_WIDTH", "column_figure", "journal_style", "save_figure"]
+__all__ = [
+    "COLOURS",
+    "COLUMN_WIDTH",
+    "PAGE_WIDTH",
+    "JournalFigure",
+    "column_figure",
+    "journal_style",
+    "save_figure",
+]
 
 COLUMN_WIDTH = 3.32
 """Width of one column of MNRAS or ApJ [inches]."""
@@ -73,11 +82,24 @@ _STYLE: Any = {
 }
 
 
+_SCREEN_DPI = 130
+
+
 @contextmanager
 def journal_style() -> Iterator[None]:
     """The look of our figures, for the length of a ``with`` block."""
     with mpl.rc_context(_STYLE):
         yield
+
+
+class JournalFigure(Figure):
+    """A figure that shows itself in a notebook, in this style and without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        with journal_style():
+            self.savefig(buffer, format="png", dpi=_SCREEN_DPI, metadata={"Software": None})
+        return buffer.getvalue()
 
 
 def column_figure(
@@ -96,7 +118,7 @@ def column_figure(
         subplots: further arguments of ``Figure.subplots``.
     """
     with journal_style():
-        figure = Figure(figsize=(width, height))
+        figure = JournalFigure(figsize=(width, height))
         FigureCanvasAgg(figure)
         axes = figure.subplots(rows, columns, squeeze=False, **subplots)
     return figure, list(axes.reshape(-1))
