@@ -82,6 +82,11 @@ def notes(catalog: ClusterCatalog, estimator: MassEstimator) -> list[str]:
                 f"the share of galaxies that were observed is not known{of}: averaged over (column completeness of the"
                 " clusters, 0 to 1; without it samples that are nearly complete come out heavy, sparse ones light)."
             )
+        elif name == "abs_mag_limit" and count < n:
+            said.append(
+                f"the depth of the sample is not known{of}: averaged over three magnitudes (column abs_mag_limit of the"
+                " clusters, the faintest M_r - 5 log10 h)."
+            )
         elif name.startswith("known_") and count == n and n > 0:
             value = np.unique(optional.values(catalog)[:, optional.names.index(name)])
             text = f"{value[0]:g}" if value.size == 1 else f"{value[0]:g} to {value[-1]:g}"
