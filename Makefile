@@ -6,7 +6,7 @@ OUT ?= demo
 # Threads that wait for each other should sleep, not spin: it matters where the cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo model test lint docs clean
+.PHONY: demo model test lint docs notebooks clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -36,6 +36,11 @@ docs: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
+
+# Executes all notebooks into a temporary folder; an error or a warning fails. SCALE=full takes the full sizes.
+notebooks: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks]"
+	$(BIN)/python notebooks/execute.py
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache docs/_build docs/_notebooks
