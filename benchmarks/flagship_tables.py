@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from provenance import header
 
 from bayesflowmass.compare_statistics import QUANTITIES, Bin
-from bayesflowmass.plots.style import column_figure, save_figure
+from bayesflowmass.plots.style import column_figure, journal_style, save_figure
 
 __all__ = ["write_tables"]
 
@@ -150,7 +150,7 @@ def draw(found, out):
     """Epistemic share and coverage against mass, a column for each training set."""
     names = list(found)
     figure, flat = column_figure(
-        4.2, width=2.3 * len(names), rows=2, columns=len(names), sharex=True, sharey="row"
+        3.6, width=1.45 * len(names), rows=2, columns=len(names), sharex=True, sharey="row"
     )
     figure.set_layout_engine("constrained")
     axes = np.reshape(np.array(flat, dtype=object), (2, len(names)))
@@ -171,15 +171,27 @@ def draw(found, out):
                     alpha=0.2,
                     lw=0,
                 )
-        axes[0, column].set_title(TITLES[name].replace(", ", ",\n"), fontsize=8)
+        axes[0, column].set_title(TITLES[name].replace(", ", ",\n"), fontsize=7)
         axes[1, column].axhline(0.68, color="0.5", lw=0.8, ls=":")
         axes[1, column].set_xlabel(r"$\log_{10} M_{200c}$ [M$_\odot/h$]")
     axes[0, 0].set_ylabel("epistemic share of\nthe variance (true mass)")
     axes[1, 0].set_ylabel("coverage of 68 % interval\n(predicted mass)")
     axes[1, 0].set_ylim(0.3, 1.0)
     handles, labels = axes[1, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
+    with journal_style():
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=len(labels), fontsize=7, frameon=False
+        )
     save_figure(figure, out)
+
+
+def _without_nan(value):
+    """JSON has no NaN: null where a bin holds no cluster."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def write_tables(work, sets, methods, out, source):
@@ -220,6 +232,8 @@ def write_tables(work, sets, methods, out, source):
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".md").write_text("\n".join(lines))
     out.with_suffix(".json").write_text(
-        json.dumps({**source, "corrected": found, "uncorrected": raw}, indent=1, allow_nan=True)
+        json.dumps(
+            _without_nan({**source, "corrected": found, "uncorrected": raw}), indent=1, allow_nan=False
+        )
     )
     draw(found, out)

@@ -23,7 +23,7 @@ import numpy as np
 from provenance import header, provenance
 from scipy import stats
 
-from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.estimator import MassEstimator, TrainingInfo
 from bayesflowmass.estimator.flags import usable_clusters
 from bayesflowmass.mocks import MockParameters, simulate_catalog
@@ -64,6 +64,11 @@ def measure(
 ) -> dict[str, Any]:
     """Shares that alarm; clusters without a density are refused, and counted apart."""
     usable = usable_clusters(catalog) == ""
+    for row in np.flatnonzero(usable & (catalog.n_galaxies < 20)):
+        try:
+            estimator.encode(catalog[int(row)])
+        except CatalogError:
+            usable[row] = False
     result: dict[str, Any] = {"n": len(catalog), "refused": float(np.mean(~usable))}
     if usable.sum() < max(SIZES):
         return result | {"cluster": None} | {str(size): None for size in SIZES}
