@@ -13,11 +13,6 @@ from bayesflowmass.plots.style import column_figure
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LARGEST = 600_000
-# `python notebooks/execute.py notebooks/NAME.ipynb --write` makes them; then the name has to go from here.
-WITHOUT_OUTPUTS = {
-    "3_reproducing_the_paper",
-    "7_hierarchical_model",
-}
 
 
 def cells_of(path, kind=None):
@@ -40,27 +35,20 @@ def text_of(output):
     return "\n".join("".join(part) for part in parts)
 
 
-def executed(path):
-    """The notebook, as a case that must fail as long as it is listed among those without outputs."""
-    marks = pytest.mark.xfail(reason="its outputs are not there yet", strict=True)
-    return pytest.param(path, marks=[marks] if path.stem in WITHOUT_OUTPUTS else [])
-
-
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-each_executed = pytest.mark.parametrize("path", [executed(p) for p in NOTEBOOKS], ids=lambda path: path.stem)
 
 
 def test_the_seven_are_there():
     assert [path.name[0] for path in NOTEBOOKS] == list("1234567")
 
 
-@each_executed
+@each
 def test_it_was_executed_from_top_to_bottom(path):
     counts = [cell["execution_count"] for cell in cells_of(path, "code")]
     assert counts == list(range(1, len(counts) + 1))
 
 
-@each_executed
+@each
 def test_it_shows_numbers_and_figures(path):
     outputs = outputs_of(path)
     assert any("image/png" in output.get("data", {}) for output in outputs)
