@@ -41,7 +41,14 @@ class GaussianEstimator:
         return None
 
     def posterior(
-        self, catalog, prior="flat", n_draws=None, seed=0, contexts=None, log10_mass_range=None, recalibrated=None
+        self,
+        catalog,
+        prior="flat",
+        n_draws=None,
+        seed=0,
+        contexts=None,
+        log10_mass_range=None,
+        recalibrated=None,
     ):
         true = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
         # The noise belongs to the cluster: the same whichever batch it comes in.
