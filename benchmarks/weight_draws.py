@@ -23,7 +23,7 @@ from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.flows import build_flow
 from bayesflowmass.posterior import MassPosterior
 from bayesflowmass.train import train_arguments
-from bayesflowmass.training.last_layers import location_layers
+from bayesflowmass.training.last_layers import top_layers
 
 AT_ONCE = 2048
 
@@ -45,7 +45,7 @@ def main() -> None:
         flow = build_flow(
             context_dim=arguments["encoder"].context_dim, loc=14.4, scale=0.7, **arguments["flow"]
         ).eval()
-        draws = Eigenbasis(flow, None, location_layers(flow)).draw(a.draws, 0)
+        draws = Eigenbasis(flow, None, top_layers(flow)).draw(a.draws, 0)
     context = torch.rand(a.clusters, flow.context_dim, generator=torch.Generator().manual_seed(0))
     print(header("Weight draws", provenance(0)))
     print(

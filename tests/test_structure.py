@@ -13,6 +13,7 @@ PACKAGE = Path(bayesflowmass.__file__).parent
 
 # A module imports only from rooms to its left (or its own).
 FLOW = [
+    "threads",
     "cosmology",
     "catalog",
     "selection",

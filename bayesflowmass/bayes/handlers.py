@@ -23,6 +23,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from bayesflowmass.bayes.guides.base import WeightGuide
+from bayesflowmass.bayes.guides.fused import NormalDraw
 from bayesflowmass.bayes.guides.mean_field import MeanField
 from bayesflowmass.bayes.module import BayesianModule, parameter_name
 
@@ -134,10 +135,7 @@ class LocalReparameterisation(SharedDraw):
         self._seen.setdefault(layer, kl)
         if bias is not None and parameter_name(layer, "bias") not in self._local:
             mean = mean + bias
-        # The smallest positive numbers stand in for a zero, where the root has no derivative.
-        scale = variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()
-        output = torch.addcmul(mean, scale, torch.randn_like(scale))
-        message["value"] = output.reshape(*inputs.shape[:-1], -1)
+        message["value"] = NormalDraw.apply(mean, variance).reshape(*inputs.shape[:-1], -1)
         message["done"] = message["stop"] = True
 
 

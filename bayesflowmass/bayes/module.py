@@ -68,6 +68,8 @@ class BayesianModule(nn.Module):
         """What the module returns for these arguments with the random weights that the handlers give."""
         weights = draw_weights(self)
         with _effectful_layers(self.layers):
+            if not weights:
+                return self.module(*args, **kwargs)
             return functional_call(self.module, dict(weights), args, kwargs)
 
     def sample_prior(self) -> dict[str, Tensor]:

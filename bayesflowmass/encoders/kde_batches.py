@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from dataclasses import replace
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -18,6 +16,7 @@ from bayesflowmass.encoders.kde_axes import grid_axes
 from bayesflowmass.encoders.kde_kernels import kernel_sum, values_per_galaxy
 from bayesflowmass.encoders.kde_plan import Group, Plan
 from bayesflowmass.encoders.ragged import chunks_by_richness, padded_index
+from bayesflowmass.threads import pool
 
 __all__ = ["densities"]
 
@@ -90,7 +89,7 @@ def _run_in_threads(work: Callable[[Group], None], chunks: Sequence[Group], n_th
             work(chunk)
 
     # The dearest chunks first, so that no thread is left with a long one at the end.
-    futures = [_pool(n_threads).submit(alone, chunk) for chunk in reversed(chunks)]
+    futures = [pool(n_threads).submit(alone, chunk) for chunk in reversed(chunks)]
     try:
         for future in futures:
             future.result()
@@ -99,16 +98,6 @@ def _run_in_threads(work: Callable[[Group], None], chunks: Sequence[Group], n_th
             future.cancel()
         wait(futures)
         torch.set_num_threads(before)
-
-
-@cache
-def _pool(n_threads: int) -> ThreadPoolExecutor:
-    """Threads that live on: new ones would ask the system for their memory at every call."""
-    return ThreadPoolExecutor(n_threads, "kde")
-
-
-# Threads do not survive a fork.
-os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def _chunks(plan: Plan, counts: Tensor, grid: Grid, device: str) -> list[Group]:

@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["DrawWithKL", "LocalLinear", "normal_kl", "standard_normal"]
+from bayesflowmass.threads import pool
+
+__all__ = ["DrawWithKL", "LocalLinear", "NormalDraw", "standard_normal"]
 
 # Numbers per block of a long vector of noise. Each block has a generator of its own: torch fills a tensor
 # with normal numbers on one core only.
-_BLOCK = 1 << 18
+_BLOCK = 1 << 16
 
 
 def standard_normal(shape: Sequence[int], like: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -45,8 +46,7 @@ def standard_normal(shape: Sequence[int], like: Tensor, generator: torch.Generat
         for block, seed in zip(blocks, seeds, strict=True):
             fill(block, seed)
     else:
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(fill, blocks, seeds))
+        list(pool(workers).map(fill, blocks, seeds))
     return noise
 
 
@@ -78,40 +78,81 @@ class DrawWithKL(torch.autograd.Function):
 
 
 class LocalLinear(torch.autograd.Function):
-    """(x (B, I), m (O I,), log s (O I,), s0) -> mean and variance (B, O) of x W^T, and the KL divergence.
+    """Mean and variance (B, O) of the outputs of a linear layer, and the KL divergence of its random weights.
 
-    mean = x m^T, variance = x^2 (s^2)^T (Kingma, Salimans & Welling 2015, eq. 6).
+    Of x (B, I), means and log scales of the weights (O I,), those of the biases (O,) or None, and the scales
+    of their priors: mean = x m^T + m_b, variance = x^2 (s^2)^T + s_b^2 (Kingma, Salimans & Welling 2015, eq. 6).
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, loc: Tensor, log_scale: Tensor, prior_scale: float
+        ctx: Any,
+        x: Tensor,
+        loc: Tensor,
+        log_scale: Tensor,
+        prior_scale: float,
+        bias_loc: Tensor | None,
+        bias_log_scale: Tensor | None,
+        bias_prior_scale: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        variance = torch.mul(log_scale, 2.0).exp_()
-        square = (torch.dot(loc, loc) + variance.sum()) / prior_scale**2
-        kl = 0.5 * (square - loc.numel()) - log_scale.sum() + loc.numel() * math.log(prior_scale)
-        # A row of ones: in the product of the backward pass it adds a constant to every element for free.
+        weight_variance = torch.mul(log_scale, 2.0).exp_()
+        # A row of ones: its product is the sum over each row of variances, and in the product of the backward
+        # pass it adds a constant to every element, both for free.
         x_square = torch.cat([x * x, x.new_ones(1, x.shape[1])])
-        ctx.save_for_backward(x, x_square, loc, variance)
-        ctx.prior_scale = prior_scale
         matrix = (-1, x.shape[1])
-        return x @ loc.view(matrix).T, x_square[:-1] @ variance.view(matrix).T, kl
+        products = x_square @ weight_variance.view(matrix).T
+        square = (torch.dot(loc, loc) + products[-1].sum()) / prior_scale**2
+        kl = 0.5 * (square - loc.numel()) - log_scale.sum() + loc.numel() * math.log(prior_scale)
+        variance, bias_scale = products[:-1], None
+        if bias_loc is None or bias_log_scale is None:
+            mean = x @ loc.view(matrix).T
+        else:
+            bias_scale = bias_log_scale.exp()
+            mean = torch.addmm(bias_loc, x, loc.view(matrix).T)
+            variance = torch.addcmul(variance, bias_scale, bias_scale)
+            kl += normal_kl(bias_loc, bias_scale, bias_log_scale, bias_prior_scale)
+        ctx.save_for_backward(x, x_square, loc, weight_variance, bias_loc, bias_scale)
+        ctx.prior_scales = prior_scale, bias_prior_scale
+        return mean, variance, kl
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, mean_grad: Tensor, variance_grad: Tensor, kl_grad: Tensor
-    ) -> tuple[Tensor | None, Tensor, Tensor, None]:
-        x, x_square, loc, variance = ctx.saved_tensors
+    ) -> tuple[Tensor | None, ...]:
+        x, x_square, loc, variance, bias_loc, bias_scale = ctx.saved_tensors
         matrix = (-1, x.shape[1])
-        per_variance = kl_grad / ctx.prior_scale**2
+        per_variance, per_bias_variance = (kl_grad / scale**2 for scale in ctx.prior_scales)
         loc_grad = torch.mm(mean_grad.T, x).view(-1).addcmul_(loc, per_variance)
         rows = torch.cat([2.0 * variance_grad, per_variance.expand(1, variance_grad.shape[1])])
         grad = torch.mm(rows.T, x_square).view(-1)
         torch.addcmul(-kl_grad, grad, variance, out=grad)
-        x_grad = None
+        x_grad = bias_loc_grad = bias_grad = None
         if ctx.needs_input_grad[0]:
             x_grad = torch.addcmul(
                 mean_grad @ loc.view(matrix), x, variance_grad @ variance.view(matrix), value=2.0
             )
-        return x_grad, loc_grad, grad, None
+        if bias_loc is not None:
+            bias_loc_grad = mean_grad.sum(0).addcmul_(bias_loc, per_bias_variance)
+            per_scale = rows[:-1].sum(0) + per_bias_variance
+            bias_grad = torch.addcmul(-kl_grad, per_scale, bias_scale * bias_scale)
+        return x_grad, loc_grad, grad, None, bias_loc_grad, bias_grad, None
+
+
+class NormalDraw(torch.autograd.Function):
+    """One draw of N(mean, variance), elementwise."""
+
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, variance: Tensor) -> Tensor:
+        # The smallest positive numbers stand in for a zero, where the root has no derivative.
+        scale = variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt_()
+        noise = torch.randn_like(scale)
+        drawn = torch.addcmul(mean, scale, noise)
+        ctx.save_for_backward(noise.div_(scale))
+        return drawn
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        (noise_over_scale,) = ctx.saved_tensors
+        return grad, (grad * noise_over_scale).mul_(0.5)

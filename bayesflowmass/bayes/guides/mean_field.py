@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bayesflowmass.bayes.guides.base import WeightGuide
-from bayesflowmass.bayes.guides.fused import DrawWithKL, LocalLinear, normal_kl, standard_normal
+from bayesflowmass.bayes.guides.fused import DrawWithKL, LocalLinear, standard_normal
 from bayesflowmass.bayes.priors import NormalPrior
 
 __all__ = ["MeanField"]
@@ -70,13 +70,10 @@ class MeanField(WeightGuide):
 
     def local_linear(self, layer: str, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         prefix = f"{layer}." if layer else ""
-        loc, log_scale, prior_scale = self.factor(f"{prefix}weight")
-        mean, variance, kl = LocalLinear.apply(inputs, loc, log_scale, prior_scale)
+        bias: tuple[Tensor | None, Tensor | None, float] = (None, None, 1.0)
         if f"{prefix}bias" in self.layout.shapes:
-            loc, log_scale, prior_scale = self.factor(f"{prefix}bias")
-            scale = log_scale.exp()
-            mean, variance = mean + loc, variance + scale**2
-            kl = kl + normal_kl(loc, scale, log_scale, prior_scale)
+            bias = self.factor(f"{prefix}bias")
+        mean, variance, kl = LocalLinear.apply(inputs, *self.factor(f"{prefix}weight"), *bias)
         return mean, variance, kl if isinstance(self.prior, NormalPrior) else None
 
     def sample_with_kl(self, names: Collection[str] | None = None) -> tuple[dict[str, Tensor], Tensor]:
