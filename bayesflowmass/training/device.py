@@ -22,12 +22,12 @@ def memory_allows(n_bytes: int, device: torch.device) -> bool:
     return n_bytes < DATA_SHARE * free
 
 
-def place(data: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
+def place(data: tuple[Tensor, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
     """The tensors on the device, where they fit; else where they are."""
     if all(_is_on(part, device) for part in data):
         return data
     size = sum(part.numel() * part.element_size() for part in data)
-    return tuple(part.to(device) for part in data) if memory_allows(size, device) else data
+    return (data[0].to(device), data[1].to(device)) if memory_allows(size, device) else data
 
 
 def _is_on(tensor: Tensor, device: torch.device) -> bool:

@@ -167,7 +167,7 @@ def fit(
         ]
         files.open(state, dict(configuration or {}) | settings, resume)
         bar = stack.enter_context(_progress_bar(max_updates, state.update, progress))
-        held_out = EpochData(*place(validation, where))
+        held_out = place(validation, where)
         try:
             for rows, target in _training_batches(state, train_source, seed, batch_size, max_updates, where):
                 with signals.deferred():
@@ -229,9 +229,9 @@ def _training_batches(
         data = source.epoch(epoch)
         if placed is None or origin is None or data.context is not origin.context:
             placed = None  # Free the previous epoch on the device before the next one is copied there.
-            placed, origin = EpochData(*place(data, device)), data
+            placed, origin = EpochData(*place((data.context, data.log10_mass), device)), data
         order = torch.randperm(len(data.log10_mass), generator=torch_generator(seed, "permutation", epoch))
-        for batch in batches(*placed, order, batch_size, device, first=done):
+        for batch in batches(placed.context, placed.log10_mass, order, batch_size, device, first=done):
             yield batch
             if state.update >= max_updates:
                 return

@@ -16,6 +16,7 @@ from bayesflowmass.mocks import simulate_catalog
 from bayesflowmass.training.augmentation import Augmentation
 from bayesflowmass.training.device import memory_allows
 from bayesflowmass.training.fingerprint import hash_tensors
+from bayesflowmass.training.halo_views import halo_numbers
 from bayesflowmass.training.random_state import derive_seed, numpy_generator
 from bayesflowmass.training.sources import CatalogSource, FixedSource, TrainingSource
 
@@ -131,7 +132,8 @@ def prepare(
     held_out = observed(held_out, "validation augmentation")
     validation = encode(held_out), _masses(held_out)
     if not redrawn:
-        return TrainingData(FixedSource(encode(seen, progress), _masses(seen)), validation, seen, held_out)
+        source = FixedSource(encode(seen, progress), _masses(seen), halo_numbers(seen))
+        return TrainingData(source, validation, seen, held_out)
     velocities = torch.from_numpy(np.array(seen.galaxies("v_los"), dtype=np.float64))
     identity = hash_tensors({"log10_mass": _masses(seen), "v_los": velocities})[:12]
     return TrainingData(CatalogSource(_first_kept(draw, seen), encode, identity), validation, seen, held_out)

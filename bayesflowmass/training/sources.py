@@ -19,6 +19,7 @@ from torch import Tensor
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.training.fingerprint import hash_tensors
+from bayesflowmass.training.halo_views import halo_numbers
 
 __all__ = [
     "CatalogSource",
@@ -35,10 +36,17 @@ CLUSTERS_AT_ONCE = 2048
 
 
 class EpochData(NamedTuple):
-    """Clusters of one epoch: ``context`` (N, C), float32, and ``log10_mass`` (N,), log10 M200c [Msun/h]."""
+    """Clusters of one epoch.
+
+    Attributes:
+        context: (N, C), float32.
+        log10_mass: (N,), log10 M200c [Msun/h].
+        halo: (N,), integers, equal for views of one halo; None where every cluster is a halo of its own.
+    """
 
     context: Tensor
     log10_mass: Tensor
+    halo: Tensor | None = None
 
 
 class TrainingSource(Protocol):
@@ -59,6 +67,7 @@ class FixedSource:
 
     context: Tensor
     log10_mass: Tensor
+    halo: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Refuse data that cannot be trained on."""
@@ -66,7 +75,7 @@ class FixedSource:
 
     def epoch(self, index: int) -> EpochData:
         """All clusters."""
-        return EpochData(self.context, self.log10_mass)
+        return EpochData(self.context, self.log10_mass, self.halo)
 
     def fingerprint(self) -> str:
         """Hash of the masses and of a part of the contexts (all of them may be gigabytes)."""
@@ -100,8 +109,8 @@ class CatalogSource:
                 raise CancelledError("no longer needed")
             parts.append(self._encode(catalog[start : start + CLUSTERS_AT_ONCE]))
         target = torch.from_numpy(np.array(catalog.column("log10_mass"), dtype=np.float32))
-        data = EpochData(torch.cat(parts) if parts else torch.zeros(0, 0), target)
-        check_data(*data, f"data of draw {index}")
+        data = EpochData(torch.cat(parts) if parts else torch.zeros(0, 0), target, halo_numbers(catalog))
+        check_data(data.context, data.log10_mass, f"data of draw {index}")
         return data
 
     def fingerprint(self) -> str:

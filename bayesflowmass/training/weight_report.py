@@ -39,7 +39,7 @@ def describe_weights(posterior: WeightPosterior, results: Mapping[str, FitResult
     if isinstance(posterior, VariationalPosterior):
         n_data, guide = described["n_data"], described["guide"]["kind"]
         lines.append(
-            f"  {guide} guide, {posterior.guide.layout.n_weights} random weights, N = {n_data} clusters:"
+            f"  {guide} guide, {posterior.guide.layout.n_weights} random weights, N = {n_data} halos:"
             f" KL/N {described['kl_per_cluster']:.4f} nats,"
             f" {100 * described['share_at_prior']:.0f} % of the weights at their prior."
         )

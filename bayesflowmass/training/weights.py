@@ -17,6 +17,7 @@ from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.flows import ConditionalFlow
 from bayesflowmass.training.fit import FitResult, fit
+from bayesflowmass.training.halo_views import OneViewOfEachHalo, one_view_of_each
 from bayesflowmass.training.last_layers import (
     MirroredSource,
     cut_before_random_layers,
@@ -124,6 +125,10 @@ def fit_weights(
     Where only last layers are random, all layers below keep their weights: what they give is computed once
     for all clusters (of the first draw, where every epoch redraws them), and the steps are cheap.
 
+    A halo that is seen from several sides counts once, however many views there are: the likelihood of a
+    variational posterior takes one of them in each epoch, at random, and that of other posteriors one for good.
+    Views of one halo share its formation, so counting each would claim knowledge that is not there.
+
     Arguments:
         flow: trained; its weights move to the centre of the posterior where the method says so.
         weights: see `weight_options`; ``fit`` holds arguments of :func:`~bayesflowmass.training.fit.fit` that
@@ -143,18 +148,24 @@ def fit_weights(
     module: nn.Module = flow
     first = source.epoch(0)
     data: tuple[Tensor, Tensor] = first.context, first.log10_mass
+    halo = first.halo
     flip = encoder.flip_velocity if flip_velocity else None
     arguments = dict(fit_options)
     if cut is not None:
         module = cut.head
         orientations = [first.context] + ([flip(first.context.clone())] if flip is not None else [])
         features = torch.stack([cut.features(context) for context in orientations])
-        source = MirroredSource(features, first.log10_mass.to(features.device), seed)
+        source = MirroredSource(features, first.log10_mass.to(features.device), seed, halo)
         data = features[0], first.log10_mass.to(features.device)
         validation = cut.features(validation[0]), validation[1]
         arguments |= LAST_LAYER_FIT | {"batch_size": min(LAST_LAYER_FIT["batch_size"], len(data[1]))}
         flip = None
     arguments |= dict(weights.get("fit") or {})
+    views = source
+    if halo is not None and len(halo.unique()) < len(halo):
+        views = OneViewOfEachHalo(source, seed)
+        rows = one_view_of_each(halo, seed, 0).to(data[1].device)
+        data = data[0][rows], data[1][rows]
     results: dict[str, FitResult] = {}
 
     def maximise(objective: nn.Module, *, seed: int, name: str, **changes: Any) -> FitResult:
@@ -169,7 +180,7 @@ def fit_weights(
             settings,
             lambda: fit(
                 objective,
-                source,
+                views if name == "variational" else source,
                 validation,
                 flip_velocity=flip,
                 seed=seed,
