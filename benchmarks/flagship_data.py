@@ -67,8 +67,11 @@ def simulate_training(name: str, seed: int) -> ClusterCatalog:
     return full
 
 
-def simulate_test(n_per_bin: int = 500, seed: int = 777) -> ClusterCatalog:
-    """Fresh mocks with at least ``n_per_bin`` clusters in each 0.1 dex of `TEST_RANGE`."""
+def simulate_test(n_per_bin: int = 500, seed: int = 778) -> ClusterCatalog:
+    """Fresh mocks with at least ``n_per_bin`` clusters in each 0.1 dex of `TEST_RANGE`.
+
+    Variants of the default were compared on clusters of seed 777; nothing was chosen on those of 778.
+    """
     bins = round((TEST_RANGE[1] - TEST_RANGE[0]) / 0.1)
     # Six standard deviations of a binomial above the mean: every bin is full.
     n = round(bins * (n_per_bin + 6.0 * math.sqrt(n_per_bin)))
