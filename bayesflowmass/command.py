@@ -109,7 +109,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _add_flags(parser: argparse._ActionsContainer, kind: type[Settings], prefix: str) -> None:
-    for name, field in kind.model_fields.items():
+    for name, field in kind.listed_fields().items():
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, Settings):
             group = parser.add_argument_group(name, (annotation.__doc__ or "").strip().splitlines()[0])

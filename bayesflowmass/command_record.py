@@ -38,7 +38,7 @@ def command_line(prog: str, settings: Settings) -> str:
         settings: flat settings, of a command without sections.
     """
     words = prog.split()
-    for name, field in type(settings).model_fields.items():
+    for name, field in type(settings).listed_fields().items():
         value = getattr(settings, name)
         if name in _NO_RESULT or value is None or value == field.get_default(call_default_factory=True):
             continue

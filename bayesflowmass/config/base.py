@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 __all__ = ["ConfigError", "Settings", "build_settings", "config_path", "load_yaml", "parse_yaml"]
 
@@ -21,6 +22,15 @@ class Settings(BaseModel):
     """Base of all settings: immutable, and strict about names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    listed_last: ClassVar[tuple[str, ...]] = ()
+    """Fields that come after those of the command itself, though pydantic puts inherited fields first."""
+
+    @classmethod
+    def listed_fields(cls) -> dict[str, FieldInfo]:
+        """The fields in the order in which users see them: in help, messages and recorded commands."""
+        first = [name for name in cls.model_fields if name not in cls.listed_last]
+        return {name: cls.model_fields[name] for name in (*first, *cls.listed_last)}
 
 
 S = TypeVar("S", bound=Settings)
@@ -83,18 +93,18 @@ def build_settings(kind: type[S], values: dict[str, Any], source: str = "the set
         raise ConfigError(" ".join(_sentence(kind, e, source) for e in error.errors()[:3])) from None
 
 
-def _valid_keys(kind: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+def _valid_keys(kind: type[Settings], location: tuple[Any, ...]) -> list[str]:
     for part in location:
         field = kind.model_fields.get(str(part))
         if field is None or not (
-            isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+            isinstance(field.annotation, type) and issubclass(field.annotation, Settings)
         ):
             break
         kind = field.annotation
-    return list(kind.model_fields)
+    return list(kind.listed_fields())
 
 
-def _sentence(kind: type[BaseModel], error: Any, source: str) -> str:
+def _sentence(kind: type[Settings], error: Any, source: str) -> str:
     location = tuple(error["loc"])
     name = ".".join(str(part) for part in location)
     if error["type"] == "extra_forbidden":

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from bayesflowmass.config.base import Settings
+from bayesflowmass.config.posteriors import OutFolder, PosteriorSettings
 
 __all__ = ["CompareSettings"]
 
 
-class CompareSettings(Settings):
+class CompareSettings(PosteriorSettings):
     """`bayesflowmass compare`: any number of models on one catalogue of known masses."""
 
     models: tuple[str, ...] = Field(
@@ -29,8 +28,9 @@ class CompareSettings(Settings):
     methods: tuple[str, ...] = Field((), description="methods of the work folder; default: all")
     predictions: str = Field("predictions.parquet", description="name of the files in the work folder")
     catalog: Path | None = Field(None, description="test catalogue with log10_mass (parquet)")
-    out: Path = Field(Path("comparison"), description="folder for comparison.json, comparison.md and figures")
-    prior: Literal["flat", "hmf"] = Field("flat", description="prior on log10 mass")
+    out: OutFolder = Field(
+        Path("comparison"), description="folder for comparison.json, comparison.md and figures"
+    )
     reference: str | None = Field(
         None,
         description="label of the model that others are compared with; default: the first without uncertain weights",
@@ -45,19 +45,7 @@ class CompareSettings(Settings):
     alpha: float = Field(0.05, gt=0, lt=1, description="familywise error rate of the verdicts")
     tolerance_log_score: float = Field(0.02, ge=0, description="loss of log score that counts as none [nats]")
     tolerance_crps: float = Field(0.002, ge=0, description="loss of CRPS that counts as none [dex]")
-    n_draws: int | None = Field(
-        None, gt=1, description="draws of the weights; default: 31, or all that a model has"
-    )
     seed: int = Field(0, ge=0, description="random seed of the draws and of the simulated baseline clusters")
-    device: str = Field("auto", description="auto, cpu or cuda")
-    progress: bool = Field(True, description="show a progress bar")
-
-    @field_validator("out")
-    @classmethod
-    def _not_a_file(cls, out: Path) -> Path:
-        if out.is_file():
-            raise ValueError(f"'{out}' is a file; give a folder")
-        return out
 
     @field_validator("edges")
     @classmethod

@@ -8,11 +8,12 @@ from typing import Literal
 from pydantic import Field
 
 from bayesflowmass.config.base import Settings
+from bayesflowmass.config.posteriors import PosteriorSettings
 
 __all__ = ["InferSettings", "InspectSettings"]
 
 
-class InferSettings(Settings):
+class InferSettings(PosteriorSettings):
     """`bayesflowmass infer`: masses of the clusters of a catalogue or of tables."""
 
     model: Path | None = Field(
@@ -26,7 +27,6 @@ class InferSettings(Settings):
     galaxies: Path = Field(description="catalogue (parquet), or table of galaxies")
     clusters: Path | None = Field(None, description="table of clusters")
     out: Path = Field(Path("masses.ecsv"), description="table to write (ecsv, fits, votable, parquet)")
-    prior: Literal["flat", "hmf"] = Field("flat", description="prior on log10 mass")
     selection: Path | None = Field(
         None, description="table log10_mass, probability of being in the sample, which multiplies the prior"
     )
@@ -49,12 +49,6 @@ class InferSettings(Settings):
         default_factory=dict,
         description="PARAMETER=VALUE of the mocks taken as known, e.g. velocity_bias=1.0",
     )
-    n_draws: int | None = Field(
-        None, gt=1, description="draws of the weights; default: 31, or all that a model has"
-    )
-    seed: int = Field(0, ge=0, description="random seed")
-    device: str = Field("auto", description="auto, cpu or cuda")
-    progress: bool = Field(True, description="show a progress bar")
 
 
 class InspectSettings(Settings):

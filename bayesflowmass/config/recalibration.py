@@ -5,21 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from bayesflowmass.config.base import Settings
+from bayesflowmass.config.posteriors import DrawSettings, OutFolder
 
 __all__ = ["RecalibrateSettings"]
 
 
-class RecalibrateSettings(Settings):
+class RecalibrateSettings(DrawSettings):
     """`bayesflowmass recalibrate`: make stated probabilities come true on clusters of known mass."""
 
     model: Path = Field(description="model folder")
     catalog: Path = Field(
         description="clusters with log10_mass that neither trained nor will test the model (parquet)"
     )
-    out: Path = Field(description="folder for the recalibrated model")
+    out: OutFolder = Field(description="folder for the recalibrated model")
     prior: Literal["flat", "hmf"] | None = Field(
         None,
         description="prior on log10 mass; default: the population of the catalogue, and nothing else can be right",
@@ -29,16 +29,3 @@ class RecalibrateSettings(Settings):
     )
     bin_width: float = Field(0.25, gt=0, description="of the bins of predicted mass [dex]")
     min_count: int = Field(500, ge=100, description="fewest clusters of a bin; neighbours are merged")
-    n_draws: int | None = Field(
-        None, gt=1, description="draws of the weights; default: 31, or all that a model has"
-    )
-    seed: int = Field(0, ge=0, description="random seed")
-    device: str = Field("auto", description="auto, cpu or cuda")
-    progress: bool = Field(True, description="show a progress bar")
-
-    @field_validator("out")
-    @classmethod
-    def _not_a_file(cls, out: Path) -> Path:
-        if out.is_file():
-            raise ValueError(f"'{out}' is a file; give a folder")
-        return out
