@@ -26,7 +26,7 @@ SECTIONS = (
      ("mass_function", "mass_function_variational", "mass_function_pure")),
     ("Observed clusters", "notes_real", ("real_clusters", "real_sky")),
     ("Weights that are not known exactly", "notes_weights",
-     ("gold_standard", "variational_default", "flagship", "weights_step", "weight_draws")),
+     ("gold_standard", "variational_default", "flagship", "weights_step", "weights_step_one_thread", "weight_draws")),
     ("Speed", "notes_speed", ("kde", "inference", "simulation", "nbody", "training_step", "flows")),
 )  # fmt: skip
 

@@ -117,6 +117,8 @@ def cases(
         add(name, one)
         if name.startswith("completeness") and "completeness" in estimator.encoder.optional.names:
             add(name, one, completeness=one.column("completeness"))
+        if name.startswith("interlopers") and "cleaned" in estimator.encoder.optional.names:
+            add(name, one, cleaned=float(name == "interlopers removed"))
     return rows
 
 
