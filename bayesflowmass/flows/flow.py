@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -218,65 +219,30 @@ def build_flow(
     Raises:
         ValueError: on an unknown kind, trunk or activation, or sizes that are not positive.
     """
-    if kind not in FLOW_KINDS:
-        raise ValueError(f"unknown flow kind {kind!r}; choose one of {', '.join(FLOW_KINDS)}")
-    if trunk not in ("dense", "conv"):
-        raise ValueError(f"unknown trunk {trunk!r}; choose dense or conv")
-    if trunk == "conv" and image_shape is None:
-        raise ValueError("a conv trunk needs image_shape, the (height, width) of the image in the context")
+    _check_choices(kind, trunk, image_shape)
     loc, scale = float(loc), float(scale)
-    if not (scale > 0 and abs(loc) < float("inf") and scale < float("inf")):
-        raise ValueError(f"loc {loc} and scale {scale} must be finite and the scale positive")
-    tokens = kind.split("+")
     if affine_blocks is None:
         affine_blocks = 3 if kind == "affine" else 1
-    counts = {
-        "context_dim": context_dim,
-        "affine_blocks": affine_blocks,
-        "spline_blocks": spline_blocks,
-        "components": components,
-    }
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} is {count}; it must be at least 1")
-
-    def network(output_dim: int | None) -> DenseNetwork | ConvNetwork:
-        if trunk == "dense":
-            return DenseNetwork(context_dim, hidden, output_dim, activation=activation, dropout=dropout)
-        assert image_shape is not None
-        return ConvNetwork(
-            context_dim,
-            image_shape,
-            channels,
-            hidden,
-            output_dim,
-            kernels=kernels,
-            pooling=pooling,
-            activation=activation,
-            dropout=dropout,
-        )
-
+    _check_sizes(
+        loc,
+        scale,
+        context_dim=context_dim,
+        affine_blocks=affine_blocks,
+        spline_blocks=spline_blocks,
+        components=components,
+    )
+    network = _network_maker(
+        trunk, context_dim, hidden, image_shape, channels, kernels, pooling, activation, dropout
+    )
     # The global generator is the only one that initialisers take; its state is put back.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         features = network(None) if shared else None
-
-        def head(output_dim: int) -> nn.Module:
-            if features is None:
-                return network(output_dim)
-            return DenseNetwork(features.output_dim, (), output_dim)
-
-        blocks: list[ConditionalAffine | ConditionalMonotoneSpline] = []
-        if "affine" in tokens:
-            blocks += [ConditionalAffine(head(2)) for _ in range(affine_blocks)]
-        if "spline" in tokens:
-            blocks += [
-                ConditionalMonotoneSpline(head(3 * count_bins - 1), count_bins=count_bins, bound=bound)
-                for _ in range(spline_blocks)
-            ]
-        base: ConditionalStandardNormal | ConditionalGaussianMixture = ConditionalStandardNormal()
-        if "mixture" in tokens:
-            base = ConditionalGaussianMixture(head(3 * components), components=components)
+        head: Callable[[int | None], nn.Module] = network
+        if features is not None:
+            head = partial(DenseNetwork, features.output_dim, ())
+        blocks = _make_blocks(kind, head, affine_blocks, spline_blocks, count_bins, bound)
+        base = _make_base(kind, head, components)
 
     description = {
         "kind": kind,
@@ -308,6 +274,83 @@ def build_flow(
         scale=scale,
         description=description,
     )
+
+
+def _check_choices(kind: str, trunk: str, image_shape: Sequence[int] | None) -> None:
+    if kind not in FLOW_KINDS:
+        raise ValueError(f"unknown flow kind {kind!r}; choose one of {', '.join(FLOW_KINDS)}")
+    if trunk not in ("dense", "conv"):
+        raise ValueError(f"unknown trunk {trunk!r}; choose dense or conv")
+    if trunk == "conv" and image_shape is None:
+        raise ValueError("a conv trunk needs image_shape, the (height, width) of the image in the context")
+
+
+def _check_sizes(loc: float, scale: float, **counts: int) -> None:
+    if not (scale > 0 and abs(loc) < float("inf") and scale < float("inf")):
+        raise ValueError(f"loc {loc} and scale {scale} must be finite and the scale positive")
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} is {count}; it must be at least 1")
+
+
+def _network_maker(
+    trunk: str,
+    context_dim: int,
+    hidden: Sequence[int],
+    image_shape: Sequence[int] | None,
+    channels: Sequence[int],
+    kernels: Sequence[Extent | Sequence[Extent]] | None,
+    pooling: Sequence[int | Sequence[int]] | None,
+    activation: str,
+    dropout: float,
+) -> Callable[[int | None], DenseNetwork | ConvNetwork]:
+    """A function that makes a network of so many outputs; None: one that ends at its last hidden layer."""
+
+    def network(output_dim: int | None) -> DenseNetwork | ConvNetwork:
+        if trunk == "dense":
+            return DenseNetwork(context_dim, hidden, output_dim, activation=activation, dropout=dropout)
+        assert image_shape is not None
+        return ConvNetwork(
+            context_dim,
+            image_shape,
+            channels,
+            hidden,
+            output_dim,
+            kernels=kernels,
+            pooling=pooling,
+            activation=activation,
+            dropout=dropout,
+        )
+
+    return network
+
+
+def _make_blocks(
+    kind: str,
+    head: Callable[[int | None], nn.Module],
+    affine_blocks: int,
+    spline_blocks: int,
+    count_bins: int,
+    bound: float,
+) -> list[ConditionalAffine | ConditionalMonotoneSpline]:
+    """The transforms of a kind, from the data to the base; ``head`` makes a network of so many outputs."""
+    blocks: list[ConditionalAffine | ConditionalMonotoneSpline] = []
+    if "affine" in kind.split("+"):
+        blocks += [ConditionalAffine(head(2)) for _ in range(affine_blocks)]
+    if "spline" in kind.split("+"):
+        blocks += [
+            ConditionalMonotoneSpline(head(3 * count_bins - 1), count_bins=count_bins, bound=bound)
+            for _ in range(spline_blocks)
+        ]
+    return blocks
+
+
+def _make_base(
+    kind: str, head: Callable[[int | None], nn.Module], components: int
+) -> ConditionalStandardNormal | ConditionalGaussianMixture:
+    if "mixture" in kind.split("+"):
+        return ConditionalGaussianMixture(head(3 * components), components=components)
+    return ConditionalStandardNormal()
 
 
 def _as_lists(entries: Sequence[Any] | None) -> list[Any] | None:

@@ -101,7 +101,19 @@ def simulate_catalog(
         magnitudes=magnitudes,
         randomise=Randomisation(randomise or {}),
     )
-    halos_in_batch = max(1, _BATCH_ROWS // n_projections)
+    columns, flat = _accepted(recipe, n_clusters, seed, progress)
+    n_galaxies = columns.pop("n_galaxies")
+    columns = {"cluster_id": np.arange(n_clusters), **columns}
+    return ClusterCatalog.from_arrays(columns, flat, n_galaxies, _metadata(recipe, seed))
+
+
+def _accepted(recipe: Recipe, n_clusters: int, seed: int, progress: bool) -> tuple[Columns, Columns]:
+    """Columns of the first ``n_clusters`` with enough galaxies, and of their galaxies.
+
+    Raises:
+        ValueError: if hardly any has.
+    """
+    halos_in_batch = max(1, _BATCH_ROWS // recipe.n_projections)
     clusters: list[Columns] = []
     galaxies: list[Columns] = []
     found = batch = 0
@@ -118,22 +130,23 @@ def simulate_catalog(
             batch += 1
             if batch == _HOPELESS and found == 0:
                 raise ValueError(
-                    f"none of {batch * halos_in_batch} simulated haloes has {min_galaxies} galaxies; raise "
+                    f"none of {batch * halos_in_batch} simulated haloes has {recipe.min_galaxies} galaxies; raise "
                     f"log10_mass_range = {recipe.log10_mass_range} or lower min_galaxies."
                 )
     columns = {name: np.concatenate([part[name] for part in clusters]) for name in clusters[0]}
-    flat = {}
-    for name in list(galaxies[0]):
-        # Column by column, so that no more than one column exists twice.
-        flat[name] = np.concatenate([part.pop(name) for part in galaxies])
-    n_galaxies = columns.pop("n_galaxies")
-    metadata = CatalogMetadata(
-        kind=kind,
-        mode=mode,
-        cosmology=cosmology,
+    # Column by column, so that no more than one column exists twice.
+    flat = {name: np.concatenate([part.pop(name) for part in galaxies]) for name in list(galaxies[0])}
+    return columns, flat
+
+
+def _metadata(recipe: Recipe, seed: int) -> CatalogMetadata:
+    return CatalogMetadata(
+        kind=recipe.kind,
+        mode=recipe.mode,
+        cosmology=recipe.cosmology,
         selection=_selection(recipe),
         masses={
-            "distribution": masses,
+            "distribution": recipe.masses,
             "log10_mass_min": recipe.log10_mass_range[0],
             "log10_mass_max": recipe.log10_mass_range[1],
         },
@@ -141,12 +154,9 @@ def simulate_catalog(
         extra={
             "mock_parameters": recipe.parameters.to_dict(),
             "redshift_range": list(recipe.redshift_range),
-            "n_projections": n_projections,
+            "n_projections": recipe.n_projections,
             **({"randomise": recipe.randomise.to_dict()} if recipe.randomise else {}),
         },
-    )
-    return ClusterCatalog.from_arrays(
-        {"cluster_id": np.arange(n_clusters), **columns}, flat, n_galaxies, metadata
     )
 
 

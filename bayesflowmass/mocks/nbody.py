@@ -18,7 +18,7 @@ from bayesflowmass.mocks.nbody_block import CutRecipe, cut_block
 from bayesflowmass.mocks.nbody_box import Box, describe_box
 from bayesflowmass.mocks.nbody_directions import MAX_ORTHOGONAL, LinesOfSight, lines_of_sight
 from bayesflowmass.mocks.nbody_flattening import flat_lines
-from bayesflowmass.mocks.nbody_galaxies import GalaxyStore, galaxy_cut, sort_galaxies
+from bayesflowmass.mocks.nbody_galaxies import GalaxyCut, GalaxyStore, galaxy_cut, sort_galaxies
 from bayesflowmass.mocks.nbody_hash import fold_of
 from bayesflowmass.mocks.nbody_hosts import Hosts, read_hosts
 from bayesflowmass.mocks.nbody_projection import depth_limit
@@ -112,9 +112,7 @@ def simulate_nbody(
     _check_arguments(
         masses, kind, mode, membership, cylinder, n_projections, max_projections, n_folds, folds, min_galaxies
     )
-    for name, value, low, high in (("r_max", r_max, 0.1, 10.0), ("v_max", v_max, 100.0, 10_000.0)):
-        if not low <= value <= high:
-            raise ValueError(f"{name} is {value:g}; expected {low:g} to {high:g}.")
+    _check_cylinder(r_max, v_max)
     box = describe_box(hosts, galaxies, redshift, box_size, cosmology)
     cut = galaxy_cut(galaxies, galaxy_column, galaxy_min)
     chosen: dict[str, Any] = {
@@ -127,10 +125,7 @@ def simulate_nbody(
         "r_max": float(r_max),
         "v_max": float(v_max),
         "min_galaxies": min_galaxies,
-        **({"n_projections": n_projections} if masses == "hmf" else {}),
-        **(
-            {"target_density": target_density, "max_projections": max_projections} if masses == "flat" else {}
-        ),
+        **_line_settings(masses, n_projections, target_density, max_projections),
         "galaxy_column": cut.column,
         "galaxy_min": cut.minimum,
         "n_folds": n_folds,
@@ -143,23 +138,10 @@ def simulate_nbody(
     found = read_hosts(hosts, box, log10_mass_range)
     lines, n_hosts, masses_found = _lines(found, box, chosen)
     work = WorkFolder(out, {**chosen, "hosts": file_facts(hosts), "galaxies": file_facts(galaxies)})
-    sorted_before = GalaxyStore.exists(work.galaxies)
-    try:
-        if not sorted_before:
-            centrals = mode != "paper"
-            sort_galaxies(galaxies, work.galaxies, found, box.size, cut, centrals=centrals, progress=progress)
-        store = GalaxyStore(work.galaxies)
-        if membership == "id" and store.counts["of_hosts"] == 0:
-            raise CatalogError(
-                f"{galaxies}: no galaxy has a host of {hosts} as its upid, so the files are of different snapshots "
-                "or trees; take files that belong together, or --membership radius."
-            )
-        depth = _depth(box, found, store, v_max, r_max)
-    except Exception:
-        # Nothing to go on from: the next attempt has other files or settings, or needs the space.
-        if not sorted_before:
-            work.remove()
-        raise
+    store, depth = _store_and_depth(
+        galaxies, hosts, found, box, cut, work,
+        mode=mode, membership=membership, v_max=v_max, r_max=r_max, progress=progress,
+    )  # fmt: skip
     recipe = CutRecipe(
         box=box,
         kind=kind,
@@ -212,6 +194,49 @@ def _lines(
         "log10_mass_max": min(high, float(hosts.log10_mass.max())),
     }
     return (lines, cluster_id), n_hosts, {"distribution": masses, **limits}
+
+
+def _line_settings(
+    masses: str, n_projections: int, target_density: float, max_projections: int
+) -> dict[str, Any]:
+    """Those that say how many lines of sight a host gets."""
+    if masses == "hmf":
+        return {"n_projections": n_projections}
+    return {"target_density": target_density, "max_projections": max_projections}
+
+
+def _store_and_depth(
+    galaxies: Path,
+    hosts: Path,
+    found: Hosts,
+    box: Box,
+    cut: GalaxyCut,
+    work: WorkFolder,
+    *,
+    mode: str,
+    membership: str,
+    v_max: float,
+    r_max: float,
+    progress: bool,
+) -> tuple[GalaxyStore, float]:
+    """The galaxies of the box, sorted unless a run before has done so, and the depth of a cylinder [Mpc/h]."""
+    sorted_before = GalaxyStore.exists(work.galaxies)
+    try:
+        if not sorted_before:
+            centrals = mode != "paper"
+            sort_galaxies(galaxies, work.galaxies, found, box.size, cut, centrals=centrals, progress=progress)
+        store = GalaxyStore(work.galaxies)
+        if membership == "id" and store.counts["of_hosts"] == 0:
+            raise CatalogError(
+                f"{galaxies}: no galaxy has a host of {hosts} as its upid, so the files are of different snapshots "
+                "or trees; take files that belong together, or --membership radius."
+            )
+        return store, _depth(box, found, store, v_max, r_max)
+    except Exception:
+        # Nothing to go on from: the next attempt has other files or settings, or needs the space.
+        if not sorted_before:
+            work.remove()
+        raise
 
 
 def _depth(box: Box, hosts: Hosts, store: GalaxyStore, v_max: float, r_max: float) -> float:
@@ -282,6 +307,12 @@ def _available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _check_cylinder(r_max: float, v_max: float) -> None:
+    for name, value, low, high in (("r_max", r_max, 0.1, 10.0), ("v_max", v_max, 100.0, 10_000.0)):
+        if not low <= value <= high:
+            raise ValueError(f"{name} is {value:g}; expected {low:g} to {high:g}.")
 
 
 def _check_arguments(
