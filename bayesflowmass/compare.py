@@ -30,8 +30,8 @@ from bayesflowmass.compare_models import RunSource, find_work, parse_models
 from bayesflowmass.compare_predictions import Run, align, file_hash, read_predictions
 from bayesflowmass.compare_report import format_markdown, format_text
 from bayesflowmass.compare_runs import baseline_runs, model_run
-from bayesflowmass.compare_statistics import Comparison, Method, mass_bins, section_numbers
-from bayesflowmass.compare_verdicts import TOLERANCES, section_verdicts, summary_sentence
+from bayesflowmass.compare_statistics import Bin, Comparison, Method, mass_bins, section_numbers
+from bayesflowmass.compare_verdicts import TOLERANCES, Verdict, section_verdicts, summary_sentence
 from bayesflowmass.config import CompareSettings
 from bayesflowmass.diagnostics import nominal_pair
 from bayesflowmass.evaluate import write_whole
@@ -79,16 +79,7 @@ def compare(
     bins = mass_bins(edges)
     population = None if catalog is None else (catalog.metadata.masses or {}).get("distribution")
     nominal, statement = nominal_pair(population, prior)
-    remarks: list[str] = []
-    if catalog is None:
-        remarks.append(
-            "No catalogue was given: the population is unknown and coverage is not judged (--catalog)."
-        )
-    elif population not in (None, prior):
-        remarks.append(
-            "Scores, too, are those of a mixed pair: they favour masses that are common in the set. To judge, give the "
-            f"prior of the set (--prior {population})."
-        )
+    remarks = _remarks_on_the_pair(catalog, population, prior)
     reason = "the population is unknown" if population is None else "population and prior differ"
     written = []
     for name, given in sections.items():
@@ -105,12 +96,7 @@ def compare(
         verdicts = section_verdicts(
             comparison, bins, nominal=nominal, why_not=reason, alpha=alpha, tolerances=tolerances
         )
-        section: dict[str, Any] = {"name": name, **section_numbers(comparison, bins)}
-        section["summary"] = [
-            summary_sentence(verdicts, m.label, chosen, comparison.n_pairs(m.label))
-            for m in comparison.others
-        ]
-        section["verdicts"] = [verdict.to_dict() for verdict in verdicts]
+        section = _section(name, comparison, bins, verdicts)
         if figures:
             section["figures"] = _draw(folder, section)
         written.append(section)
@@ -153,6 +139,33 @@ def _aligned(
         methods.append(Method(label, tuple(aligned[start : start + len(its)])))
         start += len(its)
     return methods, halo
+
+
+def _section(
+    name: str, comparison: Comparison, bins: Sequence[Bin], verdicts: Sequence[Verdict]
+) -> dict[str, Any]:
+    """What ``comparison.json`` holds of one set."""
+    return {
+        "name": name,
+        **section_numbers(comparison, bins),
+        "summary": [
+            summary_sentence(verdicts, m.label, comparison.reference.label, comparison.n_pairs(m.label))
+            for m in comparison.others
+        ],
+        "verdicts": [verdict.to_dict() for verdict in verdicts],
+    }
+
+
+def _remarks_on_the_pair(catalog: ClusterCatalog | None, population: str | None, prior: str) -> list[str]:
+    """What a reader must know where population and prior do not go together."""
+    if catalog is None:
+        return ["No catalogue was given: the population is unknown and coverage is not judged (--catalog)."]
+    if population not in (None, prior):
+        return [
+            "Scores, too, are those of a mixed pair: they favour masses that are common in the set. To judge, give the "
+            f"prior of the set (--prior {population})."
+        ]
+    return []
 
 
 def _remarks(methods: Sequence[Method], catalog: ClusterCatalog | None) -> list[str]:

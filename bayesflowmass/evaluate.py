@@ -18,7 +18,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +25,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from bayesflowmass import __version__
 from bayesflowmass.baselines import BaselinePrediction, fit_baselines, predict_baselines
@@ -34,20 +32,9 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.command import run_command
 from bayesflowmass.command_record import write_record
 from bayesflowmass.config import EvaluateSettings
-from bayesflowmass.diagnostics import (
-    crps_gaussian,
-    log_density_gaussian,
-    nominal_pair,
-    summarise,
-)
-from bayesflowmass.diagnostics.epistemic import epistemic_share
 from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.evaluate_calibration import (
-    calibration_figures,
-    halo_of,
-    measure_calibration,
-)
-from bayesflowmass.evaluate_novelty import novelty_metrics
+from bayesflowmass.evaluate_calibration import calibration_figures, measure_calibration
+from bayesflowmass.evaluate_metrics import measure_metrics
 from bayesflowmass.evaluate_predictions import Predictions, predict, prior_range_of
 from bayesflowmass.evaluate_table import NAMES, format_text
 from bayesflowmass.mocks import MockParameters, simulate_catalog
@@ -58,8 +45,6 @@ from bayesflowmass.plots.residuals import plot_residuals
 from bayesflowmass.plots.style import save_figure
 
 __all__ = ["evaluate", "main", "predict"]
-
-FloatArray = NDArray[np.float64]
 
 _BASELINE_CLUSTERS = 5000
 
@@ -105,7 +90,6 @@ def evaluate(
         )
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    population = (catalog.metadata.masses or {}).get("distribution")
     prior_range = prior_range_of(estimator, catalog, prior)
     predictions = predict(
         estimator,
@@ -122,56 +106,21 @@ def evaluate(
         )
     baselines = fit_baselines(baseline_catalog)
     simple = predict_baselines(baselines, catalog)
-
-    truth = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
-    halo_id = halo_of(catalog)
-    members, definition = _members(catalog)
-    nominal, statement = nominal_pair(population, prior)
-
-    def measure(predicted: FloatArray, **scores: Any) -> dict[str, Any]:
-        return summarise(
-            truth, predicted, halo_id=halo_id, n_members=members, n_resamples=n_resamples, seed=seed, **scores
-        )
-
     calibration = measure_calibration(
         predictions.summary, catalog, estimator, prior=prior, n_resamples=n_resamples, seed=seed
     )
-    metrics = {
-        "prior": prior,
-        "prior_log10_mass_range": list(prior_range or estimator.training_info.log10_mass_range),
-        "population": population,
-        "coverage_can_be_nominal": nominal,
-        "coverage_statement": statement,
-        "calibration": calibration["verdict"],
-        "residual": "log10(M_true / M_pred), M200c, M_pred the posterior median",
-        **measure(
-            predictions.quantiles["log10_mass"],
-            pit=predictions.pit,
-            log_density=predictions.log_density,
-            crps=predictions.crps,
-            sigma=predictions.sigma,
-            **epistemic_share(predictions.epistemic),
-        ),
-        "n_members_definition": definition,
-        "flags": _count_flags(predictions.flags),
-        "novelty": novelty_metrics(estimator, predictions.strange, halo_id, seed),
-        "recalibrated": predictions.recalibration,
-        "kind": catalog.metadata.kind,
-        "mode": catalog.metadata.mode,
-        "selection": catalog.metadata.selection,
-        "trained_on": estimator.training_info.summary(),
-        "model_uses_richness": estimator.training_info.uses_richness,
-        "median_n_galaxies": float(np.median(catalog.n_galaxies)),
-        "n_resamples": n_resamples,
-        "seed": seed,
-        "version": __version__,
-        "date": datetime.now(UTC).date().isoformat(),
-        "baselines": {
-            name: measure(p.log10_mass, **_gaussian_scores(p, truth)) | {"fit": baselines[name].to_dict()}
-            for name, p in simple.items()
-        },
-        "baseline_selection": baseline_catalog.metadata.selection,
-    }
+    metrics = measure_metrics(
+        estimator,
+        catalog,
+        predictions,
+        {name: (baselines[name], prediction) for name, prediction in simple.items()},
+        prior=prior,
+        prior_range=prior_range,
+        verdict=calibration["verdict"],
+        n_resamples=n_resamples,
+        seed=seed,
+    )
+    metrics["baseline_selection"] = baseline_catalog.metadata.selection
     write_whole(folder / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False).encode())
     write_whole(folder / "calibration.json", json.dumps(calibration, indent=1, allow_nan=False).encode())
     _write_predictions(folder / "predictions.parquet", catalog, predictions, simple)
@@ -209,34 +158,6 @@ def simulate_like_training(
         seed=seed,
         **chosen,
     )
-
-
-def _members(catalog: ClusterCatalog) -> tuple[NDArray[np.int64] | None, str]:
-    """Number of members of each cluster for equation 8, and what that counts."""
-    if catalog.has("gal_is_member"):
-        cluster = np.repeat(np.arange(len(catalog)), catalog.n_galaxies)
-        member = np.asarray(catalog.galaxies("gal_is_member"), dtype=bool)
-        return np.bincount(cluster[member], minlength=len(catalog)), "true members among the galaxies given"
-    if catalog.metadata.kind == "pure":
-        return np.asarray(catalog.n_galaxies), "galaxies given, all members"
-    if catalog.has("n_members"):
-        return np.asarray(catalog.column("n_members"), dtype=np.int64), "the column n_members"
-    return None, "unknown"
-
-
-def _gaussian_scores(prediction: BaselinePrediction, truth: FloatArray) -> dict[str, Any]:
-    arguments = truth, prediction.log10_mass, prediction.sigma
-    return {
-        "pit": ndtr((truth - prediction.log10_mass) / prediction.sigma),
-        "log_density": log_density_gaussian(*arguments),
-        "crps": crps_gaussian(*arguments),
-        "sigma": np.full(truth.size, prediction.sigma),
-    }
-
-
-def _count_flags(flags: NDArray[np.str_]) -> dict[str, int]:
-    names, counts = np.unique([f for row in flags for f in str(row).split(",") if f], return_counts=True)
-    return {str(name): int(count) for name, count in zip(names, counts, strict=True)}
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -325,7 +246,7 @@ def _draw(
     return [path for name, figure in figures.items() for path in save_figure(figure, folder / name)]
 
 
-def _three_clusters(truth: FloatArray) -> NDArray[np.int64]:
+def _three_clusters(truth: NDArray[np.float64]) -> NDArray[np.int64]:
     """The clusters nearest to a low, an intermediate and a high mass of the range: chosen by mass, not by
     success.
     """

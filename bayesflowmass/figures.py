@@ -106,9 +106,7 @@ def figures(
         estimator, _TRAINING_CLUSTERS, seed, catalog.metadata.extra.get("mock_parameters")
     )
     options: dict[str, Any] = {"prior": prior, "n_draws": n_draws, "seed": seed}
-    samples: dict[str, tuple[MassEstimator, ClusterCatalog]] = {}
-    if pure is not None and pure_catalog is not None:
-        samples["pure"] = (pure, pure_catalog)
+    samples = {"pure": (pure, pure_catalog)} if pure is not None and pure_catalog is not None else {}
     samples[catalog.metadata.kind or "contaminated"] = (estimator, catalog)
     predicted = {
         name: predict_quantiles(model, clusters, progress=progress, **options)
@@ -121,55 +119,21 @@ def figures(
     pairs = _pairs(samples, predicted, catalog, training, also or {}, n_resamples, seed, options)
     drawn: dict[str, Figure] = {
         "figure_1_phase_space": _phase_space(estimator, catalog[int(rows[len(rows) // 2])]),
-        "figure_2_masses": plot_masses(
-            {"training set": training.column("log10_mass")}
-            | {f"test set, {name}": clusters.column("log10_mass") for name, (_, clusters) in samples.items()},
-            curve=expected_counts(catalog),
-        ),
+        "figure_2_masses": _masses(samples, training, catalog),
         "figure_3_architecture": plot_architecture(estimator),
-        "figure_4_pdfs": plot_pdf_panels(
-            {
-                name: _pdfs(model, clusters[clusters_of_three_masses(clusters.column("log10_mass"))], options)
-                for name, (model, clusters) in samples.items()
-            }
-        ),
+        "figure_4_pdfs": _pdf_panels(samples, options),
         "figure_5_predicted_vs_true": plot_predicted_vs_true_samples(
             {name: (p.log10_true, p.quantiles) for name, p in predicted.items()}
         ),
         "figure_6_equation8": plot_equation8(pairs, title=f"{prior} prior"),
-        "figure_7_robustness": plot_perturbed_pdfs(
-            {
-                "all galaxies": _pdfs(estimator, three, options),
-                "33 % removed": _pdfs(estimator, completeness(three, 0.67, seed), options),
-                r"100 km s$^{-1}$ errors": _pdfs(estimator, velocity_errors(three, 100.0, seed), options),
-            }
-        ),
+        "figure_7_robustness": _robustness(estimator, three, options, seed),
     }
     if real is not None:
-        names, masses, literature = real
-        star = next((name for name in names if "coma" in name.lower()), None)
-        drawn["figure_8_real_clusters"] = plot_real_clusters(
-            names, literature, {"this model": masses}, highlight=star
-        )
-    drawn["figure_9_saliency"] = plot_saliency(
-        {
-            rf"$\log_{{10}} M = {m:.2f}$": _saliency(estimator, three[k], n_draws, seed)
-            for k, m in enumerate(truth[rows])
-        }
-    )
-    if own.sigma_epistemic is not None and own.sigma_aleatoric is not None:
-        drawn["epistemic_by_mass"] = plot_epistemic_by_mass(
-            {"this model": Widths(own.quantiles[:, 2], own.sigma_aleatoric, own.sigma_epistemic)},
-            title="by predicted mass",
-        )
+        drawn["figure_8_real_clusters"] = _real_clusters(*real)
+    drawn["figure_9_saliency"] = _saliency_maps(estimator, three, n_draws, seed)
+    drawn |= _epistemic(own)
     files = [path for name, figure in drawn.items() for path in save_figure(figure, folder / name)]
-    record = {
-        "three_clusters": [str(name) for name in three.column("cluster_id")],
-        "prior": prior,
-        "seed": seed,
-        "equation_8": {name: vars(pair) for name, pair in pairs.items()},
-    }
-    (folder / "figures.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    _write_choices(folder / "figures.json", three, prior, seed, pairs)
     return [*files, folder / "figures.json"]
 
 
@@ -212,6 +176,45 @@ def _pdfs(estimator: MassEstimator, clusters: ClusterCatalog, options: Mapping[s
     return ClusterPdfs.of(estimator.posterior(clusters, **options), clusters.column("log10_mass"), labels)
 
 
+def _masses(
+    samples: Mapping[str, tuple[MassEstimator, ClusterCatalog]],
+    training: ClusterCatalog,
+    catalog: ClusterCatalog,
+) -> Figure:
+    sets = {"training set": training.column("log10_mass")} | {
+        f"test set, {name}": clusters.column("log10_mass") for name, (_, clusters) in samples.items()
+    }
+    return plot_masses(sets, curve=expected_counts(catalog))
+
+
+def _pdf_panels(
+    samples: Mapping[str, tuple[MassEstimator, ClusterCatalog]], options: Mapping[str, Any]
+) -> Figure:
+    return plot_pdf_panels(
+        {
+            name: _pdfs(model, clusters[clusters_of_three_masses(clusters.column("log10_mass"))], options)
+            for name, (model, clusters) in samples.items()
+        }
+    )
+
+
+def _robustness(
+    estimator: MassEstimator, three: ClusterCatalog, options: Mapping[str, Any], seed: int
+) -> Figure:
+    return plot_perturbed_pdfs(
+        {
+            "all galaxies": _pdfs(estimator, three, options),
+            "33 % removed": _pdfs(estimator, completeness(three, 0.67, seed), options),
+            r"100 km s$^{-1}$ errors": _pdfs(estimator, velocity_errors(three, 100.0, seed), options),
+        }
+    )
+
+
+def _real_clusters(names: Sequence[str], masses: Masses, literature: Masses) -> Figure:
+    star = next((name for name in names if "coma" in name.lower()), None)
+    return plot_real_clusters(names, literature, {"this model": masses}, highlight=star)
+
+
 def _phase_space(estimator: MassEstimator, cluster: ClusterCatalog) -> Figure:
     image, extent = phase_space_image(estimator, cluster)
     selection = cluster.metadata.selection
@@ -240,6 +243,38 @@ def _saliency(
         "change": found.change["median"],
         "extent": found.extent,
     }
+
+
+def _saliency_maps(estimator: MassEstimator, three: ClusterCatalog, n_draws: int | None, seed: int) -> Figure:
+    return plot_saliency(
+        {
+            rf"$\log_{{10}} M = {m:.2f}$": _saliency(estimator, three[k], n_draws, seed)
+            for k, m in enumerate(three.column("log10_mass"))
+        }
+    )
+
+
+def _epistemic(own: Predicted) -> dict[str, Figure]:
+    """The figure of a model with a posterior of its weights."""
+    if own.sigma_epistemic is None or own.sigma_aleatoric is None:
+        return {}
+    widths = Widths(own.quantiles[:, 2], own.sigma_aleatoric, own.sigma_epistemic)
+    return {
+        "epistemic_by_mass": plot_epistemic_by_mass({"this model": widths}, title="by predicted mass"),
+    }
+
+
+def _write_choices(
+    path: Path, three: ClusterCatalog, prior: str, seed: int, pairs: Mapping[str, ScatterPair]
+) -> None:
+    """Which clusters the figures show, and the numbers of figure 6."""
+    record = {
+        "three_clusters": [str(name) for name in three.column("cluster_id")],
+        "prior": prior,
+        "seed": seed,
+        "equation_8": {name: vars(pair) for name, pair in pairs.items()},
+    }
+    path.write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -28,7 +28,7 @@ from bayesflowmass.io.flat_clusters import (
 )
 from bayesflowmass.io.flat_table import FlatTable
 from bayesflowmass.io.sky import galaxies_around, rest_frame_velocity, sky_offsets
-from bayesflowmass.io.sources import open_tables
+from bayesflowmass.io.sources import OpenedTables, open_tables
 from bayesflowmass.selection import cylinder
 
 __all__ = ["FEW_GALAXIES", "PREFIXED", "drop_or_refuse_poor_clusters", "read_flat"]
@@ -95,28 +95,13 @@ def read_flat(
     opened = open_tables(galaxies, clusters, column_map)
     table, others = opened.galaxies, opened.clusters
     _check_map(column_map or {}, table, others)
-    for one in (table, others):
-        if one is not None:
-            one.units.update({name: unit for name, unit in (units or {}).items() if name in one})
-    _check_units_argument(units or {}, table, others)
+    _take_units(units or {}, table, others)
     on_sky = (
         table.first("ra") is not None
         and table.first("dec") is not None
         and table.first("z", "cz") is not None
     )
-    if others is None:
-        if on_sky and "v_los" not in table:
-            raise CatalogError(
-                f"{table.name}: galaxies with ra, dec and z need a table of clusters (cluster_id, ra, dec, "
-                "redshift)."
-            )
-        if cluster_id is None and "cluster_id" not in table:
-            cluster_id = opened.one_cluster
-        rows, ids = clusters_from_galaxies(table, cluster_id, redshift)
-    else:
-        rows, ids = clusters_from_table(others, cosmology, redshift), None
-        if "cluster_id" not in table and (cluster_id is not None or not on_sky):
-            ids = the_one_cluster(table, others, rows, cluster_id)
+    rows, ids = _clusters(opened, on_sky, cluster_id, redshift, cosmology)
     selection = {"cleaned": True} if cleaned or opened.cleaned else {}
     metadata = CatalogMetadata(kind=kind, mode=mode, cosmology=cosmology, selection=selection)
     if on_sky and others is not None:
@@ -132,6 +117,30 @@ def read_flat(
         extra["galaxies_outside_cylinder"] = before - catalog.n_galaxies_total
     catalog = catalog.with_metadata(extra=extra)
     return drop_or_refuse_poor_clusters(catalog, min_galaxies, few_galaxies)
+
+
+def _clusters(
+    opened: OpenedTables,
+    on_sky: bool,
+    cluster_id: int | str | None,
+    redshift: float | None,
+    cosmology: Cosmology,
+) -> tuple[dict[str, NDArray[Any]], NDArray[Any] | None]:
+    """Columns of the clusters, and the cluster_id of each galaxy where the table of galaxies does not say it."""
+    table, others = opened.galaxies, opened.clusters
+    if others is None:
+        if on_sky and "v_los" not in table:
+            raise CatalogError(
+                f"{table.name}: galaxies with ra, dec and z need a table of clusters (cluster_id, ra, dec, "
+                "redshift)."
+            )
+        if cluster_id is None and "cluster_id" not in table:
+            cluster_id = opened.one_cluster
+        return clusters_from_galaxies(table, cluster_id, redshift)
+    rows = clusters_from_table(others, cosmology, redshift)
+    if "cluster_id" not in table and (cluster_id is not None or not on_sky):
+        return rows, the_one_cluster(table, others, rows, cluster_id)
+    return rows, None
 
 
 def drop_or_refuse_poor_clusters(
@@ -330,7 +339,11 @@ def _check_map(column_map: Mapping[str, str], table: FlatTable, others: FlatTabl
             raise CatalogError(f"--column {key}={theirs}: there is no column {theirs} ({listed}).")
 
 
-def _check_units_argument(units_given: Mapping[str, str], table: FlatTable, others: FlatTable | None) -> None:
+def _take_units(units_given: Mapping[str, str], table: FlatTable, others: FlatTable | None) -> None:
+    """Put the units that a user gives in place of those that the tables declare."""
+    for one in (table, others):
+        if one is not None:
+            one.units.update({name: unit for name, unit in units_given.items() if name in one})
     for name in units_given:
         if name not in table and (others is None or name not in others):
             raise CatalogError(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table
+from numpy.typing import NDArray
 
 from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
 from bayesflowmass.io.archives.access import ArchiveError, Caller
@@ -81,20 +82,7 @@ def fetch_cluster(
         ArchiveError: the archive has nothing there or cannot be reached; unusable arguments.
         CatalogError: no galaxy has a usable redshift.
     """
-    if not 0.0 < radius < np.inf or not 0.0 < v_max < SPEED_OF_LIGHT:
-        raise ArchiveError(f"The cylinder is {radius} Mpc/h and {v_max} km/s; both must be positive.")
-    if not _NEAREST <= position.redshift < 2.0:
-        raise ArchiveError(
-            f"The redshift of {position.cluster_id} is {position.redshift}; distances need one between {_NEAREST} "
-            "and 2."
-        )
-    scale = float(transverse_mpc_h_per_radian(position.redshift, cosmology))
-    angle = float(np.degrees(radius / scale))
-    if angle > _LARGEST_ANGLE:
-        raise ArchiveError(
-            f"{radius} Mpc/h at redshift {position.redshift} is {angle:.1f} deg; archives are asked for at most "
-            f"{_LARGEST_ANGLE:.0f} deg: make --radius smaller."
-        )
+    scale, angle = _scale_and_angle(position, radius, v_max, cosmology)
     depth = v_max / SPEED_OF_LIGHT * (1.0 + position.redshift)
     z_range = position.redshift - depth, position.redshift + depth
     reading, day = galaxies_from(
@@ -120,21 +108,7 @@ def fetch_cluster(
             f"{source}: none of the {len(galaxies)} galaxies with a redshift is within {radius:g} Mpc/h and {v_max:g} "
             f"km/s of {position.cluster_id} at {position.ra:.4f} {position.dec:+.4f}, z = {position.redshift:g}."
         )
-    columns: dict[str, Any] = {
-        "cluster_id": np.full(ra.size, position.cluster_id),
-        "redshift": np.full(ra.size, position.redshift),
-        "x": x,
-        "y": y,
-        "v_los": v_los,
-    }
-    errors = _velocity_errors(galaxies, position.redshift)
-    if errors is not None:
-        columns["v_err"] = errors
-    table = Table(columns)
-    for name in galaxies.colnames:
-        if name not in columns and name != "z_err":
-            table[name] = galaxies[name]
-    table = table[inside]
+    table = _table(position, galaxies, x, y, v_los)[inside]
     _describe(table)
     notes = (*reading.notes, f"{counts['outside_cylinder']} outside {radius:g} Mpc/h and {v_max:g} km/s.")
     table.meta = {
@@ -150,6 +124,52 @@ def fetch_cluster(
         "notes": " | ".join(notes),
     }
     return FetchedCluster(table, notes, counts)
+
+
+def _scale_and_angle(
+    position: ClusterPosition, radius: float, v_max: float, cosmology: Cosmology
+) -> tuple[float, float]:
+    """Comoving Mpc/h per radian at a cluster, and the radius of its cylinder on the sky [deg]."""
+    if not 0.0 < radius < np.inf or not 0.0 < v_max < SPEED_OF_LIGHT:
+        raise ArchiveError(f"The cylinder is {radius} Mpc/h and {v_max} km/s; both must be positive.")
+    if not _NEAREST <= position.redshift < 2.0:
+        raise ArchiveError(
+            f"The redshift of {position.cluster_id} is {position.redshift}; distances need one between {_NEAREST} "
+            "and 2."
+        )
+    scale = float(transverse_mpc_h_per_radian(position.redshift, cosmology))
+    angle = float(np.degrees(radius / scale))
+    if angle > _LARGEST_ANGLE:
+        raise ArchiveError(
+            f"{radius} Mpc/h at redshift {position.redshift} is {angle:.1f} deg; archives are asked for at most "
+            f"{_LARGEST_ANGLE:.0f} deg: make --radius smaller."
+        )
+    return scale, angle
+
+
+def _table(
+    position: ClusterPosition,
+    galaxies: Table,
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    v_los: NDArray[np.float64],
+) -> Table:
+    """Galaxies in the frame of the cluster, with the other columns of the archive."""
+    columns: dict[str, Any] = {
+        "cluster_id": np.full(len(galaxies), position.cluster_id),
+        "redshift": np.full(len(galaxies), position.redshift),
+        "x": x,
+        "y": y,
+        "v_los": v_los,
+    }
+    errors = _velocity_errors(galaxies, position.redshift)
+    if errors is not None:
+        columns["v_err"] = errors
+    table = Table(columns)
+    for name in galaxies.colnames:
+        if name not in columns and name != "z_err":
+            table[name] = galaxies[name]
+    return table
 
 
 def _velocity_errors(galaxies: Table, redshift: float) -> Any:
