@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesflowmass.catalog_arrays import offsets_from_counts, segment_median, segment_sum
+from bayesflowmass.catalog_arrays import offsets_from_counts, rows_of_galaxies, segment_median, segment_sum
 
 __all__ = ["biweight", "clipped_deviation", "gapper", "standard_deviation", "velocity_dispersion"]
 
@@ -35,12 +35,9 @@ def standard_deviation(v_los: ArrayLike, n_galaxies: ArrayLike) -> FloatArray:
     Raises:
         ValueError: lengths disagree, a cluster has fewer than two galaxies, or a velocity is not finite.
     """
-    v, counts = _checked(v_los, n_galaxies)
-    if counts.size == 0:
-        return np.zeros(0)
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    mean = np.add.reduceat(v, starts) / counts
-    square = np.add.reduceat((v - np.repeat(mean, counts)) ** 2, starts)
+    v, counts, offsets = _checked(v_los, n_galaxies)
+    mean = segment_sum(v, offsets) / counts
+    square = segment_sum((v - np.repeat(mean, counts)) ** 2, offsets)
     return np.asarray(np.sqrt(square / (counts - 1)))
 
 
@@ -60,16 +57,12 @@ def gapper(v_los: ArrayLike, n_galaxies: ArrayLike) -> FloatArray:
     Raises:
         ValueError: as :func:`standard_deviation`.
     """
-    v, counts = _checked(v_los, n_galaxies)
-    if counts.size == 0:
-        return np.zeros(0)
-    cluster = np.repeat(np.arange(counts.size), counts)
-    v = v[np.lexsort((v, cluster))]
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    v, counts, offsets = _checked(v_los, n_galaxies)
+    v = v[np.lexsort((v, rows_of_galaxies(offsets)))]
     n = np.repeat(counts, counts).astype(np.float64)
-    rank = np.arange(v.size) - np.repeat(starts, counts) + 1.0
+    rank = np.arange(v.size) - np.repeat(offsets[:-1], counts) + 1.0
     # sum_i i (n - i) (v_(i+1) - v_(i)) = sum_j v_(j) (2 j - n - 1), by summation by parts.
-    total = np.add.reduceat((2.0 * rank - n - 1.0) * v, starts)
+    total = segment_sum((2.0 * rank - n - 1.0) * v, offsets)
     return np.asarray(np.sqrt(np.pi) * total / (counts * (counts - 1.0)))
 
 
@@ -89,11 +82,8 @@ def biweight(v_los: ArrayLike, n_galaxies: ArrayLike) -> FloatArray:
     Raises:
         ValueError: as :func:`standard_deviation`.
     """
-    v, counts = _checked(v_los, n_galaxies)
-    if counts.size == 0:
-        return np.zeros(0)
-    offsets = offsets_from_counts(counts)
-    about, deviation = _about_median(v, counts)
+    v, counts, offsets = _checked(v_los, n_galaxies)
+    about, deviation = _about_median(v, offsets)
     usable = deviation > 0.0
     u2 = (about / np.repeat(np.where(usable, 9.0 * deviation, 1.0), counts)) ** 2
     inside = u2 < 1.0
@@ -122,11 +112,8 @@ def clipped_deviation(v_los: ArrayLike, n_galaxies: ArrayLike, n_sigma: float = 
     Raises:
         ValueError: as :func:`standard_deviation`.
     """
-    v, counts = _checked(v_los, n_galaxies)
-    if counts.size == 0:
-        return np.zeros(0)
-    offsets = offsets_from_counts(counts)
-    about, deviation = _about_median(v, counts)
+    v, counts, offsets = _checked(v_los, n_galaxies)
+    about, deviation = _about_median(v, offsets)
     centre, scale = np.zeros(counts.size), _TO_SIGMA * deviation
     kept = np.ones(v.size, dtype=bool)
     for _ in range(_MAX_ROUNDS):
@@ -158,14 +145,16 @@ def velocity_dispersion(v_los: ArrayLike, n_galaxies: ArrayLike, kind: Dispersio
     return function[kind](v_los, n_galaxies)
 
 
-def _about_median(v: FloatArray, counts: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+def _about_median(v: FloatArray, offsets: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
     """Velocities about the median of their cluster (n_gal,), and the median of their absolute values (n,)."""
-    offsets = offsets_from_counts(counts)
-    about = v - np.repeat(segment_median(v, offsets), counts)
+    about = v - segment_median(v, offsets)[rows_of_galaxies(offsets)]
     return about, np.asarray(segment_median(np.abs(about), offsets))
 
 
-def _checked(v_los: ArrayLike, n_galaxies: ArrayLike) -> tuple[FloatArray, NDArray[np.int64]]:
+def _checked(
+    v_los: ArrayLike, n_galaxies: ArrayLike
+) -> tuple[FloatArray, NDArray[np.int64], NDArray[np.int64]]:
+    """Velocities, counts, and where each cluster begins and ends, of the right types."""
     v = np.asarray(v_los, dtype=np.float64)
     counts = np.asarray(n_galaxies, dtype=np.int64)
     if counts.sum() != v.size:
@@ -179,4 +168,4 @@ def _checked(v_los: ArrayLike, n_galaxies: ArrayLike) -> tuple[FloatArray, NDArr
     bad = np.flatnonzero(~np.isfinite(v))
     if bad.size:
         raise ValueError(f"{bad.size} velocities are not finite, the first is galaxy {bad[0]}.")
-    return v, counts
+    return v, counts, offsets_from_counts(counts)
