@@ -10,10 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bayesflowmass.bayes.application import condition_draws
-from bayesflowmass.catalog import CatalogError, ClusterCatalog
-from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.estimator.flags import UNUSABLE, usable_clusters
+from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.estimator import MassEstimator, flags
+from bayesflowmass.estimator.conditioning import condition_in_parts
 from bayesflowmass.flows import MassDistribution
 from bayesflowmass.posterior import MassPosterior
 
@@ -23,8 +22,6 @@ FloatArray = npt.NDArray[np.float64]
 
 Statistic = Literal["median", "mean", "map"]
 
-# Contexts, times draws of the weights, conditioned at once.
-_AT_ONCE = 2048
 _LARGEST_STEP = 0.5  # dex
 _TOLERANCE = 1e-12
 
@@ -45,15 +42,9 @@ def require_usable(catalog: ClusterCatalog) -> None:
     Raises:
         CatalogError: naming the cluster.
     """
-    if len(catalog) == 0:
-        raise CatalogError("The catalogue has no clusters, so there is nothing to attribute.")
-    problems = usable_clusters(catalog)
-    if problems.any():
-        row = int(np.flatnonzero(problems != "")[0])
-        raise CatalogError(
-            f"Cluster {catalog.column('cluster_id')[row]} {UNUSABLE[str(problems[row])]}; remove it, since "
-            "it has no mass whose change could be attributed to galaxies."
-        )
+    flags.require_usable(
+        catalog, "attribute", "since it has no mass whose change could be attributed to galaxies"
+    )
 
 
 @torch.no_grad()
@@ -74,14 +65,11 @@ def point_masses(
     Returns:
         log10 M200c [Msun/h], (len(statistics), n) float64.
     """
-    n_draws = 1 if draws is None else len(next(iter(draws.values())))
-    parts = []
-    for rows in contexts.split(max(1, _AT_ONCE // n_draws)):
-        distribution = (
-            estimator.flow.condition(rows) if draws is None else condition_draws(estimator.flow, draws, rows)
-        )
-        limits = estimator.training_info.log10_mass_range
-        parts.append(np.stack([_statistic(distribution, s, draws is not None, limits) for s in statistics]))
+    limits = estimator.training_info.log10_mass_range
+    parts = [
+        np.stack([_statistic(distribution, s, draws is not None, limits) for s in statistics])
+        for distribution in condition_in_parts(estimator.flow, contexts, draws)
+    ]
     return np.concatenate(parts, 1)
 
 

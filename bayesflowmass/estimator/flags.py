@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.estimator.statistics import MINIMUM_GALAXIES
 from bayesflowmass.estimator.training_info import TrainingInfo
 from bayesflowmass.novelty import ALARM
 from bayesflowmass.posterior import MassPosterior
 
-__all__ = ["FLAGS", "UNUSABLE", "cluster_flags", "pressed_against_edge", "usable_clusters"]
+__all__ = ["FLAGS", "UNUSABLE", "cluster_flags", "pressed_against_edge", "require_usable", "usable_clusters"]
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -68,6 +68,27 @@ def usable_clusters(catalog: ClusterCatalog) -> npt.NDArray[np.str_]:
     result[flat] = "no_density"
     result[n < MINIMUM_GALAXIES] = "too_few_galaxies"
     return result
+
+
+def require_usable(catalog: ClusterCatalog, purpose: str, remedy: str) -> None:
+    """Refuse a catalogue without clusters, or with one that has no kernel density.
+
+    Arguments:
+        catalog: the clusters.
+        purpose: a verb, for what they were needed.
+        remedy: what follows "remove it, ".
+
+    Raises:
+        CatalogError: naming the cluster.
+    """
+    if len(catalog) == 0:
+        raise CatalogError(f"The catalogue has no clusters, so there is nothing to {purpose}.")
+    problems = usable_clusters(catalog)
+    if problems.any():
+        row = int(np.flatnonzero(problems != "")[0])
+        raise CatalogError(
+            f"Cluster {catalog.column('cluster_id')[row]} {UNUSABLE[str(problems[row])]}; remove it, {remedy}."
+        )
 
 
 def cluster_flags(

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from bayesflowmass import __version__
 from bayesflowmass.bayes import WeightPosterior
 from bayesflowmass.bayes.application import condition_draws
-from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.encoders import ContextEncoder
-from bayesflowmass.estimator.flags import UNUSABLE, cluster_flags, pressed_against_edge, usable_clusters
+from bayesflowmass.estimator.conditioning import AT_ONCE, condition_in_parts
+from bayesflowmass.estimator.flags import cluster_flags, pressed_against_edge, require_usable
 from bayesflowmass.estimator.model_folder import (
     DESCRIPTION,
     ModelError,
@@ -39,8 +40,9 @@ from bayesflowmass.recalibration import Recalibration
 
 __all__ = ["MassEstimator", "resolve_device"]
 
-# Clusters encoded and conditioned at once; their images are then let go.
-_CHUNK = 2048
+# Clusters encoded at once; their images are then let go.
+_CHUNK = AT_ONCE
+_WITHOUT_A_MASS = "or use `bayesflowmass infer`, which gives such clusters a row without a mass"
 
 
 class MassEstimator:
@@ -108,7 +110,7 @@ class MassEstimator:
             CatalogError: the catalogue is empty, or a cluster has too few galaxies or no spread.
             ValueError: fewer than two draws of the weights, or there is no such recalibration.
         """
-        self._check(catalog)
+        require_usable(catalog, "infer", _WITHOUT_A_MASS)
         info = self.training_info
         posterior = MassPosterior(
             list(self._condition(catalog, chunk, self.draw(n_draws, seed), contexts)),
@@ -170,7 +172,7 @@ class MassEstimator:
         Raises:
             CatalogError, ValueError: see `posterior`.
         """
-        self._check(catalog)
+        require_usable(catalog, "infer", _WITHOUT_A_MASS)
         with torch.no_grad():
             contexts = self.encode(catalog, chunk)
             draws = self.draw(n_draws, seed)
@@ -224,17 +226,6 @@ class MassEstimator:
         draws = self.weights.draw(n_draws, seed)
         return {name: value.to(self.device) for name, value in draws.items()}
 
-    def _check(self, catalog: ClusterCatalog) -> None:
-        if len(catalog) == 0:
-            raise CatalogError("The catalogue has no clusters, so there is nothing to infer.")
-        problems = usable_clusters(catalog)
-        if problems.any():
-            row = int(np.flatnonzero(problems != "")[0])
-            raise CatalogError(
-                f"Cluster {catalog.column('cluster_id')[row]} {UNUSABLE[str(problems[row])]}; remove it, "
-                "or use `bayesflowmass infer`, which gives such clusters a row without a mass."
-            )
-
     @torch.no_grad()
     def _condition(
         self,
@@ -248,13 +239,7 @@ class MassEstimator:
                 contexts = self.encoder.encode(catalog[start : start + chunk], device=self.device)
             else:
                 contexts = encoded[start : start + chunk]
-            if draws is None:
-                yield self.flow.condition(contexts)
-                continue
-            # Few clusters at once: all draws of all of them are evaluated on hundreds of masses.
-            n_draws = len(next(iter(draws.values())))
-            for rows in contexts.split(max(1, _CHUNK // n_draws)):
-                yield condition_draws(self.flow, draws, rows)
+            yield from condition_in_parts(self.flow, contexts, draws)
 
     def flags(
         self,

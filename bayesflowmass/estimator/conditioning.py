@@ -1,0 +1,34 @@
+"""Contexts to distributions of log10 mass, part by part, so that memory stays bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor
+
+from bayesflowmass.bayes.application import condition_draws
+from bayesflowmass.flows import ConditionalFlow, MassDistribution
+
+__all__ = ["AT_ONCE", "condition_in_parts"]
+
+AT_ONCE = 2048
+"""Contexts, times draws of the weights, conditioned at once."""
+
+
+def condition_in_parts(
+    flow: ConditionalFlow, contexts: Tensor, draws: Mapping[str, Tensor] | None
+) -> Iterator[MassDistribution]:
+    """p(log10 M200c | context) of all contexts, in order; with draws of the weights, one row for each of them.
+
+    Arguments:
+        flow: the conditional flow.
+        contexts: (n, C).
+        draws: parameters (D, *shape) by name; None for a point model.
+    """
+    if draws is None:
+        yield from map(flow.condition, contexts.split(AT_ONCE))
+        return
+    # Few clusters at once: all draws of all of them are evaluated on hundreds of masses.
+    n_draws = len(next(iter(draws.values())))
+    for rows in contexts.split(max(1, AT_ONCE // n_draws)):
+        yield condition_draws(flow, draws, rows)
