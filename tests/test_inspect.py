@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from astropy.table import Table
 from small_model import toy_catalog, toy_estimator
+from survey_tables import caustic, halo_cnn, mamposst, ned, one_cluster, redmapper_clusters, sag, skyserver
 from test_io_box import cosmosim, dr1, rockstar, universemachine
-from test_io_formats import caustic, halo_cnn, mamposst, ned, one_cluster, redmapper_clusters, sag, skyserver
 
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.cli import main as command

@@ -8,6 +8,21 @@ import warnings
 import numpy as np
 import pytest
 from astropy.table import MaskedColumn, Table
+from survey_tables import (
+    CENTRE,
+    Z,
+    caustic,
+    erass,
+    halo_cnn,
+    mamposst,
+    ned,
+    one_cluster,
+    redmapper_clusters,
+    redmapper_members,
+    sag,
+    sky,
+    skyserver,
+)
 
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT, convert_mass
@@ -15,124 +30,6 @@ from bayesflowmass.io import load_catalog
 from bayesflowmass.io.duplicates import find_duplicates
 from bayesflowmass.io.formats import FORMATS, FileHead, identify
 from bayesflowmass.io.sources import read_known_table
-
-Z = 0.08
-CENTRE = (230.0, 20.0)
-
-
-def words(text):
-    return text.split()
-
-
-def sky(n=30, seed=0):
-    """Galaxies around one cluster: ra, dec, z."""
-    rng = np.random.default_rng(seed)
-    ra = CENTRE[0] + rng.normal(0.0, 0.1, n)
-    dec = CENTRE[1] + rng.normal(0.0, 0.1, n)
-    return ra, dec, Z + rng.normal(0.0, 700.0, n) / SPEED_OF_LIGHT * (1.0 + Z)
-
-
-def one_cluster(**columns):
-    return Table({"cluster_id": ["A1"], "ra": [CENTRE[0]], "dec": [CENTRE[1]], "redshift": [Z]} | columns)
-
-
-def ned(*, old=False, n=30):
-    ra, dec, z = sky(n)
-    names = ("RA(deg)", "DEC(deg)", "Distance (arcmin)") if old else ("RA", "DEC", "Separation")
-    table = Table(
-        {
-            "No.": np.arange(1, n + 1),
-            "Object Name": [f"WISEA J{i:06d}" for i in range(n)],
-            names[0]: ra,
-            names[1]: dec,
-            "Type": ["G"] * n,
-            "Velocity": z * SPEED_OF_LIGHT,
-            "Redshift": MaskedColumn(z, mask=np.arange(n) < 2),
-            "Redshift Flag": ["SPEC"] * 5 + [""] * (n - 5),
-            names[2]: np.linspace(0, 20, n),
-        }
-    )
-    table["Redshift Flag"] = table["Redshift Flag"].astype("U12")
-    table["Type"] = table["Type"].astype("U12")
-    return table
-
-
-def skyserver(n=30):
-    ra, dec, z = sky(n)
-    table = Table({"objid": 1237671768542478711 + np.arange(n), "ra": ra, "dec": dec})
-    table["specz"], table["speczerr"], table["rmag"] = z, np.full(n, 2e-5), np.full(n, 17.0)
-    return table
-
-
-def redmapper_clusters():
-    return Table(
-        {
-            "MEM_MATCH_ID": [3, 7, 9],
-            "RA": [10.0, 20.0, 30.0],
-            "DEC": [1.0, 2.0, 3.0],
-            "Z_LAMBDA": [0.21, 0.31, -1.0],
-            "Z_LAMBDA_E": [0.006, 0.007, 0.01],
-            "LAMBDA": [25.0, 60.0, 30.0],
-            "CG_SPEC_Z": [0.2, -1.0, -1.0],
-        }
-    )
-
-
-def redmapper_members():
-    ra, dec, z = sky()
-    table = Table({"MEM_MATCH_ID": np.full(30, 3), "ID": np.arange(30) + 2**60, "RA": ra, "DEC": dec})
-    table["R"], table["P"], table["PFREE"] = np.linspace(0, 1, 30), np.full(30, 0.9), np.full(30, 0.8)
-    table["ZSPEC"] = np.where(np.arange(30) < 10, -1.0, z)
-    return table
-
-
-def erass():
-    table = Table({"DETUID": ["em01", "em02", "em03"], "RA": [10.0, 20.0, 30.0], "DEC": [1.0, 2.0, 3.0]})
-    table["BEST_Z"], table["M500"], table["R500"] = (
-        [0.1, 0.2, 0.3],
-        [30.0, 10.0, 50.0],
-        [900.0, 700.0, 1000.0],
-    )
-    return table
-
-
-def caustic(path, *, announced=30):
-    ra, dec, z = sky()
-    rows = [f"{a:.6f} {d:.6f} {v:.1f}" for a, d, v in zip(ra, dec, z * SPEED_OF_LIGHT, strict=True)]
-    path.write_text(
-        "\n".join([f"{announced} {CENTRE[0]} {CENTRE[1]} {Z * SPEED_OF_LIGHT:.1f}", *rows]) + "\n"
-    )
-    return path
-
-
-def mamposst(path, *, weight=False, scale=1.0):
-    rng = np.random.default_rng(0)
-    columns = [rng.uniform(50, 2000, 30) * scale, rng.normal(0, 800, 30), np.full(30, 50.0)]
-    columns += [np.ones(30)] if weight else []
-    rows = ["  ".join(f"{value:.3f}" for value in row) for row in zip(*columns, strict=True)]
-    path.write_text("\n".join(["# R(kpc)  v(km/s)  e_v(km/s)", "# ", *rows]) + "\n")
-    return path
-
-
-def sag(folder, *, sdss=False, n=4):
-    rng = np.random.default_rng(0)
-    ids = np.arange(1, n + 1)
-    place = np.repeat(rng.uniform(0, 1000, (n // 2, 3)), 2, axis=0)
-    columns = [
-        ids,
-        rng.uniform(14, 15, n),
-        np.full(n, 350.0),
-        *place.T,
-        *np.eye(3)[ids % 3].T,
-        np.full(n, 0.8951),
-    ]
-    columns = [ids, columns[1], np.full(n, 0.1)] if sdss else columns
-    name = "clusters_M200c_SDSS_GALWCAT19_4Mpcph" if sdss else "clusters_M200c_SAG_v3.0_4Mpch"
-    np.savetxt(folder / name, np.stack(columns, axis=-1))
-    each = np.repeat(ids, 12)
-    galaxies = [each, *rng.normal(0, 0.5, (2, each.size)), rng.normal(0, 700, each.size)]
-    np.savetxt(folder / "galaxies_XYvZ_SAG_v3.0_4Mpch", np.stack(galaxies, axis=-1))
-    return folder / "galaxies_XYvZ_SAG_v3.0_4Mpch", folder / name
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["new names", "old names"])
@@ -302,29 +199,6 @@ def test_columns_named_by_the_user_win_over_a_format():
     np.testing.assert_allclose(np.sort(carried.galaxies("gal_z")), np.sort(table["photoz"]))
 
 
-def halo_cnn(path, **changes):
-    rng = np.random.default_rng(0)
-    n, width = 5, 20
-    shapes = {
-        f"gal_{name}": (width,) for name in words("xproj yproj zproj Rproj vlos memb_halo memb_vir Macc")
-    }
-    hosts = words("rockstarId M200c x y z rotation Ngal sigv")
-    kinds = [(name, "f8") for name in hosts]
-    kinds += [(name, "?" if "memb" in name else "f8", shape) for name, shape in shapes.items()]
-    rows = np.zeros(n, dtype=kinds)
-    rows["rockstarId"], rows["M200c"] = [7, 7, 8, 9, 9], 10.0 ** rng.uniform(13.5, 15, n)
-    rows["Ngal"] = [20, 12, 15, 11, 13]
-    there = np.arange(width)[None, :] < rows["Ngal"][:, None]
-    for name in words("gal_xproj gal_yproj gal_vlos"):
-        rows[name][there] = rng.normal(0, 700 if "v" in name else 0.5, there.sum())
-    rows["gal_Rproj"] = np.hypot(rows["gal_xproj"], rows["gal_yproj"])
-    rows["gal_memb_halo"] = there & (rows["gal_Rproj"] < 0.7)
-    for name, change in changes.items():
-        rows[name] = change(rows[name])
-    np.save(path, rows)
-    return path, rows
-
-
 def test_halo_cnn_mocks_are_whole_catalogues(tmp_path):
     path, rows = halo_cnn(tmp_path / "mock.npy")
     catalog = load_catalog(path, redshift=0.117, r_max=1.6, v_max=2200.0)
@@ -382,182 +256,6 @@ def test_coordinates_below_two_comments_are_not_taken_for_radii(tmp_path):
         np.savetxt(path, np.stack([ra, dec * 4, z], axis=-1), header=f"made by hand\n{names[2:]}")
         assert identify(path) is None
     assert load_catalog(tmp_path / "0.txt", one_cluster(dec=[4 * CENTRE[1]]), r_max=9.0).n_galaxies[0] > 5
-
-
-def changed(table, name, row, value):
-    table = table.copy()
-    if isinstance(value, str):
-        table[name] = np.asarray(table[name]).astype("U30")
-    table[name][row] = value
-    return table
-
-
-def every(table, name, value):
-    table = table.copy()
-    table[name] = value
-    return table
-
-
-def line(path, number, text):
-    lines = path.read_text().splitlines()
-    lines[number - 1] = text
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
-def with_cluster(table):
-    return lambda _: load_catalog(table, one_cluster())
-
-
-BAD = {
-    "ned: nothing left": (
-        with_cluster(every(ned(), "Type", "GClstr")),
-        "none of the 30 objects is a galaxy with a redshift .*no single galaxy 30",
-    ),
-    "ned: a word for a redshift": (
-        with_cluster(changed(ned(), "Redshift", 4, "fast")),
-        "Redshift in row 5 is 'fast'; expected a number",
-    ),
-    "ned: no position": (with_cluster(changed(ned(), "RA", 6, np.nan)), "ra or dec in row 7 is empty"),
-    "ned: as clusters": (lambda _: load_catalog(ned(), ned()), "which holds galaxies; expected clusters"),
-    "skyserver: ids as floats": (
-        with_cluster(every(skyserver(), "objid", np.arange(30) * 1e17)),
-        "SDSS ids have 19 digits and floats keep 16",
-    ),
-    "skyserver: no spectra": (
-        with_cluster(every(skyserver(), "specz", 0.0)),
-        "none of the 30 rows is a galaxy with a redshift .no redshift 30",
-    ),
-    "redmapper: no redshift": (
-        lambda _: load_catalog(ned(), every(redmapper_clusters()[1:], "Z_LAMBDA", -1.0)),
-        "none of the 2 clusters has a redshift",
-    ),
-    "redmapper: ids as floats": (
-        lambda _: load_catalog(ned(), every(redmapper_clusters(), "MEM_MATCH_ID", [1.0, 2.0, 3.0])),
-        "MEM_MATCH_ID is stored as float64",
-    ),
-    "redmapper: members without spectra": (
-        with_cluster(every(redmapper_members(), "ZSPEC", -1.0)),
-        "none of the 30 members has a spectroscopic redshift .*use a redshift survey",
-    ),
-    "redmapper: members without that column": (
-        with_cluster(redmapper_members()[words("MEM_MATCH_ID ID RA DEC R P PFREE")]),
-        "column zspec is missing",
-    ),
-    "redmapper: clusters as galaxies": (
-        with_cluster(redmapper_clusters()),
-        "this is redMaPPer clusters, which holds clusters; expected galaxies",
-    ),
-    "erass: mass in Msun": (
-        lambda _: load_catalog(ned(), every(erass(), "M500", 3e14)),
-        "M500 is 3e.14 typically; expected units of 1e13 Msun",
-    ),
-    "erass: no redshift": (
-        lambda _: load_catalog(ned(), every(erass(), "BEST_Z", -1.0)),
-        "none of the 3 clusters has a redshift BEST_Z",
-    ),
-    "caustic: half a file": (
-        lambda t: load_catalog(caustic(t / "a.txt", announced=50)),
-        "announces 50 galaxies and 30 follow",
-    ),
-    "caustic: a broken row": (
-        lambda t: load_catalog(broken(caustic, t)),
-        "VEL in line 301 is 'x'; expected a number",
-    ),
-    "caustic: redshifts for velocities": (
-        lambda t: load_catalog(line(slow(t / "a.txt"), 1, f"30 {CENTRE[0]} {CENTRE[1]} {Z}")),
-        "look like redshifts; expected cz in km/s",
-    ),
-    "mamposst: Mpc": (
-        lambda t: load_catalog(mamposst(t / "a.dat", scale=1e-3), redshift=0.02),
-        "as in Mpc; expected kpc",
-    ),
-    "mamposst: a broken row": (
-        lambda t: load_catalog(broken(mamposst, t), redshift=0.02),
-        "expected a number|has 3 values|is 'x'",
-    ),
-    "sag: width": (
-        lambda t: load_catalog(sag(t)[0], line(sag(t)[1], 1, "1 14.5")),
-        "rows have 2 values; expected 10",
-    ),
-    "sag: a short row": (
-        lambda t: load_catalog(sag(t)[0], line(sag(t)[1], 3, "3 14.5")),
-        "line 3 has 2 values; expected 10",
-    ),
-    "sag: mass": (
-        lambda t: load_catalog(sag(t)[0], line(sag(t)[1], 2, "2 3e14 1 1 1 1 1 0 0 0.9")),
-        "the mass in row 2 is 3e.14; expected log10",
-    ),
-    "sag: scale factor": (
-        lambda t: load_catalog(sag(t)[0], line(sag(t)[1], 2, "2 14.5 1 1 1 1 1 0 0 1.9")),
-        "the scale factor in row 2 is 1.9",
-    ),
-    "sag: id twice": (
-        lambda t: load_catalog(sag(t)[0], line(sag(t)[1], 2, "1 14.5 1 1 1 1 1 0 0 0.9")),
-        "cluster 1 stands in two rows",
-    ),
-    "sag: id": (
-        lambda t: load_catalog(line(sag(t)[0], 2, "1.5 0 0 0"), t / SAG_CLUSTERS),
-        "the cluster id in row 2 is 1.5",
-    ),
-    "sag: a galaxy of no cluster": (
-        lambda t: load_catalog(line(sag(t)[0], 48, "9 0 0 0"), t / SAG_CLUSTERS),
-        "belongs to cluster 9, which is not one of the 4",
-    ),
-    "halo_cnn: redshift": (
-        lambda t: load_catalog(halo_cnn(t / "a.npy")[0]),
-        "does not say its redshift; give it",
-    ),
-    "halo_cnn: clusters": (
-        lambda t: load_catalog(halo_cnn(t / "a.npy")[0], one_cluster(), redshift=0.1),
-        "for which clusters says nothing",
-    ),
-    "halo_cnn: Ngal": (
-        lambda t: load_catalog(halo_cnn(t / "a.npy", Ngal=lambda n: n + 10)[0], redshift=0.1),
-        "Ngal in row 1 is 30; expected a whole number up to 20",
-    ),
-    "halo_cnn: mass": (
-        lambda t: load_catalog(halo_cnn(t / "a.npy", M200c=np.log10)[0], redshift=0.1),
-        "M200c in row 1 is 1.*; expected a mass in Msun/h",
-    ),
-    "halo_cnn: radius": (
-        lambda t: load_catalog(halo_cnn(t / "a.npy", gal_Rproj=lambda r: r * 2)[0], redshift=0.1),
-        "gal_Rproj in row 1 is not the distance",
-    ),
-    "halo_cnn: nan": (
-        lambda t: load_catalog(halo_cnn(t / "a.npy", gal_vlos=lambda v: v * np.nan)[0], redshift=0.1),
-        "gal_vlos in row 1 is not finite",
-    ),
-}
-SAG_CLUSTERS = "clusters_M200c_SAG_v3.0_4Mpch"
-
-
-def broken(write, folder):
-    """A text file with a broken row beyond the lines by which a format is recognised."""
-    path = write(folder / "long.txt")
-    head, *rows = path.read_text().splitlines()
-    if write is caustic:
-        head = head.replace("30 ", "300 ", 1)
-    rows = [*rows[: len(rows) - 30], *(rows[-30:] * 10)]
-    rows[299 if write is caustic else 280] = " ".join([*rows[-1].split()[:2], "x"])
-    path.write_text("\n".join([head, *rows]) + "\n")
-    return path
-
-
-def slow(path):
-    """A caustic file with redshifts in place of velocities."""
-    lines = caustic(path).read_text().splitlines()
-    lines[1:] = [" ".join([*row.split()[:2], "0.08"]) for row in lines[1:]]
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_a_broken_table_is_refused_with_a_sentence(tmp_path, name):
-    call, message = BAD[name]
-    with pytest.raises(CatalogError, match=message) as caught:
-        call(tmp_path)
-    assert "\n" not in str(caught.value)
 
 
 def test_duplicates_are_joined_by_id_and_by_place():
