@@ -184,21 +184,23 @@ def train(
     estimator.save(out)
     remove_checkpoints(out / "checkpoint")
     remove_phases(phases)
-    if result is None:
-        print(f"Began with the weights of {weights['start']}. Model: {out}")
-    else:
-        _draw_losses(result, out)
-        reason = (
-            "the validation loss no longer fell" if result.stopped_by == "patience" else "all updates done"
-        )
-        print(
-            f"Trained {result.n_updates} updates in {result.seconds:.0f} s on {result.device} ({reason}):"
-            " validation loss"
-            f" {result.best_validation_loss:.3f} nats at update {result.best_update}. Model: {out}"
-        )
+    _announce(result, weights, out)
     if posterior is not None:
         print(describe_weights(posterior, results))
     return estimator
+
+
+def _announce(result: FitResult | None, weights: Mapping[str, Any], out: Path) -> None:
+    """Say what came of training, and draw its losses; None: it began with a trained model."""
+    if result is None:
+        print(f"Began with the weights of {weights['start']}. Model: {out}")
+        return
+    _draw_losses(result, out)
+    reason = "the validation loss no longer fell" if result.stopped_by == "patience" else "all updates done"
+    print(
+        f"Trained {result.n_updates} updates in {result.seconds:.0f} s on {result.device} ({reason}): validation"
+        f" loss {result.best_validation_loss:.3f} nats at update {result.best_update}. Model: {out}"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
