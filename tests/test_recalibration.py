@@ -82,8 +82,12 @@ def test_maps_increase_from_0_to_1_and_have_the_slope_and_the_inverse_that_they_
     assert bool((image.diff(dim=0) >= 0).all())
     ends = torch.tensor([[0.0], [1.0]], dtype=torch.float64).expand(-1, 3)
     assert_allclose(chosen(ends), ends, atol=1e-15)
-    # The promise of every inverse here; roots are found to 1e-14 or so, and slopes reach thousands in the tails.
-    assert_allclose(chosen(chosen.inverse(u)), u, rtol=0.0, atol=1e-10)
+    # Where a map is steep beside 1, neighbouring numbers u are as far apart as 1e-4 in R(u): between those of the
+    # neighbours, but for rounding between the stages (3e-8 in 3000 maps).
+    back = chosen.inverse(u)
+    below, above = chosen((back - 4e-16).clamp(0.0, 1.0)), chosen((back + 4e-16).clamp(0.0, 1.0))
+    assert bool((below - 1e-7 <= u).all())
+    assert bool((u <= above + 1e-7).all())
     inside = u.clamp(1e-3, 1.0 - 1e-3)
     step = 1e-6
     slope = (chosen(inside + step) - chosen(inside - step)) / (2 * step)

@@ -31,6 +31,8 @@ DEGREE = 16
 TAIL = 1e-9
 """Probability on each side beyond which A is linear."""
 
+_SMALLEST, _LAST_DIGIT = 1e-300, 2.0**-53
+
 
 @dataclass(frozen=True)
 class StagedMap:
@@ -79,7 +81,7 @@ class StagedMap:
                 value = _inverse_bernstein(coefficients, value)
             if self._moves(stage):
                 low, high = self._ends(stage)
-                z = torch.special.ndtri(value.clamp(1e-12, 1.0 - 1e-12))
+                z = torch.special.ndtri(value.clamp(_SMALLEST, 1.0 - _LAST_DIGIT))
                 inside = _ndtr(self.shift[stage] + self.log_scale[stage].exp() * z)
                 below, above = value * (TAIL / low), 1.0 - (1.0 - value) * (TAIL / high)
                 value = torch.where(value < low, below, torch.where(1.0 - value < high, above, inside))
