@@ -231,7 +231,7 @@ LIMITS = """## Limits
 
 ## Retraining
 
-`make model` trains both from their configurations and puts them into the package (about a quarter of an hour of processor
+`make model` trains both from their configurations and puts them into the package (a quarter of an hour of processor
 time); `python benchmarks/model_card.py` writes this page, `python benchmarks/shift.py` the shift test.
 """
 
