@@ -9,8 +9,7 @@ from small_model import toy_catalog
 
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.train import train
-from bayesflowmass.training.halo_views import OneViewOfEachHalo, halo_numbers, one_view_of_each
-from bayesflowmass.training.sources import FixedSource
+from bayesflowmass.training.halo_views import halo_numbers, one_view_of_each
 
 HALO = torch.tensor([7, 3, 3, 9, 3, 7])
 
@@ -31,22 +30,7 @@ def test_every_view_is_as_likely():
     assert ((taken / 3000 - expected).abs() <= 5 * error).all()
 
 
-def test_an_epoch_shows_each_halo_once_and_again_the_same():
-    context, mass = torch.arange(12.0).reshape(6, 2), torch.arange(6.0)
-    source = OneViewOfEachHalo(FixedSource(context, mass, HALO), seed=2)
-    first, again = source.epoch(4), source.epoch(4)
-    assert torch.equal(first.context, again.context)
-    rows = first.log10_mass.long()
-    assert torch.equal(first.context, context[rows])
-    assert sorted(HALO[rows].tolist()) == [3, 7, 9]
-    assert {tuple(source.epoch(i).log10_mass.tolist()) for i in range(30)} != {
-        tuple(first.log10_mass.tolist())
-    }
-
-
-def test_clusters_without_halos_are_left_alone():
-    source = FixedSource(torch.zeros(4, 2), torch.zeros(4))
-    assert OneViewOfEachHalo(source, 0).epoch(0).context is source.context
+def test_clusters_without_halos_have_no_numbers():
     assert halo_numbers(toy_catalog(5)) is None
 
 

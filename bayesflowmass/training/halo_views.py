@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,10 +9,7 @@ from torch import Tensor
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.training.random_state import torch_generator
 
-if TYPE_CHECKING:
-    from bayesflowmass.training.sources import EpochData, TrainingSource
-
-__all__ = ["OneViewOfEachHalo", "halo_numbers", "one_view_of_each"]
+__all__ = ["halo_numbers", "one_view_of_each"]
 
 
 def halo_numbers(catalog: ClusterCatalog) -> Tensor | None:
@@ -34,35 +29,3 @@ def one_view_of_each(halo: Tensor, seed: int, index: int) -> Tensor:
     shuffled = torch.randperm(len(halo), generator=torch_generator(seed, "view of halo", index)).numpy()
     first = np.unique(halo.cpu().numpy()[shuffled], return_index=True)[1]
     return torch.from_numpy(np.sort(shuffled[first]))
-
-
-class OneViewOfEachHalo:
-    """A source of which every epoch shows each halo from one side only, chosen at random.
-
-    The mean of a loss over it is, on average over epochs, the mean over halos of the mean over their views:
-    an objective that divides by the number of halos is unbiased.
-
-    Arguments:
-        source: with numbers of halos in its epochs.
-        seed: of the choice.
-    """
-
-    def __init__(self, source: TrainingSource, seed: int) -> None:
-        self._source, self._seed = source, seed
-
-    def epoch(self, index: int) -> EpochData:
-        """One cluster of each halo."""
-        data = self._source.epoch(index)
-        if data.halo is None:
-            return data
-        rows = one_view_of_each(data.halo, self._seed, index)
-        here = rows.to(data.context.device)
-        return data._replace(
-            context=data.context[here],
-            log10_mass=data.log10_mass[rows.to(data.log10_mass.device)],
-            halo=data.halo[rows.to(data.halo.device)],
-        )
-
-    def fingerprint(self) -> str:
-        """That of the source, and that halos count."""
-        return f"{self._source.fingerprint()}, one view of each halo"

@@ -17,7 +17,7 @@ from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.flows import ConditionalFlow
 from bayesflowmass.training.fit import FitResult, fit
-from bayesflowmass.training.halo_views import OneViewOfEachHalo, one_view_of_each
+from bayesflowmass.training.halo_views import one_view_of_each
 from bayesflowmass.training.last_layers import (
     MirroredSource,
     cut_before_random_layers,
@@ -125,9 +125,9 @@ def fit_weights(
     Where only last layers are random, all layers below keep their weights: what they give is computed once
     for all clusters (of the first draw, where every epoch redraws them), and the steps are cheap.
 
-    A halo that is seen from several sides counts once, however many views there are: the likelihood of a
-    variational posterior takes one of them in each epoch, at random, and that of other posteriors one for good.
-    Views of one halo share its formation, so counting each would claim knowledge that is not there.
+    N counts halos: views of one halo share its formation, so counting each would claim knowledge that is not
+    there. The mean likelihood of a variational posterior is that of all views, whose masses are the population
+    that the density is for; what needs a sum over data (Laplace) takes one view of each halo.
 
     Arguments:
         flow: trained; its weights move to the centre of the posterior where the method says so.
@@ -161,9 +161,7 @@ def fit_weights(
         arguments |= LAST_LAYER_FIT | {"batch_size": min(LAST_LAYER_FIT["batch_size"], len(data[1]))}
         flip = None
     arguments |= dict(weights.get("fit") or {})
-    views = source
     if halo is not None and len(halo.unique()) < len(halo):
-        views = OneViewOfEachHalo(source, seed)
         rows = one_view_of_each(halo, seed, 0).to(data[1].device)
         data = data[0][rows], data[1][rows]
     results: dict[str, FitResult] = {}
@@ -180,7 +178,7 @@ def fit_weights(
             settings,
             lambda: fit(
                 objective,
-                views if name == "variational" else source,
+                source,
                 validation,
                 flip_velocity=flip,
                 seed=seed,
