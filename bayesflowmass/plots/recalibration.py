@@ -43,10 +43,8 @@ def plot_recalibration(
                         test["grid"], test["difference"], style, color=COLOURS[colour], lw=0.9, label=label
                     )
             low, high = raw["edges"][i : i + 2]
-            ax.text(0.05, 0.9, f"{low:.2f}-{high:.2f}", transform=ax.transAxes, va="top", fontsize=7)
-            ax.text(
-                0.95, 0.1, f"{band['n_clusters']} clusters", transform=ax.transAxes, ha="right", fontsize=7
-            )
+            named = f"{low:.2f}-{high:.2f}: {band['n_clusters']} clusters"
+            ax.text(0.05, 0.95, named, transform=ax.transAxes, va="top", fontsize=7)
             limit = 1.7 * max(
                 np.abs(
                     np.concatenate(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
@@ -129,6 +130,7 @@ def plot_bandwidth(entries: Sequence[Entry]) -> Figure:
         bottom.set(xlabel="width of the kernel [standard deviations]", ylabel="68 % holds [%]")
         ticks = (0.03, 0.1, 0.3, 0.6)
         bottom.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        bottom.xaxis.set_minor_formatter(NullFormatter())
         top.legend(loc="best")
         middle.legend(loc="best")
     return figure
