@@ -57,11 +57,12 @@ def normal_kl(loc: Tensor, scale: Tensor, log_scale: Tensor, prior_scale: float)
 
 
 class DrawWithKL(torch.autograd.Function):
-    """(m (n,), log s (n,), s0) -> w = m + s eps (n,) and KL(N(m, s^2) || N(0, s0^2)), summed."""
+    """(m (n,), log s (n,), s0, eps (n,)) -> w = m + s eps (n,) and KL(N(m, s^2) || N(0, s0^2)), summed."""
 
     @staticmethod
-    def forward(ctx: Any, loc: Tensor, log_scale: Tensor, prior_scale: float) -> tuple[Tensor, Tensor]:
-        noise = standard_normal(loc.shape, loc)
+    def forward(
+        ctx: Any, loc: Tensor, log_scale: Tensor, prior_scale: float, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
         scale = log_scale.exp()
         ctx.save_for_backward(loc, scale, noise)
         ctx.prior_scale = prior_scale
@@ -69,12 +70,12 @@ class DrawWithKL(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, weight_grad: Tensor, kl_grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, weight_grad: Tensor, kl_grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         loc, scale, noise = ctx.saved_tensors
         per_variance = kl_grad / ctx.prior_scale**2
         loc_grad = torch.addcmul(weight_grad, loc, per_variance)
         grad = (scale * per_variance).addcmul_(weight_grad, noise)
-        return loc_grad, torch.addcmul(-kl_grad, grad, scale, out=grad), None
+        return loc_grad, torch.addcmul(-kl_grad, grad, scale, out=grad), None, None
 
 
 class LocalLinear(torch.autograd.Function):

@@ -81,12 +81,14 @@ class MeanField(WeightGuide):
             return self._sample_with_estimated_kl(names)
         weights: dict[str, Tensor] = {}
         total = self.locs[0].new_zeros(())
-        for name, shape in self.layout.shapes.items():
-            if names is None or name in names:
-                loc, log_scale, prior_scale = self.factor(name)
-                value, kl = DrawWithKL.apply(loc, log_scale, prior_scale)
-                weights[name] = value.view(shape)
-                total = total + kl
+        drawn = [name for name in self.layout.shapes if names is None or name in names]
+        sizes = [self.layout.shapes[name].numel() for name in drawn]
+        # In one go: the threads that make noise get in the way of those of torch.
+        noise = standard_normal((sum(sizes),), self.locs[0])
+        for name, eps in zip(drawn, noise.split(sizes), strict=True):
+            value, kl = DrawWithKL.apply(*self.factor(name), eps)
+            weights[name] = value.view(self.layout.shapes[name])
+            total = total + kl
         return weights, total
 
     def _sample_with_estimated_kl(self, names: Collection[str] | None) -> tuple[dict[str, Tensor], Tensor]:
