@@ -9,10 +9,9 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal
 
-from bayesflowmass.bayes.guides import FullCovariance, LowRank, MeanField
+from bayesflowmass.bayes.guides import FullCovariance, LowRank, MeanField, fused
 from bayesflowmass.bayes.guides import full_covariance as full_covariance_module
 from bayesflowmass.bayes.guides import low_rank as low_rank_module
-from bayesflowmass.bayes.guides import mean_field as mean_field_module
 from bayesflowmass.bayes.objective import VariationalObjective
 from bayesflowmass.bayes.priors import NormalPrior
 
@@ -69,7 +68,7 @@ def cubature(monkeypatch):
             return taken.reshape(shape)
 
     points = Points()
-    for module in (mean_field_module, full_covariance_module, low_rank_module):
+    for module in (fused, full_covariance_module, low_rank_module):
         monkeypatch.setattr(module, "standard_normal", points)
 
     def mean_loss(objective, y, x, dimension):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from bayesflowmass.threads import pool
 
-__all__ = ["DrawWithKL", "LocalLinear", "NormalDraw", "standard_normal"]
+__all__ = ["Draw", "DrawWithKL", "LocalLinear", "NormalDraw", "draw_normals", "standard_normal"]
 
 # Numbers per block of a long vector of noise. Each block has a generator of its own: torch fills a tensor
 # with normal numbers on one core only.
@@ -50,6 +50,51 @@ def standard_normal(shape: Sequence[int], like: Tensor, generator: torch.Generat
     return noise
 
 
+class Draw(NamedTuple):
+    """w = m + s eps, s and eps, each (n,)."""
+
+    weight: Tensor
+    scale: Tensor
+    noise: Tensor
+
+
+@torch.no_grad()
+def draw_normals(locs: Sequence[Tensor], log_scales: Sequence[Tensor]) -> list[Draw]:
+    """One draw of each N(m, s^2), from means (n,) and log standard deviations (n,); without gradient.
+
+    All in one go, block by block: threads that make noise get in the way of those of torch, and what is made of a
+    block of noise while it is in cache saves passes over memory. Threads do not change the numbers.
+    """
+    sizes, like = [loc.numel() for loc in locs], locs[0]
+    if like.is_cuda or sum(sizes) <= _BLOCK:
+        noises = standard_normal((sum(sizes),), like).split(sizes)
+        scales = [log_scale.exp() for log_scale in log_scales]
+        drawn = zip(locs, scales, noises, strict=True)
+        return [Draw(torch.addcmul(loc, scale, noise), scale, noise) for loc, scale, noise in drawn]
+    found = [Draw(*(torch.empty_like(loc) for _ in range(3))) for loc in locs]
+    blocks = [
+        block
+        for loc, log_scale, draw in zip(locs, log_scales, found, strict=True)
+        for block in zip(*(part.split(_BLOCK) for part in (loc, log_scale, *draw)), strict=True)
+    ]
+    seeds = torch.randint(1 << 62, (len(blocks),)).tolist()
+
+    def fill(block: tuple[Tensor, ...], seed: int) -> None:
+        loc, log_scale, weight, scale, noise = block
+        with torch.no_grad():
+            noise.normal_(generator=torch.Generator().manual_seed(seed))
+            torch.exp(log_scale, out=scale)
+            torch.addcmul(loc, scale, noise, out=weight)
+
+    workers = min(len(blocks), torch.get_num_threads())
+    if workers == 1:
+        for block, seed in zip(blocks, seeds, strict=True):
+            fill(block, seed)
+    else:
+        list(pool(workers).map(fill, blocks, seeds))
+    return found
+
+
 def normal_kl(loc: Tensor, scale: Tensor, log_scale: Tensor, prior_scale: float) -> Tensor:
     """KL(N(loc, scale^2) || N(0, prior_scale^2)) [nats], summed over (n,): without temporaries of that size."""
     square = (torch.dot(loc, loc) + torch.dot(scale, scale)) / prior_scale**2
@@ -57,25 +102,30 @@ def normal_kl(loc: Tensor, scale: Tensor, log_scale: Tensor, prior_scale: float)
 
 
 class DrawWithKL(torch.autograd.Function):
-    """(m (n,), log s (n,), s0, eps (n,)) -> w = m + s eps (n,) and KL(N(m, s^2) || N(0, s0^2)), summed."""
+    """Gradients for a `Draw`: (m (n,), log s (n,), s0, w, s, eps) -> w and KL(N(m, s^2) || N(0, s0^2)), summed."""
 
     @staticmethod
     def forward(
-        ctx: Any, loc: Tensor, log_scale: Tensor, prior_scale: float, noise: Tensor
+        ctx: Any,
+        loc: Tensor,
+        log_scale: Tensor,
+        prior_scale: float,
+        weight: Tensor,
+        scale: Tensor,
+        noise: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        scale = log_scale.exp()
         ctx.save_for_backward(loc, scale, noise)
         ctx.prior_scale = prior_scale
-        return torch.addcmul(loc, scale, noise), normal_kl(loc, scale, log_scale, prior_scale)
+        return weight, normal_kl(loc, scale, log_scale, prior_scale)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, weight_grad: Tensor, kl_grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, weight_grad: Tensor, kl_grad: Tensor) -> tuple[Tensor | None, ...]:
         loc, scale, noise = ctx.saved_tensors
         per_variance = kl_grad / ctx.prior_scale**2
         loc_grad = torch.addcmul(weight_grad, loc, per_variance)
         grad = (scale * per_variance).addcmul_(weight_grad, noise)
-        return loc_grad, torch.addcmul(-kl_grad, grad, scale, out=grad), None, None
+        return loc_grad, torch.addcmul(-kl_grad, grad, scale, out=grad), None, None, None, None
 
 
 class LocalLinear(torch.autograd.Function):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bayesflowmass.bayes.guides.base import WeightGuide
-from bayesflowmass.bayes.guides.fused import DrawWithKL, LocalLinear, standard_normal
+from bayesflowmass.bayes.guides.fused import DrawWithKL, LocalLinear, draw_normals, standard_normal
 from bayesflowmass.bayes.priors import NormalPrior
 
 __all__ = ["MeanField"]
@@ -82,11 +82,10 @@ class MeanField(WeightGuide):
         weights: dict[str, Tensor] = {}
         total = self.locs[0].new_zeros(())
         drawn = [name for name in self.layout.shapes if names is None or name in names]
-        sizes = [self.layout.shapes[name].numel() for name in drawn]
-        # In one go: the threads that make noise get in the way of those of torch.
-        noise = standard_normal((sum(sizes),), self.locs[0])
-        for name, eps in zip(drawn, noise.split(sizes), strict=True):
-            value, kl = DrawWithKL.apply(*self.factor(name), eps)
+        factors = [self.factor(name) for name in drawn]
+        draws = draw_normals([loc for loc, _, _ in factors], [log_scale for _, log_scale, _ in factors])
+        for name, factor, draw in zip(drawn, factors, draws, strict=True):
+            value, kl = DrawWithKL.apply(*factor, *draw)
             weights[name] = value.view(self.layout.shapes[name])
             total = total + kl
         return weights, total
