@@ -214,3 +214,23 @@ def test_without_a_handler_weights_are_sites_drawn_from_the_prior():
     trace = pyro.poutine.trace(network).get_trace(inputs())
     assert list(trace.stochastic_nodes) == ["2.weight", "2.bias"]
     assert trace.nodes["2.weight"]["fn"].base_dist.scale.eq(2.0).all()
+
+
+def test_tied_weights_are_one_draw_in_both_places():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+            self.second.weight = self.first.weight
+
+        def forward(self, x):
+            return self.second(self.first(x))
+
+    network = BayesianModule(Tied(), NormalPrior())
+    guide = MeanField(network.module, NormalPrior(), init_scale=1.0)
+    x = torch.rand(4, 3)
+    with SharedDraw(guide) as estimator:
+        output = network(x)
+        (weight,) = estimator._weights.values()
+    assert torch.allclose(output, x @ weight.mT @ weight.mT, atol=1e-6)
+    assert not torch.allclose(weight, network.module.first.weight)

@@ -49,6 +49,9 @@ class BayesianModule(nn.Module):
         self.prior = NormalPrior() if prior is None else prior
         self.layout = WeightLayout(module, choose(module, which))
         self.name = name
+        # Looking for tied weights in every call costs as much as a small layer.
+        names = list(module.named_parameters(remove_duplicate=False))
+        self._tied = len(names) > len(list(module.named_parameters()))
         parameters = dict(module.named_parameters())
         for random in self.layout.names:
             parameters[random].requires_grad_(False)
@@ -70,7 +73,7 @@ class BayesianModule(nn.Module):
         with _effectful_layers(self.layers):
             if not weights:
                 return self.module(*args, **kwargs)
-            return functional_call(self.module, dict(weights), args, kwargs)
+            return functional_call(self.module, dict(weights), args, kwargs, tie_weights=self._tied)
 
     def sample_prior(self) -> dict[str, Tensor]:
         """One draw of the sites, name -> (*shape,)."""
