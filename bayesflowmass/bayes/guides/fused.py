@@ -97,8 +97,9 @@ def draw_normals(locs: Sequence[Tensor], log_scales: Sequence[Tensor]) -> list[D
 
 def normal_kl(loc: Tensor, scale: Tensor, log_scale: Tensor, prior_scale: float) -> Tensor:
     """KL(N(loc, scale^2) || N(0, prior_scale^2)) [nats], summed over (n,): without temporaries of that size."""
-    square = (torch.dot(loc, loc) + torch.dot(scale, scale)) / prior_scale**2
-    return 0.5 * (square - loc.numel()) - log_scale.sum() + loc.numel() * math.log(prior_scale)
+    square = torch.dot(loc, loc) + torch.dot(scale, scale)
+    constant = loc.numel() * (math.log(prior_scale) - 0.5)
+    return torch.add(constant - log_scale.sum(), square, alpha=0.5 / prior_scale**2)
 
 
 class DrawWithKL(torch.autograd.Function):

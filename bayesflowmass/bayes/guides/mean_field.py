@@ -80,15 +80,15 @@ class MeanField(WeightGuide):
         if not isinstance(self.prior, NormalPrior):
             return self._sample_with_estimated_kl(names)
         weights: dict[str, Tensor] = {}
-        total = self.locs[0].new_zeros(())
+        divergences = []
         drawn = [name for name in self.layout.shapes if names is None or name in names]
         factors = [self.factor(name) for name in drawn]
         draws = draw_normals([loc for loc, _, _ in factors], [log_scale for _, log_scale, _ in factors])
         for name, factor, draw in zip(drawn, factors, draws, strict=True):
             value, kl = DrawWithKL.apply(*factor, *draw)
             weights[name] = value.view(self.layout.shapes[name])
-            total = total + kl
-        return weights, total
+            divergences.append(kl)
+        return weights, torch.stack(divergences).sum()
 
     def _sample_with_estimated_kl(self, names: Collection[str] | None) -> tuple[dict[str, Tensor], Tensor]:
         # All weights are drawn, since the divergence of all of them is wanted.
