@@ -1,14 +1,15 @@
 """
 One update of a network with random weights against one without: the paper's networks, a batch of 100.
 
-    python benchmarks/weights_step.py [--updates 8] [--rounds 12] [--threads 2] [--low-rank] [--out PREFIX]
+    python benchmarks/weights_step.py [--pairs 4] [--rounds 12] [--threads 2] [--low-rank] [--out PREFIX]
 
 Every row trains the three networks of the paper (2500-512-64-512-2, tanh, 4.04 million weights) with fused Adam on
 the same batch; the Bayesian ones include the KL divergence of their weights. `default` is what `--variational`
 repeats once the point model is fitted: the last two layers of each network random, the layers below computed
 once for all clusters. The next row has last layers random and trains all others along. The rows take turns in one
-process, so that they share the machine's moods; ratios are of the minima. `plain` is a loop by hand that
-knows no Pyro and no random weights. zuko's row needs `pip install "bayesflowmass[benchmarks]"`.
+process, so that they share the machine's moods; times are means over two updates, ratios are of the minima.
+`plain` is a loop by hand that knows no Pyro and no random weights. zuko's row needs
+`pip install "bayesflowmass[benchmarks]"`.
 """
 
 from __future__ import annotations
@@ -146,6 +147,7 @@ def rows(device, graphs, low_rank, batch) -> dict[str, Step]:
         "last layers random, all trained": ours(device, graphs, Eigenbasis, "last"),
         "full mean field, local": ours(device, graphs, MeanField, "all", estimator="local"),
         "full mean field, shared draw": ours(device, graphs, MeanField, "all"),
+        "full mean field, mirrored draws": ours(device, graphs, MeanField, "all", estimator="mirrored"),
         "full mean field, flipout": ours(device, graphs, MeanField, "all", estimator="flipout"),
         "Pyro AutoNormal": auto_normal(device),
     }
@@ -157,21 +159,25 @@ def rows(device, graphs, low_rank, batch) -> dict[str, Step]:
     return found
 
 
-def timed(step: Step, batch, updates) -> list[float]:
+def timed(step: Step, batch, pairs) -> list[float]:
+    """Milliseconds an update, of pairs of updates: mirrored draws come in twos, one with noise to make, one without."""
     times = []
-    for _ in range(updates):
-        begun = time.perf_counter()
+    # The first updates of a turn find the caches as another row left them.
+    for _ in range(2):
         step(*batch)
+    for _ in range(pairs):
+        begun = time.perf_counter()
+        for _ in range(2):
+            step(*batch)
         if batch[0].is_cuda:
             torch.cuda.synchronize()
-        times.append(1e3 * (time.perf_counter() - begun))
-    # The first update of a turn finds the caches as another row left them.
-    return times[1:]
+        times.append(0.5e3 * (time.perf_counter() - begun))
+    return times
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument("--updates", type=int, default=8, help="updates of each turn (8)")
+    parser.add_argument("--pairs", type=int, default=4, help="pairs of updates of each turn (4)")
     parser.add_argument("--rounds", type=int, default=12, help="turns of each row (12)")
     parser.add_argument("--threads", type=int, default=2, help="torch threads (2)")
     parser.add_argument("--batch", type=int, default=100, help="clusters a batch (100)")
@@ -192,10 +198,10 @@ def main() -> None:
     steps = rows(arguments.device, arguments.graphs, arguments.low_rank, batch)
     times: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
-        timed(step, batch, 2)
+        timed(step, batch, 1)
     for _ in range(arguments.rounds):
         for name, step in steps.items():
-            times[name] += timed(step, batch, arguments.updates)
+            times[name] += timed(step, batch, arguments.pairs)
     plain = min(times[PLAIN])
     table = [
         {
@@ -211,7 +217,7 @@ def main() -> None:
     lines = [
         header("One update with random weights", source),
         "4.04 million weights, batch of "
-        f"{arguments.batch}, fused Adam, KL included; {len(times[PLAIN])} updates a row, in turns.\n",
+        f"{arguments.batch}, fused Adam, KL included; {len(times[PLAIN])} pairs of updates a row, in turns.\n",
         "| update | min / median [ms] | ratio of minima | ratio of medians |",
         "|---|---|---|---|",
         *(

@@ -10,8 +10,8 @@ from pyro.infer import SVI, Trace_ELBO
 from torch import nn
 
 from bayesflowmass.bayes.elbo import WeightELBO
-from bayesflowmass.bayes.guides import FullCovariance, LowRank, MeanField
-from bayesflowmass.bayes.handlers import Flipout, LocalReparameterisation, SharedDraw
+from bayesflowmass.bayes.guides import Eigenbasis, FullCovariance, LowRank, MeanField
+from bayesflowmass.bayes.handlers import Flipout, LocalReparameterisation, MirroredDraw, SharedDraw
 from bayesflowmass.bayes.module import BayesianModule
 from bayesflowmass.bayes.priors import NormalPrior
 
@@ -55,6 +55,37 @@ def test_a_shared_draw_is_the_same_for_all_calls_of_a_block_and_all_examples():
         assert not torch.equal(network(x), first)
 
 
+@pytest.mark.parametrize("kind", [MeanField, LowRank, FullCovariance, Eigenbasis])
+def test_every_other_mirrored_draw_is_the_image_about_the_mean_of_the_one_before(kind):
+    module = dense()
+    network, guide = BayesianModule(module), kind(module, init_scale=0.7)
+    draws = []
+    handler = MirroredDraw(guide)
+    for _ in range(4):
+        with handler:
+            network(inputs())
+        draws.append(guide.layout.flatten(handler._weights).detach())
+        assert torch.allclose(handler.kl(), guide.kl())
+    assert torch.allclose(draws[0] + draws[1], 2 * guide.loc, atol=1e-12)
+    assert torch.allclose(draws[2] + draws[3], 2 * guide.loc, atol=1e-12)
+    assert not torch.isclose(draws[0], draws[2]).any()
+
+
+def test_a_pair_of_mirrored_draws_goes_on_from_its_seed():
+    module = dense()
+    network, guide = BayesianModule(module), MeanField(module, init_scale=0.7)
+    first = MirroredDraw(guide)
+    with first:
+        network(inputs())
+    second = MirroredDraw(guide, first.seed)
+    outputs = []
+    for handler in (first, second):
+        with handler:
+            outputs.append(network(inputs()))
+        assert handler.seed is None
+    assert torch.equal(*outputs)
+
+
 @pytest.mark.parametrize("handler", [LocalReparameterisation, Flipout])
 def test_decorrelated_estimators_draw_other_weights_for_each_example(handler):
     module = dense()
@@ -75,19 +106,20 @@ def test_outputs_of_a_layer_have_the_same_law_whoever_draws_them():
         exact_mean = x @ guide.mean["weight"].T + guide.mean["bias"]
         variance = guide.standard_deviation["weight"].square(), guide.standard_deviation["bias"].square()
         exact_variance = x.square() @ variance[0].T + variance[1]
-        for handler in (SharedDraw, LocalReparameterisation, Flipout):
+        for kind in (SharedDraw, LocalReparameterisation, Flipout):
             drawn = []
+            handler = kind(guide)
             for _ in range(600):
-                with handler(guide):
+                with handler:
                     drawn.append(network(x))
-            moments[handler] = torch.stack(drawn).mean(0), torch.stack(drawn).var(0)
+            moments[kind] = torch.stack(drawn).mean(0), torch.stack(drawn).var(0)
     for mean, spread in moments.values():
         # Five standard errors of 600 draws.
         assert ((mean - exact_mean).abs() < 5 * (exact_variance / 600).sqrt()).all()
         assert ((spread / exact_variance - 1).abs() < 5 * (2 / 600) ** 0.5).all()
 
 
-@pytest.mark.parametrize("handler", [SharedDraw, LocalReparameterisation, Flipout])
+@pytest.mark.parametrize("handler", [SharedDraw, MirroredDraw, LocalReparameterisation, Flipout])
 def test_each_weight_is_counted_once_however_often_it_acts(handler):
     module = Twice()
     network, guide = BayesianModule(module), MeanField(module)
@@ -163,7 +195,7 @@ def test_the_bound_agrees_with_that_of_pyro_on_the_same_model(kind):
     assert ours.var() < pyros.var()
 
 
-@pytest.mark.parametrize("estimator", ["shared", "local", "flipout"])
+@pytest.mark.parametrize("estimator", ["shared", "mirrored", "local", "flipout"])
 def test_svi_fits_random_and_other_parameters(estimator):
     model, guide, module = regression("last")
     svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.02}), WeightELBO(estimator))
@@ -174,6 +206,16 @@ def test_svi_fits_random_and_other_parameters(estimator):
     assert sum(losses[-10:]) < sum(losses[:10])
     after = (*guide.parameters(), module[0].weight)
     assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_two_mirrored_particles_are_one_pair():
+    model, guide, _ = regression()
+    x, y = inputs(), torch.ones(5, 2, dtype=torch.float64)
+    torch.manual_seed(6)
+    together = WeightELBO("mirrored", num_particles=2).loss(model, guide, x, y)
+    torch.manual_seed(6)
+    bound = WeightELBO("mirrored")
+    assert together == pytest.approx((bound.loss(model, guide, x, y) + bound.loss(model, guide, x, y)) / 2)
 
 
 def test_a_plate_scales_the_likelihood_and_not_the_divergence():

@@ -46,6 +46,21 @@ def test_the_training_loop_fits_it_with_history_and_seed():
     assert torch.equal(*reached)
 
 
+def test_a_pair_of_mirrored_draws_survives_a_checkpoint_and_an_evaluation():
+    context, mass = clusters(20)
+    torch.manual_seed(1)
+    whole, resumed = objective(estimator="mirrored"), objective(estimator="mirrored")
+    first = whole.log_prob(mass, context)
+    resumed.load_state_dict(whole.state_dict())
+    whole.eval().log_prob(mass, context)
+    second = whole.train().log_prob(mass, context)
+    assert not torch.equal(first, second)
+    assert torch.equal(resumed.log_prob(mass, context), second)
+    # A new pair: other weights, and of each objective its own.
+    third = whole.log_prob(mass, context)
+    assert not torch.equal(third, resumed.log_prob(mass, context))
+
+
 def test_evaluation_is_the_mean_over_fixed_draws_less_the_divergence():
     context, mass = clusters(20)
     found = objective().eval()

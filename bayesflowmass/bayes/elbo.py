@@ -12,7 +12,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from bayesflowmass.bayes.guides.base import WeightGuide, register_parameters
-from bayesflowmass.bayes.handlers import ESTIMATORS
+from bayesflowmass.bayes.handlers import ESTIMATORS, SharedDraw
 
 __all__ = ["WeightELBO"]
 
@@ -28,8 +28,8 @@ class WeightELBO(ELBO):
     >>> svi = SVI(model, guide, pyro.optim.Adam({"lr": 1e-3}), WeightELBO(estimator="local"))
 
     Arguments:
-        estimator: ``shared``, ``local`` or ``flipout``, see :mod:`bayesflowmass.bayes.handlers`.
-        num_particles: draws per step.
+        estimator: ``shared``, ``mirrored``, ``local`` or ``flipout``, see :mod:`bayesflowmass.bayes.handlers`.
+        num_particles: draws per step; two that are ``mirrored`` are a pair.
         tempering: T; anything but 1 is not the ELBO.
 
     Raises:
@@ -49,6 +49,7 @@ class WeightELBO(ELBO):
             )
         self.estimator = estimator
         self.tempering = tempering
+        self._handler: SharedDraw | None = None
 
     def loss(self, model: Callable[..., Any], guide: WeightGuide, *args: Any, **kwargs: Any) -> float:
         """-ELBO [nats], estimated."""
@@ -86,7 +87,9 @@ class WeightELBO(ELBO):
     def _particle(
         self, model: Callable[..., Any], guide: WeightGuide, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Tensor:
-        with ESTIMATORS[self.estimator](guide) as estimator:
+        if self._handler is None or self._handler.guide is not guide:
+            self._handler = ESTIMATORS[self.estimator](guide)
+        with self._handler as estimator:
             trace = poutine.trace(model).get_trace(*args, **kwargs)
         for name, site in trace.nodes.items():
             latent = site["type"] == "sample" and not site["is_observed"]

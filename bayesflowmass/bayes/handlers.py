@@ -2,11 +2,12 @@
 
 All of them estimate the same E_q[log p(data | w)] without bias; they differ in the variance of its gradient:
 
-==========================  ====================================================================
-:class:`SharedDraw`          one draw of the weights for the whole batch
-:class:`LocalReparameterisation`  each example's pre-activations from their own normal distribution
-:class:`Flipout`             one draw, its deviation from the mean with random signs per example
-==========================  ====================================================================
+=================================  ==========================================================================
+:class:`SharedDraw`                one draw of the weights for the whole batch
+:class:`MirroredDraw`              the same, every other draw the mirror image about the mean of the one before
+:class:`LocalReparameterisation`   each example's pre-activations from their own normal distribution
+:class:`Flipout`                   one draw, its deviation from the mean with random signs per example
+=================================  ==========================================================================
 
 The last two use different weights for different examples, which is right for gradients of a sum over examples
 and wrong for predictions of several examples at once: those need a shared draw.
@@ -25,9 +26,10 @@ from torch import Tensor
 from bayesflowmass.bayes.guides.base import WeightGuide
 from bayesflowmass.bayes.guides.fused import NormalDraw
 from bayesflowmass.bayes.guides.mean_field import MeanField
+from bayesflowmass.bayes.guides.noise import standard_normal
 from bayesflowmass.bayes.module import BayesianModule, parameter_name
 
-__all__ = ["ESTIMATORS", "Flipout", "LocalReparameterisation", "SharedDraw"]
+__all__ = ["ESTIMATORS", "Flipout", "LocalReparameterisation", "MirroredDraw", "SharedDraw"]
 
 
 class SharedDraw(Messenger):
@@ -83,6 +85,42 @@ class SharedDraw(Messenger):
 
     def _draw(self, network: BayesianModule) -> dict[str, Tensor]:
         weights, kl = self.guide.sample_with_kl()
+        self._kl.append(kl)
+        return weights
+
+
+class MirroredDraw(SharedDraw):
+    """Draws in pairs: w = m + L eps in one ``with`` block, m - L eps in the next, L the root of q's covariance.
+
+    Each is a draw from q by itself, so that every gradient is unbiased. Between the two, what is odd in eps
+    cancels (antithetic variates, Hammersley & Morton 1956), which is most of the gradient's noise while q is
+    narrow; and half of the normal numbers are never made. On a GPU, where they are cheap and a captured graph
+    cannot take turns, every draw is a new one.
+
+    Arguments:
+        guide: q over the random weights of the module.
+        seed: of the noise of the last draw, if its mirror image is due; an interrupted pair goes on with it.
+    """
+
+    def __init__(self, guide: WeightGuide, seed: int | None = None) -> None:
+        super().__init__(guide)
+        self.seed = seed
+        self._kept: tuple[int, Tensor] | None = None
+
+    def _draw(self, network: BayesianModule) -> dict[str, Tensor]:
+        like = next(self.guide.parameters())
+        if like.is_cuda:
+            return super()._draw(network)
+        if self.seed is None:
+            seed, sign = int(torch.randint(1 << 62, ())), 1.0
+        else:
+            seed, sign = self.seed, -1.0
+        if self._kept is not None and self._kept[0] == seed:
+            noise = self._kept[1]
+        else:
+            noise = standard_normal((self.guide.n_noise,), like, torch.Generator().manual_seed(seed))
+        self.seed, self._kept = (seed, (seed, noise)) if self.seed is None else (None, None)
+        weights, kl = self.guide.sample_with_kl(noise=noise, sign=sign)
         self._kl.append(kl)
         return weights
 
@@ -179,6 +217,7 @@ def _signs(shape: tuple[int, ...] | torch.Size, like: Tensor) -> Tensor:
 
 ESTIMATORS: dict[str, type[SharedDraw]] = {
     "shared": SharedDraw,
+    "mirrored": MirroredDraw,
     "local": LocalReparameterisation,
     "flipout": Flipout,
 }

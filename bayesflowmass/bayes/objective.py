@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, cast, get_args
 
 import torch
@@ -9,12 +11,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bayesflowmass.bayes.guides.base import WeightGuide, exactly
-from bayesflowmass.bayes.handlers import ESTIMATORS
+from bayesflowmass.bayes.handlers import ESTIMATORS, MirroredDraw
 from bayesflowmass.bayes.module import BayesianModule
 
 __all__ = ["Estimator", "VariationalObjective"]
 
-Estimator = Literal["shared", "local", "flipout"]
+_NO_SEED = -1
+Estimator = Literal["shared", "mirrored", "local", "flipout"]
 
 
 class VariationalObjective(nn.Module):
@@ -31,8 +34,8 @@ class VariationalObjective(nn.Module):
         module: called as ``module(log10_mass (B,), context (B, C)) -> log density (B,)``.
         guide: q, over the weights of this module.
         n_data: N, the number of training examples (not of a batch).
-        estimator: of the gradient: one ``shared`` draw for the batch, ``local`` reparameterisation or
-            ``flipout``.
+        estimator: of the gradient: one ``shared`` draw for the batch, ``mirrored`` in every other step, ``local``
+            reparameterisation or ``flipout``.
         tempering: T, the weight of the KL divergence; anything but 1 is not the ELBO.
         annealing: number of training steps over which T rises in proportion from 1 / annealing of its value;
             0: T is constant.
@@ -43,6 +46,7 @@ class VariationalObjective(nn.Module):
     """
 
     step: Tensor
+    mirror_seed: Tensor
 
     def __init__(
         self,
@@ -75,8 +79,11 @@ class VariationalObjective(nn.Module):
         self.tempering = tempering
         self.validation_draws = validation_draws
         self.annealing = annealing
-        # Handlers know the estimator's guide; making one up front refuses guides that it cannot serve.
-        ESTIMATORS[estimator](guide)
+        # Made up front, it refuses guides that it cannot serve.
+        self._handler = ESTIMATORS[estimator](guide)
+        if isinstance(self._handler, MirroredDraw):
+            # A buffer: a run that is resumed between the two draws of a pair goes on with the second.
+            self.register_buffer("mirror_seed", torch.tensor(_NO_SEED))
         if annealing:
             # A buffer: a resumed run goes on where it was.
             self.register_buffer("step", torch.zeros((), dtype=torch.long))
@@ -91,13 +98,25 @@ class VariationalObjective(nn.Module):
         if not self.training:
             penalty = self.kl() * (self.tempering / self.n_data)
             return self.expected_log_likelihood(log10_mass, context) - penalty
-        with ESTIMATORS[self.estimator](self.guide) as handler:
+        with self._pair(), self._handler:
             log_prob = cast(Tensor, self.network.run(log10_mass, context))
-        kl = handler.kl() * (self.tempering / self.n_data)
+        kl = self._handler.kl() * (self.tempering / self.n_data)
         if self.annealing:
             self.step += 1
             kl = kl * (self.step / self.annealing).clamp(max=1.0)
         return log_prob - kl.to(log_prob.dtype)
+
+    @contextmanager
+    def _pair(self) -> Iterator[None]:
+        """Keeps the state of mirrored draws among the buffers."""
+        handler = self._handler
+        if not isinstance(handler, MirroredDraw) or self.mirror_seed.is_cuda:
+            yield
+            return
+        seed = int(self.mirror_seed)
+        handler.seed = None if seed == _NO_SEED else seed
+        yield
+        self.mirror_seed.fill_(_NO_SEED if handler.seed is None else handler.seed)
 
     def forward(self, log10_mass: Tensor, context: Tensor) -> Tensor:
         return self.log_prob(log10_mass, context)

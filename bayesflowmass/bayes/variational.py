@@ -69,7 +69,7 @@ class VariationalPosterior(WeightPosterior):
             prior: of the random weights.
             train_prior: of all weights in the phase ``point``; None: maximum likelihood.
             estimator: of the gradient, see `VariationalObjective`; None: ``local`` for the eigenbasis guide, else
-                ``shared``.
+                ``mirrored``.
             tempering: of `VariationalObjective`.
             freeze: keep the weights that are not random as the first phase left them.
 
@@ -91,7 +91,7 @@ class VariationalPosterior(WeightPosterior):
         if isinstance(q, Eigenbasis):
             q.align(module, lambda: _apply(module, data))
         trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        estimator = estimator or ("local" if isinstance(q, Eigenbasis) else "shared")
+        estimator = estimator or ("local" if isinstance(q, Eigenbasis) else "mirrored")
         objective = VariationalObjective(module, q, len(data[1]), estimator=estimator, tempering=tempering)
         if freeze:
             module.requires_grad_(False)

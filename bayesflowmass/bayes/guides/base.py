@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bayesflowmass.bayes.choice import Choice, choose
+from bayesflowmass.bayes.guides.noise import standard_normal
 from bayesflowmass.bayes.layout import WeightLayout
 from bayesflowmass.bayes.priors import NormalPrior, WeightPrior
 
@@ -90,9 +91,18 @@ class WeightGuide(nn.Module, ABC):
         segments = zip(self.prior_scales, self.layout.sizes, strict=True)
         return torch.cat([like.new_full((n,), scale) for scale, n in segments])
 
+    @property
+    def n_noise(self) -> int:
+        """K: how many standard normal numbers a draw is made of."""
+        return self.layout.n_weights
+
     @abstractmethod
+    def transform(self, noise: Tensor) -> Tensor:
+        """The differentiable draws (D, P) that standard normal numbers (D, K) give; mean + linear function of them."""
+
     def rsample(self, n_draws: int, generator: torch.Generator | None = None) -> Tensor:
         """Differentiable draws (n_draws, P)."""
+        return self.transform(standard_normal((n_draws, self.n_noise), next(self.parameters()), generator))
 
     @abstractmethod
     def flat_log_prob(self, flat: Tensor) -> Tensor:
@@ -149,16 +159,23 @@ class WeightGuide(nn.Module, ABC):
             excess = excess + (0.5 * ((part / sd) ** 2 - 1.0) - log_ratio).sum() / len(flat)
         return excess - self.relative_entropy()
 
-    def sample_with_kl(self, names: Collection[str] | None = None) -> tuple[dict[str, Tensor], Tensor]:
-        """One differentiable draw from the global generator, name -> (*shape,), and KL(q || p).
+    def sample_with_kl(
+        self, names: Collection[str] | None = None, noise: Tensor | None = None, sign: float = 1.0
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """One differentiable draw, name -> (*shape,), and KL(q || p).
 
-        Only of ``names``, where they are given and the guide can tell the weights apart.
+        Arguments:
+            names: draw only these, where the guide can tell the weights apart.
+            noise: (K,), standard normal; None: from the global generator.
+            sign: of the noise; -1: the mirror image about the mean of the draw that the noise gives.
         """
         if names is not None and set(names) != set(self.names):
             raise ValueError(
                 f"The guide {self.kind!r} draws its weights together; the mean-field guide can draw some."
             )
-        flat = self.rsample(1)
+        if noise is None:
+            noise = standard_normal((self.n_noise,), next(self.parameters()))
+        flat = self.transform(sign * noise.unsqueeze(0))
         return self.layout.split(flat[0]), self.kl(flat)
 
     def local_linear(self, layer: str, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:

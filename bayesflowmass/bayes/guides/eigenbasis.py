@@ -108,10 +108,8 @@ class Eigenbasis(WeightGuide):
             signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
             getattr(self, f"basis{index}").copy_(vectors * signs)
 
-    def rsample(self, n_draws: int, generator: torch.Generator | None = None) -> Tensor:
-        noise = torch.empty(n_draws, *self.start.shape, dtype=self.start.dtype, device=self.start.device)
-        relative = self._turn(noise.normal_(generator=generator) * self.log_scale.exp())
-        return torch.addcmul(self.loc, self.prior_scale(), relative)
+    def transform(self, noise: Tensor) -> Tensor:
+        return torch.addcmul(self.loc, self.prior_scale(), self._turn(noise * self.log_scale.exp()))
 
     def local_linear(self, layer: str, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         weight, bias = self._parts(layer)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from bayesflowmass.bayes.guides.base import WeightGuide
-from bayesflowmass.bayes.guides.fused import standard_normal
 
 __all__ = ["FullCovariance"]
 
@@ -46,9 +45,8 @@ class FullCovariance(WeightGuide):
         unit = self.lower.tril(-1) * (self.init_scale * self.prior_scale()).unsqueeze(-1)
         return unit + self.log_diagonal.exp().diag_embed()
 
-    def rsample(self, n_draws: int, generator: torch.Generator | None = None) -> Tensor:
-        loc = self.loc
-        return loc + standard_normal((n_draws, *loc.shape), loc, generator) @ self.scale_tril().mT
+    def transform(self, noise: Tensor) -> Tensor:
+        return self.loc + noise @ self.scale_tril().mT
 
     def flat_log_prob(self, flat: Tensor) -> Tensor:
         offset = (flat - self.loc).unsqueeze(-1)

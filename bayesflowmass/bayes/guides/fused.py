@@ -18,81 +18,42 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bayesflowmass.threads import pool
+from bayesflowmass.bayes.guides.noise import BLOCK, on_all_cores
 
-__all__ = ["Draw", "DrawWithKL", "LocalLinear", "NormalDraw", "draw_normals", "standard_normal"]
-
-# Numbers per block of a long vector of noise. Each block has a generator of its own: torch fills a tensor
-# with normal numbers on one core only.
-_BLOCK = 1 << 16
-
-
-def standard_normal(shape: Sequence[int], like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """N(0, 1) noise of this shape, in the type and on the device of ``like``.
-
-    The numbers do not depend on the number of threads.
-    """
-    noise = torch.empty(tuple(shape), dtype=like.dtype, device=like.device)
-    if noise.is_cuda or noise.numel() <= _BLOCK:
-        return noise.normal_(generator=generator)
-    blocks = noise.view(-1).split(_BLOCK)
-    seeds = torch.randint(1 << 62, (len(blocks),), generator=generator).tolist()
-
-    def fill(block: Tensor, seed: int) -> None:
-        block.normal_(generator=torch.Generator().manual_seed(seed))
-
-    workers = min(len(blocks), torch.get_num_threads())
-    if workers == 1:
-        for block, seed in zip(blocks, seeds, strict=True):
-            fill(block, seed)
-    else:
-        list(pool(workers).map(fill, blocks, seeds))
-    return noise
+__all__ = ["Draw", "DrawWithKL", "LocalLinear", "NormalDraw", "draw_normals"]
 
 
 class Draw(NamedTuple):
-    """w = m + s eps, s and eps, each (n,)."""
+    """w = m + s eps, s and eps, each (n,); with sign -1 the mirror image w = m - s eps."""
 
     weight: Tensor
     scale: Tensor
     noise: Tensor
+    sign: float
 
 
 @torch.no_grad()
-def draw_normals(locs: Sequence[Tensor], log_scales: Sequence[Tensor]) -> list[Draw]:
-    """One draw of each N(m, s^2), from means (n,) and log standard deviations (n,); without gradient.
+def draw_normals(
+    locs: Sequence[Tensor], log_scales: Sequence[Tensor], noise: Tensor, sign: float = 1.0
+) -> list[Draw]:
+    """One draw of each N(m, s^2), from means (n,), log standard deviations (n,) and noise (P,), P the sum of n.
 
-    All in one go, block by block: threads that make noise get in the way of those of torch, and what is made of a
-    block of noise while it is in cache saves passes over memory. Threads do not change the numbers.
+    Without gradient, and block by block, so that the scales are in cache when they are used.
     """
-    sizes, like = [loc.numel() for loc in locs], locs[0]
-    if like.is_cuda or sum(sizes) <= _BLOCK:
-        noises = standard_normal((sum(sizes),), like).split(sizes)
+    noises = noise.split([loc.numel() for loc in locs])
+    if noise.is_cuda or noise.numel() <= BLOCK:
         scales = [log_scale.exp() for log_scale in log_scales]
-        drawn = zip(locs, scales, noises, strict=True)
-        return [Draw(torch.addcmul(loc, scale, noise), scale, noise) for loc, scale, noise in drawn]
-    found = [Draw(*(torch.empty_like(loc) for _ in range(3))) for loc in locs]
-    blocks = [
-        block
-        for loc, log_scale, draw in zip(locs, log_scales, found, strict=True)
-        for block in zip(*(part.split(_BLOCK) for part in (loc, log_scale, *draw)), strict=True)
-    ]
-    seeds = torch.randint(1 << 62, (len(blocks),)).tolist()
-
-    def fill(block: tuple[Tensor, ...], seed: int) -> None:
-        loc, log_scale, weight, scale, noise = block
-        with torch.no_grad():
-            noise.normal_(generator=torch.Generator().manual_seed(seed))
-            torch.exp(log_scale, out=scale)
-            torch.addcmul(loc, scale, noise, out=weight)
-
-    workers = min(len(blocks), torch.get_num_threads())
-    if workers == 1:
-        for block, seed in zip(blocks, seeds, strict=True):
-            fill(block, seed)
+        weights = [torch.addcmul(*part, value=sign) for part in zip(locs, scales, noises, strict=True)]
     else:
-        list(pool(workers).map(fill, blocks, seeds))
-    return found
+        scales, weights = ([torch.empty_like(loc) for loc in locs] for _ in range(2))
+
+        def fill(loc: Tensor, log_scale: Tensor, noise: Tensor, scale: Tensor, weight: Tensor) -> None:
+            torch.exp(log_scale, out=scale)
+            torch.addcmul(loc, scale, noise, value=sign, out=weight)
+
+        vectors = (locs, log_scales, noises, scales, weights)
+        on_all_cores(fill, *([block for part in parts for block in part.split(BLOCK)] for parts in vectors))
+    return [Draw(*part, sign) for part in zip(weights, scales, noises, strict=True)]
 
 
 def normal_kl(loc: Tensor, scale: Tensor, log_scale: Tensor, prior_scale: float) -> Tensor:
@@ -103,7 +64,7 @@ def normal_kl(loc: Tensor, scale: Tensor, log_scale: Tensor, prior_scale: float)
 
 
 class DrawWithKL(torch.autograd.Function):
-    """Gradients for a `Draw`: (m (n,), log s (n,), s0, w, s, eps) -> w and KL(N(m, s^2) || N(0, s0^2)), summed."""
+    """Gradients for a `Draw`: m (n,), log s (n,), s0 and the draw -> w and KL(N(m, s^2) || N(0, s0^2)), summed."""
 
     @staticmethod
     def forward(
@@ -114,9 +75,10 @@ class DrawWithKL(torch.autograd.Function):
         weight: Tensor,
         scale: Tensor,
         noise: Tensor,
+        sign: float,
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(loc, scale, noise)
-        ctx.prior_scale = prior_scale
+        ctx.prior_scale, ctx.sign = prior_scale, sign
         return weight, normal_kl(loc, scale, log_scale, prior_scale)
 
     @staticmethod
@@ -125,8 +87,8 @@ class DrawWithKL(torch.autograd.Function):
         loc, scale, noise = ctx.saved_tensors
         per_variance = kl_grad / ctx.prior_scale**2
         loc_grad = torch.addcmul(weight_grad, loc, per_variance)
-        grad = (scale * per_variance).addcmul_(weight_grad, noise)
-        return loc_grad, torch.addcmul(-kl_grad, grad, scale, out=grad), None, None, None, None
+        grad = (scale * per_variance).addcmul_(weight_grad, noise, value=ctx.sign)
+        return loc_grad, torch.addcmul(-kl_grad, grad, scale, out=grad), None, None, None, None, None
 
 
 class LocalLinear(torch.autograd.Function):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bayesflowmass.bayes.choice import Choice
 from bayesflowmass.bayes.guides.base import WeightGuide
-from bayesflowmass.bayes.guides.fused import standard_normal
+from bayesflowmass.bayes.guides.noise import standard_normal
 from bayesflowmass.bayes.priors import WeightPrior
 
 __all__ = ["LowRank"]
@@ -59,11 +59,14 @@ class LowRank(WeightGuide):
     def options(self) -> dict[str, Any]:
         return {"rank": self.rank}
 
-    def rsample(self, n_draws: int, generator: torch.Generator | None = None) -> Tensor:
-        loc = self.loc
-        along = standard_normal((n_draws, self.rank), loc, generator)
-        noise = standard_normal((n_draws, *loc.shape), loc, generator)
-        return torch.addcmul(loc, self.log_diagonal.exp(), noise) + along @ self.factor
+    @property
+    def n_noise(self) -> int:
+        return self.rank + self.layout.n_weights
+
+    def transform(self, noise: Tensor) -> Tensor:
+        along, each = noise.split([self.rank, self.layout.n_weights], -1)
+        flat: Tensor = torch.addcmul(self.loc, self.log_diagonal.exp(), each) + along @ self.factor
+        return flat
 
     def flat_log_prob(self, flat: Tensor) -> Tensor:
         z = (flat - self.loc) * (-self.log_diagonal).exp()

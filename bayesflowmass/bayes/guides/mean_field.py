@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from bayesflowmass.bayes.guides.base import WeightGuide
-from bayesflowmass.bayes.guides.fused import DrawWithKL, LocalLinear, draw_normals, standard_normal
+from bayesflowmass.bayes.guides.fused import DrawWithKL, LocalLinear, draw_normals
+from bayesflowmass.bayes.guides.noise import standard_normal
 from bayesflowmass.bayes.priors import NormalPrior
 
 __all__ = ["MeanField"]
@@ -44,10 +45,8 @@ class MeanField(WeightGuide):
         """log s, (P,), a copy; the parameters are ``log_scales``."""
         return torch.cat(list(self.log_scales))
 
-    def rsample(self, n_draws: int, generator: torch.Generator | None = None) -> Tensor:
-        loc = self.loc
-        noise = standard_normal((n_draws, *loc.shape), loc, generator)
-        return torch.addcmul(loc, self.log_scale.exp(), noise)
+    def transform(self, noise: Tensor) -> Tensor:
+        return torch.addcmul(self.loc, self.log_scale.exp(), noise)
 
     def flat_log_prob(self, flat: Tensor) -> Tensor:
         log_scale = self.log_scale
@@ -76,23 +75,22 @@ class MeanField(WeightGuide):
         mean, variance, kl = LocalLinear.apply(inputs, *self.factor(f"{prefix}weight"), *bias)
         return mean, variance, kl if isinstance(self.prior, NormalPrior) else None
 
-    def sample_with_kl(self, names: Collection[str] | None = None) -> tuple[dict[str, Tensor], Tensor]:
+    def sample_with_kl(
+        self, names: Collection[str] | None = None, noise: Tensor | None = None, sign: float = 1.0
+    ) -> tuple[dict[str, Tensor], Tensor]:
         if not isinstance(self.prior, NormalPrior):
-            return self._sample_with_estimated_kl(names)
-        weights: dict[str, Tensor] = {}
-        divergences = []
+            # All weights are drawn, since the divergence of all of them is wanted.
+            weights, kl = super().sample_with_kl(None, noise, sign)
+            return {name: weights[name] for name in weights if names is None or name in names}, kl
         drawn = [name for name in self.layout.shapes if names is None or name in names]
         factors = [self.factor(name) for name in drawn]
-        draws = draw_normals([loc for loc, _, _ in factors], [log_scale for _, log_scale, _ in factors])
+        locs, log_scales, _ = zip(*factors, strict=True)
+        if noise is None:
+            noise = standard_normal((sum(loc.numel() for loc in locs),), locs[0])
+        weights, divergences = {}, []
+        draws = draw_normals(locs, log_scales, noise, sign)
         for name, factor, draw in zip(drawn, factors, draws, strict=True):
             value, kl = DrawWithKL.apply(*factor, *draw)
             weights[name] = value.view(self.layout.shapes[name])
             divergences.append(kl)
         return weights, torch.stack(divergences).sum()
-
-    def _sample_with_estimated_kl(self, names: Collection[str] | None) -> tuple[dict[str, Tensor], Tensor]:
-        # All weights are drawn, since the divergence of all of them is wanted.
-        flat = self.rsample(1)
-        weights = self.layout.split(flat[0])
-        kept = weights if names is None else {name: weights[name] for name in weights if name in names}
-        return kept, self.kl(flat)
