@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ def train(
     prefetch: bool = True,
     flip_velocity: bool = False,
     validation_fraction: float = 0.1,
+    weight_column: str | None = None,
+    weighted_masses: str = "flat",
     options: Mapping[str, Any] | None = None,
     weights: str | Mapping[str, Any] = "point",
     seed: int = 0,
@@ -79,6 +82,8 @@ def train(
         prefetch: prepare the next draw in the background.
         flip_velocity: mirror v_los of half of each batch.
         validation_fraction: share of the haloes kept for validation.
+        weight_column: of the catalogue: how much each cluster counts in the likelihood, relative to the others.
+        weighted_masses: population of log10 masses that the weighted clusters have, ``"flat"`` or ``"hmf"``.
         options: further arguments of :func:`~bayesflowmass.training.fit.fit`, such as ``learning_rate``.
         weights: posterior of the network's weights: ``METHOD`` or ``METHOD:VALUE`` such as ``"variational"`` or
             ``"ensemble:5"``, or the mapping of :func:`~bayesflowmass.training.weights.fit_weights`; its key
@@ -99,6 +104,9 @@ def train(
     simulate, flow, options = dict(simulate or {}), dict(flow or {}), dict(options or {})
     encoder = encoder or ContextEncoder(KDEEncoder())
     weights = {"method": weights} if isinstance(weights, str) else dict(weights)
+    weighting = (
+        {} if weight_column is None else {"weight_column": weight_column, "weighted_masses": weighted_masses}
+    )
     settings = _plain(
         {
             "catalog": catalog if isinstance(catalog, str | Path) else None,
@@ -112,6 +120,7 @@ def train(
             "validation_fraction": validation_fraction,
             "fit": options,
             "seed": seed,
+            **weighting,
             **({} if weights["method"] == "point" else {"weights": weights}),
         }
     )
@@ -126,6 +135,7 @@ def train(
         augmentation=augmentation,
         fresh_mocks=fresh_mocks,
         validation_fraction=validation_fraction,
+        weight_column=weight_column,
         seed=seed,
         device=where,
         progress=progress,
@@ -134,6 +144,8 @@ def train(
     info = TrainingInfo.from_catalog(
         data.seen, uses_richness=encoder.uses_richness, seed=seed, config=settings
     )
+    if weight_column is not None:
+        info = replace(info, masses=weighted_masses)
     posterior, phases = None, out / "phases"
     result: FitResult | None = None
     if weights["method"] != "point":
@@ -146,6 +158,7 @@ def train(
                 network,
                 source,
                 data.validation,
+                validation_weight=data.validation_weight,
                 flip_velocity=encoder.flip_velocity if flip_velocity else None,
                 seed=seed,
                 device=where,
@@ -169,6 +182,7 @@ def train(
                 weights,
                 source,
                 data.validation,
+                validation_weight=data.validation_weight,
                 encoder=encoder,
                 flip_velocity=flip_velocity,
                 fit_options=options,
@@ -240,7 +254,8 @@ def train_arguments(settings: TrainSettings) -> dict[str, Any]:
         optional=settings.encoder.optional,
     )
     options = settings.fit.model_dump()
-    own = {name: options.pop(name) for name in ("fresh_mocks", "redraw_every", "prefetch", "flip_velocity")}
+    names = ("fresh_mocks", "redraw_every", "prefetch", "flip_velocity", "weight_column", "weighted_masses")
+    own = {name: options.pop(name) for name in names}
     return {
         "catalog": settings.catalog,
         "out": settings.out,

@@ -5,6 +5,8 @@
                                    sides, as in an N-body box
     thinned                        20 000 flat clusters, the part above 14.7 thinned a hundredfold: the
                                    density is known, so a PDF can be divided by it
+    thinned_weighted               the clusters of thinned, each massive one with a weight of a hundred in the
+                                   likelihood: the weighted population is flat, no PDF is divided
     test                           fresh mocks, flat over 14.0-15.4, at least 500 in each 0.1 dex
 
 Every seed has clusters of its own. All in log10 M200c [Msun/h].
@@ -26,6 +28,7 @@ __all__ = [
     "SETS",
     "SPARSE_ABOVE",
     "TEST_RANGE",
+    "WEIGHT",
     "population",
     "simulate_test",
     "simulate_training",
@@ -36,11 +39,23 @@ TEST_RANGE = (14.0, 15.4)
 SPARSE_ABOVE = 14.7
 THINNING = 0.01
 N_HALOES = 50
-SETS = {"flat500": 500, "flat2000": 2000, "flat20000": 20000, "few_haloes": 2000, "thinned": 20000}
+SETS = {
+    "flat500": 500,
+    "flat2000": 2000,
+    "flat20000": 20000,
+    "few_haloes": 2000,
+    "thinned": 20000,
+    "thinned_weighted": 20000,
+}
+WEIGHT = "weight"
 
 
 def simulate_training(name: str, seed: int) -> ClusterCatalog:
     """The training clusters of a set, for one seed."""
+    if name == "thinned_weighted":
+        thin = simulate_training("thinned", seed)
+        massive = thin.column("log10_mass") >= SPARSE_ABOVE
+        return thin.with_columns(**{WEIGHT: np.where(massive, 1.0 / THINNING, 1.0)})
     full = simulate_catalog(SETS[name], log10_mass_range=MASS_RANGE, seed=derive_seed(seed, "flagship", name))
     massive = full.column("log10_mass") >= SPARSE_ABOVE
     if name == "thinned":

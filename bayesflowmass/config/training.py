@@ -90,6 +90,12 @@ class FitSettings(Settings):
         1, gt=0, description="epochs of training on each draw of augmentation or of fresh mocks"
     )
     prefetch: bool = Field(True, description="prepare the next epoch's clusters in the background")
+    weight_column: str | None = Field(
+        None, description="column of the training catalogue: how much each cluster counts in the likelihood"
+    )
+    weighted_masses: Literal["flat", "hmf"] = Field(
+        "flat", description="population of log10 masses that the weighted clusters have"
+    )
     checkpoint_every: int = Field(500, gt=0, description="steps between checkpoints")
     precision: Literal["float32", "tf32", "bf16"] = Field(
         "float32", description="of matrix products; tf32 and bf16 need a GPU"
