@@ -177,7 +177,7 @@ def draw(found, out):
         axes[1, column].set_xlabel(r"$\log_{10} M_{200c}$ [M$_\odot/h$]")
     axes[0, 0].set_ylabel("epistemic share of\nthe variance (true mass)")
     axes[1, 0].set_ylabel("coverage of 68 % interval\n(predicted mass)")
-    axes[1, 0].set_ylim(0.3, 1.0)
+    axes[1, 0].set_ylim(0.1, 1.0)
     handles, labels = axes[1, 0].get_legend_handles_labels()
     with journal_style():
         figure.legend(
