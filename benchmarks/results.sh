@@ -72,11 +72,14 @@ step_novelty() { # power against data unlike the training set
 }
 step_mass_function() { # about an hour; trains what runs/mass_function lacks
   $PY benchmarks/mass_function.py
-  local start=runs/mass_function/contaminated_1 out=runs/mass_function/contaminated_variational
-  [ -f "$out/model.json" ] || $PY -m bayesflowmass train --no-progress --resume --out "$out" --config quick.yaml --seed 1 \
-    --simulate.log10-mass-range 12.6 15.6 --weights variational --weights.start "$start"
-  $PY benchmarks/mass_function.py --members 1 --n-simulations 100 --model "variational=$out" --n-draws 8 \
-    --out docs/results/mass_function_variational
+  local start=runs/mass_function/contaminated_1 method
+  for method in variational laplace; do
+    local out=runs/mass_function/contaminated_$method
+    [ -f "$out/model.json" ] || $PY -m bayesflowmass train --no-progress --resume --out "$out" --config quick.yaml --seed 1 \
+      --simulate.log10-mass-range 12.6 15.6 --weights $method --weights.start "$start"
+  done
+  $PY benchmarks/mass_function.py --members 1 --n-simulations 100 --n-draws 8 --out docs/results/mass_function_variational \
+    --model variational=runs/mass_function/contaminated_variational --model laplace=runs/mass_function/contaminated_laplace
   $PY benchmarks/mass_function.py --kind pure --members 1 --n-simulations 100 --out docs/results/mass_function_pure
 }
 step_budget() { $PY benchmarks/information_budget.py --config default.yaml --seed 0 --n-train 15000 --fit.max-updates 1000 \
