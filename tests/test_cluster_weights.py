@@ -134,7 +134,7 @@ def test_weights_undo_the_thinning_of_a_population(tmp_path):
     assert offsets["weighted"] < 0.5 * offsets["all"]
 
 
-def test_heavy_clusters_do_not_count_as_many_for_the_posterior_of_the_weights(tmp_path):
+def test_heavy_clusters_do_not_count_as_many_for_the_posterior_of_the_weights(tmp_path, capsys):
     catalog = thinned(1)
     weight = catalog.column("weight")
     model = trained(
@@ -148,6 +148,7 @@ def test_heavy_clusters_do_not_count_as_many_for_the_posterior_of_the_weights(tm
         },
     )
     n_data = model.weights.found["n_data"]
+    assert f"N = {n_data} is few, and PDFs will be wide" in capsys.readouterr().out
     # Nine tenths are trained on.
     assert n_data == pytest.approx(0.9 * weight.sum() / 10.0, rel=0.15)
     assert n_data < 0.5 * len(catalog)
