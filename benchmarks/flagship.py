@@ -1,7 +1,10 @@
-"""Deterministic against Bayesian on massive clusters: models, predictions and the table.
+r"""Deterministic against Bayesian on massive clusters: models, predictions and the table.
 
     python benchmarks/flagship.py --work runs/flagship --out docs/results/flagship
     python benchmarks/flagship.py --work runs/flagship --only flat500 few_haloes --seeds 2   # a part of it
+    # More trainings of two methods, as in docs/results:
+    python benchmarks/flagship.py --methods point variational --seeds 13 --only flat500 flat2000 few_haloes \
+        thinned_weighted
 
 Trains, on each training set of ``flagship_data.py`` and each seed, a point model (maximum likelihood) and four
 weight posteriors that start from it, with the settings of ``configs/flagship.yaml``; an ensemble has members of
@@ -9,7 +12,8 @@ its own. Each model is a model folder, WORK/SET/METHOD-SEED, with its prediction
 ``predictions.parquet``. What exists is not made again: an interrupted run goes on. Two processes with disjoint
 ``--only`` share one work folder. ``--tables-only`` reads what is there.
 
-About two hours of processor time. Writes OUT.md, OUT.json and the figure OUT.png / OUT.pdf.
+About two hours of processor time, and an hour for the thirteen trainings. Writes OUT.md, OUT.json and the
+figure OUT.png / OUT.pdf.
 """
 
 from __future__ import annotations
