@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,9 +19,11 @@ from bayesflowmass.config import TrainSettings
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator, TrainingInfo, resolve_device
 from bayesflowmass.flows import ConditionalFlow, build_flow
+from bayesflowmass.flows.population import TrainingPopulation
 from bayesflowmass.mocks import MockParameters
 from bayesflowmass.plots.loss import plot_loss
 from bayesflowmass.plots.style import save_figure
+from bayesflowmass.posterior import MassPrior
 from bayesflowmass.training.augmentation import Augmentation
 from bayesflowmass.training.checkpoint import (
     CheckpointError,
@@ -32,6 +35,7 @@ from bayesflowmass.training.checkpoint import (
 from bayesflowmass.training.fit import FitResult, fit
 from bayesflowmass.training.novelty import fit_novelty
 from bayesflowmass.training.phases import remove_phases, run_phase
+from bayesflowmass.training.population import known_population, tabulate
 from bayesflowmass.training.preparation import TrainingData, prepare
 from bayesflowmass.training.random_state import derive_seed
 from bayesflowmass.training.sources import CatalogSource, Prefetched, Redrawn, TrainingSource
@@ -54,8 +58,8 @@ def train(
     prefetch: bool = True,
     flip_velocity: bool = False,
     validation_fraction: float = 0.1,
-    weight_column: str | None = None,
-    weighted_masses: str = "flat",
+    population: str | MassPrior | None = None,
+    selection: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
     weights: str | Mapping[str, Any] = "point",
     seed: int = 0,
@@ -82,8 +86,11 @@ def train(
         prefetch: prepare the next draw in the background.
         flip_velocity: mirror v_los of half of each batch.
         validation_fraction: share of the haloes kept for validation.
-        weight_column: of the catalogue: how much each cluster counts in the likelihood, relative to the others.
-        weighted_masses: population of log10 masses that the weighted clusters have, ``"flat"`` or ``"hmf"``.
+        population: that the masses of the catalogue were drawn from, ``"flat"``, ``"hmf"`` or any prior. The network
+            then learns p(m | d) under a flat prior, whatever the population (`TrainingPopulation`). None: it
+            learns p(m | d) under the population of its training clusters, which the metadata of the catalogue name.
+        selection: table of the probability that a cluster of the population is in the catalogue, with columns
+            log10_mass and probability.
         options: further arguments of :func:`~bayesflowmass.training.fit.fit`, such as ``learning_rate``.
         weights: posterior of the network's weights: ``METHOD`` or ``METHOD:VALUE`` such as ``"variational"`` or
             ``"ensemble:5"``, or the mapping of :func:`~bayesflowmass.training.weights.fit_weights`; its key
@@ -104,9 +111,11 @@ def train(
     simulate, flow, options = dict(simulate or {}), dict(flow or {}), dict(options or {})
     encoder = encoder or ContextEncoder(KDEEncoder())
     weights = {"method": weights} if isinstance(weights, str) else dict(weights)
-    weighting = (
-        {} if weight_column is None else {"weight_column": weight_column, "weighted_masses": weighted_masses}
-    )
+    if selection is not None and population is None:
+        raise ValueError(
+            f"The selection '{selection}' is of a population that was not named; give population, flat or hmf."
+        )
+    drawn_from = {"population": population, "selection": selection} if population is not None else {}
     settings = _plain(
         {
             "catalog": catalog if isinstance(catalog, str | Path) else None,
@@ -120,7 +129,7 @@ def train(
             "validation_fraction": validation_fraction,
             "fit": options,
             "seed": seed,
-            **weighting,
+            **drawn_from,
             **({} if weights["method"] == "point" else {"weights": weights}),
         }
     )
@@ -135,17 +144,21 @@ def train(
         augmentation=augmentation,
         fresh_mocks=fresh_mocks,
         validation_fraction=validation_fraction,
-        weight_column=weight_column,
         seed=seed,
         device=where,
         progress=progress,
     )
-    network = _network(flow, encoder, data.seen, seed)
     info = TrainingInfo.from_catalog(
         data.seen, uses_richness=encoder.uses_richness, seed=seed, config=settings
     )
-    if weight_column is not None:
-        info = replace(info, masses=weighted_masses)
+    known: TrainingPopulation | None = None
+    if population is not None:
+        if isinstance(population, str):
+            population = known_population(population, selection, info.log10_mass_range, info.cosmology)
+        known = tabulate(population, data.seen, data.held_out).to(where)
+        info = replace(info, masses="flat", log10_mass_range=population.log10_mass_range)
+    network = _network(flow, encoder, data.seen, info if known else None, seed)
+    network.population = known
     posterior, phases = None, out / "phases"
     result: FitResult | None = None
     if weights["method"] != "point":
@@ -158,7 +171,6 @@ def train(
                 network,
                 source,
                 data.validation,
-                validation_weight=data.validation_weight,
                 flip_velocity=encoder.flip_velocity if flip_velocity else None,
                 seed=seed,
                 device=where,
@@ -182,7 +194,6 @@ def train(
                 weights,
                 source,
                 data.validation,
-                validation_weight=data.validation_weight,
                 encoder=encoder,
                 flip_velocity=flip_velocity,
                 fit_options=options,
@@ -193,6 +204,7 @@ def train(
                 device=where,
                 progress=progress,
             )
+    network.population = None
     novelty = fit_novelty(encoder, data.seen, data.held_out, info, seed=seed, device=where)
     estimator = MassEstimator(encoder, network, info, where, weights=posterior, novelty=novelty)
     estimator.save(out)
@@ -254,7 +266,7 @@ def train_arguments(settings: TrainSettings) -> dict[str, Any]:
         optional=settings.encoder.optional,
     )
     options = settings.fit.model_dump()
-    names = ("fresh_mocks", "redraw_every", "prefetch", "flip_velocity", "weight_column", "weighted_masses")
+    names = ("fresh_mocks", "redraw_every", "prefetch", "flip_velocity", "population", "selection")
     own = {name: options.pop(name) for name in names}
     return {
         "catalog": settings.catalog,
@@ -317,16 +329,23 @@ def _catalog(
 
 
 def _network(
-    flow: Mapping[str, Any], encoder: ContextEncoder, seen: ClusterCatalog, seed: int
+    flow: Mapping[str, Any],
+    encoder: ContextEncoder,
+    seen: ClusterCatalog,
+    flat: TrainingInfo | None,
+    seed: int,
 ) -> ConditionalFlow:
+    """A fresh flow, its target standardised by the training masses, or over the range of a flat prior."""
     target = seen.column("log10_mass")
+    loc, scale = float(target.mean()), float(target.std())
+    if flat is not None:
+        low, high = flat.log10_mass_range
+        loc, scale = 0.5 * (low + high), (high - low) / math.sqrt(12.0)
     arguments = {"seed": derive_seed(seed, "weights"), **flow}
     if arguments.get("trunk") == "conv":
         arguments.setdefault("image_shape", encoder.image_shape)
     try:
-        return build_flow(
-            context_dim=encoder.context_dim, loc=float(target.mean()), scale=float(target.std()), **arguments
-        )
+        return build_flow(context_dim=encoder.context_dim, loc=loc, scale=scale, **arguments)
     except TypeError as error:
         raise ValueError(f"flow: {error}.") from None
 

@@ -5,8 +5,8 @@
                                    sides, as in an N-body box
     thinned                        20 000 flat clusters, the part above 14.7 thinned a hundredfold: the
                                    density is known, so a PDF can be divided by it
-    thinned_weighted               the clusters of thinned, each massive one with a weight of a hundred in the
-                                   likelihood: the weighted population is flat, no PDF is divided
+    thinned_known                  the clusters of thinned, whose density the likelihood of training is told: the
+                                   network learns PDFs under a flat prior, and none is divided
     test                           fresh mocks, flat over 14.0-15.4, at least 500 in each 0.1 dex
 
 Every seed has clusters of its own. All in log10 M200c [Msun/h].
@@ -25,10 +25,10 @@ from bayesflowmass.training.random_state import derive_seed
 
 __all__ = [
     "MASS_RANGE",
+    "SELECTION",
     "SETS",
     "SPARSE_ABOVE",
     "TEST_RANGE",
-    "WEIGHT",
     "population",
     "simulate_test",
     "simulate_training",
@@ -45,17 +45,21 @@ SETS = {
     "flat20000": 20000,
     "few_haloes": 2000,
     "thinned": 20000,
-    "thinned_weighted": 20000,
+    "thinned_known": 20000,
 }
-WEIGHT = "weight"
+# P(in the sample | log10 mass) of the thinned set: `--fit.selection`.
+SELECTION = (
+    (MASS_RANGE[0], 1.0),
+    (SPARSE_ABOVE - 1e-6, 1.0),
+    (SPARSE_ABOVE, THINNING),
+    (MASS_RANGE[1], THINNING),
+)
 
 
 def simulate_training(name: str, seed: int) -> ClusterCatalog:
     """The training clusters of a set, for one seed."""
-    if name == "thinned_weighted":
-        thin = simulate_training("thinned", seed)
-        massive = thin.column("log10_mass") >= SPARSE_ABOVE
-        return thin.with_columns(**{WEIGHT: np.where(massive, 1.0 / THINNING, 1.0)})
+    if name == "thinned_known":
+        return simulate_training("thinned", seed)
     full = simulate_catalog(SETS[name], log10_mass_range=MASS_RANGE, seed=derive_seed(seed, "flagship", name))
     massive = full.column("log10_mass") >= SPARSE_ABOVE
     if name == "thinned":

@@ -30,7 +30,7 @@ TITLES = {
     "flat20000": "20 000 flat",
     "few_haloes": "2 000 flat, 50 haloes above 14.7",
     "thinned": "20 000, thinned 100 x above 14.7",
-    "thinned_weighted": "the same, weighted in the loss",
+    "thinned_known": "the same, density known in training",
 }
 COLORS = {"point": "#000000", "variational": "#0072B2", "mean_field_all": "#E69F00", "laplace": "#009E73",
           "ensemble": "#CC79A7"}  # fmt: skip
@@ -207,7 +207,7 @@ def write_tables(work, sets, methods, out, source):
         " mass, where it can be nominal. Errors are standard errors over training seeds, each with clusters of"
         " its own; Δ is the paired difference from the point model of the same seed (log score: higher is"
         " better; CRPS: lower is better). The PDFs of the thinned set are divided by its known density of"
-        " masses; in the next set each massive cluster counts a hundredfold in the likelihood instead.",
+        " masses; in the next set the likelihood of training is told that density instead.",
         "",
         *(table(found, where) for where in bins),
     ]

@@ -90,11 +90,14 @@ class FitSettings(Settings):
         1, gt=0, description="epochs of training on each draw of augmentation or of fresh mocks"
     )
     prefetch: bool = Field(True, description="prepare the next epoch's clusters in the background")
-    weight_column: str | None = Field(
-        None, description="column of the training catalogue: how much each cluster counts in the likelihood"
+    population: Literal["flat", "hmf"] | None = Field(
+        None,
+        description="that the training masses were drawn from; the network then learns PDFs under a flat prior."
+        " Default: PDFs under the population of its training clusters",
     )
-    weighted_masses: Literal["flat", "hmf"] = Field(
-        "flat", description="population of log10 masses that the weighted clusters have"
+    selection: Path | None = Field(
+        None,
+        description="table log10_mass, probability: that a cluster of the population is in the catalogue",
     )
     checkpoint_every: int = Field(500, gt=0, description="steps between checkpoints")
     precision: Literal["float32", "tf32", "bf16"] = Field(

@@ -19,6 +19,7 @@ from bayesflowmass.flows.convolutional import ConvNetwork, Extent
 from bayesflowmass.flows.distribution import MassDistribution, pull_back
 from bayesflowmass.flows.mixture import ConditionalGaussianMixture
 from bayesflowmass.flows.networks import DenseNetwork, NoParameters
+from bayesflowmass.flows.population import TrainingPopulation
 from bayesflowmass.flows.spline import ConditionalMonotoneSpline
 
 __all__ = ["FLOW_KINDS", "ConditionalFlow", "Standardisation", "build_flow"]
@@ -63,6 +64,9 @@ class ConditionalFlow(ConditionalTransformedDistribution, nn.Module):
     A trunk (shared network, or identity) turns the context into features; the conditional base distribution
     and each conditional transform read them. ``flow(log10_mass, context)`` is ``log_prob``.
 
+    While ``population`` is set, as training does where it knows what population its masses are of, ``log_prob`` is the
+    likelihood of masses drawn from it; ``condition`` always gives p itself.
+
     :param trunk: A network (*B, C) -> (*B, F).
     :param base_dist: A conditional base: ``nn`` from features to parameters, ``conditioned`` from them to a
         distribution.
@@ -91,6 +95,7 @@ class ConditionalFlow(ConditionalTransformedDistribution, nn.Module):
         self.base_dist = base_dist
         self.transforms = nn.ModuleList([*transforms, Standardisation(loc, scale)])
         self._description = dict(description)
+        self.population: TrainingPopulation | None = None
 
     def condition(self, context: Tensor, dtype: torch.dtype = torch.float64) -> MassDistribution:
         """
@@ -123,12 +128,21 @@ class ConditionalFlow(ConditionalTransformedDistribution, nn.Module):
         Log density per dex, (*B,), of log10_mass (*B,) given the context (*B, C).
 
         The hot path of training: ``condition(context, log10_mass.dtype).log_prob(log10_mass)`` to the last
-        bit, without the distribution object around it; single precision stays single.
+        bit, without the distribution object around it; single precision stays single. With a ``population``, see
+        `TrainingPopulation`.
         """
+        base: Any
         base, transforms = self._conditioned(context, log10_mass.dtype)
-        value, log_det = pull_back(transforms, log10_mass)
-        log_prob: Tensor = base.log_prob(value) + log_det
-        return log_prob
+        if self.population is None:
+            value, log_det = pull_back(transforms, log10_mass)
+            log_prob: Tensor = base.log_prob(value) + log_det
+            return log_prob
+        points = self.population.points.to(log10_mass).view(-1, *[1] * log10_mass.ndim)
+        masses = torch.cat([log10_mass.unsqueeze(0), points.expand(-1, *log10_mass.shape)])
+        value, log_det = pull_back(transforms, masses)
+        log_probs = base.log_prob(value) + log_det
+        below, above = base.log_cdf(value[-2]), base.log_sf(value[-1])
+        return self.population.log_likelihood(log10_mass, log_probs[0], log_probs[1:-2], below, above)
 
     def forward(self, log10_mass: Tensor, context: Tensor) -> Tensor:
         return self.log_prob(log10_mass, context)

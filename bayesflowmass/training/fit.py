@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import pyro
 import torch
@@ -17,7 +17,6 @@ from torch.distributions import Distribution
 from tqdm import tqdm
 
 from bayesflowmass.estimator import resolve_device
-from bayesflowmass.training.cluster_weights import weighted_rows
 from bayesflowmass.training.device import batches, place
 from bayesflowmass.training.fingerprint import hash_tensors
 from bayesflowmass.training.history import HistoryRow
@@ -29,7 +28,6 @@ from bayesflowmass.training.sources import EpochData, TrainingSource, check_data
 from bayesflowmass.training.state import TrainingState
 from bayesflowmass.training.stopping import SmoothedStopping
 from bayesflowmass.training.update import (
-    ConditionalDensity,
     Precision,
     make_optimizer,
     make_update,
@@ -65,7 +63,6 @@ def fit(
     train_source: TrainingSource,
     validation: tuple[Tensor, Tensor],
     *,
-    validation_weight: Tensor | None = None,
     learning_rate: float = 1e-4,
     betas: tuple[float, float] = (0.9, 0.999),
     weight_decay: float = 0.0,
@@ -104,9 +101,8 @@ def fit(
     Arguments:
         flow: a module with ``log_prob(log10_mass (B,), context (B, C)) -> (B,)``.
         train_source: the clusters of each epoch; every epoch is shuffled, and its last, incomplete batch left
-            out. Those that count more come more often.
+            out.
         validation: (context (N, C), log10_mass (N,)).
-        validation_weight: (N,), how much each of them counts; None: all the same.
         learning_rate, betas, weight_decay: of Adam; with decay, AdamW, which spares biases.
         schedule, warmup_updates, final_fraction, plateau_updates, plateau_factor: see
             :class:`~bayesflowmass.training.learning_rate.LearningRate`.
@@ -166,9 +162,9 @@ def fit(
         stack.enter_context(_without_argument_checks())
         signals = stack.enter_context(DeferredInterrupt())
         settings["training data"] = train_source.fingerprint()
-        parts = {"context": validation[0], "log10_mass": validation[1]}
-        parts |= {} if validation_weight is None else {"weight": validation_weight}
-        settings["validation data"] = hash_tensors(parts)[:12]
+        settings["validation data"] = hash_tensors({"context": validation[0], "log10_mass": validation[1]})[
+            :12
+        ]
         files.open(state, dict(configuration or {}) | settings, resume)
         bar = stack.enter_context(_progress_bar(max_updates, state.update, progress))
         held_out = place(validation, where)
@@ -179,7 +175,7 @@ def fit(
                     state.count(update(target, _half_flipped(rows, flip_velocity)))
                     bar.update(1)
                     if state.update % validate_every == 0 or state.update == max_updates:
-                        row = _validate(state, held_out, validation_weight, where)
+                        row = _validate(state, held_out, where)
                         files.note(row)
                         shown = f"loss {row.train_loss:.3f}, validation {row.validation_loss:.3f}"
                         bar.set_postfix_str(shown)
@@ -205,29 +201,17 @@ def fit(
 
 
 @torch.no_grad()
-def mean_loss(
-    flow: nn.Module,
-    data: tuple[Tensor, Tensor],
-    device: torch.device | None = None,
-    weight: Tensor | None = None,
-) -> float:
-    """Mean -log p(log10 M | context) [nats] over ``data`` = (context (N, C), log10_mass (N,)), summed in float64.
-
-    With ``weight`` (N,), the weighted mean.
-    """
+def mean_loss(flow: nn.Module, data: tuple[Tensor, Tensor], device: torch.device | None = None) -> float:
+    """Mean -log p(log10 M | context) [nats] over ``data`` = (context (N, C), log10_mass (N,)), summed in
+    float64."""
     context, log10_mass = data
     device = device or context.device
     total = torch.zeros((), dtype=torch.float64, device=device)
     for start in range(0, len(log10_mass), VALIDATION_BATCH):
-        part = slice(start, start + VALIDATION_BATCH)
-        rows = context[part].to(device, non_blocking=True)
-        target = log10_mass[part].to(device, non_blocking=True)
-        if weight is None:
-            total += negative_log_likelihood(flow, target, rows).double() * len(target)
-        else:
-            log_prob = cast(ConditionalDensity, flow).log_prob(target, rows)
-            total -= log_prob.double() @ weight[part].to(device)
-    return float(total) / (len(log10_mass) if weight is None else float(weight.sum()))
+        rows = context[start : start + VALIDATION_BATCH].to(device, non_blocking=True)
+        target = log10_mass[start : start + VALIDATION_BATCH].to(device, non_blocking=True)
+        total += negative_log_likelihood(flow, target, rows).double() * len(target)
+    return float(total) / len(log10_mass)
 
 
 def _training_batches(
@@ -246,12 +230,7 @@ def _training_batches(
         if placed is None or origin is None or data.context is not origin.context:
             placed = None  # Free the previous epoch on the device before the next one is copied there.
             placed, origin = EpochData(*place((data.context, data.log10_mass), device)), data
-        if data.weight is None:
-            order = torch.randperm(
-                len(data.log10_mass), generator=torch_generator(seed, "permutation", epoch)
-            )
-        else:
-            order = weighted_rows(data.weight, seed, epoch)
+        order = torch.randperm(len(data.log10_mass), generator=torch_generator(seed, "permutation", epoch))
         for batch in batches(placed.context, placed.log10_mass, order, batch_size, device, first=done):
             yield batch
             if state.update >= max_updates:
@@ -259,9 +238,7 @@ def _training_batches(
         state.position = (epoch + 1, 0)
 
 
-def _validate(
-    state: TrainingState, held_out: tuple[Tensor, Tensor], weight: Tensor | None, device: torch.device
-) -> HistoryRow:
+def _validate(state: TrainingState, held_out: tuple[Tensor, Tensor], device: torch.device) -> HistoryRow:
     train_loss = float(state.loss_sum) / max(1, state.loss_count)
     if not math.isfinite(train_loss):
         raise ValueError(
@@ -271,7 +248,7 @@ def _validate(
     rate = state.learning_rate.at(state.update - 1)
     with state.judged_weights():
         state.flow.eval()
-        loss = mean_loss(state.flow, held_out, device, weight)
+        loss = mean_loss(state.flow, held_out, device)
         state.flow.train()
         if state.stopping.observe(state.update, loss):
             state.keep_best()

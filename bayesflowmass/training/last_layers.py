@@ -177,31 +177,23 @@ class MirroredSource:
         features: (N, F), or (2, N, F) with the mirrored ones second.
         log10_mass: (N,).
         seed: of the choice.
-        halo, weight: (N,), see `EpochData`.
+        halo: (N,), see `EpochData`.
     """
 
-    def __init__(
-        self,
-        features: Tensor,
-        log10_mass: Tensor,
-        seed: int,
-        halo: Tensor | None = None,
-        weight: Tensor | None = None,
-    ) -> None:
+    def __init__(self, features: Tensor, log10_mass: Tensor, seed: int, halo: Tensor | None = None) -> None:
         self.features = features if features.dim() == 3 else features.unsqueeze(0)
-        self.log10_mass, self.seed, self.halo, self.weight = log10_mass, seed, halo, weight
+        self.log10_mass, self.seed, self.halo = log10_mass, seed, halo
         check_data(self.features[0], log10_mass, "training data")
 
     def epoch(self, index: int) -> EpochData:
         """All clusters, each in one of its orientations."""
         if len(self.features) == 1:
-            return EpochData(self.features[0], self.log10_mass, self.halo, self.weight)
+            return EpochData(self.features[0], self.log10_mass, self.halo)
         chance = torch.rand(len(self.log10_mass), 1, generator=torch_generator(self.seed, "mirror", index))
         mirrored = (chance < 0.5).to(self.features.device)
         features = torch.where(mirrored, self.features[1], self.features[0])
-        return EpochData(features, self.log10_mass, self.halo, self.weight)
+        return EpochData(features, self.log10_mass, self.halo)
 
     def fingerprint(self) -> str:
-        """Hash of masses, weights and of a part of the features."""
-        parts = {"log10_mass": self.log10_mass, "features": self.features[:, :64]}
-        return hash_tensors(parts if self.weight is None else parts | {"weight": self.weight})[:12]
+        """Hash of the masses and of a part of the features."""
+        return hash_tensors({"log10_mass": self.log10_mass, "features": self.features[:, :64]})[:12]

@@ -14,7 +14,6 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.mocks import simulate_catalog
 from bayesflowmass.training.augmentation import Augmentation
-from bayesflowmass.training.cluster_weights import cluster_weights
 from bayesflowmass.training.device import memory_allows
 from bayesflowmass.training.fingerprint import hash_tensors
 from bayesflowmass.training.halo_views import halo_numbers
@@ -32,15 +31,13 @@ class TrainingData:
     """What a run trains and validates on.
 
     ``seen`` is the training split as the network first sees it, after augmentation, ``held_out`` the validation
-    split; ``validation`` is (context (N, C), log10_mass (N,)) of it, ``validation_weight`` (N,) how much each
-    counts, where that differs; the index of ``source`` counts draws.
+    split; ``validation`` is (context (N, C), log10_mass (N,)) of it; the index of ``source`` counts draws.
     """
 
     source: TrainingSource
     validation: tuple[Tensor, Tensor]
     seen: ClusterCatalog
     held_out: ClusterCatalog
-    validation_weight: Tensor | None = None
 
     @property
     def redrawn(self) -> bool:
@@ -56,7 +53,6 @@ def prepare(
     augmentation: Augmentation,
     fresh_mocks: bool = False,
     validation_fraction: float = 0.1,
-    weight_column: str | None = None,
     seed: int = 0,
     device: torch.device,
     progress: bool = True,
@@ -74,7 +70,6 @@ def prepare(
         augmentation: applied to every cluster; mocks are then cut as much wider as it needs.
         fresh_mocks: new training clusters for every draw.
         validation_fraction: share of the haloes.
-        weight_column: of the catalogue: how much each cluster counts relative to the others.
         seed: of splits, mocks and augmentation.
         device: where to encode.
         progress: show bars.
@@ -86,11 +81,6 @@ def prepare(
     if fresh_mocks and catalog is not None:
         raise ValueError(
             "fresh_mocks simulates new clusters, but a catalogue was given; leave one of them out."
-        )
-    if weight_column is not None and catalog is None:
-        raise ValueError(
-            f"weight_column '{weight_column}' is of a training catalogue, but mocks are simulated, which all count the"
-            " same; give a catalogue or leave weight_column out."
         )
 
     final = {"r_max": simulate.get("r_max", 1.6), "v_max": simulate.get("v_max", 2500.0)}
@@ -141,17 +131,12 @@ def prepare(
 
     held_out = observed(held_out, "validation augmentation")
     validation = encode(held_out), _masses(held_out)
-    weights = [
-        None if weight_column is None else cluster_weights(part, weight_column) for part in (seen, held_out)
-    ]
     if not redrawn:
-        source = FixedSource(encode(seen, progress), _masses(seen), halo_numbers(seen), weights[0])
-        return TrainingData(source, validation, seen, held_out, weights[1])
+        source = FixedSource(encode(seen, progress), _masses(seen), halo_numbers(seen))
+        return TrainingData(source, validation, seen, held_out)
     velocities = torch.from_numpy(np.array(seen.galaxies("v_los"), dtype=np.float64))
-    parts = {"log10_mass": _masses(seen), "v_los": velocities}
-    identity = hash_tensors(parts if weights[0] is None else parts | {"weight": weights[0]})[:12]
-    redrawing = CatalogSource(_first_kept(draw, seen), encode, identity, weight_column)
-    return TrainingData(redrawing, validation, seen, held_out, weights[1])
+    identity = hash_tensors({"log10_mass": _masses(seen), "v_los": velocities})[:12]
+    return TrainingData(CatalogSource(_first_kept(draw, seen), encode, identity), validation, seen, held_out)
 
 
 def _first_kept(

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.training.cluster_weights import cluster_weights
 from bayesflowmass.training.fingerprint import hash_tensors
 from bayesflowmass.training.halo_views import halo_numbers
 
@@ -43,13 +42,11 @@ class EpochData(NamedTuple):
         context: (N, C), float32.
         log10_mass: (N,), log10 M200c [Msun/h].
         halo: (N,), integers, equal for views of one halo; None where every cluster is a halo of its own.
-        weight: (N,), how much each cluster counts relative to the others; None where all count the same.
     """
 
     context: Tensor
     log10_mass: Tensor
     halo: Tensor | None = None
-    weight: Tensor | None = None
 
 
 class TrainingSource(Protocol):
@@ -71,7 +68,6 @@ class FixedSource:
     context: Tensor
     log10_mass: Tensor
     halo: Tensor | None = None
-    weight: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Refuse data that cannot be trained on."""
@@ -79,12 +75,11 @@ class FixedSource:
 
     def epoch(self, index: int) -> EpochData:
         """All clusters."""
-        return EpochData(self.context, self.log10_mass, self.halo, self.weight)
+        return EpochData(self.context, self.log10_mass, self.halo)
 
     def fingerprint(self) -> str:
-        """Hash of masses, weights and of a part of the contexts (all of them may be gigabytes)."""
-        parts = {"log10_mass": self.log10_mass, "context": self.context[:64]}
-        return hash_tensors(parts if self.weight is None else parts | {"weight": self.weight})[:12]
+        """Hash of the masses and of a part of the contexts (all of them may be gigabytes)."""
+        return hash_tensors({"log10_mass": self.log10_mass, "context": self.context[:64]})[:12]
 
 
 class CatalogSource:
@@ -94,7 +89,6 @@ class CatalogSource:
         draw: the catalogue, with ``log10_mass``, of an index; a function of the index alone.
         encode: contexts (n, C) of a catalogue.
         identity: names what ``draw`` draws from, for the fingerprint.
-        weight_column: of the catalogue: how much each cluster counts.
     """
 
     def __init__(
@@ -102,10 +96,8 @@ class CatalogSource:
         draw: Callable[[int], ClusterCatalog],
         encode: Callable[[ClusterCatalog], Tensor],
         identity: str = "",
-        weight_column: str | None = None,
     ) -> None:
         self._draw, self._encode, self._identity = draw, encode, identity
-        self._weight_column = weight_column
         self._cancelled = threading.Event()
 
     def epoch(self, index: int) -> EpochData:
@@ -117,10 +109,7 @@ class CatalogSource:
                 raise CancelledError("no longer needed")
             parts.append(self._encode(catalog[start : start + CLUSTERS_AT_ONCE]))
         target = torch.from_numpy(np.array(catalog.column("log10_mass"), dtype=np.float32))
-        column = self._weight_column
-        weight = None if column is None else cluster_weights(catalog, column)
-        contexts = torch.cat(parts) if parts else torch.zeros(0, 0)
-        data = EpochData(contexts, target, halo_numbers(catalog), weight)
+        data = EpochData(torch.cat(parts) if parts else torch.zeros(0, 0), target, halo_numbers(catalog))
         check_data(data.context, data.log10_mass, f"data of draw {index}")
         return data
 

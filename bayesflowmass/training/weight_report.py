@@ -11,9 +11,6 @@ from bayesflowmass.training.fit import FitResult
 
 __all__ = ["describe_weights", "note_convergence"]
 
-# Too few to teach a network the shape of a density.
-FEW_HALOS = 100
-
 
 def note_convergence(posterior: WeightPosterior, results: Mapping[str, FitResult]) -> None:
     """Add to what a variational posterior tells about its fit.
@@ -46,11 +43,6 @@ def describe_weights(posterior: WeightPosterior, results: Mapping[str, FitResult
             f" KL/N {described['kl_per_cluster']:.4f} nats,"
             f" {100 * described['share_at_prior']:.0f} % of the weights at their prior."
         )
-        if n_data < FEW_HALOS:
-            lines.append(
-                f"  N = {n_data} is few, and PDFs will be wide: there are few halos, or a few count far more than the"
-                " others (weight_column). Cut the range of masses, or take an ensemble (--weights ensemble:5)."
-            )
     if "gain" in described:
         verdict = "converged" if described["converged"] else "NOT converged: train for longer (weights.fit)"
         lines.append(

@@ -16,7 +16,6 @@ from bayesflowmass.bayes.protocol import WEIGHT_POSTERIORS, WeightPosterior, par
 from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.flows import ConditionalFlow
-from bayesflowmass.training.cluster_weights import each_at_most_once
 from bayesflowmass.training.fit import FitResult, fit
 from bayesflowmass.training.halo_views import one_view_of_each
 from bayesflowmass.training.last_layers import (
@@ -27,7 +26,7 @@ from bayesflowmass.training.last_layers import (
 )
 from bayesflowmass.training.phases import run_phase
 from bayesflowmass.training.random_state import derive_seed
-from bayesflowmass.training.sources import EpochData, TrainingSource
+from bayesflowmass.training.sources import TrainingSource
 from bayesflowmass.training.weight_report import note_convergence
 
 __all__ = ["LAST_LAYER_FIT", "fit_weights", "start_from", "weight_options"]
@@ -111,7 +110,6 @@ def fit_weights(
     source: TrainingSource,
     validation: tuple[Tensor, Tensor],
     *,
-    validation_weight: Tensor | None = None,
     encoder: ContextEncoder,
     flip_velocity: bool,
     fit_options: Mapping[str, Any],
@@ -129,15 +127,14 @@ def fit_weights(
 
     N counts halos: views of one halo share its formation, so counting each would claim knowledge that is not
     there. The mean likelihood of a variational posterior is that of all views, whose masses are the population
-    that the density is for; what needs a sum over data (Laplace) takes one view of each halo. Where clusters
-    count unequally, N is that of a sample of the weighted population in which none comes twice.
+    that the density is for; what needs a sum over data (Laplace) takes one view of each halo.
 
     Arguments:
         flow: trained; its weights move to the centre of the posterior where the method says so.
         weights: see `weight_options`; ``fit`` holds arguments of :func:`~bayesflowmass.training.fit.fit` that
             differ in the phases of this posterior.
-        source, validation, validation_weight, encoder, flip_velocity, fit_options, seed, device, progress: as
-            the flow was trained.
+        source, validation, encoder, flip_velocity, fit_options, seed, device, progress: as the flow was
+            trained.
         settings: that a resumed run must share.
         folder: for checkpoints and finished phases; the history of phase NAME becomes ``history_NAME.csv`` beside it.
         resume: go on in it.
@@ -151,22 +148,21 @@ def fit_weights(
     module: nn.Module = flow
     first = source.epoch(0)
     data: tuple[Tensor, Tensor] = first.context, first.log10_mass
-    halo, weight = first.halo, first.weight
+    halo = first.halo
     flip = encoder.flip_velocity if flip_velocity else None
     arguments = dict(fit_options)
     if cut is not None:
         module = cut.head
         orientations = [first.context] + ([flip(first.context.clone())] if flip is not None else [])
         features = torch.stack([cut.features(context) for context in orientations])
-        source = MirroredSource(features, first.log10_mass.to(features.device), seed, halo, weight)
+        source = MirroredSource(features, first.log10_mass.to(features.device), seed, halo)
         data = features[0], first.log10_mass.to(features.device)
         validation = cut.features(validation[0]), validation[1]
         arguments |= LAST_LAYER_FIT | {"batch_size": min(LAST_LAYER_FIT["batch_size"], len(data[1]))}
         flip = None
     arguments |= dict(weights.get("fit") or {})
-    rows = _counted(first, seed)
-    if len(rows) < len(data[1]):
-        rows = rows.to(data[1].device)
+    if halo is not None and len(halo.unique()) < len(halo):
+        rows = one_view_of_each(halo, seed, 0).to(data[1].device)
         data = data[0][rows], data[1][rows]
     results: dict[str, FitResult] = {}
 
@@ -184,7 +180,6 @@ def fit_weights(
                 objective,
                 source,
                 validation,
-                validation_weight=validation_weight,
                 flip_velocity=flip,
                 seed=seed,
                 device=device,
@@ -204,16 +199,6 @@ def fit_weights(
     )
     note_convergence(posterior, results)
     return posterior, results
-
-
-def _counted(clusters: EpochData, seed: int) -> Tensor:
-    """Rows that are worth a cluster each: one view of each halo, none more than once."""
-    rows = torch.arange(len(clusters.log10_mass))
-    if clusters.halo is not None:
-        rows = one_view_of_each(clusters.halo, seed, 0)
-    if clusters.weight is not None:
-        rows = rows[each_at_most_once(clusters.weight[rows], seed)]
-    return rows
 
 
 def _start(method: type[WeightPosterior]) -> dict[str, bool]:
