@@ -11,6 +11,7 @@ from scipy import integrate
 from small_model import toy_catalog
 
 from bayesflowmass.bayes import choose
+from bayesflowmass.bayes.ensemble import fresh_copy
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.cosmology import MDPL2
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
@@ -120,6 +121,20 @@ def test_a_flow_cut_below_its_random_layers_has_the_same_likelihood():
     parts = cut_before_random_layers(network, choose(network, "last"))
     context, mass = contexts().float(), torch.linspace(13.4, 15.5, 6)
     assert torch.allclose(parts.head.log_prob(mass, parts.features(context)), network.log_prob(mass, context))
+
+
+def test_members_of_an_ensemble_have_the_same_likelihood():
+    network = flow().eval()
+    network.population = tabulate(THINNED, toy_catalog(50))
+    member = fresh_copy(network, seed=5)
+    assert member.population is not None
+    assert member.training
+    assert not torch.equal(next(member.parameters()), next(network.parameters()))
+    expected = flow()
+    expected.load_state_dict(member.state_dict())
+    expected.population = network.population
+    context, mass = contexts().float(), torch.linspace(13.4, 15.5, 6)
+    assert torch.equal(member.log_prob(mass, context), expected.log_prob(mass, context))
 
 
 def test_gradients_are_those_of_finite_differences():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -108,9 +109,10 @@ def fresh_copy(module: nn.Module, seed: int) -> nn.Module:
             f"{type(module).__name__} cannot be made anew with other initial weights; give it describe() with "
             "a 'seed' and from_description()."
         )
-    parameter = next(module.parameters())
-    copy: nn.Module = make({**describe(), "seed": seed})
-    return copy.to(device=parameter.device, dtype=parameter.dtype)
+    # A copy, since a module may have been told what its description does not say, such as a population.
+    fresh = deepcopy(module).train().requires_grad_(True)
+    fresh.load_state_dict(make({**describe(), "seed": seed}).state_dict())
+    return fresh
 
 
 def _seeds(seed: int, n: int) -> list[int]:
