@@ -18,8 +18,7 @@ from bayesflowmass.command_record import SETTINGS, write_record, write_settings
 from bayesflowmass.config import TrainSettings
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator, TrainingInfo, resolve_device
-from bayesflowmass.flows import ConditionalFlow, build_flow
-from bayesflowmass.flows.population import TrainingPopulation
+from bayesflowmass.flows import ConditionalFlow, TrainingPopulation, build_flow
 from bayesflowmass.mocks import MockParameters
 from bayesflowmass.plots.loss import plot_loss
 from bayesflowmass.plots.style import save_figure

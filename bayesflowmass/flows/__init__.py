@@ -11,6 +11,7 @@ from bayesflowmass.flows.mixture import (
     conditional_gaussian_mixture,
 )
 from bayesflowmass.flows.networks import DenseNetwork
+from bayesflowmass.flows.population import TrainingPopulation
 from bayesflowmass.flows.root_finding import bracketed_root
 from bayesflowmass.flows.spline import (
     ConditionalMonotoneSpline,
@@ -33,6 +34,7 @@ __all__ = [
     "MassDistribution",
     "Standardisation",
     "StandardNormal",
+    "TrainingPopulation",
     "bracketed_root",
     "build_flow",
     "conditional_affine",

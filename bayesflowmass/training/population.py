@@ -9,7 +9,7 @@ import torch
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.cosmology import Cosmology
-from bayesflowmass.flows.population import TrainingPopulation
+from bayesflowmass.flows import TrainingPopulation
 from bayesflowmass.io.selection_file import read_selection
 from bayesflowmass.posterior import MassPrior, SelectedPrior, make_prior
 
