@@ -18,7 +18,7 @@ from bayesflowmass.command_record import SETTINGS, write_record, write_settings
 from bayesflowmass.config import TrainSettings
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator, TrainingInfo, resolve_device
-from bayesflowmass.flows import ConditionalFlow, TrainingPopulation, build_flow
+from bayesflowmass.flows import ConditionalFlow, build_flow
 from bayesflowmass.mocks import MockParameters
 from bayesflowmass.plots.loss import plot_loss
 from bayesflowmass.plots.style import save_figure
@@ -110,11 +110,10 @@ def train(
     simulate, flow, options = dict(simulate or {}), dict(flow or {}), dict(options or {})
     encoder = encoder or ContextEncoder(KDEEncoder())
     weights = {"method": weights} if isinstance(weights, str) else dict(weights)
-    if selection is not None and population is None:
+    if selection is not None and not isinstance(population, str):
         raise ValueError(
             f"The selection '{selection}' is of a population that was not named; give population, flat or hmf."
         )
-    drawn_from = {"population": population, "selection": selection} if population is not None else {}
     settings = _plain(
         {
             "catalog": catalog if isinstance(catalog, str | Path) else None,
@@ -128,7 +127,7 @@ def train(
             "validation_fraction": validation_fraction,
             "fit": options,
             "seed": seed,
-            **drawn_from,
+            **_drawn_from(population, selection),
             **({} if weights["method"] == "point" else {"weights": weights}),
         }
     )
@@ -150,14 +149,13 @@ def train(
     info = TrainingInfo.from_catalog(
         data.seen, uses_richness=encoder.uses_richness, seed=seed, config=settings
     )
-    known: TrainingPopulation | None = None
+    if isinstance(population, str):
+        population = known_population(population, selection, info.log10_mass_range, info.cosmology)
     if population is not None:
-        if isinstance(population, str):
-            population = known_population(population, selection, info.log10_mass_range, info.cosmology)
-        known = tabulate(population, data.seen, data.held_out).to(where)
         info = replace(info, masses="flat", log10_mass_range=population.log10_mass_range)
-    network = _network(flow, encoder, data.seen, info if known else None, seed)
-    network.population = known
+    network = _network(flow, encoder, data.seen, population, seed)
+    if population is not None:
+        network.population = tabulate(population, data.seen, data.held_out).to(where)
     posterior, phases = None, out / "phases"
     result: FitResult | None = None
     if weights["method"] != "point":
@@ -315,6 +313,14 @@ def _finished(out: Path, settings: dict[str, Any], device: str, resume: bool) ->
     return estimator
 
 
+def _drawn_from(population: str | MassPrior | None, selection: str | Path | None) -> dict[str, Any]:
+    """The population in the settings of the run; of a prior its name, since its numbers are checked in training."""
+    if population is None:
+        return {}
+    name = population if isinstance(population, str) else population.name
+    return {"population": name, "selection": selection}
+
+
 def _catalog(
     catalog: ClusterCatalog | str | Path | None, simulate: Mapping[str, Any], fresh_mocks: bool
 ) -> ClusterCatalog | None:
@@ -331,14 +337,14 @@ def _network(
     flow: Mapping[str, Any],
     encoder: ContextEncoder,
     seen: ClusterCatalog,
-    flat: TrainingInfo | None,
+    population: MassPrior | None,
     seed: int,
 ) -> ConditionalFlow:
-    """A fresh flow, its target standardised by the training masses, or over the range of a flat prior."""
+    """A fresh flow, its target standardised by the training masses, or where it is told of them over their range."""
     target = seen.column("log10_mass")
     loc, scale = float(target.mean()), float(target.std())
-    if flat is not None:
-        low, high = flat.log10_mass_range
+    if population is not None:
+        low, high = population.log10_mass_range
         loc, scale = 0.5 * (low + high), (high - low) / math.sqrt(12.0)
     arguments = {"seed": derive_seed(seed, "weights"), **flow}
     if arguments.get("trunk") == "conv":

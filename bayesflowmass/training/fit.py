@@ -162,6 +162,9 @@ def fit(
         stack.enter_context(_without_argument_checks())
         signals = stack.enter_context(DeferredInterrupt())
         settings["training data"] = train_source.fingerprint()
+        population = getattr(flow, "population", None)
+        if population is not None:
+            settings["population"] = hash_tensors({"log_density": population.log_density})[:12]
         settings["validation data"] = hash_tensors({"context": validation[0], "log10_mass": validation[1]})[
             :12
         ]

@@ -21,6 +21,8 @@ __all__ = ["known_population", "tabulate"]
 _CELL, _POINTS, _STEP = 0.03, 64, 0.5
 # Change of ln q with redshift that a cluster would not notice.
 _STEADY = 0.1
+# ln q this far below its largest value stands for zero; no mass function falls by so much over the range of clusters.
+_NOTHING = 60.0
 
 
 def known_population(
@@ -73,10 +75,12 @@ def tabulate(prior: MassPrior, *catalogs: ClusterCatalog) -> TrainingPopulation:
             f" {ends[0]:.3f} and {ends[1]:.3f} of the training clusters; train on clusters of one redshift."
         )
     population = TrainingPopulation.of(low, high, both.mean(1))
+    density = population.log_density.numpy()
     for part in catalogs:
         mass = np.asarray(part.column("log10_mass"), dtype=np.float64)
         cell = np.clip(((mass - low) / width).astype(int), 0, n - 1)
-        odd = (mass < low - 1e-6) | (mass > high + 1e-6) | ~np.isfinite(population.log_density.numpy()[cell])
+        outside = (mass < low - 1e-6) | (mass > high + 1e-6)
+        odd = outside | ~(density[cell] > density.max() - _NOTHING)
         if odd.any():
             row = int(odd.argmax())
             raise CatalogError(
