@@ -20,7 +20,7 @@ demo: $(INSTALLED)
 model: $(INSTALLED)
 	for name in sky sky_complete; do \
 	  nice -n 5 $(BIN)/bayesflowmass train --config $$name.yaml --device cpu --out runs/$$name && \
-	  $(BIN)/python benchmarks/ship_model.py runs/$$name bayesflowmass/models/$$name || exit 1; \
+	  $(BIN)/python -m benchmarks.ship_model runs/$$name bayesflowmass/models/$$name || exit 1; \
 	done
 
 test: $(INSTALLED)

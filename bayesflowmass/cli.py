@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from bayesflowmass import __version__
+from bayesflowmass.common.version import __version__
 
 __all__ = ["main"]
 

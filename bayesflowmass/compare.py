@@ -13,6 +13,7 @@ and prints the verdicts. ``--work runs/flagship`` compares stored predictions, s
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,26 +22,76 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field, field_validator, model_validator
 
-from bayesflowmass import __version__
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.command import run_command
-from bayesflowmass.command_record import write_record
-from bayesflowmass.compare_models import RunSource, find_work, parse_models
-from bayesflowmass.compare_predictions import Run, align, file_hash, read_predictions
-from bayesflowmass.compare_report import format_markdown, format_text
-from bayesflowmass.compare_runs import baseline_runs, model_run
-from bayesflowmass.compare_statistics import Bin, Comparison, Method, mass_bins, section_numbers
-from bayesflowmass.compare_verdicts import TOLERANCES, Verdict, section_verdicts, summary_sentence
-from bayesflowmass.config import CompareSettings
+from bayesflowmass.command.record import write_record
+from bayesflowmass.command.shared import OutFolder, PosteriorSettings
+from bayesflowmass.common.version import __version__
+from bayesflowmass.comparison.alignment import Run, align, file_hash, read_predictions
+from bayesflowmass.comparison.models import RunSource, find_work, parse_models
+from bayesflowmass.comparison.report import format_markdown, format_text
+from bayesflowmass.comparison.runs import baseline_runs, model_run
+from bayesflowmass.comparison.statistics import Bin, Comparison, Method, mass_bins, section_numbers
+from bayesflowmass.comparison.verdicts import TOLERANCES, Verdict, section_verdicts, summary_sentence
 from bayesflowmass.diagnostics import nominal_pair
 from bayesflowmass.evaluate import write_whole
-from bayesflowmass.plots.comparison import ACCURACY, FIRST_PAGE, plot_comparison
+from bayesflowmass.plots.checks.comparison import ACCURACY, FIRST_PAGE, plot_comparison
 from bayesflowmass.plots.style import save_figure
 
-__all__ = ["compare", "main"]
+__all__ = ["CompareSettings", "compare", "main"]
 
 Sections = Mapping[str, Mapping[str, Sequence[Run]]]
+
+
+class CompareSettings(PosteriorSettings):
+    """`bayesflowmass compare`: any number of models on one catalogue of known masses."""
+
+    models: tuple[str, ...] = Field(
+        (),
+        description="models: RUN, or LABEL=RUN,RUN,... for trainings with several seeds; RUN is a model folder or a "
+        "parquet file of predictions; folders NAME-0, NAME-1, ... are seeds of NAME",
+    )
+    work: Path | None = Field(
+        None,
+        description="instead of models: folder with SET/METHOD-SEED/predictions.parquet, and test.parquet",
+    )
+    sets: tuple[str, ...] = Field((), description="sets of the work folder; default: all")
+    methods: tuple[str, ...] = Field((), description="methods of the work folder; default: all")
+    predictions: str = Field("predictions.parquet", description="name of the files in the work folder")
+    catalog: Path | None = Field(None, description="test catalogue with log10_mass (parquet)")
+    out: OutFolder = Field(
+        Path("comparison"), description="folder for comparison.json, comparison.md and figures"
+    )
+    reference: str | None = Field(
+        None,
+        description="label of the model that others are compared with; default: the first without uncertain weights",
+    )
+    edges: tuple[float, ...] = Field(
+        (14.0, 14.3, 14.7, 15.0, 15.4), description="edges of the mass bins, log10 M200c [Msun/h]"
+    )
+    baselines: bool = Field(False, description="M-sigma relations and galaxy count among the models")
+    baseline_catalog: Path | None = Field(
+        None, description="catalogue to fit the baselines on; simulated when absent"
+    )
+    alpha: float = Field(0.05, gt=0, lt=1, description="familywise error rate of the verdicts")
+    tolerance_log_score: float = Field(0.02, ge=0, description="loss of log score that counts as none [nats]")
+    tolerance_crps: float = Field(0.002, ge=0, description="loss of CRPS that counts as none [dex]")
+    seed: int = Field(0, ge=0, description="random seed of the draws and of the simulated baseline clusters")
+
+    @field_validator("edges")
+    @classmethod
+    def _increasing(cls, edges: tuple[float, ...]) -> tuple[float, ...]:
+        if len(edges) < 2 or any(a >= b for a, b in itertools.pairwise(edges)):
+            raise ValueError("at least two edges, increasing, are expected")
+        return edges
+
+    @model_validator(mode="after")
+    def _one_source(self) -> CompareSettings:
+        if bool(self.models) == (self.work is not None):
+            raise ValueError("either --models or --work says what to compare; give one of them")
+        return self
 
 
 def compare(

@@ -22,8 +22,7 @@ from bayesflowmass import report as report_verb
 from bayesflowmass import simulate as simulate_verb
 from bayesflowmass import train as train_verb
 from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.command import run_command
-from bayesflowmass.config import Settings
+from bayesflowmass.command import Settings, run_command
 from bayesflowmass.mocks import simulate_catalog
 
 __all__ = ["demo", "main", "write_example_tables"]

@@ -25,28 +25,39 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import Field
 
-from bayesflowmass import __version__
 from bayesflowmass.baselines import BaselinePrediction, fit_baselines, predict_baselines
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.command import run_command
-from bayesflowmass.command_record import write_record
-from bayesflowmass.config import EvaluateSettings
+from bayesflowmass.command.record import write_record
+from bayesflowmass.command.shared import ModelTestSettings, OutFolder
+from bayesflowmass.common.version import __version__
 from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.evaluate_calibration import calibration_figures, measure_calibration
-from bayesflowmass.evaluate_metrics import measure_metrics
-from bayesflowmass.evaluate_predictions import Predictions, predict, prior_range_of
-from bayesflowmass.evaluate_table import NAMES, format_text
+from bayesflowmass.evaluation.calibration import calibration_figures, measure_calibration
+from bayesflowmass.evaluation.metrics import measure_metrics
+from bayesflowmass.evaluation.predictions import Predictions, predict, prior_range_of
+from bayesflowmass.evaluation.table import NAMES, format_text
 from bayesflowmass.mocks import MockParameters, simulate_catalog
-from bayesflowmass.plots.calibration_by_mass import plot_calibration_by_mass
-from bayesflowmass.plots.pdfs import plot_pdfs
-from bayesflowmass.plots.predicted_vs_true import plot_predicted_vs_true
-from bayesflowmass.plots.residuals import plot_residuals
+from bayesflowmass.plots.checks.calibration_by_mass import plot_calibration_by_mass
+from bayesflowmass.plots.checks.residuals import plot_residuals
+from bayesflowmass.plots.paper.pdfs import plot_pdfs
+from bayesflowmass.plots.paper.predicted_vs_true import plot_predicted_vs_true
 from bayesflowmass.plots.style import save_figure
 
-__all__ = ["evaluate", "main", "predict"]
+__all__ = ["EvaluateSettings", "evaluate", "main", "predict"]
 
 _BASELINE_CLUSTERS = 5000
+
+
+class EvaluateSettings(ModelTestSettings):
+    """`bayesflowmass evaluate`: accuracy and calibration on a catalogue of known masses."""
+
+    out: OutFolder = Field(Path("evaluation"), description="folder for metrics.json and figures")
+    baseline_catalog: Path | None = Field(
+        None, description="catalogue to fit the baselines on; simulated when absent"
+    )
+    bootstrap: int = Field(200, gt=1, description="bootstrap samples over haloes")
 
 
 def evaluate(

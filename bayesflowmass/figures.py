@@ -17,16 +17,16 @@ import numpy as np
 from astropy.table import Table
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from pydantic import Field
 
 from bayesflowmass.baselines import PUBLISHED, fit_baselines, predict_baselines
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.command import run_command
-from bayesflowmass.command_record import write_record
-from bayesflowmass.config import FiguresSettings
+from bayesflowmass.command.record import write_record
+from bayesflowmass.command.shared import ModelTestSettings, OutFolder
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluate import simulate_like_training
-from bayesflowmass.evaluate_table import NAMES
-from bayesflowmass.figures_data import (
+from bayesflowmass.evaluation.paper import (
     Predicted,
     clusters_of_three_masses,
     expected_counts,
@@ -35,26 +35,47 @@ from bayesflowmass.figures_data import (
     pure_like,
     scatter_pair,
 )
-from bayesflowmass.plots.architecture import plot_architecture
-from bayesflowmass.plots.cards import phase_space_image
-from bayesflowmass.plots.epistemic import Widths, plot_epistemic_by_mass
-from bayesflowmass.plots.equation8 import ScatterPair, plot_equation8
-from bayesflowmass.plots.masses import plot_masses
-from bayesflowmass.plots.pdfs import ClusterPdfs, plot_pdf_panels
-from bayesflowmass.plots.perturbed_pdfs import plot_perturbed_pdfs
-from bayesflowmass.plots.phase_space import plot_phase_space
-from bayesflowmass.plots.predicted_vs_true import plot_predicted_vs_true_samples
-from bayesflowmass.plots.real_clusters import Masses, plot_real_clusters
-from bayesflowmass.plots.saliency import plot_saliency
+from bayesflowmass.evaluation.table import NAMES
+from bayesflowmass.plots.card.write import phase_space_image
+from bayesflowmass.plots.checks.epistemic import Widths, plot_epistemic_by_mass
+from bayesflowmass.plots.paper.architecture import plot_architecture
+from bayesflowmass.plots.paper.equation8 import ScatterPair, plot_equation8
+from bayesflowmass.plots.paper.masses import plot_masses
+from bayesflowmass.plots.paper.pdfs import ClusterPdfs, plot_pdf_panels
+from bayesflowmass.plots.paper.perturbed_pdfs import plot_perturbed_pdfs
+from bayesflowmass.plots.paper.phase_space import plot_phase_space
+from bayesflowmass.plots.paper.predicted_vs_true import plot_predicted_vs_true_samples
+from bayesflowmass.plots.paper.real_clusters import Masses, plot_real_clusters
+from bayesflowmass.plots.paper.saliency import plot_saliency
 from bayesflowmass.plots.style import save_figure
 from bayesflowmass.saliency import masked_map
 from bayesflowmass.selection import completeness, velocity_errors
 
-__all__ = ["figures", "main"]
+__all__ = ["FiguresSettings", "figures", "main"]
 
 _TRAINING_CLUSTERS = 5000
 # Variants of a baseline, such as the ways to measure a dispersion, share a mark in figure 6.
 _FAMILIES = ("msigma_inverse", "msigma_regression", "msigma_evrard", "virial", "projected")
+
+
+class FiguresSettings(ModelTestSettings):
+    """`bayesflowmass figures`: the figures of the paper, drawn with your models and your test set."""
+
+    pure: Path | None = Field(None, description="model folder of the model of pure clusters")
+    also: tuple[Path, ...] = Field((), description="further model folders, for figure 6")
+    pure_catalog: Path | None = Field(
+        None, description="test catalogue of pure clusters; simulated like --catalog when absent"
+    )
+    training_catalog: Path | None = Field(
+        None, description="catalogue that the model was trained on; 5000 clusters are simulated when absent"
+    )
+    masses: Path | None = Field(None, description="table of masses of observed clusters, written by infer")
+    literature: Path | None = Field(
+        None,
+        description="table cluster_id, log10_mass, lower, upper of the same clusters (dex), for figure 8",
+    )
+    out: OutFolder = Field(Path("figures"), description="folder for the figures")
+    bootstrap: int = Field(200, gt=1, description="bootstrap samples over haloes, for the errors of figure 6")
 
 
 def figures(

@@ -6,18 +6,20 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from astropy.table import MaskedColumn, Table, vstack
+from pydantic import Field
 from tqdm import tqdm
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
-from bayesflowmass.catalog_files import is_catalog_file
+from bayesflowmass.catalog.files import is_catalog_file
 from bayesflowmass.command import run_command
-from bayesflowmass.command_record import command_line
-from bayesflowmass.config import InferSettings
+from bayesflowmass.command.record import command_line
+from bayesflowmass.command.shared import PosteriorSettings
 from bayesflowmass.encoders import KDEError
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.flags import (
@@ -28,20 +30,58 @@ from bayesflowmass.estimator.flags import (
     usable_clusters,
 )
 from bayesflowmass.estimator.systematic import sigma_systematic
-from bayesflowmass.infer_model import choose_model, notes, tell
-from bayesflowmass.infer_novelty import p_values_of, with_novelty
+from bayesflowmass.estimator.told import choose_model, notes, tell
 from bayesflowmass.io import load_catalog
 from bayesflowmass.io.selection_file import read_selection
 from bayesflowmass.novelty import Assessment
-from bayesflowmass.plots.cards import write_cards
+from bayesflowmass.novelty.masses_table import p_values_of, with_novelty
+from bayesflowmass.plots.card.write import write_cards
 from bayesflowmass.posterior import MassPosterior, MassPrior, SelectedPrior, make_prior
 from bayesflowmass.posterior.masses_table import with_missing_rows
 from bayesflowmass.posterior.write_table import check_table_path, write_table
 from bayesflowmass.selection import cylinder
 
-__all__ = ["infer", "main", "read_observations", "summary"]
+__all__ = ["InferSettings", "infer", "main", "read_observations", "summary"]
 
 _CHUNK = 2048
+
+
+class InferSettings(PosteriorSettings):
+    """`bayesflowmass infer`: masses of the clusters of a catalogue or of tables."""
+
+    model: Path | None = Field(
+        None,
+        description="model folder, or the name of a shipped model; default: sky, which needs no training",
+    )
+    complete: bool = Field(
+        False,
+        description="all galaxies to some depth are in the table: use the shipped model that counts them",
+    )
+    galaxies: Path = Field(description="catalogue (parquet), or table of galaxies")
+    clusters: Path | None = Field(None, description="table of clusters")
+    out: Path = Field(Path("masses.ecsv"), description="table to write (ecsv, fits, votable, parquet)")
+    selection: Path | None = Field(
+        None, description="table log10_mass, probability of being in the sample, which multiplies the prior"
+    )
+    pdf: bool = Field(False, description="add each PDF on a grid")
+    cards: Path | None = Field(None, description="folder for one page (PDF and PNG) of each cluster")
+    mdef: Literal["200c", "500c", "vir", "200m"] = Field("200c", description="mass definition")
+    units: Literal["Msun/h", "Msun"] = Field("Msun/h", description="unit of mass")
+    h: float | None = Field(None, gt=0, description="Hubble parameter for Msun; default: the model's")
+    column: dict[str, str] = Field(default_factory=dict, description="OURS=THEIRS, names of columns")
+    unit: dict[str, str] = Field(
+        default_factory=dict, description="OURS=UNIT, units of columns, such as 'r_proj=proper kpc'"
+    )
+    cluster_id: str | None = Field(None, description="all galaxies belong to this cluster")
+    redshift: float | None = Field(None, description="redshift of all clusters, where tables have none")
+    cleaned: bool = Field(False, description="interlopers were removed from this catalogue")
+    mode: Literal["paper", "survey", "mixed"] | None = Field(
+        None, description="interloper mode of the data; mixed: not known"
+    )
+    assume: dict[str, float] = Field(
+        default_factory=dict,
+        description="PARAMETER=VALUE of the mocks taken as known, e.g. velocity_bias=1.0",
+    )
 
 
 def infer(

@@ -6,12 +6,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pydantic import Field
+
 from bayesflowmass.catalog import CatalogError
-from bayesflowmass.catalog_files import is_catalog_file
+from bayesflowmass.catalog.files import is_catalog_file
 from bayesflowmass.command import run_command
-from bayesflowmass.config import InspectSettings
+from bayesflowmass.command.settings import Settings
 from bayesflowmass.estimator.model_folder import DESCRIPTION, WEIGHTS
-from bayesflowmass.inspect_files import (
+from bayesflowmass.inspection.files import (
     inspect_box,
     inspect_catalog,
     inspect_model,
@@ -19,11 +21,23 @@ from bayesflowmass.inspect_files import (
     inspect_whole,
     is_model_folder,
 )
-from bayesflowmass.inspect_report import Inspection
-from bayesflowmass.inspect_tables import inspect_table
+from bayesflowmass.inspection.report import Inspection
+from bayesflowmass.inspection.tables import inspect_table
 from bayesflowmass.io.formats import BoxFormat, CatalogFormat, TableFormat, identify
 
-__all__ = ["inspect_file", "main"]
+__all__ = ["InspectSettings", "inspect_file", "main"]
+
+
+class InspectSettings(Settings):
+    """`bayesflowmass inspect FILE`: what a file is, what is wrong with it, and which command takes it."""
+
+    file: Path = Field(description="table, catalogue, N-body box, model folder or settings")
+    clusters: Path | None = Field(None, description="table of clusters that goes with a table of galaxies")
+    column: dict[str, str] = Field(default_factory=dict, description="OURS=THEIRS, names of columns")
+    unit: dict[str, str] = Field(default_factory=dict, description="OURS=UNIT, units of columns")
+    cluster_id: str | None = Field(None, description="all galaxies belong to this cluster")
+    redshift: float | None = Field(None, description="redshift of all clusters, where tables have none")
+    quick: bool = Field(False, description="of an N-body box, look at the first part only")
 
 
 def inspect_file(

@@ -10,28 +10,49 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from tqdm import tqdm
 
-from bayesflowmass import __version__
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.command import run_command
-from bayesflowmass.command_record import write_record
-from bayesflowmass.config import RecalibrateSettings
+from bayesflowmass.command.record import write_record
+from bayesflowmass.command.shared import DrawSettings, OutFolder
+from bayesflowmass.common.version import __version__
 from bayesflowmass.diagnostics import coverage, merged_edges, nominal_pair, uniformity
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.posterior import PRIOR_NAMES
 from bayesflowmass.recalibration import Recalibration
 
-__all__ = ["main", "recalibrate"]
+__all__ = ["RecalibrateSettings", "main", "recalibrate"]
 
 FloatArray = NDArray[np.float64]
 
 _BATCH = 4096
+
+
+class RecalibrateSettings(DrawSettings):
+    """`bayesflowmass recalibrate`: make stated probabilities come true on clusters of known mass."""
+
+    model: Path = Field(description="model folder")
+    catalog: Path = Field(
+        description="clusters with log10_mass that neither trained nor will test the model (parquet)"
+    )
+    out: OutFolder = Field(description="folder for the recalibrated model")
+    prior: Literal["flat", "hmf"] | None = Field(
+        None,
+        description="prior on log10 mass; default: the population of the catalogue, and nothing else can be right",
+    )
+    conformal_fraction: float = Field(
+        0.3, gt=0, lt=1, description="share of the haloes kept for conformal intervals and for the verdict"
+    )
+    bin_width: float = Field(0.25, gt=0, description="of the bins of predicted mass [dex]")
+    min_count: int = Field(500, ge=100, description="fewest clusters of a bin; neighbours are merged")
 
 
 def recalibrate(

@@ -15,17 +15,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bayesflowmass import __version__
+from pydantic import Field, field_validator
+
 from bayesflowmass.command import run_command
-from bayesflowmass.config import ReportSettings
+from bayesflowmass.command.settings import Settings
+from bayesflowmass.common.version import __version__
 from bayesflowmass.estimator.flags import FLAGS
-from bayesflowmass.evaluate_table import NAMES, comparison_rows
+from bayesflowmass.evaluation.table import NAMES, comparison_rows
 from bayesflowmass.page import Block, Page, Paragraph, Picture, Section, Verdict, picture, render_page
 from bayesflowmass.page.accuracy import FIGURES as ACCURACY_FIGURES
 from bayesflowmass.page.accuracy import accuracy_section
 from bayesflowmass.page.calibration import FIGURES as CALIBRATION_FIGURES
 from bayesflowmass.page.calibration import calibration_section
 from bayesflowmass.page.comparison import comparison_figures, comparison_sections, comparison_verdicts
+from bayesflowmass.page.folder import MassTable, RunFolder, read_run_folders
 from bayesflowmass.page.masses import card_alt, masses_section, masses_verdict
 from bayesflowmass.page.notes import note_sections
 from bayesflowmass.page.paper_figures import paper_figures
@@ -33,16 +36,29 @@ from bayesflowmass.page.pictures import described
 from bayesflowmass.page.provenance import provenance_section
 from bayesflowmass.page.training import loss_alt, training_section, training_verdict
 from bayesflowmass.page.verdict import evaluation_verdict
-from bayesflowmass.plots.cards import card_names
-from bayesflowmass.report_folder import MassTable, RunFolder, read_run_folders
+from bayesflowmass.plots.card.write import card_names
 
-__all__ = ["main", "report", "report_page"]
+__all__ = ["ReportSettings", "main", "report", "report_page"]
 
 PAGE = "report.html"
 # Pages of single clusters shown, flagged ones first: each is some 200 kB.
 _MOST_CARDS = 24
 
 _Figures = Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]]
+
+
+class ReportSettings(Settings):
+    """`bayesflowmass report DIR`: one self-contained HTML page from a run folder."""
+
+    folder: Path = Field(description="what train, evaluate, compare, infer or demo wrote")
+    out: Path | None = Field(None, description="page to write; default: report.html in the folder")
+
+    @field_validator("out")
+    @classmethod
+    def _a_file(cls, out: Path | None) -> Path | None:
+        if out is not None and (out.is_dir() or out.suffix.lower() not in (".html", ".htm")):
+            raise ValueError(f"'{out}' is not the name of a page; give one that ends in .html")
+        return out
 
 
 def report(folder: str | Path, out: str | Path | None = None) -> Path:

@@ -7,13 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.command import run_command
-from bayesflowmass.config import SimulateSettings
-from bayesflowmass.config.nbody import MADE_FROM_NOTHING, NbodySettings
+from bayesflowmass.command import MockSettings, run_command
+from bayesflowmass.command.nbody import MADE_FROM_NOTHING, NbodySettings
 from bayesflowmass.mocks import MockParameters, simulate_catalog, simulate_nbody
 
-__all__ = ["main", "simulate"]
+__all__ = ["SimulateSettings", "main", "simulate"]
+
+
+class SimulateSettings(NbodySettings, MockSettings):
+    """`bayesflowmass simulate`: make a mock catalogue, from nothing or from an N-body box."""
+
+    out: Path = Field(Path("catalog.parquet"), description="catalogue to write (parquet)")
+    seed: int = Field(0, ge=0, description="random seed")
+    progress: bool = Field(True, description="show a progress bar")
 
 
 def simulate(out: str | Path, n_clusters: int = 20000, **arguments: Any) -> ClusterCatalog:

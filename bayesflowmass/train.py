@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.command import run_command
-from bayesflowmass.command_record import SETTINGS, write_record, write_settings
-from bayesflowmass.config import TrainSettings
+from bayesflowmass.command import TrainSettings, run_command
+from bayesflowmass.command.record import SETTINGS, write_record, write_settings
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator, TrainingInfo, resolve_device
 from bayesflowmass.flows import ConditionalFlow, build_flow
 from bayesflowmass.mocks import MockParameters
-from bayesflowmass.plots.loss import plot_loss
+from bayesflowmass.plots.checks.loss import plot_loss
 from bayesflowmass.plots.style import save_figure
 from bayesflowmass.posterior import MassPrior
 from bayesflowmass.training.augmentation import Augmentation
@@ -32,9 +31,9 @@ from bayesflowmass.training.checkpoint import (
     remove_checkpoints,
 )
 from bayesflowmass.training.fit import FitResult, fit
+from bayesflowmass.training.known_population import known_population, tabulate
 from bayesflowmass.training.novelty import fit_novelty
 from bayesflowmass.training.phases import remove_phases, run_phase
-from bayesflowmass.training.population import known_population, tabulate
 from bayesflowmass.training.preparation import TrainingData, prepare
 from bayesflowmass.training.random_state import derive_seed
 from bayesflowmass.training.sources import CatalogSource, Prefetched, Redrawn, TrainingSource

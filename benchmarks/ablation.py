@@ -5,7 +5,7 @@ the kernel the more, shows how many galaxies made it. The last column says how f
 the mean of log10(M_pred with a random half of the galaxies / M_pred with all of them), which is zero for an
 estimator that does not count.
 
-    python benchmarks/ablation.py --seed 0 --out docs/results/ablation
+    python -m benchmarks.ablation --seed 0 --out docs/results/ablation
 
 writes OUT.md and OUT.json.
 """
@@ -18,7 +18,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from provenance import header, provenance
 
 from bayesflowmass import selection
 from bayesflowmass.diagnostics import summarise
@@ -26,6 +25,7 @@ from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluate import predict
 from bayesflowmass.mocks import simulate_catalog
 from bayesflowmass.train import main as train
+from benchmarks.provenance import header, provenance
 
 ONE = "{bandwidth: 0.15, convention: covariance}"
 NARROW = "{bandwidth: 0.15, convention: scipy}"

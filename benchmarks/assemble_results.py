@@ -1,6 +1,6 @@
 """Joins docs/results/*.md, each written by its own command, into docs/results.md.
 
-python benchmarks/assemble_results.py
+python -m benchmarks.assemble_results
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def text(name: str) -> str:
 def main() -> None:
     """Write docs/results.md."""
     parts = [
-        "# Results\n\nJoined from `docs/results/` by `python benchmarks/assemble_results.py`; "
+        "# Results\n\nJoined from `docs/results/` by `python -m benchmarks.assemble_results`; "
         "`benchmarks/results.sh` trains every model and writes every table. "
         "All masses are log10 M200c [Msun/h], residuals log10(M_true / M_pred) in dex."
     ]

@@ -1,6 +1,6 @@
 """A million clusters of 50 galaxies: write, open, filter and iterate; wall time and peak memory.
 
-``python benchmarks/catalog.py [--clusters N] [--galaxies M] [--folder DIR]`` prints one line per step, each
+``python -m benchmarks.catalog [--clusters N] [--galaxies M] [--folder DIR]`` prints one line per step, each
 step run in a process of its own so that its peak resident memory is its own, and fails where that exceeds 4
 GB.
 """

@@ -1,7 +1,7 @@
 """A convolutional network of Ho et al. 2019's size against the flows, on one mock: is the flow 33 % better?
 
-    python benchmarks/cnn.py --work runs/cnn --seeds 3 --out docs/results/cnn
-    python benchmarks/cnn.py --work runs/cnn --models cnn paper --tables-only --out docs/results/cnn
+    python -m benchmarks.cnn --work runs/cnn --seeds 3 --out docs/results/cnn
+    python -m benchmarks.cnn --work runs/cnn --models cnn paper --tables-only --out docs/results/cnn
 
 Trains what WORK lacks (LABEL-SEED, each a model folder; an interrupted training goes on), lets every model predict
 one catalogue of the mass function under a flat prior, as the paper does, compares them with
@@ -19,18 +19,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from provenance import header, provenance
 
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.command import CompareSettings
 from bayesflowmass.compare import run as compare
-from bayesflowmass.compare_predictions import align, read_predictions
-from bayesflowmass.compare_report import format_first_page, format_tables
-from bayesflowmass.compare_statistics import Bin, Comparison, Method, influence, pair_runs
-from bayesflowmass.config import CompareSettings
+from bayesflowmass.comparison.alignment import align, read_predictions
+from bayesflowmass.comparison.report import format_first_page, format_tables
+from bayesflowmass.comparison.statistics import Bin, Comparison, Method, influence, pair_runs
 from bayesflowmass.diagnostics.paired import crossed_estimate
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.mocks import simulate_catalog
 from bayesflowmass.train import main as train
+from benchmarks.provenance import header, provenance
 
 # Label -> what it is, flags of `train`.
 MODELS = {

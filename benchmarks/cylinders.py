@@ -1,4 +1,4 @@
-"""How long cylinders around clusters take, and N-body boxes to read: ``python benchmarks/cylinders.py``."""
+"""How long cylinders around clusters take, and N-body boxes to read: ``python -m benchmarks.cylinders``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
-from provenance import header, provenance
 
 from bayesflowmass.io import Recentring, cut_cylinders, iterate_box
+from benchmarks.provenance import header, provenance
 
 HEADER = "rockstarId,upId,pId,Mvir,Rvir,Rs,Macc,Vacc,M500c,M200c,x,y,z,vx,vy,vz"
 

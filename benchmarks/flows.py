@@ -1,7 +1,7 @@
 """
 Density, quantiles and moments of conditional flows: what Pyro costs, and what 20 000 clusters cost.
 
-    python benchmarks/flows.py [--steps 150] [--threads 2] [--batch 100] [--clusters 20000]
+    python -m benchmarks.flows [--steps 150] [--threads 2] [--batch 100] [--clusters 20000]
 
 The first table takes one gradient step of the paper's three networks (2500-512-64-512-2, tanh, fused Adam) in
 three forms, in turn and in one process; ratios are of minima. `stacked` holds the three networks as one: a
@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 
 import torch
-from provenance import header, provenance
 from torch import nn
 
 from bayesflowmass.flows import FLOW_KINDS, build_flow
+from benchmarks.provenance import header, provenance
 
 CONTEXT, LOC, SCALE = 2500, 14.4, 0.6
 

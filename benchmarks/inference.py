@@ -1,6 +1,6 @@
 """From galaxies to a table of masses: clusters a second, beside one cluster at a time with scipy.
 
-    python benchmarks/inference.py [--clusters 8192] [--galaxies 60] [--repeats 5] [--threads 2]
+    python -m benchmarks.inference [--clusters 8192] [--galaxies 60] [--repeats 5] [--threads 2]
 
 A catalogue in memory goes through `bayesflowmass.infer.infer`: kernel density, flow, quantiles, moments,
 flags, table. The reference does for each cluster what a script would: `scipy.stats.gaussian_kde` on the grid,
@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from provenance import header, provenance
 from scipy import stats
 
 from bayesflowmass.catalog import CatalogMetadata, ClusterCatalog
@@ -26,6 +25,7 @@ from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator, TrainingInfo
 from bayesflowmass.flows import build_flow
 from bayesflowmass.infer import infer
+from benchmarks.provenance import header, provenance
 
 TARGET = 3000.0
 # Clusters of the slow reference.

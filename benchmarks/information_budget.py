@@ -14,7 +14,7 @@ Beside the accuracy stands the slope of log10 M_predicted on log10 of a factor b
 cluster are multiplied (0.9-1.1): about 3 for a dynamical estimator, since M scales as sigma^3, and near 0
 for one that counts.
 
-    python benchmarks/information_budget.py --config default.yaml --seed 0 --out
+    python -m benchmarks.information_budget --config default.yaml --seed 0 --out
     docs/results/information_budget
 
 writes OUT.md and OUT.json.
@@ -28,15 +28,15 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from provenance import header, provenance
 
 from bayesflowmass.baselines import fit_richness
-from bayesflowmass.config import load_yaml
+from bayesflowmass.command import load_yaml
 from bayesflowmass.diagnostics import log_density_gaussian, summarise
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluate import predict
 from bayesflowmass.mocks import simulate_catalog
 from bayesflowmass.train import main as train
+from benchmarks.provenance import header, provenance
 
 FACTORS = (0.9, 0.95, 1.0, 1.05, 1.1)
 # Name -> (columns replaced, whether the image is scaled by richness; else as the configuration says).

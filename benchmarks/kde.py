@@ -1,6 +1,6 @@
 """The kernel density beside scipy.stats.gaussian_kde: time a galaxy, ratio, error, and distance to the floor.
 
-    python benchmarks/kde.py --seed 0 --out docs/results/kde
+    python -m benchmarks.kde --seed 0 --out docs/results/kde
 
 writes OUT.md and OUT.json. Clusters have 10 to 400 galaxies, uniformly, members of a given dispersion and
 galaxies of a flat background in the cylinder (--mocks takes the package's contaminated flat mocks instead).
@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from provenance import header, provenance
 from scipy.stats import gaussian_kde
 
 from bayesflowmass.encoders import KDEEncoder
 from bayesflowmass.mocks import simulate_catalog
+from benchmarks.provenance import header, provenance
 
 # H = h0 Sigma in float32 first: 80; every other case: 35.
 CASES = [

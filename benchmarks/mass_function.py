@@ -5,9 +5,9 @@ function times A 10^(b (m - pivot)), and shows their galaxies to the models wher
 Nothing is reused between simulations: haloes of the plain mass function, in a volume larger by c, are thinned
 with probability A 10^(b (m - pivot)) / c, which is again a Poisson process, of the tilted one. The selection,
 P(>= 10 galaxies | m), is estimated on other mocks. The posterior of (ln A, b) is tabulated
-(`bayesflowmass.posterior.population`), for each model and for draws of the weights that all clusters share.
+(`bayesflowmass.hierarchical.mass_function`), for each model and for draws of the weights that all clusters share.
 
-    python benchmarks/mass_function.py --kind contaminated --out docs/results/mass_function
+    python -m benchmarks.mass_function --kind contaminated --out docs/results/mass_function
 
 trains what --work lacks: --members models, each on its own mocks (configs/quick.yaml with a wider range of
 masses), about three minutes each on one core; a simulation costs some seconds. --model NAME=FOLDER adds
@@ -25,16 +25,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from provenance import header, provenance
 from scipy import integrate, stats
 
 from bayesflowmass.cosmology import mass_function
 from bayesflowmass.estimator import MassEstimator
+from bayesflowmass.hierarchical.likelihood import MassLikelihood
+from bayesflowmass.hierarchical.mass_function import MassFunctionModel, selection_seen
 from bayesflowmass.mocks import simulate_catalog
-from bayesflowmass.posterior.likelihood import MassLikelihood
-from bayesflowmass.posterior.population import MassFunctionModel, selection_seen
 from bayesflowmass.selection.probability import SelectionProbability
 from bayesflowmass.train import main as train
+from benchmarks.provenance import header, provenance
 
 # Of each kind: masses of the training set, masses of the population. With members alone the selection ends the
 # sample; in a cylinder, interlopers select nearly every halo, and the population has to end by itself.

@@ -1,6 +1,6 @@
 """The card of the shipped models: what they were trained on, how well calibrated they are, where they end.
 
-    python benchmarks/model_card.py [--models sky sky_complete] [--n-clusters 8000] [--out docs/model_card.md]
+    python -m benchmarks.model_card [--models sky sky_complete] [--n-clusters 8000] [--out docs/model_card.md]
 
 Fresh mocks, made and observed as those of training but with another seed, flat in mass, flat prior; of each cluster
 the model is told what it would have been told in training.
@@ -19,15 +19,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from provenance import header, provenance
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.diagnostics import PosteriorSummary, assess_calibration
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.shipped import SHIPPED, shipped_models
 from bayesflowmass.estimator.systematic import sigma_systematic
+from bayesflowmass.evaluation.test_sets import fresh_mocks
 from bayesflowmass.mocks import PRIORS
-from bayesflowmass.training.fresh_mocks import fresh_mocks
+from benchmarks.provenance import header, provenance
 
 CHUNK = 1000
 LEVELS = (0.68, 0.95)
@@ -232,7 +232,7 @@ LIMITS = """## Limits
 ## Retraining
 
 `make model` trains both from their configurations and puts them into the package (a quarter of an hour of processor
-time); `python benchmarks/model_card.py` writes this page, `python benchmarks/shift.py` the shift test.
+time); `python -m benchmarks.model_card` writes this page, `python -m benchmarks.shift` the shift test.
 """
 
 

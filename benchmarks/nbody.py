@@ -1,4 +1,4 @@
-"""How long mocks out of an N-body box take, and in what memory: ``python benchmarks/nbody.py``.
+"""How long mocks out of an N-body box take, and in what memory: ``python -m benchmarks.nbody``.
 
 The boxes are written first, in the layout of the field: host haloes as a CosmoSim CSV, galaxies as a
 UniverseMachine npy with 32-bit floats. Hosts follow the mass function above 10^13.5 Msun/h, at the density of
@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from provenance import header, provenance
 
 from bayesflowmass.cosmology import (
     mass_function,
@@ -28,6 +27,7 @@ from bayesflowmass.cosmology import (
     velocity_dispersion_evrard,
 )
 from bayesflowmass.mocks import simulate_nbody
+from benchmarks.provenance import header, provenance
 
 REDSHIFT = 0.117
 COLUMNS = "rockstarId,upId,pId,Mvir,Rvir,Rs,Macc,Vacc,M500c,M200c,x,y,z,vx,vy,vz"

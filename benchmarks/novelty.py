@@ -1,6 +1,6 @@
 """How often data unlike the training set are noticed, and how often data like it are accused.
 
-    python benchmarks/novelty.py --model runs/novelty/quick [--clusters 1000] [--catalogs 40]
+    python -m benchmarks.novelty --model runs/novelty/quick [--clusters 1000] [--catalogs 40]
 
 The model is one of quick.yaml (``bayesflowmass train --config quick.yaml --out runs/novelty/quick``). The reverse test,
 paper-mode data given to a survey-mode model, needs no second network: a detector is fitted to survey-mode mocks with
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from provenance import header, provenance
 from scipy import stats
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
@@ -28,10 +27,11 @@ from bayesflowmass.estimator import MassEstimator, TrainingInfo
 from bayesflowmass.estimator.flags import usable_clusters
 from bayesflowmass.mocks import MockParameters, simulate_catalog
 from bayesflowmass.novelty import ALARM, Assessment, NoveltyDetector
-from bayesflowmass.plots.novelty_power import plot_novelty_power
 from bayesflowmass.plots.style import save_figure
 from bayesflowmass.selection import completeness, cylinder, remove_interlopers
 from bayesflowmass.training.novelty import fit_novelty
+from benchmarks.plots.novelty_power import plot_novelty_power
+from benchmarks.provenance import header, provenance
 
 SIZES = (20, 100)
 COMPLETENESS = (1.0, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05)

@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 
-from bayesflowmass import __version__
+from bayesflowmass.common.version import __version__
 
 
 def provenance(seed: int | None) -> dict[str, Any]:
     """Command, seed, version, date and machine, JSON-able."""
-    command = ["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]
+    spec = sys.modules["__main__"].__spec__
+    name = Path(sys.argv[0]).stem if spec is None else spec.name.removesuffix(".__main__")
+    command = ["python", "-m", name, *sys.argv[1:]]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     return {
         "command": shlex.join(command),

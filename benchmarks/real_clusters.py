@@ -1,6 +1,6 @@
 """Masses of SDSS clusters and of Coma beside published ones and beside M-sigma.
 
-    python benchmarks/real_clusters.py --model runs/survey --data ../shared/data [--prior flat] [--out OUT]
+    python -m benchmarks.real_clusters --model runs/survey --data ../shared/data [--prior flat] [--out OUT]
 
 SDSS: the GalWCat19 clusters with at least 20 galaxies in the cylinder of the model, against their published
 virial masses and against 1.45 M500 of MCXC (X-rays; H0 = 70). For each estimator: median and scatter of
@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table
-from provenance import header, provenance
 
 from bayesflowmass.baselines import fit_baselines, predict_baselines
 from bayesflowmass.catalog import ClusterCatalog
@@ -31,6 +30,7 @@ from bayesflowmass.infer import infer, read_observations
 from bayesflowmass.mocks import MockParameters, simulate_catalog
 from bayesflowmass.selection import cylinder, richness_limits
 from bayesflowmass.training.augmentation import Augmentation
+from benchmarks.provenance import header, provenance
 
 LEAST = 20
 # M200c / M500c of an NFW halo of c = 4, and the h of MCXC.

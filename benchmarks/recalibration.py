@@ -1,6 +1,6 @@
 """Is a model calibrated in every bin of predicted mass, and if not, is it after recalibration?
 
-    python benchmarks/recalibration.py --model runs/results/best_no_richness \\
+    python -m benchmarks.recalibration --model runs/results/best_no_richness \\
         --catalog runs/results/hmf_contaminated.parquet
 
 Prior and population are the mass function over the range of the test catalogue. The recalibration is fitted to
@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from provenance import header, provenance
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.diagnostics import coverage, holm, merged_edges, uniformity
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.mocks import MockParameters, simulate_catalog
-from bayesflowmass.plots.recalibration import plot_recalibration
 from bayesflowmass.plots.style import save_figure
 from bayesflowmass.recalibrate import describe, recalibrate
+from benchmarks.plots.recalibration import plot_recalibration
+from benchmarks.provenance import header, provenance
 
 ALPHA = 0.05
 MASSES = (14.0, 15.0)

@@ -1,9 +1,9 @@
 """Tables of accuracy: models on test catalogues, with the baselines of each catalogue and published values.
 
-    python benchmarks/results_tables.py --model best=runs/best --model paper=runs/paper \\
+    python -m benchmarks.results_tables --model best=runs/best --model paper=runs/paper \\
         --catalog "mass function=test_hmf.parquet" --prior flat --out docs/results/accuracy
 
-    python benchmarks/results_tables.py --model best=runs/best --catalog flat=test_flat.parquet \\
+    python -m benchmarks.results_tables --model best=runs/best --catalog flat=test_flat.parquet \\
         --catalog hmf=test_hmf.parquet --prior matching --out docs/results/coverage
 
 ``--prior matching`` takes for each catalogue the prior of its population, the only pairs whose coverage
@@ -19,12 +19,11 @@ import re
 import tempfile
 from pathlib import Path
 
-from provenance import header, provenance
-
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluate import evaluate
-from bayesflowmass.evaluate_table import COLUMNS, comparison_rows, format_cells
+from bayesflowmass.evaluation.table import COLUMNS, comparison_rows, format_cells
+from benchmarks.provenance import header, provenance
 
 BIG = ("bins_true", "bins_predicted")
 

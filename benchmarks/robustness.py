@@ -1,6 +1,6 @@
 """The robustness tests of the paper over a whole test set: fewer galaxies, noisier velocities, other bandwidths.
 
-    python benchmarks/robustness.py --work runs/robustness --out docs/results/robustness
+    python -m benchmarks.robustness --work runs/robustness --out docs/results/robustness
 
 Trains three models (``quick.yaml``'s network with and without augmentation, and ``paper.yaml``) and one small model
 for each bandwidth and convention, then measures each on one test catalogue as it is, thinned and with noise added.
@@ -16,17 +16,17 @@ import time
 from pathlib import Path
 
 import numpy as np
-from provenance import header, provenance
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.diagnostics import summarise
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.flags import usable_clusters
 from bayesflowmass.mocks import simulate_catalog
-from bayesflowmass.plots.robustness import plot_bandwidth, plot_robustness
 from bayesflowmass.plots.style import save_figure
 from bayesflowmass.selection import completeness, cylinder, velocity_errors
 from bayesflowmass.train import main as train
+from benchmarks.plots.robustness import plot_bandwidth, plot_robustness
+from benchmarks.provenance import header, provenance
 
 TEST_RANGE = (13.5, 15.2)
 # The wider mocks of the test: galaxies that noise scatters into the cylinder exist.

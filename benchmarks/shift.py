@@ -1,6 +1,6 @@
 """What happens when the sky is not the mixture that a model was trained on.
 
-    python benchmarks/shift.py [--model sky] [--n-clusters 8000] [--only POPULATION ...] [--out docs/results/shift]
+    python -m benchmarks.shift [--model sky] [--n-clusters 8000] [--only POPULATION ...] [--out docs/results/shift]
 
 Fresh mocks, flat in mass, observed as those of training, but with one thing fixed: the interloper mode, the velocity
 bias, a completeness of 10 %, centres off by 300 km/s, and so on. Each is judged under the flat prior, with the model
@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from provenance import header, provenance
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.training.fresh_mocks import fresh_mocks
+from bayesflowmass.evaluation.test_sets import fresh_mocks
+from benchmarks.provenance import header, provenance
 
 BIAS, COVERAGE = 0.05, 0.03
 CHUNK = 1500

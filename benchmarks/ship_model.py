@@ -1,6 +1,6 @@
 """Put a trained model into the package, with its matrices in float16, and check what that changes.
 
-    python benchmarks/ship_model.py runs/sky bayesflowmass/models/sky
+    python -m benchmarks.ship_model runs/sky bayesflowmass/models/sky
 
 Refuses where a quantile of a posterior moves by 0.002 dex, or where all shipped models together exceed 8 MB.
 """
@@ -16,7 +16,7 @@ import torch
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.training.fresh_mocks import fresh_mocks
+from bayesflowmass.evaluation.test_sets import fresh_mocks
 
 LIMIT, MEGABYTES = 0.002, 8.0
 QUANTILES = [0.025, 0.16, 0.5, 0.84, 0.975]

@@ -1,6 +1,6 @@
 """Wall and processor time of simulating mock clusters: the smallest of several runs in one thread.
 
-``python benchmarks/simulation.py [--clusters N] [--repeats K] [--out OUT]`` writes OUT.md, and fails where the flat
+``python -m benchmarks.simulation [--clusters N] [--repeats K] [--out OUT]`` writes OUT.md, and fails where the flat
 contaminated catalogue takes more than 20 s for 20 000 clusters.
 """
 
@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import torch
-from provenance import header, provenance
 
 from bayesflowmass.mocks import simulate_catalog
+from benchmarks.provenance import header, provenance
 
 LIMIT_S = 20.0
 CASES = {

@@ -1,7 +1,7 @@
 """
 Our training loop against one written by hand in torch: time of one update, and of a whole run.
 
-    python benchmarks/training_step.py [--updates 60] [--rounds 5] [--threads 2] [--batch 100] [--device cpu]
+    python -m benchmarks.training_step [--updates 60] [--rounds 5] [--threads 2] [--batch 100] [--device cpu]
 
 Both train the three networks of the paper (2500-512-64-512-2, tanh) with fused Adam on the same batches and
 must end with the same weights. They take turns in one process; ratios are of minima. The loop by hand knows
@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from provenance import header, provenance
 from torch import nn
 
 from bayesflowmass.flows import build_flow
 from bayesflowmass.training.fit import fit
 from bayesflowmass.training.random_state import torch_generator
 from bayesflowmass.training.sources import FixedSource
+from benchmarks.provenance import header, provenance
 
 CONTEXT, LOC, SCALE, CLUSTERS = 2500, 14.4, 0.6, 4000
 

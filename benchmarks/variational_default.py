@@ -1,7 +1,7 @@
 """
 Is the default of ``train --variational`` well posed? Convergence, initial scale, log score, other choices.
 
-    python benchmarks/variational_default.py [--n-clusters 44000] [--updates 3000] [--out docs/results]
+    python -m benchmarks.variational_default [--n-clusters 44000] [--updates 3000] [--out docs/results]
 
 Trains `default.yaml` by maximum likelihood once, then fits from its weights: the default variational posterior from
 three initial scales, other random weights and guides, and for the smallest choice of weights Laplace's approximation
@@ -19,11 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from provenance import header, provenance
 
 from bayesflowmass.bayes.application import condition_draws
-from bayesflowmass.command import parse_settings
-from bayesflowmass.config import TrainSettings
+from bayesflowmass.command import TrainSettings, parse_settings
 from bayesflowmass.flows import build_flow
 from bayesflowmass.posterior import number_of_draws
 from bayesflowmass.train import train_arguments
@@ -32,6 +30,7 @@ from bayesflowmass.training.fit import fit
 from bayesflowmass.training.preparation import prepare
 from bayesflowmass.training.random_state import derive_seed
 from bayesflowmass.training.weights import fit_weights
+from benchmarks.provenance import header, provenance
 
 BINS = (13.2, 13.8, 14.4, 15.0, 15.3, 15.6)
 BOUND = ("nll", "kl_per_cluster", "share_at_prior", "gain", "gain_se")

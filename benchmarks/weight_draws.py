@@ -1,7 +1,7 @@
 """
 Time of many draws of the weights applied to many clusters: posteriors, their quantiles and the epistemic split.
 
-    python benchmarks/weight_draws.py [--model RUN] [--clusters 20000] [--draws 32] [--threads 2]
+    python -m benchmarks.weight_draws [--model RUN] [--clusters 20000] [--draws 32] [--threads 2]
 
 Without a model: the architecture of `default.yaml` with an untrained variational posterior of its default kind. The
 contexts are random images, so the encoder is left out; `benchmarks/kde.py` times it.
@@ -13,17 +13,16 @@ import argparse
 import time
 
 import torch
-from provenance import header, provenance
 
 from bayesflowmass.bayes.application import condition_draws
 from bayesflowmass.bayes.guides.eigenbasis import Eigenbasis
-from bayesflowmass.command import parse_settings
-from bayesflowmass.config import TrainSettings
+from bayesflowmass.command import TrainSettings, parse_settings
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.flows import build_flow
 from bayesflowmass.posterior import MassPosterior
 from bayesflowmass.train import train_arguments
 from bayesflowmass.training.last_layers import top_layers
+from benchmarks.provenance import header, provenance
 
 AT_ONCE = 2048
 

@@ -1,7 +1,7 @@
 """
 One update of a network with random weights against one without: the paper's networks, a batch of 100.
 
-    python benchmarks/weights_step.py [--pairs 4] [--rounds 12] [--threads 2] [--low-rank] [--out PREFIX]
+    python -m benchmarks.weights_step [--pairs 4] [--rounds 12] [--threads 2] [--low-rank] [--out PREFIX]
 
 Every row trains the three networks of the paper (2500-512-64-512-2, tanh, 4.04 million weights) with fused Adam on
 the same batch; the Bayesian ones include the KL divergence of their weights. `default` is what `--variational`
@@ -24,15 +24,15 @@ import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
-from provenance import header, provenance
 from torch.func import functional_call
-from training_step import CONTEXT, LOC, SCALE, ByHand
 
 from bayesflowmass.bayes import Eigenbasis, LowRank, MeanField, NormalPrior, VariationalObjective
 from bayesflowmass.bayes.choice import choose
 from bayesflowmass.flows import build_flow
 from bayesflowmass.training.last_layers import cut_before_random_layers, top_layers
 from bayesflowmass.training.update import make_optimizer, make_update
+from benchmarks.provenance import header, provenance
+from benchmarks.training_step import CONTEXT, LOC, SCALE, ByHand
 
 try:
     from zuko.bayesian import BayesianModel

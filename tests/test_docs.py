@@ -243,7 +243,7 @@ def test_every_room_figure_and_command_is_in_the_api_reference(conf):
     rooms = {f"bayesflowmass.{p.parent.name}" for p in inits}
     assert rooms - documented == set(), "add the room to a page of docs/api/"
     assert {f"bayesflowmass.{verb}" for verb in VERBS} <= documented
-    assert {"bayesflowmass.plots.style", "bayesflowmass.plots.pit"} <= documented
+    assert {"bayesflowmass.plots.style", "bayesflowmass.plots.checks.pit"} <= documented
     for module in documented:
         assert importlib.util.find_spec(module), module
 

@@ -12,14 +12,14 @@ from small_model import toy_catalog, toy_estimator
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.cosmology import sample_mass_function
 from bayesflowmass.diagnostics import fit_equation8
-from bayesflowmass.figures import figures, main
-from bayesflowmass.figures_data import (
+from bayesflowmass.evaluation.paper import (
     clusters_of_three_masses,
     expected_counts,
     literature_masses,
     pure_like,
     scatter_pair,
 )
+from bayesflowmass.figures import figures, main
 
 
 def known(n, seed):

@@ -13,69 +13,144 @@ PACKAGE = Path(bayesflowmass.__file__).parent
 
 # A module imports only from rooms to its left (or its own).
 FLOW = [
-    "threads",
-    "cosmology",
-    "catalog",
-    "selection",
-    "io",
-    "mocks",
-    "encoders",
-    "flows",
-    "bayes",
-    "posterior",
-    "novelty",
-    "recalibration",
-    "estimator",
-    "training",
-    "diagnostics",
-    "baselines",
-    "saliency",
-    "plots",
-    "page",
-    "config",
-    "command",
-    *("simulate", "train", "infer", "evaluate", "recalibrate", "compare", "figures", "report"),
-    *("inspect", "fetch", "demo"),
-    "cli",
-    "__main__",
+    *("common", "cosmology", "catalog", "selection", "io", "mocks", "encoders", "networks", "flows", "bayes"),
+    *("posterior", "hierarchical", "novelty", "recalibration", "estimator", "training", "diagnostics"),
+    *("baselines", "saliency", "plots", "evaluation", "comparison", "inspection", "page", "command"),
 ]
+VERBS = [
+    *("simulate", "train", "infer", "evaluate", "recalibrate", "compare", "figures", "report", "inspect"),
+    *("fetch", "demo"),
+]
+TOP_LEVEL = {"__init__", "__main__", "cli", "cosmology", *VERBS}
 
 
-def room(module: str) -> str:
-    """The room of ``bayesflowmass.room.idea``; ``catalog_metadata`` lives beside ``catalog``."""
-    parts = module.split(".")
-    name = parts[1] if len(parts) > 1 else "__init__"
-    return next((known for known in FLOW if name == known or name.startswith(known + "_")), name)
+def module_of(path: Path) -> str:
+    """``bayesflowmass.room.idea`` of a file; a package is its ``__init__``."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def imports(path: Path) -> set[str]:
-    """Modules of the package that a file imports, late imports included."""
+    """Modules of the package that a file imports; late imports and those for types alone are included."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name} uses a relative import on line {node.lineno}"
             if node.module and node.module.split(".")[0] == "bayesflowmass":
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
-                found |= set(names) if node.module == "bayesflowmass" else {node.module}
+                for alias in node.names:
+                    name = f"{node.module}.{alias.name}"
+                    found.add(name if name in MODULES else node.module)
         elif isinstance(node, ast.Import):
             found |= {a.name for a in node.names if a.name.split(".")[0] == "bayesflowmass"}
     return found
 
 
+IMPORTS = {module: imports(path) for module, path in MODULES.items()}
+
+
+def room(module: str) -> str:
+    """The room of ``bayesflowmass.room.idea``."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def test_nouns_live_in_folders_and_verbs_at_the_top():
+    assert {path.stem for path in PACKAGE.glob("*.py")} == TOP_LEVEL
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and list(path.glob("*.py"))}
+    assert folders == set(FLOW) - {"cosmology"}
+
+
+def test_files_that_share_a_prefix_share_a_folder():
+    """``kde_axes.py`` beside ``kde_plan.py`` is a folder ``kde`` that nobody made."""
+    families: dict[tuple[str, str], list[str]] = {}
+    for path in MODULES.values():
+        if "_" in path.stem.strip("_"):
+            families.setdefault((str(path.parent), path.stem.split("_")[0]), []).append(path.name)
+    for path in MODULES.values():
+        key = (str(path.parent), path.stem)
+        if key in families:
+            families[key].append(path.name)
+    assert {key: names for key, names in families.items() if len(names) > 2} == {}
+
+
 def test_imports_follow_the_flow_of_the_data():
-    wrong = []
-    for path in sorted(PACKAGE.rglob("*.py")):
-        module = ".".join(("bayesflowmass", *path.relative_to(PACKAGE).with_suffix("").parts))
-        own = room(module)
-        if own == "__init__":
-            continue
-        assert own in FLOW, f"{module} has no place in the flow; add it to FLOW"
-        for target in imports(path):
-            if target == "bayesflowmass.__version__":
-                continue
-            if FLOW.index(room(target)) > FLOW.index(own):
-                wrong.append(f"{module} imports {target}")
+    order = {name: i for i, name in enumerate([*FLOW, "verb", "cli", "__main__"])}
+
+    def place(module: str) -> int:
+        name = room(module)
+        assert name in order or name in VERBS, f"{module} has no place in the flow; add it to FLOW"
+        return order["verb" if name in VERBS else name]
+
+    wrong = [
+        f"{module} imports {target}"
+        for module, targets in IMPORTS.items()
+        for target in targets
+        if room(module) != "__init__" and place(target) > place(module)
+    ]
     assert not wrong
+
+
+def test_verbs_import_no_verb_but_demo():
+    wrong = [
+        f"{module} imports {target}"
+        for module, targets in IMPORTS.items()
+        for target in targets
+        if room(module) in set(VERBS) - {"demo"} and room(target) in VERBS
+    ]
+    assert not wrong
+
+
+def test_no_import_comes_round_in_a_circle():
+    """Late imports and those for types alone are edges too; a package's ``__init__`` only names what is inside."""
+    edges = {
+        module: {target for target in targets if MODULES.get(target, Path()).stem != "__init__"}
+        for module, targets in IMPORTS.items()
+        if MODULES[module].stem != "__init__"
+    }
+    done: set[str] = set()
+
+    def walk(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " -> ".join([*way[way.index(module) :], module])
+        if module not in done:
+            for target in sorted(edges.get(module, ())):
+                walk(target, (*way, module))
+            done.add(module)
+
+    for module in edges:
+        walk(module, ())
+
+
+def test_inside_a_room_files_import_files_and_not_the_room():
+    """Through ``__init__`` a file would depend on all of its neighbours, and circles would hide."""
+    wrong = [
+        f"{module} imports {target}"
+        for module, targets in IMPORTS.items()
+        for target in targets
+        if MODULES[module].stem != "__init__"
+        and MODULES.get(target, Path()).stem == "__init__"
+        and (module + ".").startswith(target + ".")
+        and target != "bayesflowmass"
+    ]
+    assert not wrong
+
+
+def code_lines(function: ast.FunctionDef) -> int:
+    """Lines of the body of a function, without its signature and its docstring."""
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
+def test_no_function_has_more_than_eighty_lines_of_code():
+    long = {
+        f"{module}.{node.name}": code_lines(node)
+        for module, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and code_lines(node) > 80
+    }
+    assert long == {}
 
 
 def test_the_package_exports_no_function_that_shadows_a_module():
@@ -101,7 +176,10 @@ def test_every_public_name_has_a_docstring():
 
 
 def test_no_file_is_much_longer_than_one_idea():
-    lengths = {str(p.relative_to(PACKAGE)): len(p.read_text().splitlines()) for p in PACKAGE.rglob("*.py")}
+    lengths = {
+        str(p.relative_to(PACKAGE)): len(p.read_text(encoding="utf-8").splitlines())
+        for p in PACKAGE.rglob("*.py")
+    }
     assert {name: n for name, n in lengths.items() if n > 450} == {}
 
 

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesflowmass.catalog_arrays import offsets_from_counts, rows_of_galaxies, segment_median, segment_sum
+from bayesflowmass.catalog.arrays import offsets_from_counts, rows_of_galaxies, segment_median, segment_sum
 
 __all__ = ["biweight", "clipped_deviation", "gapper", "standard_deviation", "velocity_dispersion"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
-from bayesflowmass.catalog_arrays import segment_sum
+from bayesflowmass.catalog.arrays import segment_sum
 
 __all__ = ["MODE_VALUES", "OptionalColumns"]
 

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from bayesflowmass import __version__
 from bayesflowmass.bayes import WeightPosterior
 from bayesflowmass.bayes.application import condition_draws
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.version import __version__
 from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator.conditioning import AT_ONCE, condition_in_parts
 from bayesflowmass.estimator.flags import cluster_flags, pressed_against_edge, require_usable

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.catalog_arrays import segment_median
+from bayesflowmass.catalog.arrays import segment_median
 
 __all__ = ["ClusterStatistics", "cluster_statistics"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bayesflowmass import __version__
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.common.version import __version__
 from bayesflowmass.cosmology import MDPL2, Cosmology
 from bayesflowmass.estimator.reference import Reference
 

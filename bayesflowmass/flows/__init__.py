@@ -2,22 +2,22 @@
 
 from bayesflowmass.flows.base import ConditionalStandardNormal, StandardNormal, normal_cdf
 from bayesflowmass.flows.conditional_affine import ConditionalAffine, ConditionedAffine, conditional_affine
-from bayesflowmass.flows.convolutional import ConvNetwork
 from bayesflowmass.flows.distribution import MassDistribution
 from bayesflowmass.flows.flow import FLOW_KINDS, ConditionalFlow, Standardisation, build_flow
+from bayesflowmass.flows.known_population import TrainingPopulation
 from bayesflowmass.flows.mixture import (
     ConditionalGaussianMixture,
     GaussianMixture,
     conditional_gaussian_mixture,
 )
-from bayesflowmass.flows.networks import DenseNetwork
-from bayesflowmass.flows.population import TrainingPopulation
 from bayesflowmass.flows.root_finding import bracketed_root
 from bayesflowmass.flows.spline import (
     ConditionalMonotoneSpline,
     ConditionedMonotoneSpline,
     conditional_monotone_spline,
 )
+from bayesflowmass.networks.convolutional import ConvNetwork
+from bayesflowmass.networks.dense import DenseNetwork
 
 __all__ = [
     "FLOW_KINDS",

@@ -9,7 +9,7 @@ from pyro.distributions.conditional import ConditionalDistribution
 from pyro.distributions.torch import Normal
 from torch import Tensor, nn
 
-from bayesflowmass.flows.networks import NoParameters
+from bayesflowmass.networks.dense import NoParameters
 
 __all__ = ["ConditionalStandardNormal", "StandardNormal", "normal_cdf"]
 

@@ -10,7 +10,7 @@ from pyro.distributions.conditional import ConditionalTransformModule
 from torch import Tensor, nn
 from torch.distributions import Transform, constraints
 
-from bayesflowmass.flows.networks import DenseNetwork
+from bayesflowmass.networks.dense import DenseNetwork
 
 __all__ = ["ConditionalAffine", "ConditionedAffine", "conditional_affine"]
 

@@ -15,12 +15,12 @@ from torch.distributions import AffineTransform, Distribution, Transform
 
 from bayesflowmass.flows.base import ConditionalStandardNormal
 from bayesflowmass.flows.conditional_affine import ConditionalAffine
-from bayesflowmass.flows.convolutional import ConvNetwork, Extent
 from bayesflowmass.flows.distribution import MassDistribution, pull_back
+from bayesflowmass.flows.known_population import TrainingPopulation
 from bayesflowmass.flows.mixture import ConditionalGaussianMixture
-from bayesflowmass.flows.networks import DenseNetwork, NoParameters
-from bayesflowmass.flows.population import TrainingPopulation
 from bayesflowmass.flows.spline import ConditionalMonotoneSpline
+from bayesflowmass.networks.convolutional import ConvNetwork, Extent
+from bayesflowmass.networks.dense import DenseNetwork, NoParameters
 
 __all__ = ["FLOW_KINDS", "ConditionalFlow", "Standardisation", "build_flow"]
 

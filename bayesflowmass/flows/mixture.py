@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from bayesflowmass.flows.base import normal_cdf
-from bayesflowmass.flows.networks import DenseNetwork
 from bayesflowmass.flows.root_finding import bracketed_root
+from bayesflowmass.networks.dense import DenseNetwork
 
 __all__ = ["ConditionalGaussianMixture", "GaussianMixture", "conditional_gaussian_mixture"]
 

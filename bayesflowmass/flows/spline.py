@@ -11,7 +11,7 @@ from pyro.distributions.conditional import ConditionalTransformModule
 from torch import Tensor, nn
 from torch.distributions import Transform, constraints
 
-from bayesflowmass.flows.networks import DenseNetwork
+from bayesflowmass.networks.dense import DenseNetwork
 
 __all__ = ["ConditionalMonotoneSpline", "ConditionedMonotoneSpline", "conditional_monotone_spline"]
 

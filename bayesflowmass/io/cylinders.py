@@ -12,8 +12,8 @@ from scipy.spatial import cKDTree
 
 from bayesflowmass.catalog import CatalogError, CatalogMetadata, ClusterCatalog
 from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
-from bayesflowmass.io.flat import PREFIXED
-from bayesflowmass.io.flat_clusters import clusters_from_table
+from bayesflowmass.io.flat.clusters import clusters_from_table
+from bayesflowmass.io.flat.read import PREFIXED
 from bayesflowmass.io.footprint import GalaxyFootprint, RectangleFootprint
 from bayesflowmass.io.frames import FRAMES, to_cmb
 from bayesflowmass.io.shared_galaxies import clusters_of_galaxies, shared_columns

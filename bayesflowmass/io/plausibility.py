@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
-from bayesflowmass.catalog_arrays import offsets_from_counts, segment_median
+from bayesflowmass.catalog.arrays import offsets_from_counts, segment_median
 
 __all__ = [
     "check_not_radians",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesflowmass.catalog_arrays import rows_of_galaxies
+from bayesflowmass.catalog.arrays import rows_of_galaxies
 
 __all__ = ["clusters_of_galaxies", "shared_columns"]
 

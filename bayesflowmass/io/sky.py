@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from bayesflowmass.catalog_arrays import offsets_from_counts
+from bayesflowmass.catalog.arrays import offsets_from_counts
 from bayesflowmass.cosmology import SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
 
 __all__ = ["galaxies_around", "rest_frame_velocity", "sky_offsets", "sky_position", "unit_vectors"]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from bayesflowmass.catalog import CatalogError
-from bayesflowmass.io.flat_table import FlatTable
 from bayesflowmass.io.formats import (
     BoxFormat,
     Reading,
@@ -17,6 +16,7 @@ from bayesflowmass.io.formats import (
     identify,
     identify_columns,
 )
+from bayesflowmass.io.table import FlatTable
 
 __all__ = ["OpenedTables", "mapped_names", "open_tables", "read_known_table"]
 

@@ -13,10 +13,10 @@ from bayesflowmass.catalog import CatalogError
 from bayesflowmass.cosmology import SPEED_OF_LIGHT
 from bayesflowmass.io import plausibility
 from bayesflowmass.io import units as convert
-from bayesflowmass.io.flat_clusters import column_place
-from bayesflowmass.io.flat_table import FlatTable
+from bayesflowmass.io.flat.clusters import column_place
 from bayesflowmass.io.frames import to_cmb
 from bayesflowmass.io.sky import unit_vectors
+from bayesflowmass.io.table import FlatTable
 
 __all__ = ["Survey", "concatenated", "survey_part"]
 

@@ -2,7 +2,7 @@
 
 from bayesflowmass.novelty.catalogue import CatalogueVerdict, Difference
 from bayesflowmass.novelty.detector import Assessment, NoveltyDetector
-from bayesflowmass.novelty.sentence import ALARM, verdict_sentence
+from bayesflowmass.novelty.report import ALARM, verdict_sentence
 from bayesflowmass.novelty.summaries import SUMMARIES, phase_space_summaries
 
 __all__ = [

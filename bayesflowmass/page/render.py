@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from bayesflowmass import __version__
+from bayesflowmass.common.version import __version__
 from bayesflowmass.page.document import Block, Page, Section
 
 __all__ = ["render_page"]

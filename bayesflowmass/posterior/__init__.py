@@ -2,10 +2,8 @@
 
 from bayesflowmass.posterior.density import ConditionedDistribution, FlowDensity
 from bayesflowmass.posterior.draws import MONTE_CARLO_ERROR, monte_carlo_error, number_of_draws
-from bayesflowmass.posterior.likelihood import MassLikelihood
 from bayesflowmass.posterior.mass_posterior import MassPosterior
 from bayesflowmass.posterior.piecewise_prior import PiecewisePrior
-from bayesflowmass.posterior.population import MassFunctionModel
 from bayesflowmass.posterior.predictive import PredictiveMass
 from bayesflowmass.posterior.priors import PRIOR_NAMES, FlatPrior, MassFunctionPrior, MassPrior, make_prior
 from bayesflowmass.posterior.selected_prior import SelectedPrior
@@ -16,9 +14,7 @@ __all__ = [
     "ConditionedDistribution",
     "FlatPrior",
     "FlowDensity",
-    "MassFunctionModel",
     "MassFunctionPrior",
-    "MassLikelihood",
     "MassPosterior",
     "MassPrior",
     "PiecewisePrior",

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from bayesflowmass.cosmology import MDPL2, Cosmology
+from bayesflowmass.posterior.converted import ConvertedDensity
 from bayesflowmass.posterior.density import ConditionedDistribution, Density, FlowDensity
 from bayesflowmass.posterior.draw_tables import DrawPosteriors, draw_posteriors
 from bayesflowmass.posterior.golden_section import golden_section
-from bayesflowmass.posterior.mass_units import ConvertedDensity
 from bayesflowmass.posterior.priors import MassPrior, make_prior
 from bayesflowmass.posterior.recalibrated import CdfMap, RecalibratedDensity
 from bayesflowmass.posterior.reweighted import ReweightedDensity

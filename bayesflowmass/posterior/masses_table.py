@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from astropy.table import MaskedColumn, Table
 
-from bayesflowmass import __version__
+from bayesflowmass.common.version import __version__
 from bayesflowmass.cosmology import radius_delta
 
 if TYPE_CHECKING:

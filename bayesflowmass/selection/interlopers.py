@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.integrate import cumulative_trapezoid, quad
 
 from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.catalog_arrays import segment_median, segment_sum
+from bayesflowmass.catalog.arrays import segment_median, segment_sum
 from bayesflowmass.cosmology import efunc
 from bayesflowmass.selection.record import at_least, check_positive, record
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
-from bayesflowmass.catalog_arrays import segment_median, segment_sum
+from bayesflowmass.catalog.arrays import segment_median, segment_sum
 from bayesflowmass.selection.errors import move_centre, recut
 from bayesflowmass.selection.record import at_least, check_positive, record
 

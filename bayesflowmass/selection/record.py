@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
-from bayesflowmass.catalog_arrays import segment_sum
+from bayesflowmass.catalog.arrays import segment_sum
 
 __all__ = ["at_least", "check_positive", "generator", "per_cluster", "record", "recordable"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from bayesflowmass.threads import pool
+from bayesflowmass.common.threads import pool
 
 __all__ = ["BLOCK", "on_all_cores", "standard_normal"]
 

@@ -66,7 +66,7 @@ class Caller:
         """An astroquery object whose requests wait, have a time limit and our name, and fail on bad status codes."""
         from requests.adapters import HTTPAdapter
 
-        from bayesflowmass import __version__
+        from bayesflowmass.common.version import __version__
 
         caller = self
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.cosmology import MDPL2, Cosmology
-from bayesflowmass.io.flat_table import read_any_table
+from bayesflowmass.io.table import read_any_table
 from bayesflowmass.io.text_rows import open_bytes
 
 __all__ = [

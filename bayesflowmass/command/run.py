@@ -1,0 +1,200 @@
+"""From a command line to settings, and from an exception to one sentence and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import errno
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from bayesflowmass.command.settings import Settings, build_settings, load_yaml, parse_yaml
+
+__all__ = ["parse_settings", "run_command"]
+
+S = TypeVar("S", bound=Settings)
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def run_command(
+    kind: type[S],
+    body: Callable[[S], object],
+    argv: Sequence[str] | None = None,
+    *,
+    prog: str,
+    default_config: str | None = None,
+) -> int:
+    """Parse the command line into settings of type ``kind``, run ``body`` on them, return the exit code.
+
+    0: done. 2: bad input, a missing file or a full disk, with one sentence on standard error. 130: Ctrl-C.
+    Any other exception is a mistake of ours and keeps its traceback.
+    """
+    try:
+        body(parse_settings(kind, argv, prog=prog, default_config=default_config))
+    except KeyboardInterrupt as interrupt:
+        print(f"{prog}: interrupted. {interrupt}".rstrip(), file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        if error.errno not in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.ENOENT,
+            errno.EACCES,
+            errno.EISDIR,
+            errno.ENOTDIR,
+            None,
+        ):
+            raise
+        reason = (
+            "the disk is full"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else error.strerror or str(error)
+        )
+        where = f" ('{error.filename}')" if error.filename else ""
+        print(f"{prog}: error: {reason}{where}.", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except ValueError as error:
+        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return 0
+
+
+def parse_settings(
+    kind: type[S], argv: Sequence[str] | None = None, *, prog: str, default_config: str | None = None
+) -> S:
+    """Settings from ``--config FILE.yaml`` (or the named default) with flags on top.
+
+    Each field is a flag, ``--seed``; a field of a section is dotted, ``--fit.max-updates``. Exits with code 2
+    and one sentence on an unknown flag.
+    """
+    parser = _Parser(prog=prog, description=kind.__doc__, allow_abbrev=False)
+    origin = f"default: {default_config}" if default_config else "optional"
+    parser.add_argument(
+        "--config", default=argparse.SUPPRESS, metavar="FILE", help=f"YAML file of these settings ({origin})"
+    )
+    _add_flags(parser, kind, prefix="")
+    flags = vars(parser.parse_args(argv))
+    config = flags.pop("config", default_config)
+    values = load_yaml(config) if config else {}
+    for section, field in kind.model_fields.items():
+        # `weights: laplace` in the file and `--weights.which last` on top of it.
+        shorthand = getattr(field.annotation, "shorthand", None)
+        if shorthand is not None and isinstance(values.get(section), str):
+            values[section] = {shorthand: values[section]}
+    for name, value in flags.items():
+        _set(values, name.split("."), value)
+    return build_settings(kind, values, source=f"'{config}' and flags" if config else "the flags")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without the page of usage that hides it."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").split()
+        if message.startswith("unrecognized"):
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            near = difflib.get_close_matches(unknown[0].split("=")[0], flags, n=1)
+            hint = f"did you mean {near[0]}?" if near else "see --help."
+            message = f"there is no '{unknown[0]}'; {hint}"
+        self.exit(EXIT_BAD_INPUT, f"{self.prog}: error: {message}\n")
+
+
+def _add_flags(parser: argparse._ActionsContainer, kind: type[Settings], prefix: str) -> None:
+    for name, field in kind.listed_fields().items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Settings):
+            group = parser.add_argument_group(name, (annotation.__doc__ or "").strip().splitlines()[0])
+            _add_flags(group, annotation, prefix=f"{prefix}{name}.")
+            continue
+        flags = [f"--{prefix}{name.replace('_', '-')}"]
+        if name == getattr(kind, "shorthand", None):
+            flags.insert(0, f"--{prefix.rstrip('.')}")
+        parser.add_argument(*flags, **_flag_options(prefix + name, field))
+
+
+def _flag_options(dest: str, field: FieldInfo) -> dict[str, Any]:
+    """argparse options of one field; absent flags leave no trace, so that the YAML file shows through."""
+    default = field.get_default(call_default_factory=True)
+    text = (field.description or "").replace("%", "%%")
+    if default is PydanticUndefined:
+        text += " (required)"
+    elif default is not None and default != {} and default != ():
+        text += f" (default: {_show(default)})".replace("%", "%%")
+    options: dict[str, Any] = {"dest": dest, "default": argparse.SUPPRESS, "help": text}
+    base = _without_none(field.annotation)
+    if base is bool:
+        return options | {"action": argparse.BooleanOptionalAction}
+    if get_origin(base) is dict:
+        return options | {"nargs": "+", "action": _KeyValues, "metavar": "KEY=VALUE"}
+    metavar = dest.rsplit(".", 1)[-1].upper()
+    if get_origin(base) is tuple:
+        arguments = get_args(base)
+        length: int | str = "*" if arguments[-1] is Ellipsis else len(arguments)
+        return options | {"nargs": length, "type": _parse, "metavar": metavar}
+    choices = _literals(base)
+    if choices:
+        return options | {"metavar": "{" + ",".join(choices) + "}"}
+    return options | {"type": str if base in (str, Path) else _parse, "metavar": metavar}
+
+
+def _without_none(annotation: Any) -> Any:
+    if get_origin(annotation) in (Union, type(int | None)):
+        kept = [a for a in get_args(annotation) if a is not type(None)]
+        return kept[0] if len(kept) == 1 else Any
+    return annotation
+
+
+def _literals(annotation: Any) -> list[str]:
+    return [str(a) for a in get_args(annotation)] if get_origin(annotation) is Literal else []
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(_show(v) for v in value)
+    if isinstance(value, Settings):
+        return ", ".join(f"{k}={v}" for k, v in value)
+    return str(value)
+
+
+def _parse(text: str) -> Any:
+    try:
+        return parse_yaml(text)
+    except yaml.YAMLError:
+        return text
+
+
+class _KeyValues(argparse.Action):
+    """Collects ``KEY=VALUE`` words over repeated uses of a flag."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        collected = dict(getattr(namespace, self.dest, {}))
+        for word in values:
+            key, equals, value = word.partition("=")
+            if not equals:
+                parser.error(f"{option_string} needs KEY=VALUE, found '{word}'")
+            collected[key] = _parse(value)
+        setattr(namespace, self.dest, collected)
+
+
+def _set(values: dict[str, Any], path: list[str], value: Any) -> None:
+    for part in path[:-1]:
+        nested = values.get(part)
+        values[part] = nested = dict(nested) if isinstance(nested, dict) else {}
+        values = nested
+    if isinstance(value, dict) and isinstance(values.get(path[-1]), dict):
+        value = values[path[-1]] | value
+    values[path[-1]] = value

@@ -1,0 +1,50 @@
+"""Settings that commands share: how posteriors of a model are made, on which clusters, and where results go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, Field
+
+from bayesflowmass.command.settings import Settings
+
+__all__ = ["DrawSettings", "ModelTestSettings", "OutFolder", "PosteriorSettings"]
+
+
+def _not_a_file(out: Path) -> Path:
+    if out.is_file():
+        raise ValueError(f"'{out}' is a file; give a folder")
+    return out
+
+
+OutFolder = Annotated[Path, AfterValidator(_not_a_file)]
+"""A folder to write into; it need not exist."""
+
+
+class DrawSettings(Settings):
+    """Draws of the weights, and where they run."""
+
+    listed_last: ClassVar[tuple[str, ...]] = ("n_draws", "seed", "device", "progress")
+
+    n_draws: int | None = Field(
+        None, gt=1, description="draws of the weights; default: 31, or all that a model has"
+    )
+    seed: int = Field(0, ge=0, description="random seed")
+    device: str = Field("auto", description="auto, cpu or cuda")
+    progress: bool = Field(True, description="show a progress bar")
+
+
+class PosteriorSettings(DrawSettings):
+    """Posteriors under one of the priors that have a name."""
+
+    listed_last: ClassVar[tuple[str, ...]] = ("prior", *DrawSettings.listed_last)
+
+    prior: Literal["flat", "hmf"] = Field("flat", description="prior on log10 mass")
+
+
+class ModelTestSettings(PosteriorSettings):
+    """One model on one catalogue of known masses."""
+
+    model: Path = Field(description="model folder")
+    catalog: Path = Field(description="test catalogue with log10_mass (parquet)")

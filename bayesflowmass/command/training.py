@@ -1,0 +1,170 @@
+"""Settings of training: encoder, flow, fit, posterior of the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from bayesflowmass.command.mocks import AugmentationSettings, MockSettings
+from bayesflowmass.command.settings import Settings
+
+__all__ = [
+    "EncoderSettings",
+    "FitSettings",
+    "FlowSettings",
+    "KernelSettings",
+    "TrainSettings",
+    "WeightsSettings",
+]
+
+
+class KernelSettings(Settings):
+    """One kernel density estimate."""
+
+    bandwidth: float = Field(0.15, gt=0, description="h0, the bandwidth factor")
+    convention: Literal["covariance", "scipy"] = Field(
+        "covariance", description="covariance: H = h0 Sigma (the paper); scipy: H = h0^2 Sigma"
+    )
+
+
+class EncoderSettings(Settings):
+    """Galaxies to context: the kernel density images and their scaling."""
+
+    grid: tuple[int, int] = Field((50, 50), description="bins in R_proj and in v_los")
+    kernels: tuple[KernelSettings, ...] = Field((KernelSettings(),), description="one image for each kernel")
+    scaling: Literal["mean", "sqrt", "log1p_richness"] = Field(
+        "mean", description="mean and sqrt ignore the galaxy count; log1p_richness uses it"
+    )
+    constant: float | None = Field(
+        None, gt=0, description="factor of the scaled image; default depends on the scaling"
+    )
+    extras: tuple[str, ...] = Field((), description="cluster columns appended to the image, e.g. redshift")
+    optional: tuple[str, ...] = Field(
+        (), description="columns appended that may be unknown, e.g. mode; see augmentation.known"
+    )
+
+
+class FlowSettings(Settings):
+    """The conditional density p(log10 M200c | context)."""
+
+    kind: str = Field("affine", description="affine (the paper: one Gaussian), spline, mixture, ...")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="arguments of that flow, e.g. hidden, blocks, trunk"
+    )
+
+
+class FitSettings(Settings):
+    """Maximum likelihood by stochastic gradients."""
+
+    learning_rate: float = Field(1e-4, gt=0, description="Adam step size")
+    schedule: Literal["constant", "cosine", "plateau"] = Field(
+        "constant", description="learning rate over the updates"
+    )
+    warmup_updates: int = Field(0, ge=0, description="steps of linear warm-up of the learning rate")
+    final_fraction: float = Field(
+        0.01, ge=0, le=1, description="share of the learning rate that cosine ends at"
+    )
+    plateau_updates: int = Field(
+        200, gt=0, description="plateau: steps without improvement before a reduction"
+    )
+    plateau_factor: float = Field(0.5, gt=0, lt=1, description="plateau: factor of each reduction")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay (AdamW)")
+    clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient")
+    average_decay: float = Field(
+        0.0, ge=0, lt=1, description="decay of the running mean of the weights; 0: none"
+    )
+    batch_size: int = Field(100, gt=0, description="clusters in a batch")
+    max_updates: int = Field(2000, gt=0, description="gradient steps at most")
+    patience_updates: int | None = Field(
+        200, gt=0, description="stop after so many steps without a better smoothed validation loss"
+    )
+    validate_every: int = Field(20, gt=0, description="steps between validations")
+    smoothing_updates: float = Field(
+        200.0, ge=0, description="time constant, in steps, of the smoothed validation loss; 0: raw"
+    )
+    flip_velocity: bool = Field(False, description="mirror v_los of half of each batch")
+    fresh_mocks: bool = Field(False, description="simulate new clusters each epoch")
+    redraw_every: int = Field(
+        1, gt=0, description="epochs of training on each draw of augmentation or of fresh mocks"
+    )
+    prefetch: bool = Field(True, description="prepare the next epoch's clusters in the background")
+    population: Literal["flat", "hmf"] | None = Field(
+        None,
+        description="that the training masses were drawn from; the network then learns PDFs under a flat prior."
+        " Default: PDFs under the population of its training clusters",
+    )
+    selection: Path | None = Field(
+        None,
+        description="table log10_mass, probability: that a cluster of the population is in the catalogue",
+    )
+    checkpoint_every: int = Field(500, gt=0, description="steps between checkpoints")
+    precision: Literal["float32", "tf32", "bf16"] = Field(
+        "float32", description="of matrix products; tf32 and bf16 need a GPU"
+    )
+    cuda_graphs: bool = Field(False, description="replay each step as one CUDA graph (GPU only)")
+
+
+class WeightsSettings(Settings):
+    """The posterior of the network's weights, fitted after maximum likelihood."""
+
+    shorthand: ClassVar[str] = "method"
+    """``--weights METHOD`` stands for ``--weights.method METHOD``; in a file the section may be that one word."""
+
+    method: str = Field(
+        "point",
+        description="point (maximum likelihood alone), variational, ensemble[:K], laplace, swag, dropout, nuts",
+    )
+    which: str | tuple[str, ...] | None = Field(
+        None,
+        description="random weights: all, last, last:K or patterns of names; default: the method's"
+        " (variational: the last two layers; laplace: the last layers that give location and width)",
+    )
+    guide: str | None = Field(
+        None, description="variational: eigenbasis, mean_field, full_covariance, low_rank"
+    )
+    prior: float | str | dict[str, Any] | None = Field(
+        None, description="standard deviation of the weights a priori; default fan_in"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="further options of the method")
+    fit: dict[str, Any] = Field(
+        default_factory=dict, description="settings of fit that differ in the phases of this posterior"
+    )
+    start: Path | None = Field(
+        None,
+        description="model folder of the same settings and seed, whose trained weights are taken instead of"
+        " training them again",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, values: Any) -> Any:
+        return {"method": values} if isinstance(values, str) else values
+
+
+class TrainSettings(Settings):
+    """`bayesflowmass train`: train a mass estimator."""
+
+    catalog: Path | None = Field(None, description="training catalogue (parquet); simulated when absent")
+    out: Path = Field(Path("runs/default"), description="model folder to write")
+    resume: bool = Field(False, description="continue from the last checkpoint in --out")
+    seed: int = Field(0, ge=0, description="random seed")
+    device: str = Field("auto", description="auto, cpu or cuda")
+    progress: bool = Field(True, description="show a progress bar")
+    validation_fraction: float = Field(0.1, gt=0, lt=1, description="share of the haloes kept for validation")
+    simulate: MockSettings = Field(default_factory=MockSettings)
+    encoder: EncoderSettings = Field(default_factory=EncoderSettings)
+    flow: FlowSettings = Field(default_factory=FlowSettings)
+    augmentation: AugmentationSettings = Field(default_factory=AugmentationSettings)
+    fit: FitSettings = Field(default_factory=FitSettings)
+    variational: bool = Field(False, description="the same as --weights variational")
+    weights: WeightsSettings = Field(default_factory=WeightsSettings)
+
+    @model_validator(mode="after")
+    def _one_method(self) -> TrainSettings:
+        if self.variational and self.weights.method.partition(":")[0] not in ("point", "variational"):
+            raise ValueError(
+                f"variational was asked for and weights is '{self.weights.method}'; choose one of them"
+            )
+        return self

@@ -1,0 +1,1 @@
+"""What every room uses: the version, whole-file writing, threads, array types."""

@@ -1,0 +1,1 @@
+"""From a catalogue to posteriors, and what they are worth: predictions, test sets, metrics."""

@@ -1,0 +1,124 @@
+"""All that ``metrics.json`` says of a model and of simpler estimators on the same clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from bayesflowmass.baselines import BaselinePrediction
+from bayesflowmass.baselines.suite import Baseline
+from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.version import __version__
+from bayesflowmass.diagnostics import crps_gaussian, log_density_gaussian, nominal_pair, summarise
+from bayesflowmass.diagnostics.epistemic import epistemic_share
+from bayesflowmass.estimator import MassEstimator
+from bayesflowmass.evaluation.calibration import halo_of
+from bayesflowmass.evaluation.novelty import novelty_metrics
+from bayesflowmass.evaluation.predictions import Predictions
+
+__all__ = ["measure_metrics"]
+
+
+def measure_metrics(
+    estimator: MassEstimator,
+    catalog: ClusterCatalog,
+    predictions: Predictions,
+    baselines: Mapping[str, tuple[Baseline, BaselinePrediction]],
+    *,
+    prior: str,
+    prior_range: tuple[float, float] | None,
+    verdict: str,
+    n_resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The numbers of ``metrics.json`` (docs/metrics.md): of the model, of the baselines, and what they are of.
+
+    Args:
+        estimator: the model.
+        catalog: test clusters with ``log10_mass``.
+        predictions: of the model for them.
+        baselines: name -> the fitted relation and its predictions.
+        prior: "flat" or "hmf".
+        prior_range: its limits, log10 M200c [Msun/h]; None: those of training.
+        verdict: of the calibration.
+        n_resamples, seed: of the bootstrap over haloes.
+    """
+    truth = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
+    halo_id = halo_of(catalog)
+    members, definition = _members(catalog)
+    population = (catalog.metadata.masses or {}).get("distribution")
+    nominal, statement = nominal_pair(population, prior)
+
+    def measure(predicted: NDArray[np.float64], **scores: Any) -> dict[str, Any]:
+        return summarise(
+            truth, predicted, halo_id=halo_id, n_members=members, n_resamples=n_resamples, seed=seed, **scores
+        )
+
+    return {
+        "prior": prior,
+        "prior_log10_mass_range": list(prior_range or estimator.training_info.log10_mass_range),
+        "population": population,
+        "coverage_can_be_nominal": nominal,
+        "coverage_statement": statement,
+        "calibration": verdict,
+        "residual": "log10(M_true / M_pred), M200c, M_pred the posterior median",
+        **measure(
+            predictions.quantiles["log10_mass"],
+            pit=predictions.pit,
+            log_density=predictions.log_density,
+            crps=predictions.crps,
+            sigma=predictions.sigma,
+            **epistemic_share(predictions.epistemic),
+        ),
+        "n_members_definition": definition,
+        "flags": _count_flags(predictions.flags),
+        "novelty": novelty_metrics(estimator, predictions.strange, halo_id, seed),
+        "recalibrated": predictions.recalibration,
+        "kind": catalog.metadata.kind,
+        "mode": catalog.metadata.mode,
+        "selection": catalog.metadata.selection,
+        "trained_on": estimator.training_info.summary(),
+        "model_uses_richness": estimator.training_info.uses_richness,
+        "median_n_galaxies": float(np.median(catalog.n_galaxies)),
+        "n_resamples": n_resamples,
+        "seed": seed,
+        "version": __version__,
+        "date": datetime.now(UTC).date().isoformat(),
+        "baselines": {
+            name: measure(p.log10_mass, **_gaussian_scores(p, truth)) | {"fit": baseline.to_dict()}
+            for name, (baseline, p) in baselines.items()
+        },
+    }
+
+
+def _members(catalog: ClusterCatalog) -> tuple[NDArray[np.int64] | None, str]:
+    """Number of members of each cluster for equation 8, and what that counts."""
+    if catalog.has("gal_is_member"):
+        cluster = np.repeat(np.arange(len(catalog)), catalog.n_galaxies)
+        member = np.asarray(catalog.galaxies("gal_is_member"), dtype=bool)
+        return np.bincount(cluster[member], minlength=len(catalog)), "true members among the galaxies given"
+    if catalog.metadata.kind == "pure":
+        return np.asarray(catalog.n_galaxies), "galaxies given, all members"
+    if catalog.has("n_members"):
+        return np.asarray(catalog.column("n_members"), dtype=np.int64), "the column n_members"
+    return None, "unknown"
+
+
+def _gaussian_scores(prediction: BaselinePrediction, truth: NDArray[np.float64]) -> dict[str, Any]:
+    arguments = truth, prediction.log10_mass, prediction.sigma
+    return {
+        "pit": ndtr((truth - prediction.log10_mass) / prediction.sigma),
+        "log_density": log_density_gaussian(*arguments),
+        "crps": crps_gaussian(*arguments),
+        "sigma": np.full(truth.size, prediction.sigma),
+    }
+
+
+def _count_flags(flags: NDArray[np.str_]) -> dict[str, int]:
+    names, counts = np.unique([f for row in flags for f in str(row).split(",") if f], return_counts=True)
+    return {str(name): int(count) for name, count in zip(names, counts, strict=True)}

@@ -1,0 +1,1 @@
+"""What a file is, what is wrong with it, which command takes it."""

@@ -1,0 +1,221 @@
+"""What a run folder holds: the files that the commands write, read and checked."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from astropy.io.votable import parse_single_table
+from astropy.table import Table
+
+from bayesflowmass.command.record import RECORD, SETTINGS
+from bayesflowmass.posterior.write_table import TABLE_FORMATS
+
+__all__ = ["MassTable", "ReportError", "RunFolder", "read_run_folder", "read_run_folders"]
+
+# Working files of a command, and folders that hold no results.
+_SKIPPED = frozenset({"checkpoint", "phases", "__pycache__"})
+
+
+class ReportError(ValueError):
+    """A folder that holds nothing to report, or a file that cannot be read; one sentence says which."""
+
+
+@dataclass(frozen=True)
+class MassTable:
+    """A table that `infer` wrote.
+
+    Arguments:
+        name: of the file.
+        header: units, definition, prior, model.
+        rows: one for each cluster; None where a value is masked.
+    """
+
+    name: str
+    header: dict[str, Any]
+    rows: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What one folder holds; None or empty where it does not.
+
+    Arguments:
+        path: of the folder.
+        metrics, calibration: of `evaluate`.
+        comparison: of `compare`.
+        model, history, settings: of `train`.
+        drawn: figures.json, of `figures`.
+        record: run.json, the command of the folder.
+        masses: tables of `infer`.
+        notes: tables in words, ``NAME.md`` beside ``NAME.json``, of benchmarks.
+        figures: name -> file, svg where there is one, else png.
+    """
+
+    path: Path
+    metrics: dict[str, Any] | None = None
+    calibration: dict[str, Any] | None = None
+    comparison: dict[str, Any] | None = None
+    model: dict[str, Any] | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+    settings: str | None = None
+    drawn: dict[str, Any] | None = None
+    record: dict[str, Any] | None = None
+    masses: list[MassTable] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+    figures: dict[str, Path] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.metrics
+            or self.comparison
+            or self.model
+            or self.history
+            or self.masses
+            or self.notes
+            or self.figures
+        )
+
+
+def read_run_folders(folder: Path, most: int = 12) -> tuple[list[RunFolder], int]:
+    """A folder and the folders directly in it that hold results, and how many were left out.
+
+    Arguments:
+        folder: of one run, or of several, such as that of the demo.
+        most: folders read.
+
+    Raises:
+        ReportError: there is no such folder, it holds nothing to report, or a file cannot be read.
+    """
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise ReportError(
+            f"'{folder}' {what}; give a folder that train, evaluate, compare, infer or demo wrote."
+        )
+    inside = sorted(p for p in folder.iterdir() if p.is_dir() and p.name not in _SKIPPED and p.name[0] != ".")
+    found = [run for run in map(read_run_folder, [folder, *inside]) if run]
+    if not found:
+        hint = (
+            "its training run has not finished; go on with bayesflowmass train --resume"
+            if (folder / "checkpoint").is_dir()
+            else "give a folder that train, evaluate, compare, infer or demo wrote"
+        )
+        raise ReportError(f"'{folder}' holds nothing to report; {hint}.")
+    return found[:most], max(0, len(found) - most)
+
+
+def read_run_folder(folder: Path) -> RunFolder:
+    """What one folder holds, without those inside it."""
+    model = _json(folder / "model.json")
+    settings = folder / SETTINGS
+    notes = {
+        path.stem: path.read_text(encoding="utf-8")
+        for path in sorted(folder.glob("*.md"))
+        if path.stem != "comparison" and path.with_suffix(".json").is_file()
+    }
+    return RunFolder(
+        path=folder,
+        metrics=_json(folder / "metrics.json"),
+        calibration=_json(folder / "calibration.json") if (folder / "metrics.json").is_file() else None,
+        comparison=_json(folder / "comparison.json"),
+        model=model if model and model.get("format") == "bayesflowmass-model" else None,
+        history=list(_history(folder / "history.csv")),
+        settings=settings.read_text(encoding="utf-8") if settings.is_file() else None,
+        drawn=_json(folder / "figures.json"),
+        record=_json(folder / RECORD),
+        masses=[table for table in map(_masses, sorted(folder.iterdir())) if table],
+        notes=notes,
+        figures=_figures(folder),
+    )
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ReportError(f"'{path}' is truncated or not JSON ({error}); run its command again.") from None
+    if not isinstance(content, dict):
+        raise ReportError(
+            f"'{path}' holds a {type(content).__name__}; expected an object; run its command again."
+        )
+    return content
+
+
+def _history(path: Path) -> Iterator[dict[str, float]]:
+    if not path.is_file():
+        return
+    with path.open(newline="", encoding="utf-8") as stream:
+        for number, row in enumerate(csv.DictReader(stream), start=2):
+            try:
+                yield {name: float(value) for name, value in row.items()}
+            except (TypeError, ValueError):
+                raise ReportError(
+                    f"'{path}' line {number} is not a row of numbers; remove the file or train again."
+                ) from None
+
+
+def _figures(folder: Path) -> dict[str, Path]:
+    """The drawing of a name where there is one, else the image."""
+    images = {path.stem: path for path in sorted(folder.glob("*.png"))}
+    return dict(sorted((images | {path.stem: path for path in sorted(folder.glob("*.svg"))}).items()))
+
+
+def _masses(path: Path) -> MassTable | None:
+    """The masses of `infer` in a file; None where it is something else."""
+    ending = path.suffix.lower()
+    if ending not in TABLE_FORMATS or not path.is_file() or path.name[0] == ".":
+        return None
+    if ending == ".parquet":
+        found = (pq.read_schema(path).metadata or {}).get(b"bayesflowmass_masses")
+        if found is None:
+            return None
+        return MassTable(path.name, json.loads(found), pq.read_table(path).to_pylist())
+    if ending == ".ecsv" and b"log10_mass_map" not in _beginning(path):
+        return None
+    try:
+        table, header = _table(path, TABLE_FORMATS[ending])
+    except Exception as error:
+        # Readers of formats raise whatever they like; the file is not ours unless it can be read.
+        if ending == ".ecsv":
+            raise ReportError(f"'{path}' cannot be read as a table ({error}); run infer again.") from None
+        return None
+    if "log10_mass_map" not in table.colnames or "mdef" not in header:
+        return None
+    return MassTable(path.name, header, [_plain(table, i) for i in range(len(table))])
+
+
+def _table(path: Path, kind: str) -> tuple[Table, dict[str, Any]]:
+    """A table and its header, which a VOTable holds as parameters."""
+    if kind == "votable":
+        document = parse_single_table(path)
+        return document.to_table(), {str(p.name): p.value for p in document.params}
+    table = Table.read(path, format=kind)
+    return table, {str(key).lower(): value for key, value in table.meta.items()}
+
+
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(8192)
+
+
+def _plain(table: Table, i: int) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name in table.colnames:
+        value = table[name][i]
+        if np.ndim(value):
+            continue
+        if np.ma.is_masked(value):
+            row[name] = "" if name in ("flags", "prior") else None
+            continue
+        plain = value.item() if isinstance(value, np.generic) else value
+        plain = plain.decode() if isinstance(plain, bytes) else plain
+        row[name] = None if isinstance(plain, float) and not np.isfinite(plain) else plain
+    return row

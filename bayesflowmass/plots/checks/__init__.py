@@ -1,0 +1,1 @@
+"""Figures that test a model."""

@@ -1,0 +1,68 @@
+"""Mean residual and coverage in bins of true and of predicted mass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from bayesflowmass.plots.paper.predicted_vs_true import MASS_LABEL
+from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
+
+__all__ = ["plot_calibration_by_mass"]
+
+Bins = Mapping[str, Sequence[float | None]]
+
+
+def plot_calibration_by_mass(
+    by_true: Bins, by_predicted: Bins, *, min_count: int = 10, title: str | None = None
+) -> Figure:
+    """Mean residual above, coverage of the 68 and 95 % intervals below, with bootstrap errors.
+
+    A posterior under the prior of its population is unbiased in bins of *predicted* mass; in bins of
+    *true* mass the same posterior looks biased towards the common masses. Both are right.
+
+    Args:
+        by_true, by_predicted: ``bins_true`` and ``bins_predicted`` of
+            :func:`bayesflowmass.diagnostics.summarise`.
+        min_count: bins with fewer clusters are not drawn.
+        title: names the sample and the prior.
+    """
+    figure, (top, bottom) = column_figure(3.8, rows=2, sharex=True)
+    with journal_style():
+        for bins, label, colour, marker, offset in (
+            (by_true, "true mass", "blue", "o", -0.006),
+            (by_predicted, "predicted mass", "vermillion", "s", 0.006),
+        ):
+            keep = _column(bins, "n") >= min_count
+            x = _column(bins, "mean_mass")[keep] + offset
+            style: dict[str, Any] = {"fmt": marker, "ms": 2.8, "lw": 0.8, "color": COLOURS[colour]}
+            top.errorbar(
+                x,
+                _column(bins, "mean_residual")[keep],
+                _column(bins, "mean_residual_se")[keep],
+                label=f"by {label}",
+                **style,
+            )
+            for name, fill in (("coverage_68", COLOURS[colour]), ("coverage_95", "white")):
+                bottom.errorbar(
+                    x, _column(bins, name)[keep], _column(bins, f"{name}_se")[keep], mfc=fill, **style
+                )
+        top.axhline(0.0, color=COLOURS["black"], lw=0.6, ls="--")
+        top.set_ylabel(r"$\langle\epsilon\rangle$ [dex]")
+        low, high = top.get_ylim()
+        top.set_ylim(low, high + 0.55 * (high - low))
+        top.legend(title=title, loc="upper left", alignment="left")
+        for level in (0.68, 0.95):
+            bottom.axhline(level, color=COLOURS["black"], lw=0.6, ls="--")
+        bottom.set(
+            ylim=(min(0.3, bottom.get_ylim()[0]), 1.02), xlabel=MASS_LABEL, ylabel="coverage of 68, 95 %"
+        )
+    return figure
+
+
+def _column(bins: Bins, name: str) -> NDArray[np.float64]:
+    return np.array([np.nan if v is None else v for v in bins[name]], dtype=np.float64)

@@ -1,0 +1,117 @@
+"""How much of a posterior's width is ignorance of the weights: by mass, and by size of the training set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from numpy.typing import ArrayLike, NDArray
+
+from bayesflowmass.plots.paper.predicted_vs_true import MASS_LABEL
+from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
+
+__all__ = ["Widths", "plot_epistemic_by_mass", "plot_epistemic_by_training_size"]
+
+_MARKS = ("o", "s", "^", "D", "v", "P")
+_PAINT = ("blue", "vermillion", "green", "orange", "purple", "sky")
+
+
+class Widths(NamedTuple):
+    """Parts of the width of posteriors: log10 M200c [Msun/h], aleatoric and epistemic sigma [dex], each (n,)."""
+
+    log10_mass: ArrayLike
+    sigma_aleatoric: ArrayLike
+    sigma_epistemic: ArrayLike
+
+
+def plot_epistemic_by_mass(
+    models: Mapping[str, Widths], *, bin_width: float = 0.2, min_count: int = 10, title: str | None = None
+) -> Figure:
+    """Epistemic and aleatoric width above, the epistemic share of the variance below, in bins of mass.
+
+    Widths are roots of mean variances; the share is the ratio of mean variances; its band holds 68 % of the clusters.
+
+    Args:
+        models: label -> widths of its posteriors, at most six; bins are of predicted or of true mass as given.
+        bin_width: [dex].
+        min_count: bins with fewer clusters are not drawn.
+        title: names the sample and the mass that is binned.
+
+    Raises:
+        ValueError: no models, too many, or shapes differ.
+    """
+    _check_number(models)
+    figure, (top, bottom) = column_figure(3.7, rows=2, sharex=True)
+    with journal_style():
+        for i, (label, widths) in enumerate(models.items()):
+            mass, aleatoric, epistemic = (np.asarray(column, dtype=np.float64) for column in widths)
+            if not mass.shape == aleatoric.shape == epistemic.shape:
+                raise ValueError(
+                    f"{label}: masses and widths must have one shape (n,); found {mass.shape}, "
+                    f"{aleatoric.shape} and {epistemic.shape}."
+                )
+            members = _bins(mass, bin_width, min_count)
+            x = np.array([mass[m].mean() for m in members])
+            own = np.array([np.mean(epistemic[m] ** 2) for m in members])
+            data = np.array([np.mean(aleatoric[m] ** 2) for m in members])
+            share = epistemic**2 / (epistemic**2 + aleatoric**2)
+            paint = COLOURS[_PAINT[i]]
+            common: dict[str, Any] = {"color": paint, "ms": 3.0, "marker": _MARKS[i]}
+            top.plot(x, np.sqrt(data), ls="--", mfc="white", label=f"{label}: data (aleatoric)", **common)
+            top.plot(x, np.sqrt(own), ls="-", label=f"{label}: weights (epistemic)", **common)
+            bottom.plot(x, own / (own + data), ls="-", **common)
+            ends = np.array([np.quantile(share[m], (0.16, 0.84)) for m in members]).reshape(len(members), 2)
+            bottom.fill_between(x, ends[:, 0], ends[:, 1], color=paint, alpha=0.2, lw=0)
+        top.set(ylabel="width [dex]", ylim=(0, None))
+        bottom.set(ylabel="epistemic share", xlabel=MASS_LABEL, ylim=(0, None))
+        figure.legend(loc="outside upper left", title=title, alignment="left", ncols=1)
+    return figure
+
+
+def plot_epistemic_by_training_size(
+    models: Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike]], *, title: str | None = None
+) -> Figure:
+    """Epistemic width against the number of training clusters, beside the 1 / sqrt(N) that it should follow.
+
+    Args:
+        models: label -> training clusters (k,), mean sigma_epistemic (k,) and its standard error (k,) [dex].
+        title: names the sample.
+
+    Raises:
+        ValueError: no models, too many, or numbers that are not positive.
+    """
+    _check_number(models)
+    figure, (axis,) = column_figure(2.6)
+    with journal_style():
+        for i, (label, columns) in enumerate(models.items()):
+            n, sigma, error = (np.asarray(column, dtype=np.float64) for column in columns)
+            if not ((n > 0).all() and (sigma > 0).all()):
+                raise ValueError(f"{label}: numbers of clusters and widths must be positive on log axes.")
+            axis.errorbar(
+                n, sigma, error, fmt=_MARKS[i], ms=3.5, lw=0.9, ls="-", color=COLOURS[_PAINT[i]], label=label
+            )
+            if i == 0:
+                axis.plot(n, sigma[0] * np.sqrt(n[0] / n), ls=":", color=COLOURS["black"], lw=0.8,
+                          label=r"$\propto N^{-1/2}$")  # fmt: skip
+        axis.set(xscale="log", yscale="log")
+        axis.set(xlabel="training clusters", ylabel=r"$\sigma_\mathrm{epistemic}$ [dex]")
+        low, high = axis.get_xlim()
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100.0 * low else (1.0,)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:.0f}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        figure.legend(loc="outside upper left", title=title, alignment="left", ncols=2)
+    return figure
+
+
+def _check_number(models: Mapping[str, object]) -> None:
+    if not 1 <= len(models) <= len(_MARKS):
+        raise ValueError(f"1 to {len(_MARKS)} models can be told apart; {len(models)} were given.")
+
+
+def _bins(mass: NDArray[np.float64], width: float, min_count: int) -> list[NDArray[np.bool_]]:
+    index = np.floor(mass / width + 1e-9).astype(int)
+    bins, count = np.unique(index, return_counts=True)
+    return [index == b for b in bins[count >= min_count]]

@@ -1,0 +1,132 @@
+"""Mass PDFs of single clusters (figure 4 of Kodi Ramanah et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from bayesflowmass.plots.paper.predicted_vs_true import MASS_LABEL
+from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
+from bayesflowmass.posterior import MassPosterior
+
+__all__ = ["CLUSTER_COLOURS", "PDF_LABEL", "ClusterPdfs", "plot_pdf_panels", "plot_pdfs"]
+
+CLUSTER_COLOURS = ("blue", "vermillion", "green", "orange", "purple", "sky")
+PDF_LABEL = r"$p(\log_{10} M\,|\,\mathrm{galaxies})$ [dex$^{-1}$]"
+
+
+@dataclass(frozen=True)
+class ClusterPdfs:
+    """PDFs of a few clusters on one grid.
+
+    Attributes:
+        grid: log10 M200c [Msun/h], shape (g,).
+        pdf: per dex, shape (k, g).
+        cdf: on the same grid, shape (k, g).
+        log10_true: shape (k,), where known.
+        labels: of the clusters.
+    """
+
+    grid: NDArray[np.float64]
+    pdf: NDArray[np.float64]
+    cdf: NDArray[np.float64]
+    log10_true: NDArray[np.float64] | None = None
+    labels: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.pdf.shape != self.cdf.shape or self.pdf.shape[1:] != self.grid.shape:
+            raise ValueError(
+                f"pdf and cdf must have shape (clusters, {self.grid.size}); found {self.pdf.shape} and "
+                f"{self.cdf.shape}."
+            )
+        if len(self.pdf) > len(CLUSTER_COLOURS):
+            raise ValueError(
+                f"At most {len(CLUSTER_COLOURS)} PDFs fit in one figure; {len(self.pdf)} were given."
+            )
+
+    @classmethod
+    def of(
+        cls,
+        posterior: MassPosterior,
+        log10_true: ArrayLike | None = None,
+        labels: Sequence[str] | None = None,
+        n_grid: int = 801,
+    ) -> ClusterPdfs:
+        """Those of a posterior, over the range of its prior."""
+        grid = np.linspace(*posterior.prior.log10_mass_range, n_grid)
+        true = None if log10_true is None else np.asarray(log10_true, dtype=np.float64)
+        return cls(grid, posterior.pdf(grid[:, None]).T, posterior.cdf(grid[:, None]).T, true, labels)
+
+
+def plot_pdfs(
+    grid: ArrayLike,
+    pdf: ArrayLike,
+    *,
+    cdf: ArrayLike,
+    log10_true: ArrayLike | None = None,
+    labels: Sequence[str] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """PDFs with their central 68 % shaded and the truth dashed.
+
+    Args:
+        grid: log10 M200c [Msun/h], shape (g,).
+        pdf: per dex, shape (k, g), at most six clusters.
+        cdf: on the same grid, shape (k, g); it bounds the shading.
+        log10_true: shape (k,), where known.
+        labels: of the clusters.
+        title: names the sample and the prior.
+    """
+    density, cumulative = (np.atleast_2d(np.asarray(a, dtype=np.float64)) for a in (pdf, cdf))
+    true = None if log10_true is None else np.asarray(log10_true, dtype=np.float64)
+    clusters = ClusterPdfs(np.asarray(grid, dtype=np.float64), density, cumulative, true, labels)
+    return plot_pdf_panels({title or "": clusters})
+
+
+def plot_pdf_panels(panels: Mapping[str, ClusterPdfs]) -> Figure:
+    """Panels of PDFs one above the other, such as pure and contaminated clusters, on one axis of mass.
+
+    Each PDF with its central 68 % shaded, its median dotted and the truth dashed.
+
+    Args:
+        panels: title of the panel -> its PDFs.
+
+    Raises:
+        ValueError: there are no panels.
+    """
+    if not panels:
+        raise ValueError("There are no PDFs to draw.")
+    figure, axes = column_figure(0.6 + 1.9 * len(panels), rows=len(panels), sharex=True)
+    with journal_style():
+        limits = []
+        for axis, (title, clusters) in zip(axes, panels.items(), strict=True):
+            limits.append(_draw_panel(axis, clusters, title))
+        axes[-1].set_xlim(min(low for low, _ in limits), max(high for _, high in limits))
+        axes[-1].set_xlabel(MASS_LABEL)
+    return figure
+
+
+def _draw_panel(axis: Axes, clusters: ClusterPdfs, title: str) -> tuple[float, float]:
+    x, labels = clusters.grid, clusters.labels
+    for k, (p, f) in enumerate(zip(clusters.pdf, clusters.cdf, strict=True)):
+        colour = COLOURS[CLUSTER_COLOURS[k]]
+        axis.plot(x, p, color=colour, label=labels[k] if labels else None)
+        axis.fill_between(x, p, where=((f >= 0.16) & (f <= 0.84)).tolist(), color=colour, alpha=0.25, lw=0)
+        if clusters.log10_true is not None:
+            true = float(clusters.log10_true[k])
+            axis.vlines(true, 0.0, 1.08 * p.max(), color=colour, ls="--", lw=0.9)
+    peak = float(clusters.pdf.max())
+    lines = (len(clusters.pdf) if labels else 0) + bool(title)
+    axis.set_ylim(0, peak * (1.15 + 0.13 * lines))
+    axis.set_ylabel(PDF_LABEL)
+    if lines:
+        axis.legend(
+            *axis.get_legend_handles_labels(), title=title or None, loc="upper left", alignment="left"
+        )
+    held = np.flatnonzero((clusters.pdf > 0.003 * peak).any(axis=0))
+    return float(x[held[0]]), float(x[held[-1]])

@@ -1,0 +1,1 @@
+"""Calibration that can be nominal, and controls that must fail."""

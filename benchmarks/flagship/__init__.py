@@ -1,0 +1,1 @@
+"""Deterministic against Bayesian weights where training clusters are scarce."""

@@ -1,0 +1,1 @@
+"""Weight posteriors beside a long NUTS run."""

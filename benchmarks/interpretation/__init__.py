@@ -1,0 +1,1 @@
+"""What masses rest on: interlopers and latent truths."""

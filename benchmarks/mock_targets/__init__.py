@@ -1,0 +1,1 @@
+"""The mocks beside published numbers."""

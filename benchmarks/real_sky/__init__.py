@@ -1,0 +1,1 @@
+"""Observed clusters beside mocks and literature."""
