@@ -28,6 +28,7 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.command import run_command
 from bayesflowmass.command.record import write_record
 from bayesflowmass.command.shared import OutFolder, PosteriorSettings
+from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.version import __version__
 from bayesflowmass.comparison.alignment import Run, align, file_hash, read_predictions
 from bayesflowmass.comparison.models import RunSource, find_work, parse_models
@@ -36,7 +37,6 @@ from bayesflowmass.comparison.runs import baseline_runs, model_run
 from bayesflowmass.comparison.statistics import Bin, Comparison, Method, mass_bins, section_numbers
 from bayesflowmass.comparison.verdicts import TOLERANCES, Verdict, section_verdicts, summary_sentence
 from bayesflowmass.diagnostics import nominal_pair
-from bayesflowmass.evaluate import write_whole
 from bayesflowmass.plots.checks.comparison import ACCURACY, FIRST_PAGE, plot_comparison
 from bayesflowmass.plots.style import save_figure
 

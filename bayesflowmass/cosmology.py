@@ -23,8 +23,10 @@ from colossus.cosmology import cosmology as colossus_cosmology
 from colossus.halo import concentration as colossus_concentration
 from colossus.lss import bias as colossus_bias
 from colossus.lss import mass_function as colossus_mass_function
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.interpolate import RegularGridInterpolator
+
+from bayesflowmass.common.arrays import FloatArray
 
 __all__ = [
     "MDPL2",
@@ -47,7 +49,6 @@ __all__ = [
     "velocity_dispersion_evrard",
 ]
 
-FloatArray = NDArray[np.float64]
 
 SPEED_OF_LIGHT = 299792.458
 """km/s."""

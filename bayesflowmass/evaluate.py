@@ -15,7 +15,6 @@ and prints the comparison table.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +23,6 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from pydantic import Field
 
 from bayesflowmass.baselines import BaselinePrediction, fit_baselines, predict_baselines
@@ -32,6 +30,8 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.command import run_command
 from bayesflowmass.command.record import write_record
 from bayesflowmass.command.shared import ModelTestSettings, OutFolder
+from bayesflowmass.common.arrays import FloatArray, IntArray
+from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.version import __version__
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluation.calibration import calibration_figures, measure_calibration
@@ -171,16 +171,6 @@ def simulate_like_training(
     )
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _write_predictions(
     path: Path, catalog: ClusterCatalog, p: Predictions, simple: dict[str, BaselinePrediction]
 ) -> None:
@@ -257,7 +247,7 @@ def _draw(
     return [path for name, figure in figures.items() for path in save_figure(figure, folder / name)]
 
 
-def _three_clusters(truth: NDArray[np.float64]) -> NDArray[np.int64]:
+def _three_clusters(truth: FloatArray) -> IntArray:
     """The clusters nearest to a low, an intermediate and a high mass of the range: chosen by mass, not by
     success.
     """

@@ -79,7 +79,7 @@ def fetch(
 ) -> FetchedCluster:
     """Galaxies around a cluster by name or position.
 
-    Arguments:
+    Args:
         name: as NED knows it; with ``position`` and ``redshift`` it is a label only.
         position: right ascension and declination of the centre, J2000 [deg].
         redshift: of the cluster, heliocentric.

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from pydantic import Field
 
 from bayesflowmass.baselines import PUBLISHED, fit_baselines, predict_baselines
@@ -24,6 +23,8 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.command import run_command
 from bayesflowmass.command.record import write_record
 from bayesflowmass.command.shared import ModelTestSettings, OutFolder
+from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.common.files import write_whole
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluate import simulate_like_training
 from bayesflowmass.evaluation.paper import (
@@ -253,7 +254,7 @@ def _phase_space(estimator: MassEstimator, cluster: ClusterCatalog) -> Figure:
 
 def _saliency(
     estimator: MassEstimator, cluster: ClusterCatalog, n_draws: int | None, seed: int
-) -> dict[str, NDArray[np.float64] | tuple[float, float, float, float] | None]:
+) -> dict[str, FloatArray | tuple[float, float, float, float] | None]:
     found = masked_map(estimator, cluster, n_draws=n_draws, seed=seed)
     return {
         "r_proj": np.asarray(cluster.r_proj),
@@ -295,7 +296,7 @@ def _write_choices(
         "seed": seed,
         "equation_8": {name: vars(pair) for name, pair in pairs.items()},
     }
-    path.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    write_whole(path, json.dumps(record, indent=1))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

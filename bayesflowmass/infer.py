@@ -20,6 +20,7 @@ from bayesflowmass.catalog.files import is_catalog_file
 from bayesflowmass.command import run_command
 from bayesflowmass.command.record import command_line
 from bayesflowmass.command.shared import PosteriorSettings
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.encoders import KDEError
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.flags import (
@@ -103,7 +104,7 @@ def infer(
     A cluster whose galaxies make no density (fewer than three, or no spread) gets a row without a mass,
     masked, and a flag that says why; the others are not held up by it.
 
-    Arguments:
+    Args:
         estimator: a trained model.
         catalog: clusters, cut to the cylinder of the model where theirs is larger.
         prior: ``"flat"`` or ``"hmf"``, on log10 M200c over the training range, or a `MassPrior`.
@@ -172,7 +173,7 @@ def read_observations(
 ) -> ClusterCatalog:
     """Read a catalogue, or flat tables, as the model needs them: its cylinder, its cosmology.
 
-    Arguments:
+    Args:
         galaxies: catalogue (parquet), or table of galaxies.
         clusters: table of clusters, beside a table of galaxies.
         column: ``{our name: their name}``.
@@ -245,7 +246,7 @@ def _posterior(
     return _posterior(estimator, catalog, start, problems, prior, n_draws, seed)
 
 
-def _with_systematic(table: Table, values: npt.NDArray[np.float64] | None) -> Table:
+def _with_systematic(table: Table, values: FloatArray | None) -> Table:
     """The table with the column ``sigma_systematic``, masked where the model does not know it."""
     n = len(table)
     column = MaskedColumn(np.zeros(n) if values is None else values, mask=np.full(n, values is None))
@@ -276,7 +277,7 @@ def summary(table: Table, out: str | os.PathLike[str]) -> str:
     return "\n".join(lines)
 
 
-def _range(mass: npt.NDArray[np.float64], sigma: npt.NDArray[np.float64]) -> str:
+def _range(mass: FloatArray, sigma: FloatArray) -> str:
     return (
         f"{mass.min():.2f} to {mass.max():.2f}, median {np.median(mass):.2f}, "
         f"typical sigma {np.median(sigma):.2f} dex"
@@ -345,7 +346,7 @@ def _infer_with(settings: InferSettings) -> None:
         print(f"{n_cards} card{'s' * (n_cards != 1)} in {settings.cards}")
 
 
-def _numbers(table: Table, name: str) -> npt.NDArray[np.float64]:
+def _numbers(table: Table, name: str) -> FloatArray:
     """A column, NaN where it is masked or absent."""
     if name not in table.colnames:
         return np.full(len(table), np.nan)

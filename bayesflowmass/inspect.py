@@ -52,7 +52,7 @@ def inspect_file(
 ) -> Inspection:
     """Look at a file or folder.
 
-    Arguments:
+    Args:
         path: a table, a catalogue, an N-body box, a model folder, or settings.
         clusters: table of clusters that goes with a table of galaxies.
         column, unit, cluster_id, redshift: as for ``infer``.

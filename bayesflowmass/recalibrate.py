@@ -23,6 +23,8 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.command import run_command
 from bayesflowmass.command.record import write_record
 from bayesflowmass.command.shared import DrawSettings, OutFolder
+from bayesflowmass.common.arrays import BoolArray, FloatArray
+from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.version import __version__
 from bayesflowmass.diagnostics import coverage, merged_edges, nominal_pair, uniformity
 from bayesflowmass.estimator import MassEstimator
@@ -31,7 +33,6 @@ from bayesflowmass.recalibration import Recalibration
 
 __all__ = ["RecalibrateSettings", "main", "recalibrate"]
 
-FloatArray = NDArray[np.float64]
 
 _BATCH = 4096
 
@@ -170,7 +171,7 @@ def _raw(
     return np.concatenate(pit), np.concatenate(predicted)
 
 
-def _held_out(catalog: ClusterCatalog, halo: NDArray[Any], fraction: float, seed: int) -> NDArray[np.bool_]:
+def _held_out(catalog: ClusterCatalog, halo: NDArray[Any], fraction: float, seed: int) -> BoolArray:
     """Which clusters (n,) the maps do not see: whole haloes."""
     rows = ClusterCatalog.from_arrays(
         {"cluster_id": np.arange(len(catalog)), "halo_id": halo},
@@ -212,7 +213,7 @@ def run(settings: RecalibrateSettings, report: Callable[[str], None] = print) ->
         progress=settings.progress,
     )
     result.save(settings.out)
-    (settings.out / "recalibration.json").write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
+    write_whole(settings.out / "recalibration.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
     write_record(settings.out, "bayesflowmass recalibrate", settings)
     for line in describe(found):
         report(line)

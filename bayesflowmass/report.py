@@ -6,7 +6,6 @@ the same again. The page needs no network, no script and no second file.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from pydantic import Field, field_validator
 
 from bayesflowmass.command import run_command
 from bayesflowmass.command.settings import Settings
+from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.version import __version__
 from bayesflowmass.estimator.flags import FLAGS
 from bayesflowmass.evaluation.table import NAMES, comparison_rows
@@ -64,7 +64,7 @@ class ReportSettings(Settings):
 def report(folder: str | Path, out: str | Path | None = None) -> Path:
     """Write the page of a run folder, whole or not at all.
 
-    Arguments:
+    Args:
         folder: what train, evaluate, compare, infer or demo wrote; results in folders directly inside it
             are taken in.
         out: page to write; default: ``report.html`` in the folder.
@@ -78,13 +78,7 @@ def report(folder: str | Path, out: str | Path | None = None) -> Path:
     place = Path(out) if out is not None else Path(folder) / PAGE
     html = render_page(report_page(folder))
     place.parent.mkdir(parents=True, exist_ok=True)
-    partial = place.with_name(f".{place.name}.{os.getpid()}")
-    try:
-        partial.write_text(html, encoding="utf-8")
-        partial.replace(place)
-    finally:
-        partial.unlink(missing_ok=True)
-    return place
+    return write_whole(place, html)
 
 
 def report_page(folder: str | Path) -> Page:

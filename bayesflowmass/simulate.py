@@ -28,7 +28,7 @@ class SimulateSettings(NbodySettings, MockSettings):
 def simulate(out: str | Path, n_clusters: int = 20000, **arguments: Any) -> ClusterCatalog:
     """Make a mock catalogue and write it.
 
-    Arguments:
+    Args:
         out: file to write (parquet).
         n_clusters: clusters in the catalogue.
         arguments: the others of :func:`~bayesflowmass.mocks.simulate_catalog`.

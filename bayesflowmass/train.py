@@ -71,7 +71,7 @@ def train(
     and ``checkpoint/`` while training. With one seed and one number of CPU threads the weights are the same,
     bit by bit, whether or not the run was killed and resumed.
 
-    Arguments:
+    Args:
         catalog: training clusters with ``log10_mass``, or the path of their file; None simulates.
         out: model folder.
         simulate: arguments of :func:`~bayesflowmass.mocks.simulate_catalog`; ``n_clusters`` for training and

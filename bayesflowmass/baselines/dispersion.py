@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bayesflowmass.catalog.arrays import offsets_from_counts, rows_of_galaxies, segment_median, segment_sum
+from bayesflowmass.common.arrays import FloatArray, IntArray
 
 __all__ = ["biweight", "clipped_deviation", "gapper", "standard_deviation", "velocity_dispersion"]
 
-FloatArray = NDArray[np.float64]
 DispersionKind = Literal["std", "gapper", "biweight", "clipped"]
 
 _MAX_ROUNDS = 50
@@ -145,15 +145,13 @@ def velocity_dispersion(v_los: ArrayLike, n_galaxies: ArrayLike, kind: Dispersio
     return function[kind](v_los, n_galaxies)
 
 
-def _about_median(v: FloatArray, offsets: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+def _about_median(v: FloatArray, offsets: IntArray) -> tuple[FloatArray, FloatArray]:
     """Velocities about the median of their cluster (n_gal,), and the median of their absolute values (n,)."""
     about = v - segment_median(v, offsets)[rows_of_galaxies(offsets)]
     return about, np.asarray(segment_median(np.abs(about), offsets))
 
 
-def _checked(
-    v_los: ArrayLike, n_galaxies: ArrayLike
-) -> tuple[FloatArray, NDArray[np.int64], NDArray[np.int64]]:
+def _checked(v_los: ArrayLike, n_galaxies: ArrayLike) -> tuple[FloatArray, IntArray, IntArray]:
     """Velocities, counts, and where each cluster begins and ends, of the right types."""
     v = np.asarray(v_los, dtype=np.float64)
     counts = np.asarray(n_galaxies, dtype=np.int64)

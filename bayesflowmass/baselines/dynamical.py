@@ -8,17 +8,17 @@ from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bayesflowmass.baselines.surface_pressure import projected_surface_share, virial_surface_share
 from bayesflowmass.baselines.virial import projected_mass_profile, virial_mass_profile
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import critical_density
 from bayesflowmass.selection import recentre_velocity, remove_interlopers
 
 __all__ = ["DynamicalMass", "DynamicalRelation", "dynamical_mass", "fit_dynamical", "without_interlopers"]
 
-FloatArray = NDArray[np.float64]
 DynamicalMass = Literal["virial", "projected"]
 DynamicalForm = Literal["formula", "inverse", "regression"]
 

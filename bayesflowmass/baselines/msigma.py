@@ -20,14 +20,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bayesflowmass.baselines.dispersion import DispersionKind, velocity_dispersion
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import MDPL2, Cosmology, efunc, velocity_dispersion_evrard
 
 __all__ = ["MSigmaRelation", "fit_msigma"]
 
-FloatArray = NDArray[np.float64]
 MSigmaForm = Literal["inverse", "regression", "evrard"]
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.polynomial import polynomial
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from bayesflowmass.common.arrays import FloatArray
 
 __all__ = ["RichnessRelation", "fit_richness"]
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

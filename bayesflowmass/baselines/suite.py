@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bayesflowmass.baselines.dispersion import DispersionKind
 from bayesflowmass.baselines.dynamical import (
     DynamicalForm,
@@ -21,10 +18,10 @@ from bayesflowmass.baselines.dynamical import (
 from bayesflowmass.baselines.msigma import MSigmaForm, MSigmaRelation, fit_msigma
 from bayesflowmass.baselines.richness import RichnessRelation, fit_richness
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.common.arrays import FloatArray
 
 __all__ = ["BaselinePrediction", "fit_baselines", "predict_baselines"]
 
-FloatArray = NDArray[np.float64]
 Baseline = MSigmaRelation | RichnessRelation | DynamicalRelation
 
 MSIGMA_RANGE = (13.5, 15.25)

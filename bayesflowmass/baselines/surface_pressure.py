@@ -11,12 +11,13 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.integrate import cumulative_simpson
+
+from bayesflowmass.common.arrays import FloatArray
 
 __all__ = ["projected_surface_share", "virial_surface_share"]
 
-FloatArray = NDArray[np.float64]
 
 # s = r / r_s; beyond the table, which ends where galaxies are never looked for, its last value stays.
 _SMALLEST, _LARGEST, _OUTSIDE, _POINTS = 1e-4, 1e3, 1e6, 6000

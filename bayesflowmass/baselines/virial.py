@@ -15,14 +15,14 @@ Both are of isolated systems; what an aperture inside a larger halo changes is i
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import ellipkm1
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import GRAVITATIONAL_CONSTANT
 
 __all__ = ["projected_mass", "projected_mass_profile", "virial_mass", "virial_mass_profile"]
 
-FloatArray = NDArray[np.float64]
 
 ISOTROPIC = 32.0 / np.pi
 _ALPHA = 1.5

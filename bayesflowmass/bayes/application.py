@@ -26,7 +26,7 @@ def condition_draws(
     What comes before the first random layer is computed once, so random last layers cost little more than
     a point model. Dropout layers do nothing here: their masks are draws of weights (`DropoutPosterior`).
 
-    Arguments:
+    Args:
         flow: the network; it keeps the weights that are not drawn.
         draws: parameters (D, *shape) by their name; empty for the flow's own weights as a single draw.
         context: (n, C), in the precision of the networks.

@@ -32,7 +32,7 @@ class AveragingPosterior(WeightPosterior):
     References:
         Maddox et al. 2019, arXiv:1902.02476, eq. 1.
 
-    Arguments:
+    Args:
         module: whose weights they are.
         names: the random ones.
         mean: (P,).
@@ -87,7 +87,7 @@ class AveragingPosterior(WeightPosterior):
 
         The module ends with the mean of the snapshots as its weights.
 
-        Arguments:
+        Args:
             which: the weights that move and are random (`choose`).
             rank: K, deviations that are kept.
             snapshots: taken in all.

@@ -16,7 +16,7 @@ Choice = str | Sequence[str] | type[nn.Module]
 def choose(module: nn.Module, which: Choice = "all") -> tuple[str, ...]:
     """Names of the random parameters of ``module``, in the order of ``module.named_parameters()``.
 
-    Arguments:
+    Args:
         module: any torch module.
         which: ``"all"``; ``"last"`` or ``"last:K"``, weights and biases of the last K linear layers on each
             path (see :func:`linear_paths`); one or more glob patterns over parameter names, such as

@@ -29,7 +29,7 @@ def summed_hessian(module: nn.Module, names: Sequence[str], data: Data, *, chunk
     so that second derivatives are needed by the few outputs only, and the generalised Gauss-Newton matrix is
     the Hessian. Any other choice is differentiated twice by :func:`torch.func.hessian`.
 
-    Arguments:
+    Args:
         module: with ``log_prob(log10_mass (B,), context (B, C)) -> (B,)``; a copy in double precision works.
         names: the weights, in the order of the rows of H.
         data: context (N, C) and log10 M200c [Msun/h] (N,).
@@ -54,7 +54,7 @@ def summed_hessian(module: nn.Module, names: Sequence[str], data: Data, *, chunk
 class LinearOutputs:
     """The outputs z of linear layers as variables of the likelihood.
 
-    Arguments:
+    Args:
         module: the network, whose parameters require no gradient.
         layout: the chosen weights.
     """

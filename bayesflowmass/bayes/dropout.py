@@ -25,7 +25,7 @@ class DropoutPosterior(WeightPosterior):
     References:
         Gal & Ghahramani 2016, arXiv:1506.02142; one mask for all inputs makes draws consistent functions.
 
-    Arguments:
+    Args:
         module: whose weights they are.
         masks: dropout layer -> (p, names of the weight matrices that read it).
         weights: (P,), the matrices of all masks, in the order of ``module.named_parameters()``.
@@ -89,7 +89,7 @@ class DropoutPosterior(WeightPosterior):
 def mask_consumers(module: nn.Module, data: Data) -> dict[str, tuple[float, tuple[str, ...]]]:
     """Each dropout layer that acts on ``data``, its rate, and the weight matrices that read it.
 
-    Arguments:
+    Args:
         module: with ``log_prob(log10_mass (B,), context (B, C)) -> (B,)``; it runs once.
         data: context (B, C) and log10 M200c [Msun/h] (B,), a few clusters.
 

@@ -27,7 +27,7 @@ class WeightELBO(ELBO):
 
     >>> svi = SVI(model, guide, pyro.optim.Adam({"lr": 1e-3}), WeightELBO(estimator="local"))
 
-    Arguments:
+    Args:
         estimator: ``shared``, ``mirrored``, ``local`` or ``flipout``, see :mod:`bayesflowmass.bayes.handlers`.
         num_particles: draws per step; two that are ``mirrored`` are a pair.
         tempering: T; anything but 1 is not the ELBO.

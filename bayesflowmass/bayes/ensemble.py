@@ -28,7 +28,7 @@ class EnsemblePosterior(WeightPosterior):
     References:
         Lakshminarayanan, Pritzel & Blundell 2017, arXiv:1612.01474.
 
-    Arguments:
+    Args:
         module: whose weights they are.
         members: (K, P), the weights of each.
     """

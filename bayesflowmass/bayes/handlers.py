@@ -41,7 +41,7 @@ class SharedDraw(Messenger):
     ...     output = network(x)
     >>> loss = -log_likelihood(output) + estimator.kl()
 
-    Arguments:
+    Args:
         guide: q over the random weights of the module.
     """
 
@@ -97,7 +97,7 @@ class MirroredDraw(SharedDraw):
     narrow; and half of the normal numbers are never made. On a GPU, where they are cheap and a captured graph
     cannot take turns, every draw is a new one.
 
-    Arguments:
+    Args:
         guide: q over the random weights of the module.
         seed: of the noise of the last draw, if its mirror image is due; an interrupted pair goes on with it.
     """
@@ -132,7 +132,7 @@ class LocalReparameterisation(SharedDraw):
     (Kingma, Salimans & Welling 2015, arXiv:1506.02557). Random weights elsewhere (convolutions) are one
     shared draw, and so are random biases of layers whose weights are not random.
 
-    Arguments:
+    Args:
         guide: a guide with ``local_linear``, such as the mean-field one.
 
     Raises:
@@ -183,7 +183,7 @@ class Flipout(SharedDraw):
     The signs r (B, I) and t (B, O) decorrelate the examples at the price of a second matrix product
     (Wen et al. 2018, arXiv:1803.04386). Biases, and random weights elsewhere, are one shared draw.
 
-    Arguments:
+    Args:
         guide: the mean-field guide: signs leave q unchanged only if weights are independent.
 
     Raises:

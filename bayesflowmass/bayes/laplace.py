@@ -39,7 +39,7 @@ class LaplacePosterior(WeightPosterior):
     References:
         MacKay 1992, Neural Computation 4, 448; Daxberger et al. 2021, arXiv:2106.14806.
 
-    Arguments:
+    Args:
         module: whose weights they are.
         names: the random ones.
         mean: (P,), w*.
@@ -84,7 +84,7 @@ class LaplacePosterior(WeightPosterior):
     ) -> Self:
         """Train the module, then take the curvature at its weights.
 
-        Arguments:
+        Args:
             which: the random weights (`choose`).
             prior: of the random weights.
             train_prior: of all weights while the module is trained; None: maximum likelihood.
@@ -158,7 +158,7 @@ def choose_precision(eigenvalues: Tensor, square: float) -> float:
 
     between 1e-4 and 1e4 (MacKay 1992, eq. 2.11 ff.); directions of negative curvature count as flat.
 
-    Arguments:
+    Args:
         eigenvalues: (P,), of S H S.
         square: :math:`|S^{-1}w^*|^2`.
     """

@@ -14,7 +14,7 @@ __all__ = ["WeightLayout"]
 class WeightLayout:
     """Names and shapes of P random weights, in the order in which a flat vector (*D, P) holds them.
 
-    Arguments:
+    Args:
         module: the module that they belong to.
         names: of its parameters, as :func:`~bayesflowmass.bayes.choice.choose` gives them.
 

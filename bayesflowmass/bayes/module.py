@@ -29,7 +29,7 @@ class BayesianModule(nn.Module):
     handlers: ``weights``, once, for the random weights together, and ``linear`` for each call of a linear
     layer with random weights.
 
-    Arguments:
+    Args:
         module: any torch module; its random parameters no longer require gradients.
         prior: p(w).
         which: the random parameters, see :func:`~bayesflowmass.bayes.choice.choose`.

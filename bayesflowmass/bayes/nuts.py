@@ -32,7 +32,7 @@ class NUTSPosterior(WeightPosterior):
     References:
         Hoffman & Gelman 2014, arXiv:1111.4246.
 
-    Arguments:
+    Args:
         module: whose weights they are.
         names: the random ones.
         samples: (chains, S, P).
@@ -71,7 +71,7 @@ class NUTSPosterior(WeightPosterior):
     ) -> Self:
         """Run the chains one after the other, each from a draw of the prior; nothing is trained.
 
-        Arguments:
+        Args:
             which: the random weights (`choose`); the others stay as they are.
             prior: of the random weights; its scales are the units of the sampler.
             chains, warmup, samples: chains, and draws of each: thrown away and kept.

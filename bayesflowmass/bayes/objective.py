@@ -30,7 +30,7 @@ class VariationalObjective(nn.Module):
     In evaluation mode the log likelihood is the mean over ``validation_draws`` fixed draws, one for all
     examples: the held-out counterpart, without the noise of a fresh draw.
 
-    Arguments:
+    Args:
         module: called as ``module(log10_mass (B,), context (B, C)) -> log density (B,)``.
         guide: q, over the weights of this module.
         n_data: N, the number of training examples (not of a batch).

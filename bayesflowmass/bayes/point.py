@@ -18,7 +18,7 @@ class PenalisedLikelihood(nn.Module):
 
     While the module does not train it is the likelihood alone, which is what validation judges.
 
-    Arguments:
+    Args:
         module: with ``log_prob(log10_mass (B,), context (B, C)) -> (B,)``.
         prior: of all its weights.
         n_data: N.

@@ -21,7 +21,7 @@ PRIORS: dict[str, type[WeightPrior]] = {}
 class WeightPrior(ABC):
     """p(w) of the weights of a module, independent and symmetric about zero.
 
-    Arguments:
+    Args:
         scale: standard deviation of weights and biases alike, or ``"fan_in"``: gain / sqrt(fan-in) for
             tensors of two or more dimensions, so that a layer passes on the variance that it is given
             (Neal 1996), and 1 for the others (biases).
@@ -73,7 +73,7 @@ class WeightPrior(ABC):
     ) -> Tensor:
         """log p(w), (*D,), summed over all weights.
 
-        Arguments:
+        Args:
             weights: name -> (*D, *shape).
             shapes: name -> shape, which tells D from shape; None where D is empty.
         """
@@ -128,7 +128,7 @@ class ScaleMixturePrior(WeightPrior):
 
     Its KL divergence from a guide has no closed form and is estimated with the guide's own draws.
 
-    Arguments:
+    Args:
         scale, gain, overrides: of the wide component; see :class:`WeightPrior`.
         wide: p, the share of the wide component.
         ratio: r, the narrow scale over the wide one.

@@ -61,7 +61,7 @@ class WeightPosterior(nn.Module, ABC):
         Methods that start from trained weights train them first (phase ``point``) unless they are given
         ``trained=True``.
 
-        Arguments:
+        Args:
             module: with ``log_prob(log10_mass (B,), context (B, C)) -> (B,)``.
             data: context (N, C) and log10 M200c [Msun/h] (N,) of the training clusters.
             maximise: the training loop.

@@ -25,7 +25,7 @@ _AT_ONCE = 1000
 class VariationalPosterior(WeightPosterior):
     """The guide q(w) that maximises the evidence lower bound, over some of a module's weights.
 
-    Arguments:
+    Args:
         guide: q, fitted or about to be loaded.
         found: what `describe` reports of the fit.
     """
@@ -62,7 +62,7 @@ class VariationalPosterior(WeightPosterior):
 
         The module ends with the means of q as its weights.
 
-        Arguments:
+        Args:
             which: the random weights (`choose`).
             guide: a key of `GUIDES`; None: the eigenbasis guide, or the mean field where layers are too wide for it.
             guide_options: further arguments of the guide, such as ``init_scale`` or ``rank``.

@@ -15,6 +15,7 @@ import torch.utils.dlpack
 from numpy.typing import ArrayLike, NDArray
 
 from bayesflowmass.catalog.metadata import CatalogError
+from bayesflowmass.common.arrays import BoolArray, IntArray
 
 __all__ = [
     "checked_mask",
@@ -34,7 +35,6 @@ __all__ = [
     "to_tensor",
 ]
 
-IntArray = NDArray[np.int64]
 _ID_COLUMNS = ("cluster_id", "halo_id", "gal_galaxy_id")
 _LIST_OFFSET_LIMIT = 2**31 - 1
 
@@ -194,9 +194,7 @@ def segment_sum(values: NDArray[Any], offsets: IntArray) -> NDArray[Any]:
     return result
 
 
-def segment_median(
-    values: NDArray[Any], offsets: IntArray, chosen: NDArray[np.bool_] | None = None
-) -> NDArray[Any]:
+def segment_median(values: NDArray[Any], offsets: IntArray, chosen: BoolArray | None = None) -> NDArray[Any]:
     """Median over the (chosen) galaxies of each cluster (n,), float64; NaN where there are none."""
     rows = rows_of_galaxies(offsets)
     if chosen is not None:
@@ -241,7 +239,7 @@ def sized_column(name: str, values: Any, size: int, what: str) -> Any:
     return array
 
 
-def checked_mask(mask: ArrayLike, size: int, what: str) -> NDArray[np.bool_]:
+def checked_mask(mask: ArrayLike, size: int, what: str) -> BoolArray:
     """Boolean mask of shape (size,).
 
     Raises:

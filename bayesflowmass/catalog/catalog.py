@@ -41,6 +41,7 @@ from bayesflowmass.catalog.arrays import (
 from bayesflowmass.catalog.columns import columns_from_arrays, columns_from_table, parts_by_group
 from bayesflowmass.catalog.files import CatalogWriter, iterate_tables, read_table, write_table
 from bayesflowmass.catalog.metadata import METADATA_KEY, CatalogError, CatalogMetadata
+from bayesflowmass.common.arrays import IntArray
 
 __all__ = ["CatalogError", "CatalogMetadata", "CatalogWriter", "ClusterCatalog"]
 
@@ -57,7 +58,7 @@ class ClusterCatalog:
         self,
         clusters: Mapping[str, Any],
         galaxies: Mapping[str, Any],
-        offsets: NDArray[np.int64],
+        offsets: IntArray,
         metadata: CatalogMetadata,
     ) -> None:
         """Take Arrow arrays as they are; users call `from_arrays`, which converts and checks."""
@@ -167,12 +168,12 @@ class ClusterCatalog:
         return self._metadata
 
     @property
-    def offsets(self) -> NDArray[np.int64]:
+    def offsets(self) -> IntArray:
         """Where each cluster's galaxies begin in the flat arrays, and their number at the end (n + 1,)."""
         return self._offsets
 
     @property
-    def n_galaxies(self) -> NDArray[np.int64]:
+    def n_galaxies(self) -> IntArray:
         """Number of galaxies of each cluster (n,)."""
         return np.diff(self._offsets)
 
@@ -231,7 +232,7 @@ class ClusterCatalog:
         return radius
 
     @property
-    def galaxy_rows(self) -> NDArray[np.int64]:
+    def galaxy_rows(self) -> IntArray:
         """Row of the cluster that each galaxy belongs to, flat."""
         return rows_of_galaxies(self._offsets)
 
@@ -439,7 +440,7 @@ class ClusterCatalog:
             self._metadata,
         )
 
-    def _take(self, rows: NDArray[np.int64]) -> ClusterCatalog:
+    def _take(self, rows: IntArray) -> ClusterCatalog:
         index, offsets = gather(self._offsets, rows)
         arrow_rows, arrow_index = pa.array(rows), pa.array(index)
         return ClusterCatalog(

@@ -17,10 +17,11 @@ from bayesflowmass.catalog.arrays import (
     to_arrow,
 )
 from bayesflowmass.catalog.metadata import CatalogError
+from bayesflowmass.common.arrays import IntArray
 
 __all__ = ["columns_from_arrays", "columns_from_table", "parts_by_group"]
 
-Columns = tuple[dict[str, Any], dict[str, Any], NDArray[np.int64]]
+Columns = tuple[dict[str, Any], dict[str, Any], IntArray]
 """Cluster columns, flat galaxy columns, offsets."""
 
 
@@ -52,7 +53,7 @@ def columns_from_table(table: Any) -> Columns:
         )
     clusters = {name: to_arrow(name, table[name]) for name in table.column_names if name not in lists}
     galaxies: dict[str, Any] = {}
-    offsets: NDArray[np.int64] | None = None
+    offsets: IntArray | None = None
     for name in lists:
         flat, bounds = split_list_column(name, table[name])
         galaxies[name] = to_arrow(name, flat)
@@ -72,7 +73,7 @@ def columns_from_table(table: Any) -> Columns:
     return clusters, galaxies, offsets
 
 
-def parts_by_group(groups: NDArray[Any], fractions: Sequence[float], seed: int) -> NDArray[np.int64]:
+def parts_by_group(groups: NDArray[Any], fractions: Sequence[float], seed: int) -> IntArray:
     """Number of the random part of each row (n,), groups kept together; see `ClusterCatalog.split`."""
     shares = np.asarray(fractions, dtype=np.float64)
     if shares.ndim != 1 or not np.all(shares > 0.0) or abs(shares.sum() - 1.0) > 1e-9:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 
 from bayesflowmass.catalog.arrays import is_list
 from bayesflowmass.catalog.metadata import METADATA_KEY, CatalogError, CatalogMetadata
+from bayesflowmass.common.files import reason_of, whole_file
 
 if TYPE_CHECKING:
     from bayesflowmass.catalog.catalog import ClusterCatalog
@@ -142,17 +142,12 @@ class TableWriter:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
-        self._temporary: Path | None = None
+        self._stack = ExitStack()
         self._writer: Any = None
 
     def __enter__(self) -> TableWriter:
         with self._system_errors():
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(
-                prefix=f".{self._path.name}.", suffix=".tmp", dir=self._path.parent
-            )
-            os.close(handle)
-            self._temporary = Path(name)
         return self
 
     def write(self, table: Any) -> None:
@@ -160,7 +155,7 @@ class TableWriter:
         with self._system_errors():
             if self._writer is None:
                 self._writer = pq.ParquetWriter(
-                    self._temporary,
+                    self._stack.enter_context(whole_file(self._path)),
                     table.schema,
                     compression="zstd",
                     write_statistics=_cluster_columns(table),
@@ -168,38 +163,28 @@ class TableWriter:
             if table.num_rows:
                 self._writer.write_table(table, row_group_size=_row_group_size(table))
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        assert self._temporary is not None
-        try:
-            with self._system_errors():
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._system_errors():
+            try:
                 if self._writer is not None:
                     self._writer.close()
-                if kind is None and self._writer is not None:
-                    with self._temporary.open("rb+") as stream:
-                        os.fsync(stream.fileno())
-                    # mkstemp makes files private; a catalogue gets those of any new file.
-                    mask = os.umask(0)
-                    os.umask(mask)
-                    self._temporary.chmod(0o666 & ~mask)
-                    self._temporary.replace(self._path)
-        except CatalogError:
-            if kind is None:
-                raise
-        finally:
-            self._temporary.unlink(missing_ok=True)
+            except OSError as failed:
+                self._stack.__exit__(type(failed), failed, failed.__traceback__)
+                if error is None:
+                    raise
+            else:
+                self._stack.__exit__(kind, error, trace)
 
     @contextmanager
     def _system_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-                raise CatalogError(
-                    f"{self._path}: the disk is full and nothing was written; free some space, or write "
-                    f"elsewhere."
-                ) from error
-            reason = error.strerror or str(error)
-            raise CatalogError(f"{self._path}: cannot be written: {reason}.") from error
+            reason = reason_of(error)
+            remedy = "; free some space, or write elsewhere" if reason == "the disk is full" else ""
+            raise CatalogError(f"{self._path} cannot be written: {reason}{remedy}.") from error
 
 
 class CatalogWriter:
@@ -229,7 +214,9 @@ class CatalogWriter:
             raise CatalogError("parts of one catalogue file must have the same columns, types and metadata.")
         self._writer.write(table)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._writer.__exit__(kind, error, trace)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bayesflowmass.catalog.arrays import match_ids
 from bayesflowmass.catalog.metadata import CatalogError
+from bayesflowmass.common.arrays import IntArray
 
 if TYPE_CHECKING:
     from bayesflowmass.catalog.catalog import ClusterCatalog
@@ -49,7 +50,7 @@ def to_astropy(catalog: ClusterCatalog) -> tuple[Any, Any]:
 
 def from_astropy(
     clusters: Any, galaxies: Any
-) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], NDArray[np.int64]]:
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], IntArray]:
     """Arrays for `ClusterCatalog.from_arrays`, with the galaxies of each cluster brought together.
 
     Raises:
@@ -68,9 +69,7 @@ def from_astropy(
     return rows, flats, counts
 
 
-def group_galaxies(
-    galaxy_ids: NDArray[Any], ids: NDArray[Any]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def group_galaxies(galaxy_ids: NDArray[Any], ids: NDArray[Any]) -> tuple[IntArray, IntArray]:
     """Order that brings the galaxies of each cluster together (n_galaxies,), and their numbers (n,).
 
     Raises:

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from bayesflowmass.command.settings import Settings
+from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.version import __version__
 
 __all__ = ["RECORD", "SETTINGS", "command_line", "describe_run", "write_record", "write_settings"]
@@ -33,7 +34,7 @@ def command_line(prog: str, settings: Settings) -> str:
     Values without a flag, such as lists of sections, are left out: a command that has them needs a file
     (`write_settings`).
 
-    Arguments:
+    Args:
         prog: ``"bayesflowmass evaluate"``.
         settings: flat settings, of a command without sections.
     """
@@ -49,7 +50,7 @@ def command_line(prog: str, settings: Settings) -> str:
 def describe_run(prog: str, settings: Settings, command: str | None = None) -> dict[str, Any]:
     """Command, settings, date and versions, JSON-able.
 
-    Arguments:
+    Args:
         prog: ``"bayesflowmass evaluate"``.
         settings: all of them, defaults included.
         command: that repeats the run; default: `command_line`.
@@ -68,14 +69,14 @@ def describe_run(prog: str, settings: Settings, command: str | None = None) -> d
 def write_record(folder: str | Path, prog: str, settings: Settings, command: str | None = None) -> Path:
     """Write ``run.json`` into a folder, whole or not at all; arguments as of `describe_run`."""
     text = json.dumps(describe_run(prog, settings, command), indent=1)
-    return _write(Path(folder) / RECORD, text + "\n")
+    return write_whole(Path(folder) / RECORD, text + "\n")
 
 
 def write_settings(folder: str | Path, prog: str, settings: Settings) -> Path:
     """Write ``settings.yaml``, which ``--config`` takes: all settings, defaults included."""
     values = settings.model_dump(mode="json", exclude=set(_NO_RESULT))
     heading = f"# {prog} --config {SETTINGS}, bayesflowmass {__version__}\n"
-    return _write(Path(folder) / SETTINGS, heading + yaml.safe_dump(values, sort_keys=False))
+    return write_whole(Path(folder) / SETTINGS, heading + yaml.safe_dump(values, sort_keys=False))
 
 
 def _flag(name: str, value: Any) -> list[str]:
@@ -86,13 +87,3 @@ def _flag(name: str, value: Any) -> list[str]:
     if isinstance(value, (tuple, list)):
         return [f"--{name}", *map(str, value)]
     return [f"--{name}", str(value)]
-
-
-def _write(path: Path, text: str) -> Path:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path

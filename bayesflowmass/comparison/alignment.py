@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.common.arrays import FloatArray, IntArray
+from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.version import __version__
 from bayesflowmass.diagnostics import PosteriorSummary
 from bayesflowmass.estimator.model_folder import DESCRIPTION, WEIGHTS
-from bayesflowmass.evaluate import write_whole
 
 __all__ = [
     "COLUMNS",
@@ -32,7 +33,6 @@ __all__ = [
     "write_predictions",
 ]
 
-FloatArray = NDArray[np.float64]
 
 COLUMNS = ("median", "q025", "q16", "q84", "q975", "sigma", "pit", "log_density", "crps")
 """What a file of predictions must have, beside ``cluster_id`` and the true ``log10_mass``."""
@@ -139,7 +139,7 @@ def write_predictions(
     write_whole(path, sink.getvalue().to_pybytes())
 
 
-def align(runs: Sequence[Run], catalog: ClusterCatalog | None) -> tuple[list[Run], NDArray[np.int64]]:
+def align(runs: Sequence[Run], catalog: ClusterCatalog | None) -> tuple[list[Run], IntArray]:
     """All runs with their clusters in one order, and the index of each cluster's halo (n,), from zero.
 
     Args:
@@ -176,7 +176,7 @@ def align(runs: Sequence[Run], catalog: ClusterCatalog | None) -> tuple[list[Run
     return aligned, np.unique(halo_id, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-def _rows(run: Run, order: NDArray[Any], where: str) -> NDArray[np.int64]:
+def _rows(run: Run, order: NDArray[Any], where: str) -> IntArray:
     """Row of the run for each cluster of ``order``."""
     given, wanted = run.cluster_id.astype(str), order.astype(str)
     sorter = np.argsort(given, kind="stable")

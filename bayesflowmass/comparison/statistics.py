@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
 from bayesflowmass.comparison.alignment import Run
 from bayesflowmass.diagnostics.paired import (
     Estimate,
@@ -27,7 +27,6 @@ from bayesflowmass.diagnostics.paired import (
 
 __all__ = ["BINNINGS", "MIN_HALOES", "QUANTITIES", "Bin", "Comparison", "Method", "Quantity", "mass_bins"]
 
-FloatArray = NDArray[np.float64]
 Binning = Literal["true", "predicted"]
 
 BINNINGS: tuple[Binning, ...] = ("true", "predicted")
@@ -99,7 +98,7 @@ class Bin:
         """Such as 14.0-14.3."""
         return "-".join(f"{x:.1f}" if round(x, 1) == x else f"{x:g}" for x in (self.low, self.high))
 
-    def holds(self, log10_mass: FloatArray) -> NDArray[np.bool_]:
+    def holds(self, log10_mass: FloatArray) -> BoolArray:
         return (log10_mass >= self.low) & (log10_mass < self.high)
 
 
@@ -136,7 +135,7 @@ class Comparison:
         reference: label of the method that the others are compared with.
     """
 
-    def __init__(self, methods: Sequence[Method], halo: NDArray[np.int64], reference: str) -> None:
+    def __init__(self, methods: Sequence[Method], halo: IntArray, reference: str) -> None:
         self.methods = {method.label: method for method in methods}
         self.halo = halo
         self.reference = self.methods[reference]
@@ -201,7 +200,7 @@ class Comparison:
 
     def _chosen(
         self, run: Run, other: Run, quantity: str, bin_: Bin, binning: Binning
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    ) -> tuple[BoolArray, BoolArray]:
         if binning == "true":
             inside = bin_.holds(self.truth)
             return inside, inside
@@ -211,11 +210,11 @@ class Comparison:
         inside = bin_.holds(0.5 * (medians[0] + medians[1]))
         return inside, inside
 
-    def _estimate(self, seeds: Sequence[Influence], chosen: Sequence[NDArray[np.bool_]]) -> Estimate:
+    def _estimate(self, seeds: Sequence[Influence], chosen: Sequence[BoolArray]) -> Estimate:
         return crossed_estimate(seeds, self.halo, np.logical_or.reduce(list(chosen)))
 
 
-def influence(run: Run, quantity: str, inside: NDArray[np.bool_]) -> Influence:
+def influence(run: Run, quantity: str, inside: BoolArray) -> Influence:
     """A quantity of one run over some clusters."""
     values = QUANTITIES[quantity].of(run.columns)
     return scatter_influence(values, inside) if quantity == "scatter" else mean_influence(values, inside)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
+from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.diagnostics.bins import as_json, binned_statistics, merged_edges, quantile_edges
 from bayesflowmass.diagnostics.bootstrap import bootstrap_errors
 from bayesflowmass.diagnostics.calibration import central_level, nominal_pair
@@ -28,7 +29,6 @@ from bayesflowmass.diagnostics.uniformity import Uniformity, uniformity
 
 __all__ = ["assess_calibration"]
 
-FloatArray = NDArray[np.float64]
 
 _SCORE_LIMIT = 8.0
 
@@ -207,7 +207,7 @@ def _binned(
     return result
 
 
-def _test(s: PosteriorSummary, rows: NDArray[np.bool_], halo: NDArray[Any], **options: Any) -> dict[str, Any]:
+def _test(s: PosteriorSummary, rows: BoolArray, halo: NDArray[Any], **options: Any) -> dict[str, Any]:
     """PIT of some clusters against uniform, and in words what is wrong where something is."""
     test = uniformity(s.pit[rows], halo[rows], **options)
     fault = _fault(s.pit[rows], s.log10_true[rows] - s.median[rows], test.n_effective)

@@ -7,15 +7,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import sparse
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.diagnostics.bootstrap import bootstrap_errors
 from bayesflowmass.diagnostics.residuals import residual
 
 __all__ = ["binned_statistics", "mass_edges", "merged_edges", "quantile_edges"]
 
-FloatArray = NDArray[np.float64]
 
 QUANTILES = {"q025": 0.025, "q16": 0.16, "median": 0.5, "q84": 0.84, "q975": 0.975}
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from bayesflowmass.common.arrays import FloatArray
 
 __all__ = ["bootstrap_errors", "bootstrap_weights"]
 
-FloatArray = NDArray[np.float64]
 WeightedStatistics = Callable[[FloatArray], Mapping[str, FloatArray]]
 
 _CHUNK_ELEMENTS = 2_000_000

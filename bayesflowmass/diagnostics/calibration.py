@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.diagnostics.dependence import halo_correlation
 from bayesflowmass.diagnostics.uniformity import checked_unit_interval, simulate_counts
 
@@ -23,8 +24,6 @@ __all__ = [
     "nominal_pair",
     "pit_histogram",
 ]
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

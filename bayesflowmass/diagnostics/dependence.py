@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
+from bayesflowmass.common.arrays import FloatArray, IntArray
+
 __all__ = ["correlated_uniforms", "effective_number", "halo_correlation", "pair_covariance"]
 
-FloatArray = NDArray[np.float64]
 
 _LARGEST = 0.999
 _GAUSS_POINTS = 24
 
 
-def halo_sizes(halo_id: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def halo_sizes(halo_id: ArrayLike) -> tuple[IntArray, IntArray]:
     """Index of the halo of each cluster (n,), and clusters of each halo (n_haloes,)."""
     _, index, size = np.unique(np.asarray(halo_id), return_inverse=True, return_counts=True)
     return index.reshape(-1), size
@@ -53,7 +54,7 @@ def halo_correlation(u: ArrayLike, halo_id: ArrayLike) -> float:
     return float(np.clip(2.0 * np.sin(np.pi * (excess / 3.0 + 1.0 / 6.0)) - 1.0, 0.0, _LARGEST))
 
 
-def _sum_of_distances(values: FloatArray, group: NDArray[np.int64]) -> float:
+def _sum_of_distances(values: FloatArray, group: IntArray) -> float:
     """Sum of |u - u'| over all pairs that share a group: sum_k (2 k - m - 1) u_(k) of sorted values."""
     order = np.lexsort((values, group))
     size = np.bincount(group)

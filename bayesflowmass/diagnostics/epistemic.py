@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+
+from bayesflowmass.common.arrays import FloatArray
 
 if TYPE_CHECKING:
     from bayesflowmass.posterior import MassPosterior
 
 __all__ = ["concatenate_columns", "epistemic_columns", "epistemic_share"]
-
-FloatArray = NDArray[np.float64]
 
 
 def epistemic_columns(posterior: MassPosterior) -> dict[str, FloatArray]:

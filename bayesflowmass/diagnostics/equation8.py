@@ -12,12 +12,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import sparse
+
+from bayesflowmass.common.arrays import FloatArray
 
 __all__ = ["Equation8", "fit_equation8", "shot_noise_msigma"]
 
-FloatArray = NDArray[np.float64]
 
 _FLOOR = 1e-12
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.diagnostics.bins import as_json
 from bayesflowmass.diagnostics.dependence import correlated_uniforms, halo_correlation
 from bayesflowmass.diagnostics.multiplicity import holm
@@ -21,7 +22,6 @@ from bayesflowmass.diagnostics.posterior_summary import SCORE_GRID, PosteriorSum
 
 __all__ = ["STATISTICS", "compare_by_true_mass", "draw_truths"]
 
-FloatArray = NDArray[np.float64]
 
 STATISTICS = ("mean_residual", "scatter", "coverage_68", "coverage_95")
 """Statistics compared with their expectation in bins of true mass."""
@@ -106,7 +106,7 @@ def compare_by_true_mass(
 
 def _by_bin(
     summary: PosteriorSummary, true: FloatArray, edges: FloatArray
-) -> tuple[list[FloatArray], NDArray[np.int64]]:
+) -> tuple[list[FloatArray], IntArray]:
     """Each of ``STATISTICS`` in bins of ``true`` (b, n), as arrays (b, k), and the counts (b, k)."""
     sets, k = len(true), edges.size - 1
     index = np.searchsorted(edges, true, side="right") - 1

@@ -9,11 +9,12 @@ and one too high; unlike central intervals it knows about second peaks.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from bayesflowmass.common.arrays import FloatArray
 
 __all__ = ["highest_density_level"]
 
-FloatArray = NDArray[np.float64]
 
 _CHUNK = 1024
 _PARTS = 4

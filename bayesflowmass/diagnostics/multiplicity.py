@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from bayesflowmass.common.arrays import FloatArray
 
 __all__ = ["holm"]
 
 
-def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+def holm(p_values: ArrayLike) -> FloatArray:
     """Adjusted p-values, shape of the input: below alpha for a true hypothesis with probability at most alpha.
 
     p_(i) -> max_{j <= i} min(1, (m - j + 1) p_(j)) (Holm 1979), whatever the dependence between the tests. NaN

@@ -23,12 +23,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import integrate, special
 
-__all__ = ["Estimate", "Influence", "crossed_estimate", "mean_influence", "scatter_influence"]
+from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
 
-FloatArray = NDArray[np.float64]
+__all__ = ["Estimate", "Influence", "crossed_estimate", "mean_influence", "scatter_influence"]
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _survival(t: float, dof: int) -> float:
     return float(special.stdtr(dof, -t))
 
 
-def mean_influence(values: ArrayLike, inside: NDArray[np.bool_]) -> Influence:
+def mean_influence(values: ArrayLike, inside: BoolArray) -> Influence:
     """Mean of ``values`` (n,) over the clusters ``inside`` (n,): psi_i = (x_i - mean) / n."""
     x = np.asarray(values, dtype=np.float64)
     n = int(inside.sum())
@@ -122,7 +122,7 @@ def mean_influence(values: ArrayLike, inside: NDArray[np.bool_]) -> Influence:
     return Influence(mean, np.where(inside, x - mean, 0.0) / n)
 
 
-def scatter_influence(values: ArrayLike, inside: NDArray[np.bool_]) -> Influence:
+def scatter_influence(values: ArrayLike, inside: BoolArray) -> Influence:
     """Standard deviation (ddof = 1) of ``values`` (n,) over ``inside``: psi_i = ((x_i - mean)^2 - s^2) / (2 s n)."""
     x = np.asarray(values, dtype=np.float64)
     n = int(inside.sum())
@@ -135,9 +135,7 @@ def scatter_influence(values: ArrayLike, inside: NDArray[np.bool_]) -> Influence
     return Influence(scatter, np.where(inside, square - square.sum() / n, 0.0) / (2.0 * scatter * n))
 
 
-def crossed_estimate(
-    seeds: Sequence[Influence], halo: NDArray[np.int64], entering: NDArray[np.bool_]
-) -> Estimate:
+def crossed_estimate(seeds: Sequence[Influence], halo: IntArray, entering: BoolArray) -> Estimate:
     """Mean over seeds of an estimate, with its error over haloes and seeds.
 
     Args:

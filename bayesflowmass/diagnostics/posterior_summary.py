@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.diagnostics.highest_density import highest_density_level
 from bayesflowmass.diagnostics.scores import crps_from_density, crps_gaussian, log_density_gaussian
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SCORE_GRID", "PosteriorSummary"]
 
-FloatArray = NDArray[np.float64]
 
 SCORE_GRID = np.linspace(-4.0, 4.0, 65)
 """Normal scores at which the quantiles under the population's prior are kept, shape (65,)."""
@@ -156,7 +156,7 @@ def _prior_sigma(posterior: MassPosterior) -> FloatArray:
     return sigma[index.reshape(-1)]
 
 
-def _binned(values: FloatArray, n: int) -> tuple[FloatArray, NDArray[np.int64]]:
+def _binned(values: FloatArray, n: int) -> tuple[FloatArray, IntArray]:
     low, high = float(values.min()), float(values.max())
     index = np.minimum(((values - low) / (high - low) * n).astype(np.int64), n - 1)
     return low + (np.arange(n) + 0.5) * (high - low) / n, index

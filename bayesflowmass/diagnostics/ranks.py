@@ -7,14 +7,14 @@ the limit of infinitely many draws, and sharper.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from bayesflowmass.common.arrays import FloatArray, IntArray
 
 __all__ = ["ranks_to_unit_interval", "sbc_ranks"]
 
-FloatArray = NDArray[np.float64]
 
-
-def sbc_ranks(draws: ArrayLike, log10_true: ArrayLike) -> NDArray[np.int64]:
+def sbc_ranks(draws: ArrayLike, log10_true: ArrayLike) -> IntArray:
     """Number of draws below the truth, shape (n,): uniform on 0 ... L where calibrated.
 
     Talts et al. 2018 (arXiv:1804.06788). The draws of a cluster must be independent of each other: thin a

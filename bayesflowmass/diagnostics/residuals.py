@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from bayesflowmass.common.arrays import FloatArray
 
 __all__ = ["ABSOLUTE_RANGE", "SCATTER_RANGE", "residual", "weighted_residual_statistics"]
 
-FloatArray = NDArray[np.float64]
 
 SCATTER_RANGE = (14.0, 15.0)
 """Range of log10 true mass [Msun/h], both ends included, of ``scatter_14_15`` (Ho et al. 2019,

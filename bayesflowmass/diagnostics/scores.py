@@ -7,12 +7,13 @@ Both are averages over clusters of a score that the true predictive density mini
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import ndtr
+
+from bayesflowmass.common.arrays import FloatArray
 
 __all__ = ["crps_from_density", "crps_gaussian", "interval_score", "log_density_gaussian"]
 
-FloatArray = NDArray[np.float64]
 
 _CHUNK = 512
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.diagnostics.bins import as_json, binned_statistics, mass_edges
 from bayesflowmass.diagnostics.bootstrap import bootstrap_errors
 from bayesflowmass.diagnostics.equation8 import fit_equation8, weighted_equation8
@@ -14,7 +15,6 @@ from bayesflowmass.diagnostics.residuals import weighted_mean, weighted_residual
 
 __all__ = ["LEVELS", "OUTLIER_LEVEL", "summarise"]
 
-FloatArray = NDArray[np.float64]
 
 LEVELS = {"coverage_68": 0.68, "coverage_95": 0.95}
 """Probabilities of the central intervals whose coverage is reported."""

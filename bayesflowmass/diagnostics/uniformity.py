@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import betainc
 
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.diagnostics.dependence import (
     correlated_uniforms,
     effective_number,
@@ -27,7 +28,6 @@ from bayesflowmass.diagnostics.dependence import (
 
 __all__ = ["Uniformity", "checked_unit_interval", "simulate_counts", "uniformity"]
 
-FloatArray = NDArray[np.float64]
 
 _CHUNK_ELEMENTS = 1_000_000
 _TINY = 1e-12
@@ -140,7 +140,7 @@ def checked_unit_interval(u: ArrayLike) -> FloatArray:
 
 def simulate_counts(
     halo_id: ArrayLike, correlation: float, cells: int, n_simulations: int, seed: int
-) -> NDArray[np.int64]:
+) -> IntArray:
     """How many of n uniform values fall into each of ``cells`` equal cells, shape (n_simulations, cells)."""
     rng = np.random.default_rng(seed)
     halo = np.asarray(halo_id)

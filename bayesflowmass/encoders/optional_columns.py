@@ -7,16 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.catalog.arrays import segment_sum
+from bayesflowmass.common.arrays import FloatArray
 
 __all__ = ["MODE_VALUES", "OptionalColumns"]
 
-FloatArray = npt.NDArray[np.float64]
 
 MODE_VALUES = {"paper": 0.0, "survey": 1.0}
 """The column ``mode`` as a number; any other mode is one of these, but not known which."""

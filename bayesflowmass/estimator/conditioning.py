@@ -20,7 +20,7 @@ def condition_in_parts(
 ) -> Iterator[MassDistribution]:
     """p(log10 M200c | context) of all contexts, in order; with draws of the weights, one row for each of them.
 
-    Arguments:
+    Args:
         flow: the conditional flow.
         contexts: (n, C).
         draws: parameters (D, *shape) by name; None for a point model.

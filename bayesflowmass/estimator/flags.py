@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.estimator.statistics import MINIMUM_GALAXIES
 from bayesflowmass.estimator.training_info import TrainingInfo
 from bayesflowmass.novelty import ALARM
@@ -13,7 +14,6 @@ from bayesflowmass.posterior import MassPosterior
 
 __all__ = ["FLAGS", "UNUSABLE", "cluster_flags", "pressed_against_edge", "require_usable", "usable_clusters"]
 
-BoolArray = npt.NDArray[np.bool_]
 
 UNUSABLE = {
     "too_few_galaxies": f"has fewer than {MINIMUM_GALAXIES} galaxies, too few for a kernel density",
@@ -57,7 +57,7 @@ def usable_clusters(catalog: ClusterCatalog) -> npt.NDArray[np.str_]:
     owner = np.repeat(np.arange(len(n)), n)
     points = [np.asarray(values, dtype=np.float64) for values in (catalog.r_proj, catalog.galaxies("v_los"))]
 
-    def mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def mean(values: FloatArray) -> FloatArray:
         return np.bincount(owner, weights=values, minlength=len(n)) / np.maximum(n, 1)
 
     r, v = (values - mean(values)[owner] for values in points)
@@ -73,7 +73,7 @@ def usable_clusters(catalog: ClusterCatalog) -> npt.NDArray[np.str_]:
 def require_usable(catalog: ClusterCatalog, purpose: str, remedy: str) -> None:
     """Refuse a catalogue without clusters, or with one that has no kernel density.
 
-    Arguments:
+    Args:
         catalog: the clusters.
         purpose: a verb, for what they were needed.
         remedy: what follows "remove it, ".
@@ -96,11 +96,11 @@ def cluster_flags(
     info: TrainingInfo,
     edge: BoolArray | None = None,
     unusable: npt.NDArray[np.str_] | None = None,
-    p_novelty: npt.NDArray[np.float64] | None = None,
+    p_novelty: FloatArray | None = None,
 ) -> npt.NDArray[np.str_]:
     """Flags of each cluster (n,): names of `FLAGS` joined by commas, in their order there.
 
-    Arguments:
+    Args:
         catalog: clusters.
         info: what the model was trained on.
         edge: clusters whose PDF is `pressed_against_edge` (n,); default: not known, not flagged.
@@ -202,11 +202,11 @@ def _incomplete(catalog: ClusterCatalog, info: TrainingInfo) -> BoolArray:
     return outside | _other_magnitudes(catalog, info)
 
 
-def _completeness(catalog: ClusterCatalog) -> npt.NDArray[np.float64]:
+def _completeness(catalog: ClusterCatalog) -> FloatArray:
     return _column(catalog, "completeness", "completeness", 1.0)
 
 
-def _column(catalog: ClusterCatalog, column: str, entry: str, default: float) -> npt.NDArray[np.float64]:
+def _column(catalog: ClusterCatalog, column: str, entry: str, default: float) -> FloatArray:
     """A property of each cluster: its column, else the selection of the catalogue, else a default."""
     if catalog.has(column):
         return np.asarray(catalog.column(column), dtype=np.float64)

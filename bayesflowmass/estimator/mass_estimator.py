@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bayesflowmass.bayes import WeightPosterior
 from bayesflowmass.bayes.application import condition_draws
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.common.version import __version__
 from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator.conditioning import AT_ONCE, condition_in_parts
@@ -48,7 +49,7 @@ _WITHOUT_A_MASS = "or use `bayesflowmass infer`, which gives such clusters a row
 class MassEstimator:
     """p(log10 M200c | galaxies) of clusters, from an encoder and a conditional flow.
 
-    Arguments:
+    Args:
         encoder: galaxies to context (n, C).
         flow: context to p(log10 mass).
         training_info: what they were trained on.
@@ -94,7 +95,7 @@ class MassEstimator:
         A recalibration that the model has for the prior is applied, and with it the limits that it was made for;
         `MassPosterior.recalibration` says so, `MassPosterior.raw` is the posterior before.
 
-        Arguments:
+        Args:
             catalog: clusters, each with at least three galaxies that span both R and v.
             prior: ``"flat"``, ``"hmf"`` or a `MassPrior` (`MassPosterior.with_prior`).
             n_draws: draws of the weights; default: 31, which leave sigma_epistemic a Monte Carlo error of 13 %
@@ -166,7 +167,7 @@ class MassEstimator:
         Under the prior of training, and averaged over draws of the weights. Its ``draws`` hold each of them. Never
         recalibrated.
 
-        Arguments:
+        Args:
             catalog, n_draws, seed, chunk: see `posterior`.
 
         Raises:
@@ -195,7 +196,7 @@ class MassEstimator:
     def assess(self, catalog: ClusterCatalog, contexts: Tensor | None = None) -> Assessment | None:
         """How unlike the training set each cluster is (docs/novelty.md); None for a model that does not know.
 
-        Arguments:
+        Args:
             catalog: clusters with a kernel density.
             contexts: see `posterior`.
 
@@ -212,7 +213,7 @@ class MassEstimator:
     def draw(self, n_draws: int | None = None, seed: int = 0) -> dict[str, Tensor] | None:
         """Draws of the weights by name, (n_draws, *shape); None for a point model.
 
-        Arguments:
+        Args:
             n_draws, seed: see `posterior`.
 
         Raises:
@@ -245,11 +246,11 @@ class MassEstimator:
         self,
         catalog: ClusterCatalog,
         posterior: MassPosterior | None = None,
-        p_novelty: npt.NDArray[np.float64] | None = None,
+        p_novelty: FloatArray | None = None,
     ) -> npt.NDArray[np.str_]:
         """Flags of each cluster (n,): empty, or names joined by commas (docs/flags.md).
 
-        Arguments:
+        Args:
             catalog: the clusters.
             posterior: of the same clusters, for the flag ``edge``; without it that flag is not set.
             p_novelty: of `assess`, for the flag ``unlike_training``; without it that flag is not set.
@@ -260,7 +261,7 @@ class MassEstimator:
     def save(self, folder: str | os.PathLike[str], *, half: bool = False) -> Path:
         """Write ``model.safetensors`` and ``model.json`` into a folder, atomically.
 
-        Arguments:
+        Args:
             folder: made where it does not exist.
             half: matrices of the network in float16, half as large; `load` makes float32 of them. They are
                 rounded by 5e-4 of each weight.

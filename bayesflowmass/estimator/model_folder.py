@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
+
+from bayesflowmass.common.files import write_whole
 
 __all__ = ["ModelError", "read_model_folder", "write_model_folder"]
 
@@ -35,7 +36,7 @@ def write_model_folder(
 ) -> Path:
     """Write weights and description, each atomically; the description, which names the weights, last.
 
-    Arguments:
+    Args:
         folder: created if missing; other files in it are left alone.
         tensors: weights and buffers by name.
         description: JSON-able.
@@ -49,8 +50,8 @@ def write_model_folder(
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
     text = json.dumps(header | description, indent=1, allow_nan=False)
-    _replace(folder / WEIGHTS, weights)
-    _replace(folder / DESCRIPTION, text.encode())
+    write_whole(folder / WEIGHTS, weights)
+    write_whole(folder / DESCRIPTION, text.encode())
     return folder
 
 
@@ -104,18 +105,3 @@ def _read_description(path: Path) -> dict[str, Any]:
             f"model format {version}; this one reads up to {FORMAT_VERSION}); upgrade bayesflowmass."
         )
     return description
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write beside the target, flush to the disk, then rename: readers see the old file or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -11,15 +11,14 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.estimator.statistics import ClusterStatistics, cluster_statistics
 
 __all__ = ["CLEANED_LEVEL", "LEVEL", "Reference"]
 
-FloatArray = npt.NDArray[np.float64]
 
 LEVEL = 0.995
 CLEANED_LEVEL = 0.999
@@ -109,15 +108,15 @@ class Reference:
         r_max, v_max = self.aperture
         return cluster_statistics(catalog, r_max=r_max, v_max=v_max, outer_fractions=self.outer_fractions)
 
-    def velocity_centre_off(self, measured: ClusterStatistics) -> npt.NDArray[np.bool_]:
+    def velocity_centre_off(self, measured: ClusterStatistics) -> BoolArray:
         """Clusters whose velocity offset is beyond the quantile `LEVEL` of training clusters."""
         return measured.velocity_offset > self._threshold(measured, self.velocity_offset)
 
-    def position_centre_off(self, measured: ClusterStatistics) -> npt.NDArray[np.bool_]:
+    def position_centre_off(self, measured: ClusterStatistics) -> BoolArray:
         """Clusters whose position offset is beyond the quantile `LEVEL` of training clusters."""
         return measured.position_offset > self._threshold(measured, self.position_offset)
 
-    def looks_cleaned(self, measured: ClusterStatistics) -> npt.NDArray[np.bool_]:
+    def looks_cleaned(self, measured: ClusterStatistics) -> BoolArray:
         """Clusters that miss the interlopers that training clusters have; see docs/flags.md.
 
         A single cluster is flagged where its outer region (R > r_max / 2, |v| above one of `outer_fractions`)
@@ -149,7 +148,7 @@ class Reference:
             row[known] = stats.nbinom.cdf(counts[known], shape, shape / (shape + mean[known]))
         return result
 
-    def implausible_richness(self, measured: ClusterStatistics) -> npt.NDArray[np.bool_]:
+    def implausible_richness(self, measured: ClusterStatistics) -> BoolArray:
         """Clusters with far fewer or more galaxies than training clusters of that velocity dispersion."""
         intercept, slope, low, high = self.richness_model
         log_n = np.log(np.maximum(measured.n_galaxies, 1).astype(np.float64))

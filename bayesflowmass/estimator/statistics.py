@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.catalog.arrays import segment_median
+from bayesflowmass.common.arrays import FloatArray, IntArray
 
 __all__ = ["ClusterStatistics", "cluster_statistics"]
 
-FloatArray = npt.NDArray[np.float64]
 
 # A cluster needs three galaxies before its covariance, and so its kernel density, can exist.
 MINIMUM_GALAXIES = 3
@@ -32,7 +31,7 @@ class ClusterStatistics:
         outer_counts: galaxies at R > r_max / 2 and |v| > f v_max, for each f asked for (len(f), n).
     """
 
-    n_galaxies: npt.NDArray[np.int64]
+    n_galaxies: IntArray
     dispersion: FloatArray
     velocity_offset: FloatArray
     position_offset: FloatArray
@@ -44,7 +43,7 @@ def cluster_statistics(
 ) -> ClusterStatistics:
     """Measure `ClusterStatistics`.
 
-    Arguments:
+    Args:
         catalog: clusters with x, y [comoving Mpc/h] and v_los [km/s].
         r_max: radius of the cylinder [comoving Mpc/h].
         v_max: half length of the cylinder [km/s].

@@ -17,18 +17,17 @@ import itertools
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.encoders.optional_columns import MODE_VALUES
 from bayesflowmass.estimator.mass_estimator import MassEstimator
 from bayesflowmass.posterior import MassPosterior, MassPrior
 
 __all__ = ["sigma_systematic", "systematic_nodes"]
 
-FloatArray = npt.NDArray[np.float64]
 
 # The mean is close to linear in ln(velocity bias): three nodes give its variance to a per cent.
 _NODES = 3
@@ -65,7 +64,7 @@ def sigma_systematic(
     Of a parameter that the catalogue gives for a cluster nothing is left to average over. The weights of the
     network are at their centre.
 
-    Arguments:
+    Args:
         estimator: a model with optional columns.
         catalog: clusters, each with a kernel density (`usable_clusters`).
         prior: of the means, as in `MassEstimator.posterior`.

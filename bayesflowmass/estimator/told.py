@@ -39,7 +39,7 @@ def choose_model(model: str | os.PathLike[str] | None, complete: bool = False) -
 def tell(catalog: ClusterCatalog, estimator: MassEstimator, assume: Mapping[str, float]) -> ClusterCatalog:
     """The catalogue with parameters of the mocks that the model shall take as known.
 
-    Arguments:
+    Args:
         assume: ``{parameter: value}`` of the mocks, such as ``velocity_bias``.
 
     Raises:

@@ -22,7 +22,7 @@ MASSES = ("flat", "hmf")
 class TrainingInfo:
     """Facts about the training set that a model carries with it.
 
-    Arguments:
+    Args:
         log10_mass_range: limits of log10 M200c [Msun/h]; the training prior is zero outside them.
         masses: population of the training masses, ``"flat"`` in log10 mass or ``"hmf"``; this *is* the prior.
         redshift_range: smallest and largest redshift.
@@ -81,7 +81,7 @@ class TrainingInfo:
     ) -> TrainingInfo:
         """Collect the facts from the training split, as the network sees it (after augmentation).
 
-        Arguments:
+        Args:
             catalog: training clusters with ``log10_mass`` and ``redshift``.
             uses_richness: whether the context depends on the number of galaxies.
             log10_mass_range: limits of the population; default: those in the metadata of the catalogue,

@@ -13,6 +13,7 @@ from scipy.special import ndtr
 from bayesflowmass.baselines import BaselinePrediction
 from bayesflowmass.baselines.suite import Baseline
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.common.version import __version__
 from bayesflowmass.diagnostics import crps_gaussian, log_density_gaussian, nominal_pair, summarise
 from bayesflowmass.diagnostics.epistemic import epistemic_share
@@ -54,7 +55,7 @@ def measure_metrics(
     population = (catalog.metadata.masses or {}).get("distribution")
     nominal, statement = nominal_pair(population, prior)
 
-    def measure(predicted: NDArray[np.float64], **scores: Any) -> dict[str, Any]:
+    def measure(predicted: FloatArray, **scores: Any) -> dict[str, Any]:
         return summarise(
             truth, predicted, halo_id=halo_id, n_members=members, n_resamples=n_resamples, seed=seed, **scores
         )
@@ -96,7 +97,7 @@ def measure_metrics(
     }
 
 
-def _members(catalog: ClusterCatalog) -> tuple[NDArray[np.int64] | None, str]:
+def _members(catalog: ClusterCatalog) -> tuple[IntArray | None, str]:
     """Number of members of each cluster for equation 8, and what that counts."""
     if catalog.has("gal_is_member"):
         cluster = np.repeat(np.arange(len(catalog)), catalog.n_galaxies)
@@ -109,7 +110,7 @@ def _members(catalog: ClusterCatalog) -> tuple[NDArray[np.int64] | None, str]:
     return None, "unknown"
 
 
-def _gaussian_scores(prediction: BaselinePrediction, truth: NDArray[np.float64]) -> dict[str, Any]:
+def _gaussian_scores(prediction: BaselinePrediction, truth: FloatArray) -> dict[str, Any]:
     arguments = truth, prediction.log10_mass, prediction.sigma
     return {
         "pit": ndtr((truth - prediction.log10_mass) / prediction.sigma),

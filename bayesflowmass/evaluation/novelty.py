@@ -19,7 +19,7 @@ def novelty_metrics(
 ) -> dict[str, Any] | None:
     """Share of strange clusters, and the verdict on all of them together; None for a model that does not know.
 
-    Arguments:
+    Args:
         estimator: the model.
         strange: of all clusters.
         halo_id: of each.

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 from astropy.table import Table
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.cosmology import mass_function
 from bayesflowmass.diagnostics import bootstrap_errors, fit_equation8
 from bayesflowmass.diagnostics.equation8 import weighted_equation8
@@ -29,7 +30,6 @@ __all__ = [
     "scatter_pair",
 ]
 
-FloatArray = NDArray[np.float64]
 
 _BATCH = 1024
 _LEVELS = (0.025, 0.16, 0.5, 0.84, 0.975)
@@ -71,7 +71,7 @@ def predict_quantiles(
     )
 
 
-def clusters_of_three_masses(log10_mass: ArrayLike) -> NDArray[np.int64]:
+def clusters_of_three_masses(log10_mass: ArrayLike) -> IntArray:
     """Rows of the clusters nearest to 15, 50 and 85 % of the range of mass: chosen by mass, not by success."""
     mass = np.asarray(log10_mass, dtype=np.float64)
     wanted = mass.min() + (mass.max() - mass.min()) * np.array([0.15, 0.5, 0.85])

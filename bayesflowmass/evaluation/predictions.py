@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.diagnostics import PosteriorSummary
 from bayesflowmass.diagnostics.epistemic import concatenate_columns, epistemic_columns
 from bayesflowmass.estimator import MassEstimator
@@ -18,7 +19,6 @@ from bayesflowmass.novelty import Assessment
 
 __all__ = ["Predictions", "predict", "prior_range_of"]
 
-FloatArray = NDArray[np.float64]
 
 QUANTILES = {"q025": "q025", "q16": "q16", "log10_mass": "median", "q84": "q84", "q975": "q975"}
 _BATCH = 4096

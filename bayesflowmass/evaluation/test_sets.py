@@ -29,7 +29,7 @@ def fresh_mocks(
 
     Each halo is seen along one line of sight, so that clusters are independent.
 
-    Arguments:
+    Args:
         info: of the model; its ``config`` says how it was trained.
         n_clusters: simulated; those that keep the least number of galaxies are in the result.
         seed: of mocks and observation; other than that of the training.

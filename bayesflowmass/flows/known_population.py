@@ -53,7 +53,7 @@ class TrainingPopulation(NamedTuple):
     ) -> Tensor:
         """ln p_q, (*B,).
 
-        Arguments:
+        Args:
             log10_mass: (*B,).
             log_prob: ln p there, (*B,).
             at_centres: ln p at the centres of the cells, (n, *B).

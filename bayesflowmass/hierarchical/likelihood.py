@@ -27,7 +27,7 @@ class MassLikelihood:
     that draws can be compared. Values are float64 and differentiable in the mass: in a Pyro model,
     ``pyro.factor("galaxies", likelihood(log10_mass).sum())``.
 
-    Arguments:
+    Args:
         posterior: of n clusters, a point model or draws of the weights; under whatever prior, since only
             the flow and the prior of its training are used.
 

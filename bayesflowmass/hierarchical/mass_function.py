@@ -31,7 +31,7 @@ class MassFunctionModel:
     References:
         Mandel, Farr & Gair 2019, arXiv:1809.02063 (selection); Foreman-Mackey et al. 2014, arXiv:1406.3020.
 
-    Arguments:
+    Args:
         log10_mass: the grid (g,), evenly spaced, g odd; the population ends where it ends.
         log_reference: ln dN_ref/dm on it (g,), clusters per dex in the volume.
         selection: P(select | m) on it (g,), or as each draw of the weights sees it (draws, g), see
@@ -124,7 +124,7 @@ def selection_seen(
     which is P(select | m) if the PDFs are right on average. With it in place of P the population likelihood of
     every draw w is normalised over the data, so that draws can be compared by their evidence.
 
-    Arguments:
+    Args:
         likelihoods: blocks of `MassLikelihood.on_grid` of the selected mocks, (n, g) or (draws, n, g) each.
         n_haloes: N, the selected and the others.
         log10_mass_range: of the mocks, the training range of a model with a flat training prior.

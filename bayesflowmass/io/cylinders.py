@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from bayesflowmass.catalog import CatalogError, CatalogMetadata, ClusterCatalog
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
 from bayesflowmass.io.flat.clusters import clusters_from_table
 from bayesflowmass.io.flat.read import PREFIXED
@@ -24,7 +25,6 @@ from bayesflowmass.selection import recentre
 
 __all__ = ["Recentring", "cut_cylinders"]
 
-FloatArray = NDArray[np.float64]
 Rows = dict[str, NDArray[Any]]
 
 _WHOLE = 0.95
@@ -166,7 +166,7 @@ def _reach(
 
 def _cut(
     survey: Survey, rows: Rows, limits: tuple[float, float], metadata: CatalogMetadata
-) -> tuple[ClusterCatalog, NDArray[np.int64]]:
+) -> tuple[ClusterCatalog, IntArray]:
     centres = rows["ra"], rows["dec"], rows["redshift"]
     ra, dec, z = survey.ra, survey.dec, survey.z
     found, counts = galaxies_around(ra, dec, z, *centres, *limits, metadata.cosmology)

@@ -10,12 +10,12 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.cosmology import SPEED_OF_LIGHT
 from bayesflowmass.io.sky import unit_vectors
 
 __all__ = ["DISCORDANT", "Duplicates", "find_duplicates"]
 
-FloatArray = NDArray[np.float64]
 
 DISCORDANT = 300.0
 """km/s: two measurements of one galaxy that differ by more than this are not both right."""
@@ -31,7 +31,7 @@ class Duplicates:
         discordant: objects with a measurement further than `DISCORDANT` from the one that is kept.
     """
 
-    kept: NDArray[np.bool_]
+    kept: BoolArray
     repeated: int
     discordant: int
 

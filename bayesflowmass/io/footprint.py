@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
 from bayesflowmass.io.sky import sky_position
 
 __all__ = ["GalaxyFootprint", "RectangleFootprint", "disc_points"]
 
-FloatArray = NDArray[np.float64]
 
 _POINTS = 256
 _PER_CELL = 6.0
@@ -79,7 +78,7 @@ class GalaxyFootprint:
             shares[known] = self._inside(*points).mean(axis=-1)
         return shares
 
-    def _inside(self, ra: FloatArray, dec: FloatArray) -> NDArray[np.bool_]:
+    def _inside(self, ra: FloatArray, dec: FloatArray) -> BoolArray:
         size = np.degrees(self.cell)
         inside = np.isin(_cell(ra, dec, size), self._cells)
         at_ra, at_dec = ra[~inside], dec[~inside]
@@ -94,12 +93,12 @@ class GalaxyFootprint:
         return inside
 
 
-def _cell(ra: FloatArray, dec: FloatArray, size: float) -> NDArray[np.int64]:
+def _cell(ra: FloatArray, dec: FloatArray, size: float) -> IntArray:
     """Number of the cell of each point: bands of dec, cut in ra."""
     band = np.floor((dec + 90.0) / size).astype(np.int64)
     middle = np.radians((band + 0.5) * size - 90.0)
     along = np.floor((ra % 360.0) * np.maximum(np.cos(middle), 1e-6) / size).astype(np.int64)
-    number: NDArray[np.int64] = band * 2**32 + along
+    number: IntArray = band * 2**32 + along
     return number
 
 

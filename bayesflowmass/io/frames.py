@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import SPEED_OF_LIGHT
 
 __all__ = ["FRAMES", "to_cmb"]
 
-FloatArray = NDArray[np.float64]
 
 FRAMES = ("heliocentric", "cmb")
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.catalog.arrays import offsets_from_counts, segment_median
+from bayesflowmass.common.arrays import FloatArray, IntArray
 
 __all__ = [
     "check_not_radians",
@@ -20,7 +21,6 @@ __all__ = [
     "check_velocities",
 ]
 
-FloatArray = NDArray[np.float64]
 MAX_REDSHIFT = 3.0
 
 
@@ -44,7 +44,7 @@ def check_redshifts(z: FloatArray, what: str, *, lowest: float) -> None:
     )
 
 
-def check_velocities(v_los: FloatArray, ids: NDArray[Any], counts: NDArray[np.int64], where: str) -> None:
+def check_velocities(v_los: FloatArray, ids: NDArray[Any], counts: IntArray, where: str) -> None:
     """Refuse rest-frame velocities that are cz, m/s, or multiples of c.
 
     Medians over galaxies and clusters decide, so that interlopers and a few odd clusters do not.

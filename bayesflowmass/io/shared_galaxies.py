@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog.arrays import rows_of_galaxies
+from bayesflowmass.common.arrays import IntArray
 
 __all__ = ["clusters_of_galaxies", "shared_columns"]
-
-IntArray = NDArray[np.int64]
 
 
 def clusters_of_galaxies(found: IntArray) -> IntArray:

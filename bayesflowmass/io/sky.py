@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from bayesflowmass.catalog.arrays import offsets_from_counts
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.cosmology import SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
 
 __all__ = ["galaxies_around", "rest_frame_velocity", "sky_offsets", "sky_position", "unit_vectors"]
-
-FloatArray = NDArray[np.float64]
 
 
 def sky_offsets(ra: FloatArray, dec: FloatArray, ra_centre: FloatArray, dec_centre: FloatArray) -> FloatArray:
@@ -58,7 +56,7 @@ def galaxies_around(
     r_max: float,
     v_max: float,
     cosmology: Cosmology,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[IntArray, IntArray]:
     """Galaxies in the cylinder around each cluster, cluster after cluster; one galaxy may be in several.
 
     Args:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import SPEED_OF_LIGHT
 from bayesflowmass.io import plausibility
 from bayesflowmass.io import units as convert
@@ -20,7 +21,6 @@ from bayesflowmass.io.table import FlatTable
 
 __all__ = ["Survey", "concatenated", "survey_part"]
 
-FloatArray = NDArray[np.float64]
 
 _CONVERTED = ("ra", "dec", "z", "cz", "z_err", "v_err", "cluster_id", "x", "y", "r_proj", "v_los", "redshift")
 _GROUPS = 24

@@ -18,6 +18,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.common.arrays import FloatArray
 
 __all__ = ["FlatTable", "read_any_table"]
 
@@ -84,7 +85,7 @@ class FlatTable:
             return found
         raise CatalogError(f"{self.name}: column {names[0]} is missing; {self._nearest(names[0])}")
 
-    def numbers(self, name: str) -> NDArray[np.float64]:
+    def numbers(self, name: str) -> FloatArray:
         """A column as finite float64.
 
         Raises:
@@ -177,7 +178,7 @@ class FlatTable:
         if mask.any():
             raise CatalogError(f"{self.place(name, int(np.argmax(mask)))} is empty; expected a value.")
 
-    def _parsed(self, name: str, plain: NDArray[Any]) -> NDArray[np.float64]:
+    def _parsed(self, name: str, plain: NDArray[Any]) -> FloatArray:
         try:
             return plain.astype(np.float64)
         except ValueError:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 from astropy import units
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.common.arrays import FloatArray
 
 __all__ = [
     "angle_to_degrees",
@@ -19,7 +20,6 @@ __all__ = [
     "velocity_to_km_s",
 ]
 
-FloatArray = NDArray[np.float64]
 _OUR_LENGTHS = {"Mpc/h", "Mpch-1", "Mpc.h-1", "h-1Mpc", "cMpc/h", "Mpc/hcomoving", "comovingMpc/h", "Mpch^-1"}
 _LENGTH = re.compile(r"(?:(comoving|proper|physical)\s*)?(kpc|Mpc)\s*(/\s*h)?$")
 _OUR_MASSES = {"log10M200c[Msun/h]", "log10(Msun/h)", "dex(Msun/h)", "[Msun/h]", "Msun/h", "log10Msun/h"}

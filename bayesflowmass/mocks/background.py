@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import (
     Cosmology,
     concentration_median,
@@ -23,7 +23,6 @@ from bayesflowmass.mocks.profile import CONCENTRATION_AXIS, nfw_mass
 
 __all__ = ["Background", "Population"]
 
-FloatArray = NDArray[np.float64]
 
 _MASS_STEP = 0.02
 _REDSHIFT_STEP = 0.01

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.cosmology import Cosmology, sample_mass_function
 from bayesflowmass.mocks.background import Background
 from bayesflowmass.mocks.far import draw_superclusters, far_neighbours
@@ -27,7 +28,6 @@ from bayesflowmass.mocks.shapes import draw_axes, lines_of_sight, sky_axes, velo
 
 __all__ = ["Recipe", "simulate_batch"]
 
-FloatArray = NDArray[np.float64]
 Columns = dict[str, NDArray[np.generic]]
 
 
@@ -200,9 +200,7 @@ def _surroundings(
     return parts
 
 
-def _in_paper_mode(
-    galaxies: Galaxies, parameters: MockParameters, rng: np.random.Generator
-) -> NDArray[np.bool_]:
+def _in_paper_mode(galaxies: Galaxies, parameters: MockParameters, rng: np.random.Generator) -> BoolArray:
     """Which galaxies public mocks keep: satellites; no central, and of the outskirts a share."""
     component = galaxies.component
     keep = (component != Component.CENTRAL) & (component != Component.NEIGHBOUR_CENTRAL)

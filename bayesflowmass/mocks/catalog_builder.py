@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from bayesflowmass.catalog import CatalogMetadata, ClusterCatalog
+from bayesflowmass.common.arrays import IntArray
 from bayesflowmass.cosmology import MDPL2, Cosmology
 from bayesflowmass.mocks.batch import Columns, Recipe, simulate_batch
 from bayesflowmass.mocks.parameters import MockParameters
@@ -167,7 +167,7 @@ def _selection(recipe: Recipe) -> dict[str, float]:
 
 
 def _first(rows: Columns, flat: Columns, n: int) -> tuple[Columns, Columns]:
-    counts: NDArray[np.int64] = rows["n_galaxies"]  # type: ignore[assignment]
+    counts: IntArray = rows["n_galaxies"]  # type: ignore[assignment]
     if counts.size <= n:
         return rows, flat
     end = int(counts[:n].sum())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.mocks.background import Background, Population, draw_mass
 from bayesflowmass.mocks.halos import Halos
 from bayesflowmass.mocks.kinematics import infall_speed
@@ -15,8 +15,6 @@ from bayesflowmass.mocks.parameters import MockParameters
 
 __all__ = ["Superclusters", "draw_superclusters", "far_neighbours"]
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _REACH = 3.0
 """Superclusters are followed to this many widths."""

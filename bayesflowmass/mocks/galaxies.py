@@ -9,12 +9,10 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
 from bayesflowmass.mocks.parameters import MockParameters
 
 __all__ = ["Component", "Galaxies", "accretion_mass", "isotropic", "mass_dependent_speed"]
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 class Component(IntEnum):
@@ -52,14 +50,14 @@ class Galaxies:
     position: FloatArray
     velocity: FloatArray
     component: NDArray[np.int8]
-    member: NDArray[np.bool_]
-    flows: NDArray[np.bool_]
+    member: BoolArray
+    flows: BoolArray
     log10_mass: FloatArray
 
     def __len__(self) -> int:
         return self.halo.size
 
-    def take(self, chosen: NDArray[np.bool_]) -> Galaxies:
+    def take(self, chosen: BoolArray) -> Galaxies:
         """The galaxies where ``chosen`` is True."""
         return Galaxies(
             self.halo[chosen],

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from bayesflowmass.common.arrays import FloatArray, IntArray
 
 __all__ = ["Axis", "Table1D", "Table2D"]
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Axis:
         """The grid points, (n,)."""
         return np.linspace(self.low, self.high, self.n)
 
-    def locate(self, x: FloatArray) -> tuple[NDArray[np.int64], FloatArray]:
+    def locate(self, x: FloatArray) -> tuple[IntArray, FloatArray]:
         """Index of the cell and the fraction inside it.
 
         Raises:

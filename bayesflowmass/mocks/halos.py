@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.cosmology import Cosmology, circular_velocity_delta, radius_delta
 from bayesflowmass.mocks.background import Background
 from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.profile import CONCENTRATION_AXIS, RadialTables
 
 __all__ = ["Halos", "draw_halos", "drawn_for", "parameter_of"]
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Halos:
     def __len__(self) -> int:
         return self.log10_mass.size
 
-    def take(self, index: NDArray[np.int64]) -> Halos:
+    def take(self, index: IntArray) -> Halos:
         """The haloes at these positions."""
         columns = {name: getattr(self, name)[index] for name in self.__dataclass_fields__ if name != "drawn"}
         return Halos(**columns, drawn=drawn_for(self.drawn, index))
@@ -54,7 +52,7 @@ class Halos:
         return parameter_of(name, parameters, self.drawn, len(self))
 
 
-def drawn_for(drawn: Mapping[str, FloatArray], index: NDArray[np.int64]) -> dict[str, FloatArray]:
+def drawn_for(drawn: Mapping[str, FloatArray], index: IntArray) -> dict[str, FloatArray]:
     """Drawn parameters of the haloes at these positions."""
     return {name: values[index] for name, values in drawn.items()}
 

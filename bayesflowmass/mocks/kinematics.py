@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.cosmology import Cosmology, efunc, radius_delta
 from bayesflowmass.mocks.background import Background
 from bayesflowmass.mocks.halos import Halos
@@ -13,7 +13,6 @@ from bayesflowmass.mocks.profile import RadialTables, escape_speed
 
 __all__ = ["equilibrium_velocities", "infall_speed", "radius_200m", "typical_dispersion"]
 
-FloatArray = NDArray[np.float64]
 
 _TYPICAL_RADIUS = 0.5
 """r/r200c where the Jeans dispersion stands for that of the halo."""
@@ -71,7 +70,7 @@ def radius_200m(halos: Halos, cosmology: Cosmology) -> FloatArray:
 
 def infall_speed(
     r: FloatArray,
-    halo: NDArray[np.int64],
+    halo: IntArray,
     halos: Halos,
     r200m: FloatArray,
     parameters: MockParameters,

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import gamma, gammaincc
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import Cosmology, mass_function
 from bayesflowmass.mocks.halos import mean_richness
 from bayesflowmass.mocks.parameters import MockParameters
 
 __all__ = ["LuminosityTable", "schechter_density"]
 
-FloatArray = NDArray[np.float64]
 
 # Schechter function of the SDSS 0.1r band, h = 1 (Blanton et al. 2003, arXiv:astro-ph/0210215).
 _PHI_STAR, _M_STAR, _ALPHA = 1.49e-2, -20.44, -1.05

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.mocks.background import Background
 from bayesflowmass.mocks.galaxies import (
     Component,
@@ -22,8 +22,6 @@ from bayesflowmass.mocks.profile import RadialTables
 from bayesflowmass.mocks.substructure import assign_clumps, clump_galaxies, draw_clumps
 
 __all__ = ["Shapes", "cluster_galaxies"]
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def cluster_galaxies(
 
 
 def _smooth(
-    halo: NDArray[np.int64],
+    halo: IntArray,
     s: FloatArray,
     halos: Halos,
     shapes: Shapes,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.mocks.background import Background, Population, draw_mass
 from bayesflowmass.mocks.galaxies import isotropic
 from bayesflowmass.mocks.grids import Table2D
@@ -15,8 +15,6 @@ from bayesflowmass.mocks.parameters import MockParameters
 
 __all__ = ["Filaments", "draw_filaments", "near_neighbours"]
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _FILAMENTS = 3
 

@@ -6,16 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
 from bayesflowmass.cosmology import Cosmology, radius_delta
 from bayesflowmass.mocks.halos import Halos
 
 __all__ = ["Neighbours", "Sightlines", "virial_radius"]
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

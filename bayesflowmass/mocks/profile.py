@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.mocks.grids import Axis, Table2D
 from bayesflowmass.mocks.parameters import MockParameters
 
@@ -24,7 +24,6 @@ __all__ = [
     "nfw_mass",
 ]
 
-FloatArray = NDArray[np.float64]
 
 CONCENTRATION_AXIS = Axis(float(np.log(1.0)), float(np.log(40.0)), 75)
 """ln c200c; drawn concentrations are kept inside."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.cosmology import SPEED_OF_LIGHT, Cosmology, efunc
 from bayesflowmass.mocks.galaxies import Galaxies
 from bayesflowmass.mocks.neighbours import Sightlines
 
 __all__ = ["SkyGalaxies", "hubble_velocity", "project"]
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -27,8 +25,8 @@ class SkyGalaxies:
         v_los: rest-frame line-of-sight velocity, c (z_gal - z_cl) / (1 + z_cl) [km/s].
     """
 
-    row: NDArray[np.int64]
-    source: NDArray[np.int64]
+    row: IntArray
+    source: IntArray
     x: FloatArray
     y: FloatArray
     v_los: FloatArray
@@ -80,7 +78,7 @@ def _project_one(
     cosmology: Cosmology,
     r_max: float | None,
     v_max: float | None,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], FloatArray, FloatArray, FloatArray]:
+) -> tuple[IntArray, IntArray, FloatArray, FloatArray, FloatArray]:
     x = _dot(sightlines.x[:, projection], galaxies.halo, galaxies.position)
     y = _dot(sightlines.y[:, projection], galaxies.halo, galaxies.position)
     source = np.arange(x.size)
@@ -100,7 +98,7 @@ def _project_one(
     return halo, source, x, y, v
 
 
-def _dot(axis: FloatArray, halo: NDArray[np.int64], vector: FloatArray) -> FloatArray:
+def _dot(axis: FloatArray, halo: IntArray, vector: FloatArray) -> FloatArray:
     """Component (n,) of vectors (3, n) along the axis (n_halos, 3) of their halo."""
     result = axis[:, 0][halo]
     result *= vector[0]

@@ -13,13 +13,12 @@ from dataclasses import fields
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.mocks.parameters import MockParameters
 
 __all__ = ["PRIORS", "Randomisation"]
 
-FloatArray = NDArray[np.float64]
 
 PRIORS: Mapping[str, tuple[float, float, str]] = MappingProxyType(
     {
@@ -58,7 +57,7 @@ class Randomisation:
     Satellites of neighbouring haloes share the velocity bias and the richness scatter of the cluster they are
     seen with: these are properties of the tracer and of the universe, not of the halo.
 
-    Arguments:
+    Args:
         priors: ``{parameter: (low, high)}`` for names of `PRIORS`; units and allowed ranges are those of
             `MockParameters`.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.mocks.background import Background
 from bayesflowmass.mocks.galaxies import (
     Component,
@@ -20,8 +20,6 @@ from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.profile import RadialTables
 
 __all__ = ["central_galaxies", "satellite_galaxies"]
-
-FloatArray = NDArray[np.float64]
 
 
 def satellite_galaxies(
@@ -69,7 +67,7 @@ def central_galaxies(neighbours: Neighbours, halos: Halos, parameters: MockParam
 
 
 def _interlopers(
-    halo: NDArray[np.int64],
+    halo: IntArray,
     position: FloatArray,
     velocity: FloatArray,
     log10_mass: FloatArray,

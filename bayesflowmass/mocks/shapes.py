@@ -6,14 +6,12 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.mocks.halos import parameter_of
 from bayesflowmass.mocks.parameters import MockParameters
 
 __all__ = ["draw_axes", "lines_of_sight", "random_rotations", "sky_axes", "velocity_axes"]
-
-FloatArray = NDArray[np.float64]
 
 
 def draw_axes(

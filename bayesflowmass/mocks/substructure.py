@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.mocks.galaxies import Component, Galaxies, accretion_mass, isotropic
 from bayesflowmass.mocks.halos import Halos
 from bayesflowmass.mocks.kinematics import equilibrium_velocities, typical_dispersion
@@ -14,9 +14,6 @@ from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.profile import RadialTables
 
 __all__ = ["Clumps", "assign_clumps", "clump_galaxies", "draw_clumps"]
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bayesflowmass.common.arrays import FloatArray, IntArray
+
 __all__ = ["CatalogueVerdict", "Difference", "permutation_test"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 # Means of features are compared within these limits, so that a few outliers do not hide what the others say.
 _LIMIT = 5.0
@@ -83,7 +83,7 @@ def permutation_test(
 ) -> tuple[float, tuple[Difference, ...]]:
     """p-value and largest differences between a catalogue and held-out clusters.
 
-    Arguments:
+    Args:
         features, whitened: (n, K); score: (n,); kind: classes of richness (n,), of the catalogue.
         held_out: the same four of the held-out clusters.
         names: of the features (K,).

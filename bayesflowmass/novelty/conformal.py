@@ -17,10 +17,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["classes_of", "conformal_p_values", "one_per_halo"]
+from bayesflowmass.common.arrays import FloatArray, IntArray
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+__all__ = ["classes_of", "conformal_p_values", "one_per_halo"]
 
 
 def conformal_p_values(
@@ -28,7 +27,7 @@ def conformal_p_values(
 ) -> FloatArray:
     """p-value of each score (n,) among the held-out scores (m,) of its class; NaN scores give NaN.
 
-    Arguments:
+    Args:
         score, held_out_score: larger is stranger.
         kind, held_out_kind: classes, 0 ... k - 1; a class without held-out clusters gives p = 1.
     """

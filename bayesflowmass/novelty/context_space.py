@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from bayesflowmass.common.arrays import FloatArray
 
 __all__ = ["ContextSpace"]
 
@@ -51,7 +51,7 @@ class ContextSpace:
         basis = basis * torch.sign(basis.gather(0, largest))
         return cls(mean.cpu(), basis.to(torch.float16).cpu().contiguous())
 
-    def __call__(self, context: Tensor) -> npt.NDArray[np.float64]:
+    def __call__(self, context: Tensor) -> FloatArray:
         """Coordinates of contexts (n, c), and ln of the norm of the remainder: (n, p + 1), float64."""
         with torch.no_grad():
             basis = self.basis.to(device=context.device, dtype=torch.float32)

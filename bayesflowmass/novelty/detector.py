@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.novelty.catalogue import CatalogueVerdict, permutation_test
 from bayesflowmass.novelty.conformal import classes_of, conformal_p_values, one_per_halo
 from bayesflowmass.novelty.context_space import ContextSpace
@@ -21,8 +22,6 @@ from bayesflowmass.novelty.summaries import SUMMARIES, phase_space_summaries
 
 __all__ = ["Assessment", "NoveltyDetector"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 POPULATIONS = ("either", "training", "hmf")
 N_COMPONENTS = 12
@@ -100,7 +99,7 @@ class NoveltyDetector:
     ) -> NoveltyDetector | None:
         """Measure training clusters and calibrate on held-out ones; None where they are too few (400, 199 haloes).
 
-        Arguments:
+        Args:
             training, held_out: clusters that share no halo; at most 3000 haloes of the latter are kept.
             training_context, held_out_context: their contexts (n, c), images only.
             r_max, v_max: cylinder of both [comoving Mpc/h, km/s].
@@ -135,7 +134,7 @@ class NoveltyDetector:
     def assess(self, catalog: ClusterCatalog, context: Tensor) -> Assessment:
         """p-value of each cluster, and what the test of the catalogue needs.
 
-        Arguments:
+        Args:
             catalog: clusters of at least three galaxies.
             context: their contexts (n, c), the image part at least.
         """
@@ -159,7 +158,7 @@ class NoveltyDetector:
     ) -> CatalogueVerdict:
         """Test of a whole catalogue (`bayesflowmass.novelty.catalogue`).
 
-        Arguments:
+        Args:
             found: of its clusters, one at least.
             halo_id: of each cluster (n,); default: all differ.
             population: its masses are distributed as in ``"training"``, as the mass function (``"hmf"``), or as

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from astropy.table import MaskedColumn, Table
 
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.novelty import Assessment, NoveltyDetector, verdict_sentence
 
 __all__ = ["FEWEST", "p_values_of", "with_novelty"]
@@ -17,7 +18,7 @@ FEWEST = 5
 """Clusters from which on a catalogue as a whole is tested."""
 
 
-def p_values_of(found: Sequence[tuple[npt.NDArray[np.intp], Assessment]], n: int) -> npt.NDArray[np.float64]:
+def p_values_of(found: Sequence[tuple[npt.NDArray[np.intp], Assessment]], n: int) -> FloatArray:
     """p-values of n clusters, from the assessments of some rows; NaN for the others."""
     result = np.full(n, np.nan)
     for rows, assessment in found:
@@ -34,7 +35,7 @@ def with_novelty(
 ) -> Table:
     """The masses table with the column ``p_novelty`` and, from five clusters on, the verdict in its header.
 
-    Arguments:
+    Args:
         table: one row per cluster of the catalogue.
         catalog: the clusters.
         detector: of the model; None: the column is masked.

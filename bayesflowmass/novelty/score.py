@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import ndtri
+
+from bayesflowmass.common.arrays import FloatArray
 
 __all__ = ["StrangenessScore"]
 
-FloatArray = npt.NDArray[np.float64]
 
 # Directions in which training clusters vary less than this (variance, features have 1) are not trusted beyond it.
 _SMALLEST_VARIANCE = 0.02

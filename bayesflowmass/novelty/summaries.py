@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.catalog.arrays import segment_median
+from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
 
 __all__ = ["SUMMARIES", "phase_space_summaries"]
 
-FloatArray = npt.NDArray[np.float64]
 
 SUMMARIES = {
     "gapper dispersion": "ln of the gapper estimate of the dispersion [km/s]",
@@ -48,7 +48,7 @@ _CENTRE = 0.001
 def phase_space_summaries(catalog: ClusterCatalog, *, r_max: float, v_max: float) -> FloatArray:
     """The `SUMMARIES` of each cluster, shape (n, 20), float64; NaN for clusters of fewer than three galaxies.
 
-    Arguments:
+    Args:
         catalog: clusters with x, y [comoving Mpc/h] and v_los [km/s].
         r_max: radius of the cylinder [comoving Mpc/h].
         v_max: half length of the cylinder [km/s].
@@ -68,7 +68,7 @@ def phase_space_summaries(catalog: ClusterCatalog, *, r_max: float, v_max: float
     def mean(values: npt.NDArray[np.generic]) -> FloatArray:
         return total(values) / safe
 
-    def logit_share(chosen: npt.NDArray[np.bool_]) -> FloatArray:
+    def logit_share(chosen: BoolArray) -> FloatArray:
         found = total(chosen)
         return np.log((found + 0.5) / (n - found + 0.5))
 
@@ -117,7 +117,7 @@ def _log(values: FloatArray) -> FloatArray:
     return np.log(np.maximum(values, _TINY))
 
 
-def _gapper(v: FloatArray, owner: npt.NDArray[np.int64], n: FloatArray) -> FloatArray:
+def _gapper(v: FloatArray, owner: IntArray, n: FloatArray) -> FloatArray:
     """sqrt(pi) / (N (N - 1)) sum_i i (N - i) (v_(i+1) - v_(i)), by the ranks of the velocities."""
     order = _sorted_within(v, owner)
     first = np.repeat(np.cumsum(n) - n, n.astype(np.int64))
@@ -127,7 +127,7 @@ def _gapper(v: FloatArray, owner: npt.NDArray[np.int64], n: FloatArray) -> Float
     return np.asarray(np.sqrt(np.pi) * weighted / np.maximum(n * (n - 1.0), 1.0))
 
 
-def _sorted_within(values: FloatArray, owner: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _sorted_within(values: FloatArray, owner: IntArray) -> IntArray:
     """Order of galaxies by cluster, then by value."""
     width = np.ptp(values) if values.size else 0.0
     # One float key sorts faster than two; its rounding can only swap values that all but agree.
@@ -135,7 +135,7 @@ def _sorted_within(values: FloatArray, owner: npt.NDArray[np.int64]) -> npt.NDAr
 
 
 def _innermost(
-    radius: FloatArray, speed: FloatArray, owner: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]
+    radius: FloatArray, speed: FloatArray, owner: IntArray, offsets: IntArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Radius and |v| of the innermost galaxy, and radius of the next, (n,) each; NaN where there is none."""
     order = _sorted_within(radius, owner)

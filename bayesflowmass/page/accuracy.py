@@ -31,7 +31,7 @@ def accuracy_section(
 ) -> Section:
     """The comparison table, its figures, and bins of predicted mass.
 
-    Arguments:
+    Args:
         metrics: content of metrics.json.
         rows: (name, numbers, where their errors are) of the model, the baselines and published results.
         figures: of this section.

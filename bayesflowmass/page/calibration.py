@@ -29,7 +29,7 @@ _HEADINGS = (
 def calibration_section(calibration: Mapping[str, Any], figures: Sequence[Block]) -> Section:
     """Figures and tables of calibration.json.
 
-    Arguments:
+    Args:
         calibration: its content.
         figures: of this section.
     """

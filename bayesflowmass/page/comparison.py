@@ -17,7 +17,7 @@ _TITLES = {"coverage_68": "coverage", "log_score": "log score", "crps": "CRPS"}
 def comparison_verdicts(comparison: Mapping[str, Any]) -> Iterator[Verdict]:
     """One for each method but the reference, of each set.
 
-    Arguments:
+    Args:
         comparison: content of comparison.json.
     """
     for section in comparison["sections"]:
@@ -42,7 +42,7 @@ def comparison_sections(
 ) -> Iterator[Section]:
     """Of each set: by predicted mass, what the verdicts are about; the answers; by true mass.
 
-    Arguments:
+    Args:
         comparison: content of comparison.json.
         figures: name of a set -> its pictures.
     """

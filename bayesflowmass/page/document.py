@@ -34,7 +34,7 @@ class Paragraph:
 class Facts:
     """Names and what they are, such as of a training set.
 
-    Arguments:
+    Args:
         pairs: (name, value).
     """
 
@@ -46,7 +46,7 @@ class Facts:
 class Table:
     """Rows of cells, the first of each row naming it.
 
-    Arguments:
+    Args:
         caption: what it is a table of, units included.
         columns: headings, that of the row names first.
         rows: each as long as ``columns``.
@@ -72,7 +72,7 @@ class Table:
 class Picture:
     """A picture that travels with the page.
 
-    Arguments:
+    Args:
         uri: ``data:`` URI.
         width, height: in pixels, or in units of the drawing.
         alt: what it shows, for readers who cannot see it.
@@ -91,7 +91,7 @@ class Picture:
 class Commands:
     """Lines to type, or the text of a file.
 
-    Arguments:
+    Args:
         label: what they do.
         lines: one each.
         folded: hidden until asked for.
@@ -107,7 +107,7 @@ class Commands:
 class Verdict:
     """What to believe, in plain words.
 
-    Arguments:
+    Args:
         tone: of the whole.
         headline: one sentence.
         points: sentences that support it, each with its numbers.
@@ -134,7 +134,7 @@ class Section:
 class Page:
     """A whole page.
 
-    Arguments:
+    Args:
         title: heading and name of the page.
         subtitle: where it comes from.
         sections: the first is what a hurried reader sees.

@@ -31,7 +31,7 @@ class ReportError(ValueError):
 class MassTable:
     """A table that `infer` wrote.
 
-    Arguments:
+    Args:
         name: of the file.
         header: units, definition, prior, model.
         rows: one for each cluster; None where a value is masked.
@@ -46,7 +46,7 @@ class MassTable:
 class RunFolder:
     """What one folder holds; None or empty where it does not.
 
-    Arguments:
+    Args:
         path: of the folder.
         metrics, calibration: of `evaluate`.
         comparison: of `compare`.
@@ -86,7 +86,7 @@ class RunFolder:
 def read_run_folders(folder: Path, most: int = 12) -> tuple[list[RunFolder], int]:
     """A folder and the folders directly in it that hold results, and how many were left out.
 
-    Arguments:
+    Args:
         folder: of one run, or of several, such as that of the demo.
         most: folders read.
 

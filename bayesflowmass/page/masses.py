@@ -16,7 +16,7 @@ Row = Mapping[str, Any]
 def masses_verdict(rows: Sequence[Row], header: Mapping[str, Any], flags: Mapping[str, str]) -> Verdict:
     """How many masses there are, and which flags speak against them.
 
-    Arguments:
+    Args:
         rows: of the masses table; None where a value is masked.
         header: of the table.
         flags: name -> what it means.
@@ -65,7 +65,7 @@ def masses_section(
 ) -> Section:
     """The table of masses and the cards of single clusters.
 
-    Arguments:
+    Args:
         rows: of the table; None where a value is masked.
         header: of the table: ``mdef``, ``units``, ``prior``.
         name: of the file.

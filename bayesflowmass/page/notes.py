@@ -15,7 +15,7 @@ _RULE = re.compile(r"^\|?(\s*:?-+:?\s*\|)+\s*(:?-+:?\s*)?$")
 def note_sections(name: str, text: str) -> Iterator[Section]:
     """A section for each heading: its tables, commands and paragraphs.
 
-    Arguments:
+    Args:
         name: of the file, for what stands before the first heading.
         text: headings, paragraphs, pipe tables, and lines of code, as our benchmarks write them.
     """

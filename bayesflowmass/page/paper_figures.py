@@ -26,7 +26,7 @@ _CAPTIONS = {
 def paper_figures(record: Mapping[str, Any] | None) -> dict[str, tuple[str, str]]:
     """File name -> caption, and the text for readers who cannot see it.
 
-    Arguments:
+    Args:
         record: content of figures.json; None where there is none.
     """
     if record is None:

@@ -24,7 +24,7 @@ def picture_path(folder: Path, stem: str) -> Path | None:
 def picture(path: Path, *, alt: str, caption: str) -> Picture:
     """An svg or png file as part of a page. An svg is shown as an image, so that no script in it runs.
 
-    Arguments:
+    Args:
         path: of the file.
         alt: what it shows, for readers who cannot see it.
         caption: what it is.

@@ -19,7 +19,7 @@ def provenance_section(
 ) -> Section:
     """The commands in the order in which to type them, settings files, versions and seeds.
 
-    Arguments:
+    Args:
         records: (which folder, content of its run.json), in the order of the commands.
         commands: further commands, of files that carry their own.
         settings: (name, text) of settings files that the commands take.

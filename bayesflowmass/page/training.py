@@ -21,7 +21,7 @@ _MODES = {
 def training_verdict(model: Mapping[str, Any]) -> Verdict:
     """What a model folder alone can say: on what it speaks, and that its worth is not known.
 
-    Arguments:
+    Args:
         model: content of model.json.
     """
     training, weights = model["training"], model.get("weights")
@@ -52,7 +52,7 @@ def training_section(
 ) -> Section:
     """What the model was trained on; with a model folder, what it is and how it was fitted.
 
-    Arguments:
+    Args:
         training: facts of the training set, as `TrainingInfo.summary` gives them; None where not known.
         model: content of model.json.
         history: rows of history.csv.

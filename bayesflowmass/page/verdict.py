@@ -25,7 +25,7 @@ _MASS_FROM_DISPERSION = "msigma_inverse"
 def evaluation_verdict(metrics: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> Verdict:
     """Whether to believe the PDFs, how accurate the masses are, what speaks against them.
 
-    Arguments:
+    Args:
         metrics: content of metrics.json.
         calibration: content of calibration.json; None where there is none.
     """

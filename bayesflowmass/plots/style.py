@@ -6,7 +6,6 @@ Figures are made without pyplot: no global state, no display.
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,8 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from bayesflowmass.common.files import whole_file
 
 __all__ = [
     "COLOURS",
@@ -135,14 +136,9 @@ def save_figure(figure: Figure, stem: str | Path, formats: Sequence[str] = ("pdf
     paths = []
     for extension in formats:
         path = stem.with_name(f"{stem.name}.{extension}")
-        partial = stem.with_name(f".{stem.name}.{os.getpid()}.{extension}")
         # No date in the file: the same numbers give the same bytes.
         metadata = {"CreationDate": None} if extension == "pdf" else {"Software": None}
-        try:
-            with journal_style():
-                figure.savefig(partial, metadata=metadata)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with journal_style(), whole_file(path) as partial:
+            figure.savefig(partial, metadata=metadata)
         paths.append(path)
     return paths

@@ -21,6 +21,8 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
+from bayesflowmass.common.arrays import FloatArray
+
 with warnings.catch_warnings():
     # 0.23 announces version 1 once a day.
     warnings.simplefilter("ignore", FutureWarning)
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["read_arviz", "select_bin", "to_arviz"]
 
-FloatArray = npt.NDArray[np.float64]
 
 VARIABLE = "log10_mass"
 _ATTRIBUTES = {"units": "log10(Msun/h)", "mass_definition": "200c"}

@@ -13,16 +13,15 @@ the mass know a little about the concentration, which is neglected.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import MDPL2, Cosmology, concentration_median, convert_mass
 from bayesflowmass.posterior.density import Density
 
 __all__ = ["CONCENTRATION_SCATTER", "MASS_DEFINITIONS", "ConvertedDensity"]
 
-FloatArray = npt.NDArray[np.float64]
 
 MASS_DEFINITIONS = ("200c", "500c", "vir", "200m")
 CONCENTRATION_SCATTER = 0.16
@@ -39,7 +38,7 @@ _LIMITS = (12.5, 16.2)
 class ConvertedDensity:
     """The density of log10 M_X [Msun/h] from that of log10 M200c.
 
-    Arguments:
+    Args:
         base: density of log10 M200c.
         mdef: ``"500c"``, ``"vir"`` or ``"200m"`` (``"200c"`` changes nothing).
         redshift: of the clusters (n,).

@@ -58,7 +58,7 @@ class Density(Protocol):
 class FlowDensity:
     """The PDF that flows give: p(m) = 1/D sum_d p_d(m) over D draws of the weights (D = 1: a point model).
 
-    Arguments:
+    Args:
         blocks: conditioned distributions of consecutive clusters, all (n_b,) or all (draws, n_b).
 
     Raises:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import MDPL2, Cosmology
 from bayesflowmass.posterior.converted import ConvertedDensity
 from bayesflowmass.posterior.density import ConditionedDistribution, Density, FlowDensity
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MassPosterior"]
 
-FloatArray = npt.NDArray[np.float64]
-
 
 class MassPosterior:
     """p(log10 M200c | galaxies) of n clusters, float64, densities per dex, masses in log10 Msun/h.
@@ -41,7 +40,7 @@ class MassPosterior:
 
     Arrays that come in broadcast against the clusters (..., n): a grid (g, 1) gives (g, n).
 
-    Arguments:
+    Args:
         distribution: a conditioned flow of batch shape (n,), or (draws, n) for a mixture over draws of
             its weights;
             or a list of them for consecutive clusters.
@@ -100,7 +99,7 @@ class MassPosterior:
     ) -> MassPosterior:
         """The posterior under another prior.
 
-        Arguments:
+        Args:
             prior: ``"flat"``, ``"hmf"``, or a `MassPrior`.
             log10_mass_range: limits of that prior inside the training range [log10 Msun/h], such as the
                 lowest mass
@@ -147,7 +146,7 @@ class MassPosterior:
 
         Users call `bayesflowmass.recalibration.Recalibration.apply`, or get it from a recalibrated model.
 
-        Arguments:
+        Args:
             cdf_map: R of each cluster.
 
         Raises:
@@ -171,7 +170,7 @@ class MassPosterior:
     def with_mass_definition(self, mdef: str) -> MassPosterior:
         """The posterior of another mass, widened by the scatter of the concentration (`ConvertedDensity`).
 
-        Arguments:
+        Args:
             mdef: ``"200c"``, ``"500c"``, ``"vir"`` or ``"200m"``.
 
         Raises:
@@ -331,7 +330,7 @@ class MassPosterior:
     def interval(self, level: float = 0.68, kind: str = "central") -> FloatArray:
         """Lower and upper limits (2, n) of an interval that holds the probability `level`.
 
-        Arguments:
+        Args:
             level: between 0 and 1.
             kind: ``"central"``: equal tails; ``"hpd"``: the shortest interval, which for one peak is
                 the region of
@@ -390,7 +389,7 @@ class MassPosterior:
     def to_arviz(self, log10_true: npt.ArrayLike | None = None, **options: Any) -> Any:
         """ArviZ's container of these posteriors (`bayesflowmass.posterior.arviz_adapter`).
 
-        Arguments:
+        Args:
             log10_true: true masses of a test set (n,).
             options: ``n_samples``, ``seed``, ``bin_width``, ``constants``.
         """

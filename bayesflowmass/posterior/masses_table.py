@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from astropy.table import MaskedColumn, Table
 
+from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.common.version import __version__
 from bayesflowmass.cosmology import radius_delta
 
@@ -43,7 +44,7 @@ def masses_table(
     ``prior, flags`` and, on request, ``pdf`` per dex on the grid ``linspace(pdf_lo, pdf_hi, pdf_n)`` of
     log10 mass, whose limits are in the header.
 
-    Arguments:
+    Args:
         units: of all masses, ``"Msun/h"`` or ``"Msun"``; the radius is then in Mpc/h or Mpc.
         h: Hubble parameter that turns one into the other; default: that of the model's cosmology.
         mdef: definition of mass, ``"200c"``, ``"500c"``, ``"vir"`` or ``"200m"``.
@@ -110,12 +111,10 @@ def masses_table(
     return table
 
 
-def with_missing_rows(
-    table: Table, usable: npt.NDArray[np.bool_], columns: dict[str, npt.NDArray[Any]]
-) -> Table:
+def with_missing_rows(table: Table, usable: BoolArray, columns: dict[str, npt.NDArray[Any]]) -> Table:
     """Rows for clusters without a mass, masked, in their place among the others.
 
-    Arguments:
+    Args:
         table: masses of the usable clusters.
         usable: which clusters those are (n,).
         columns: values for all n clusters of the columns that are never masked.
@@ -138,9 +137,7 @@ def with_missing_rows(
     return full
 
 
-def _add(
-    table: Table, name: str, values: npt.NDArray[np.float64] | None, description: str, n: int = 0
-) -> None:
+def _add(table: Table, name: str, values: FloatArray | None, description: str, n: int = 0) -> None:
     column = MaskedColumn(np.zeros(n), mask=True) if values is None else MaskedColumn(values)
     column.description = description
     table[name] = column

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from bayesflowmass.common.arrays import FloatArray
 
 __all__ = ["PiecewisePrior"]
 
@@ -20,7 +21,7 @@ class PiecewisePrior:
     A network trained on a sample that was thinned above some mass learns p(m | d) proportional to
     L(d | m) q(m), with the thinned q. Told q, `MassPosterior.with_prior` divides by it.
 
-    Arguments:
+    Args:
         edges: k + 1 increasing values of log10 M200c [Msun/h].
         densities: k relative densities per dex, positive; only their ratios matter.
         name: what tables call this prior.
@@ -51,7 +52,7 @@ class PiecewisePrior:
         """First and last edge, log10 M200c [Msun/h]."""
         return float(self.edges[0]), float(self.edges[-1])
 
-    def log_density(self, redshift: npt.NDArray[np.float64]) -> Callable[[Tensor], Tensor]:
+    def log_density(self, redshift: FloatArray) -> Callable[[Tensor], Tensor]:
         """ln of the density, up to a constant, as a function of log10 mass (*, n); constant beyond the
         edges."""
         inner = torch.tensor(self.edges[1:-1], dtype=torch.float64)

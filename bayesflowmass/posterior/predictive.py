@@ -20,7 +20,7 @@ class PredictiveMass(TorchDistribution):
     all clusters, so that sums over clusters have the correlations that shared weights give them. Its ratio to
     the training prior is a likelihood factor.
 
-    Arguments:
+    Args:
         draws: distribution of batch shape (D, n), a draw of the weights in each row, or (n,) for a point model.
 
     Raises:

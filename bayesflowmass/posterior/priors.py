@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import MDPL2, Cosmology, mass_function
 
 __all__ = ["PRIOR_NAMES", "FlatPrior", "MassFunctionPrior", "MassPrior", "make_prior"]
@@ -37,7 +37,7 @@ class MassPrior(Protocol):
     @property
     def log10_mass_range(self) -> tuple[float, float]: ...
 
-    def log_density(self, redshift: npt.NDArray[np.float64]) -> Callable[[Tensor], Tensor]:
+    def log_density(self, redshift: FloatArray) -> Callable[[Tensor], Tensor]:
         """ln of the density, up to a constant per cluster, as a function of log10 mass (*, n)."""
         ...
 
@@ -56,7 +56,7 @@ def _check_range(log10_mass_range: tuple[float, float]) -> tuple[float, float]:
 class FlatPrior:
     """Constant density per dex between two limits.
 
-    Arguments:
+    Args:
         log10_mass_range: the limits, log10 M200c [Msun/h].
     """
 
@@ -66,7 +66,7 @@ class FlatPrior:
     def __post_init__(self) -> None:
         _check_range(self.log10_mass_range)
 
-    def log_density(self, redshift: npt.NDArray[np.float64]) -> Callable[[Tensor], Tensor]:
+    def log_density(self, redshift: FloatArray) -> Callable[[Tensor], Tensor]:
         return torch.zeros_like
 
 
@@ -80,7 +80,7 @@ class MassFunctionPrior:
     References:
         Tinker et al. 2008, arXiv:0803.2706.
 
-    Arguments:
+    Args:
         log10_mass_range: the limits, log10 M200c [Msun/h].
         cosmology: of the mass function.
     """
@@ -92,7 +92,7 @@ class MassFunctionPrior:
     def __post_init__(self) -> None:
         _check_range(self.log10_mass_range)
 
-    def log_density(self, redshift: npt.NDArray[np.float64]) -> Callable[[Tensor], Tensor]:
+    def log_density(self, redshift: FloatArray) -> Callable[[Tensor], Tensor]:
         low, high = self.log10_mass_range
         coefficients = torch.from_numpy(self._coefficients(redshift))
 
@@ -105,7 +105,7 @@ class MassFunctionPrior:
 
         return evaluate
 
-    def _coefficients(self, redshift: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def _coefficients(self, redshift: FloatArray) -> FloatArray:
         """Coefficients of powers of the mass scaled to [-1, 1], shape (nodes, n), at `redshift` (n,)."""
         low, high = self.log10_mass_range
         unit_mass = np.polynomial.chebyshev.chebpts1(_MASS_NODES)

@@ -40,7 +40,7 @@ class CdfMap(Protocol):
 class RecalibratedDensity:
     """p(m) = p_raw(m) R'(F_raw(m)), F(m) = R(F_raw(m)).
 
-    Arguments:
+    Args:
         raw: density before.
         cdf_map: R.
     """

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.posterior.density import FlowDensity
 from bayesflowmass.posterior.piecewise_prior import PiecewisePrior
 from bayesflowmass.posterior.priors import MassPrior
@@ -20,7 +20,7 @@ __all__ = ["ReweightedDensity"]
 class ReweightedDensity:
     """p(m) = p_flow(m) w(m) / Z, w = pi_new / pi_train, Z = int p_flow w dm over the range of the new prior.
 
-    Arguments:
+    Args:
         flow: p_flow.
         prior: pi_new.
         training_prior: pi_train.
@@ -35,7 +35,7 @@ class ReweightedDensity:
         flow: FlowDensity,
         prior: MassPrior,
         training_prior: MassPrior,
-        redshift: npt.NDArray[np.float64] | None,
+        redshift: FloatArray | None,
     ) -> None:
         if redshift is None:
             if "hmf" in (prior.name, training_prior.name):

@@ -6,15 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.posterior.priors import MassPrior
 
 __all__ = ["SelectedPrior"]
 
-FloatArray = npt.NDArray[np.float64]
 
 # ln P stays finite where P is zero.
 _LEAST = 1e-30
@@ -27,7 +26,7 @@ class SelectedPrior:
 
     A selection by those galaxies themselves (ten at least) cancels and must not be put in here (docs/priors.md).
 
-    Arguments:
+    Args:
         prior: pi.
         probability: P of log10 masses and redshifts that broadcast, such as a `SelectionProbability` or a
             `SelectionTable`; only its shape matters.
@@ -46,7 +45,7 @@ class SelectedPrior:
         """That of pi."""
         return self.prior.log10_mass_range
 
-    def log_density(self, redshift: npt.NDArray[np.float64]) -> Callable[[Tensor], Tensor]:
+    def log_density(self, redshift: FloatArray) -> Callable[[Tensor], Tensor]:
         """ln of the density, up to a constant per cluster, as a function of log10 mass (*, n)."""
         before = self.prior.log_density(redshift)
         low, high = self.log10_mass_range

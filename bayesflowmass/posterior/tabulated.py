@@ -126,7 +126,7 @@ def tabulate(
     cdf(x) = int_low^x p w dm / int_low^high p w dm, where the integral over a panel takes the cubic cdf of p
     and Simpson's rule for the weight.
 
-    Arguments:
+    Args:
         density: p.
         weight: ln w at log10 mass (k, n), or None.
         limits: of log10 mass; required with a weight.

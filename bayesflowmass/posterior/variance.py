@@ -6,17 +6,14 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.posterior.density import FlowDensity
 from bayesflowmass.posterior.tabulated import Tabulated
 
 __all__ = ["Disagreement", "disagreement"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 class Disagreement(NamedTuple):
@@ -42,7 +39,7 @@ def disagreement(
     References:
         Depeweg et al. 2018, arXiv:1710.07283.
 
-    Arguments:
+    Args:
         flow: densities of the draws.
         table: nodes, which span the posterior.
         log_weight: ln w of a change of prior at x (k, m) of a slice of the clusters, or None.

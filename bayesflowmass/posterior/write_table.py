@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ import pyarrow.parquet as pq
 from astropy.io.votable import from_table
 from astropy.io.votable.tree import Param
 from astropy.table import Table
+
+from bayesflowmass.common.files import whole_file
 
 __all__ = ["TABLE_FORMATS", "check_table_path", "write_table"]
 
@@ -46,7 +47,7 @@ def write_table(table: Table, path: str | os.PathLike[str]) -> Path:
 
     Masked numbers are nulls: empty in ecsv, NaN in fits, null in votable and parquet.
 
-    Arguments:
+    Args:
         table: plain columns and a flat header.
         path: the ending says the format; an existing file is replaced.
 
@@ -56,22 +57,15 @@ def write_table(table: Table, path: str | os.PathLike[str]) -> Path:
     """
     path = check_table_path(path)
     kind = TABLE_FORMATS[path.suffix.lower()]
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
-    try:
+    with whole_file(path) as temporary:
         if kind == "parquet":
             pq.write_table(_arrow(table), temporary, compression="zstd")
         elif kind == "votable":
-            _votable(table).to_xml(temporary)
+            _votable(table).to_xml(str(temporary))
         elif kind == "fits":
             _short_header(table).write(temporary, format=kind, overwrite=True)
         else:
             table.write(temporary, format=kind, overwrite=True)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
     return path
 
 

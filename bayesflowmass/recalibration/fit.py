@@ -9,11 +9,11 @@ import numpy.typing as npt
 import torch
 from scipy.special import betaln, log_ndtr, ndtri
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.recalibration.maps import DEGREE, TAIL, StagedMap, elevate
 
 __all__ = ["FittedStage", "fit_stage", "halo_weights", "identity_stage"]
 
-FloatArray = npt.NDArray[np.float64]
 
 _SCALE_LIMITS = (0.2, 5.0)
 _DEGREES = (2, 4, 8, 16)
@@ -61,7 +61,7 @@ def fit_stage(pit: FloatArray, weight: FloatArray) -> FittedStage:
     Bayesian information criterion with the number of haloes as sample size is taken, so that a calibrated posterior is
     left exactly as it is but for a few times in a thousand.
 
-    Arguments:
+    Args:
         pit: raw cdf at the truth (n,).
         weight: `halo_weights` (n,).
     """

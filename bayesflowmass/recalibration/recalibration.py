@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.novelty.conformal import classes_of, one_per_halo
 from bayesflowmass.posterior import MassPosterior
 from bayesflowmass.recalibration.fit import FittedStage, fit_stage, halo_weights, stage_map
@@ -18,8 +19,6 @@ from bayesflowmass.recalibration.maps import StagedMap
 
 __all__ = ["Recalibration"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 _MOST_LEVELS = 2000
 
@@ -66,7 +65,7 @@ class Recalibration:
     ) -> Recalibration:
         """Fit maps to one set of clusters, and take conformal levels from another.
 
-        Arguments:
+        Args:
             pit: cdf of the raw posterior at the truth (n,).
             predicted: median of the raw posterior (n,), log10 M200c [Msun/h].
             halo_id: (n,).

@@ -8,12 +8,12 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from bayesflowmass.bayes.application import condition_draws
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.flows import ConditionalFlow, MassDistribution
@@ -21,7 +21,6 @@ from bayesflowmass.saliency.masses import Statistic, check_statistic, median, mi
 
 __all__ = ["GalaxyGradients", "differentiable_masses", "galaxy_gradients"]
 
-FloatArray = npt.NDArray[np.float64]
 
 # Clusters, times draws of the weights, whose intermediates autograd keeps at once.
 _AT_ONCE = 256
@@ -59,7 +58,7 @@ def galaxy_gradients(
     follows from its definition F(m) = 1/2: dm = -dF / p(m); that of the mean goes through its quadrature.
     Galaxies stay in or out of the cylinder whatever they do.
 
-    Arguments:
+    Args:
         estimator: the model; the mass is that under the prior of its training.
         catalog: clusters with at least three galaxies each.
         statistic: of the posterior: ``"median"`` or ``"mean"``.
@@ -103,7 +102,7 @@ def differentiable_masses(
 ) -> Tensor:
     """log10 M200c [Msun/h] (n,) of clusters whose galaxies are at points, differentiable in the points.
 
-    Arguments:
+    Args:
         encoder: of the model.
         flow: of the model, in double precision.
         catalog: gives offsets, cluster columns and weights of galaxies.

@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.saliency.masses import Statistic, point_masses, require_usable
 
 __all__ = ["MaskedMap", "mask_weights", "masked_map"]
 
-FloatArray = npt.NDArray[np.float64]
 
 STATISTICS: tuple[Statistic, ...] = ("map", "median")
 # Masked contexts of one or two images held at once: 10 to 20 MB.
@@ -61,7 +60,7 @@ def masked_map(
     before it is scaled for the network, and what is left is not normalised again: like the paper, it asks
     what the network makes of a hole, an image that no cluster has. `leave_one_out` asks about clusters.
 
-    Arguments:
+    Args:
         estimator: a model of (R_proj, v_los) images.
         catalog: clusters.
         row: which of them.
@@ -108,7 +107,7 @@ def masked_map(
 def mask_weights(shape: tuple[int, ...], width: float, device: torch.device | str = "cpu") -> Tensor:
     """The mask 1 - exp(-[(i - a)^2 + (j - b)^2] / (2 s^2)) about every pixel (a, b), row by row.
 
-    Arguments:
+    Args:
         shape: (n_i, n_j) pixels.
         width: s [pixels].
         device: of the result.

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.estimator import MassEstimator, flags
 from bayesflowmass.estimator.conditioning import condition_in_parts
 from bayesflowmass.flows import MassDistribution
@@ -18,7 +18,6 @@ from bayesflowmass.posterior import MassPosterior
 
 __all__ = ["Statistic", "check_statistic", "median", "mixture_median", "point_masses", "require_usable"]
 
-FloatArray = npt.NDArray[np.float64]
 
 Statistic = Literal["median", "mean", "map"]
 
@@ -56,7 +55,7 @@ def point_masses(
 ) -> FloatArray:
     """Statistics of p(log10 M200c | context) of each context, under the prior of training.
 
-    Arguments:
+    Args:
         estimator: the model.
         contexts: (n, C), as its encoder makes them.
         statistics: of ``"median"``, ``"mean"`` and ``"map"``, the mass of the highest density per dex.
@@ -85,7 +84,7 @@ def mixture_median(distribution: MassDistribution, start: Tensor | None = None) 
 
     Newton steps on the exact cdf, kept inside the bracket that its values give: |cdf - 1/2| <= 1e-12.
 
-    Arguments:
+    Args:
         distribution: one row for each draw of the weights.
         start: first guess (n,); default: the mean over draws of their medians.
     """

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.flags import usable_clusters
 from bayesflowmass.saliency.masses import Statistic, check_statistic, point_masses, require_usable
 
 __all__ = ["leave_one_out"]
 
-FloatArray = npt.NDArray[np.float64]
 
 # Clusters less one galaxy, and galaxies in them, encoded at once: 40 MB of contexts of two images.
 _SUBSETS_AT_ONCE = 2048
@@ -39,7 +38,7 @@ def leave_one_out(
     of the galaxies that remain, so the differences are exact to the single precision of the network (1e-6
     dex). A cluster of n galaxies costs n kernel densities. Positive: the galaxy raised the mass.
 
-    Arguments:
+    Args:
         estimator: the model; the mass is that under the prior of its training.
         catalog: clusters with at least three galaxies each.
         statistic: of the posterior: ``"median"``, ``"mean"`` or ``"map"``.
@@ -80,7 +79,7 @@ def leave_one_out(
     return change
 
 
-def without_one(catalog: ClusterCatalog, removed: npt.NDArray[np.int64]) -> ClusterCatalog:
+def without_one(catalog: ClusterCatalog, removed: IntArray) -> ClusterCatalog:
     """For each galaxy, by its place in the flat order (k,), its cluster without it: k clusters."""
     rows = catalog.galaxy_rows[removed]
     copies = catalog[rows]
@@ -118,7 +117,7 @@ def _only_needed(estimator: MassEstimator, catalog: ClusterCatalog) -> ClusterCa
     return catalog.without(*(name for name in catalog.column_names if name not in needed))
 
 
-def _inside_grid(estimator: MassEstimator, catalog: ClusterCatalog) -> npt.NDArray[np.int64]:
+def _inside_grid(estimator: MassEstimator, catalog: ClusterCatalog) -> IntArray:
     points = catalog.galaxy_tensor(estimator.encoder.galaxy_columns, torch.float64)
     return np.asarray(estimator.encoder.kde.grid.contains(points).numpy(), dtype=np.int64)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import SPEED_OF_LIGHT
 from bayesflowmass.selection.cuts import cylinder
 from bayesflowmass.selection.record import generator, per_cluster, record, recordable
@@ -97,7 +98,7 @@ def miscentre(
     return recut(moved, r_max, v_max)
 
 
-def move_centre(catalog: ClusterCatalog, offsets: dict[str, NDArray[np.float64]]) -> ClusterCatalog:
+def move_centre(catalog: ClusterCatalog, offsets: dict[str, FloatArray]) -> ClusterCatalog:
     """Subtract a new centre's ``x``, ``y``, ``v`` (n,) and add them to the columns ``offset_*``."""
     counts = catalog.n_galaxies
     for name, offset in offsets.items():
@@ -124,13 +125,13 @@ def recut(catalog: ClusterCatalog, r_max: float | None, v_max: float | None) -> 
     return record(result, r_max=radius, v_max=velocity)
 
 
-def _reaches(before: Any, after: float | None, width: NDArray[np.float64]) -> bool:
+def _reaches(before: Any, after: float | None, width: FloatArray) -> bool:
     largest = float(width.max(initial=0.0))
     if before is None or largest == 0.0:
         return True
     return after is not None and before >= after + 4.0 * largest
 
 
-def _moved(catalog: ClusterCatalog, name: str, shift: NDArray[np.float64]) -> ClusterCatalog:
+def _moved(catalog: ClusterCatalog, name: str, shift: FloatArray) -> ClusterCatalog:
     values = catalog.galaxies(name)
     return catalog.with_galaxies(**{name: (values + shift).astype(values.dtype)})

@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.integrate import cumulative_trapezoid, quad
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.catalog.arrays import segment_median, segment_sum
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import efunc
 from bayesflowmass.selection.record import at_least, check_positive, record
 
@@ -75,7 +75,7 @@ def remove_interlopers(
 
 
 @lru_cache(maxsize=8)
-def _profile(concentration: float) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+def _profile(concentration: float) -> tuple[FloatArray, FloatArray, float]:
     """R / R200c, sigma_los / V200c there, and the dispersion of all galaxies inside R200c over V200c."""
     scaled = np.geomspace(0.01, 3.0, 60)
 

@@ -7,9 +7,10 @@ import numpy.typing as npt
 from numpy.polynomial.chebyshev import chebvander2d
 from scipy.special import expit
 
+from bayesflowmass.common.arrays import BoolArray, FloatArray
+
 __all__ = ["SelectionProbability"]
 
-FloatArray = npt.NDArray[np.float64]
 
 # Where all clusters are selected the logit has no finite optimum; this prior precision bounds it.
 _RIDGE = 1e-3
@@ -22,7 +23,7 @@ class SelectionProbability:
     The logit is a Chebyshev series in log10 M200c [Msun/h] and redshift over the range of the mocks, fitted by
     maximum likelihood (Newton). Where all mocks are at one redshift it does not depend on z.
 
-    Arguments:
+    Args:
         log10_mass: of mock clusters (n,), **selected or not**.
         redshift: theirs (n,).
         selected: which of them were selected (n,).
@@ -91,7 +92,7 @@ class SelectionProbability:
         return np.asarray(chebvander2d(unit[0], unit[1], self._degrees))
 
 
-def _fit_logistic(features: FloatArray, selected: npt.NDArray[np.bool_]) -> FloatArray:
+def _fit_logistic(features: FloatArray, selected: BoolArray) -> FloatArray:
     coefficients = np.zeros(features.shape[1])
     objective = _objective(features, selected, coefficients)
     for _ in range(_STEPS):
@@ -109,7 +110,7 @@ def _fit_logistic(features: FloatArray, selected: npt.NDArray[np.bool_]) -> Floa
     raise ValueError("selection: the logistic regression did not converge; lower the degree or add mocks.")
 
 
-def _objective(features: FloatArray, selected: npt.NDArray[np.bool_], coefficients: FloatArray) -> float:
+def _objective(features: FloatArray, selected: BoolArray, coefficients: FloatArray) -> float:
     """Log-likelihood with the ridge; concave."""
     logit = features @ coefficients
     log_likelihood = -np.logaddexp(0.0, np.where(selected, -logit, logit)).sum()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.catalog.arrays import segment_median, segment_sum
+from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.selection.errors import move_centre, recut
 from bayesflowmass.selection.record import at_least, check_positive, record
 
@@ -145,12 +145,12 @@ def recentre_position(
 
 
 def _biweight(
-    velocity: NDArray[np.float64],
+    velocity: FloatArray,
     catalog: ClusterCatalog,
-    inner: NDArray[np.bool_],
-    median: NDArray[np.float64],
+    inner: BoolArray,
+    median: FloatArray,
     tolerance: float,
-) -> NDArray[np.float64]:
+) -> FloatArray:
     counts = catalog.n_galaxies
     deviation = segment_median(np.abs(velocity - np.repeat(median, counts)), catalog.offsets, inner)
     # A cluster without spread keeps its median.

@@ -6,10 +6,11 @@ import zlib
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.catalog.arrays import segment_sum
+from bayesflowmass.common.arrays import BoolArray, FloatArray
 
 __all__ = ["at_least", "check_positive", "generator", "per_cluster", "record", "recordable"]
 
@@ -27,7 +28,7 @@ def generator(seed: int | np.random.Generator, purpose: str) -> np.random.Genera
     return np.random.default_rng([int(seed), zlib.crc32(purpose.encode())])
 
 
-def per_cluster(catalog: ClusterCatalog, name: str, values: ArrayLike) -> NDArray[np.float64]:
+def per_cluster(catalog: ClusterCatalog, name: str, values: ArrayLike) -> FloatArray:
     """Values as one finite number per cluster (n,).
 
     Raises:
@@ -41,7 +42,7 @@ def per_cluster(catalog: ClusterCatalog, name: str, values: ArrayLike) -> NDArra
     return np.broadcast_to(array, (len(catalog),))
 
 
-def at_least(chosen: NDArray[np.bool_], catalog: ClusterCatalog, number: int) -> NDArray[np.bool_]:
+def at_least(chosen: BoolArray, catalog: ClusterCatalog, number: int) -> BoolArray:
     """The chosen galaxies (flat mask), or all of a cluster in which fewer than ``number`` are chosen."""
     enough = segment_sum(chosen.astype(np.float64), catalog.offsets) >= number
     return chosen | ~np.repeat(enough, catalog.n_galaxies)

@@ -6,15 +6,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import PchipInterpolator
 
-__all__ = ["SelectionTable"]
+from bayesflowmass.common.arrays import FloatArray
 
-FloatArray = npt.NDArray[np.float64]
+__all__ = ["SelectionTable"]
 
 
 class SelectionTable:
     """P(select | log10 mass), interpolated monotonically (cubic Hermite, Fritsch & Carlson 1980).
 
-    Arguments:
+    Args:
         log10_mass: log10 M200c [Msun/h] (k,), increasing, two at least.
         probability: P (k,), between 0 and 1, somewhere above 0.
 

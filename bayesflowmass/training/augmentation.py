@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.mocks import PRIORS
 from bayesflowmass.selection import (
     central_losses,
@@ -48,7 +48,7 @@ class Augmentation:
     what is known about a cluster is chosen. Each cluster has its own limit, completeness and errors, uniform
     between the two numbers of a range; None leaves a step out.
 
-    Arguments:
+    Args:
         magnitude_limit: faintest magnitude (M - 5 log10 h, or apparent); needs ``gal_abs_mag``.
         apparent: the limit is an apparent magnitude.
         completeness: share of galaxies kept.
@@ -135,7 +135,7 @@ class Augmentation:
         """The catalogue as it might be observed; clusters left with fewer than ``min_galaxies`` are not in
         it.
 
-        Arguments:
+        Args:
             catalog: clusters, best cut wider than the final cylinder by :meth:`margins`.
             rng: drawn from in a fixed order.
             r_max, v_max: the final cylinder [comoving Mpc/h, km/s]; None takes what the catalogue records,
@@ -194,13 +194,11 @@ def _limits(value: float | tuple[float, float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _drawn(
-    value: float | tuple[float, float], n: int, rng: np.random.Generator
-) -> float | npt.NDArray[np.float64]:
+def _drawn(value: float | tuple[float, float], n: int, rng: np.random.Generator) -> float | FloatArray:
     return value if isinstance(value, int | float) else rng.uniform(*value, n)
 
 
-def _partly_cleaned(catalog: ClusterCatalog, chosen: npt.NDArray[np.bool_], share: float) -> ClusterCatalog:
+def _partly_cleaned(catalog: ClusterCatalog, chosen: BoolArray, share: float) -> ClusterCatalog:
     """The same clusters, the chosen ones without what `remove_interlopers` takes for interlopers."""
     for axis in "xyv":
         if not catalog.has(f"offset_{axis}"):
@@ -213,7 +211,7 @@ def _partly_cleaned(catalog: ClusterCatalog, chosen: npt.NDArray[np.bool_], shar
     return joined.with_columns(cleaned=chosen)
 
 
-def _partly_known(catalog: ClusterCatalog, name: str, known: npt.NDArray[np.bool_]) -> ClusterCatalog:
+def _partly_known(catalog: ClusterCatalog, name: str, known: BoolArray) -> ClusterCatalog:
     """The same clusters, a column of which only some values are known."""
     if not catalog.has(name):
         raise CatalogError(

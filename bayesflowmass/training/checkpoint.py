@@ -13,7 +13,6 @@ checkpoint, or none.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -25,9 +24,10 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from bayesflowmass.common.files import flush_folder, reason_of, remove_partials, write_whole
+
 __all__ = [
     "CheckpointError",
-    "atomic_write",
     "check_same_settings",
     "has_checkpoint",
     "read_checkpoint",
@@ -49,19 +49,6 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be written, read or resumed; the message says which, why and what to do."""
 
 
-def atomic_write(path: Path, content: bytes) -> None:
-    """Write a file so that ``path`` holds its previous content or all of ``content``, also after a power
-    cut."""
-    temporary = path.with_name(f"{UNFINISHED}{path.name}")
-    try:
-        _write_through(temporary, content)
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    _flush_folder(path.parent)
-
-
 def has_checkpoint(folder: Path) -> bool:
     """Whether there is a checkpoint to resume from."""
     return (folder / LATEST).is_file()
@@ -72,10 +59,10 @@ def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     remove_checkpoints(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        atomic_write(folder / SETTINGS, json.dumps(settings, indent=1).encode())
+        write_whole(folder / SETTINGS, json.dumps(settings, indent=1).encode())
     except OSError as error:
         raise CheckpointError(
-            f"Cannot write to the checkpoint folder '{folder}': {_reason(error)}."
+            f"Cannot write to the checkpoint folder '{folder}': {reason_of(error)}."
         ) from error
 
 
@@ -106,7 +93,7 @@ def write_checkpoint(
 ) -> None:
     """Write the checkpoint of one update and make it the latest.
 
-    Arguments:
+    Args:
         tensors: names to tensors, on any device.
         state: everything else, for JSON.
 
@@ -125,9 +112,9 @@ def write_checkpoint(
         on_host = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
         _write_through(temporary / TENSORS, safetensors.torch.save(on_host))
         _write_through(temporary / STATE, json.dumps({"format": FORMAT, "update": update, **state}).encode())
-        _flush_folder(temporary)
+        flush_folder(temporary)
         os.replace(temporary, folder / name)
-        atomic_write(folder / LATEST, name.encode())
+        write_whole(folder / LATEST, name.encode())
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         kept = _latest(folder)
@@ -135,7 +122,7 @@ def write_checkpoint(
             f"{kept} is intact: make room and go on with --resume" if kept else "make room and start again"
         )
         raise CheckpointError(
-            f"Cannot write the checkpoint of update {update} to '{folder}': {_reason(error)}; {remedy}."
+            f"Cannot write the checkpoint of update {update} to '{folder}': {reason_of(error)}; {remedy}."
         ) from error
     for other in folder.iterdir():
         if other.is_dir() and other.name != name and other.name.startswith((UNFINISHED, "update-")):
@@ -172,8 +159,9 @@ def remove_checkpoints(folder: Path) -> None:
     if not folder.is_dir():
         return
     # `latest` goes first: a kill half-way must not leave it pointing at a folder that is gone.
-    for name in (LATEST, SETTINGS, f"{UNFINISHED}{LATEST}", f"{UNFINISHED}{SETTINGS}"):
+    for name in (LATEST, SETTINGS):
         (folder / name).unlink(missing_ok=True)
+    remove_partials(folder)
     for other in folder.iterdir():
         if other.is_dir() and other.name.startswith((UNFINISHED, "update-")):
             shutil.rmtree(other)
@@ -224,20 +212,3 @@ def _write_through(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    # Windows cannot open folders; its renames are flushed with the file.
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _reason(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full"
-    return error.strerror or str(error)

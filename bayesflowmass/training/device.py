@@ -44,7 +44,7 @@ def batches(
     Data that live on the host of a GPU are gathered into pinned memory and copied while the previous batch
     computes.
 
-    Arguments:
+    Args:
         order: (N,) permutation, on the CPU.
         first: number of batches to pass over, for a run that resumes within an epoch.
     """

@@ -98,7 +98,7 @@ def fit(
     smoothed validation loss. The same arguments give the same weights, bit by bit, on the same number of CPU
     threads, whether or not the run was killed and resumed on the way.
 
-    Arguments:
+    Args:
         flow: a module with ``log_prob(log10_mass (B,), context (B, C)) -> (B,)``.
         train_source: the clusters of each epoch; every epoch is shuffled, and its last, incomplete batch left
             out.

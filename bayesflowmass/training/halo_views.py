@@ -22,7 +22,7 @@ def halo_numbers(catalog: ClusterCatalog) -> Tensor | None:
 def one_view_of_each(halo: Tensor, seed: int, index: int) -> Tensor:
     """Rows, in increasing order, of one cluster of each halo, drawn at random: (number of halos,), on the CPU.
 
-    Arguments:
+    Args:
         halo: (N,) numbers of halos.
         seed, index: of the choice.
     """

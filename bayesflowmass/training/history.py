@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from bayesflowmass.training.checkpoint import atomic_write
+from bayesflowmass.common.files import write_whole
 
 __all__ = ["HistoryRow", "append_history", "read_history", "write_history"]
 
@@ -41,7 +41,7 @@ def write_history(path: Path, rows: Iterable[HistoryRow]) -> None:
     writer.writerow(COLUMNS)
     writer.writerows(row.to_list() for row in rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, text.getvalue().encode())
+    write_whole(path, text.getvalue().encode())
 
 
 def append_history(path: Path, row: HistoryRow) -> None:

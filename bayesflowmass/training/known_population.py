@@ -33,7 +33,7 @@ def known_population(
 ) -> MassPrior:
     """The population ``flat`` or ``hmf``, times P(in the sample | log10 mass) of a table.
 
-    Arguments:
+    Args:
         name: of the population.
         selection: file with columns log10_mass and probability (`read_selection`); None: all are in it.
         log10_mass_range: its limits.
@@ -50,7 +50,7 @@ def known_population(
 def tabulate(prior: MassPrior, *catalogs: ClusterCatalog) -> TrainingPopulation:
     """The density of the masses of these catalogues, for the likelihood of training.
 
-    Arguments:
+    Args:
         prior: the population.
         catalogs: that were drawn from it, with ``log10_mass`` and ``redshift``.
 

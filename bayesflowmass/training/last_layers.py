@@ -68,7 +68,7 @@ def top_layers(flow: nn.Module) -> str:
 def cut_before_random_layers(flow: nn.Module, names: Iterable[str]) -> LastLayers | None:
     """Cut a flow below the lowest layer with random weights; None where that layer reads the context.
 
-    Arguments:
+    Args:
         flow: with dense networks, or a shared trunk of any kind with linear layers above it.
         names: of the random parameters.
     """
@@ -173,7 +173,7 @@ def _with_network(block: nn.Module, networks: dict[int, nn.Sequential]) -> nn.Mo
 class MirroredSource:
     """Features of the same clusters in every epoch, each as it is or mirrored in velocity, by chance.
 
-    Arguments:
+    Args:
         features: (N, F), or (2, N, F) with the mirrored ones second.
         log10_mass: (N,).
         seed: of the choice.

@@ -20,7 +20,7 @@ class LearningRate:
     ``factor`` each time the smoothed validation loss has not improved for ``plateau_updates``. All begin with
     a linear warm-up.
 
-    Arguments:
+    Args:
         base: the learning rate after the warm-up.
         schedule: constant, cosine or plateau.
         warmup_updates: length of the linear warm-up.

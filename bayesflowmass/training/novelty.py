@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator import TrainingInfo
 from bayesflowmass.novelty import NoveltyDetector
@@ -37,7 +37,7 @@ def fit_novelty(
 
     A function of its arguments alone: a resumed run gets the same one.
 
-    Arguments:
+    Args:
         encoder: of the contexts.
         training: clusters as the network saw them; a random 8000 of them are used.
         held_out: clusters that share no halo with them, with ``log10_mass``.
@@ -75,7 +75,7 @@ def _some(catalog: ClusterCatalog, most: int, rng: np.random.Generator) -> Clust
     return catalog[np.sort(rng.permutation(len(catalog))[:most])]
 
 
-def _log_hmf(catalog: ClusterCatalog, info: TrainingInfo) -> npt.NDArray[np.float64]:
+def _log_hmf(catalog: ClusterCatalog, info: TrainingInfo) -> FloatArray:
     """ln of the mass function over the density of the training masses (n,)."""
     if info.masses == "hmf":
         return np.zeros(len(catalog))

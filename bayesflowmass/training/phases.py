@@ -16,9 +16,9 @@ import safetensors
 import safetensors.torch
 from torch import nn
 
+from bayesflowmass.common.files import remove_partials, write_whole
 from bayesflowmass.training.checkpoint import (
     CheckpointError,
-    atomic_write,
     check_same_settings,
     remove_checkpoints,
 )
@@ -33,7 +33,7 @@ def run_phase(
 ) -> FitResult:
     """The result of one phase: read where it was finished before, else of ``run()``, which is then noted.
 
-    Arguments:
+    Args:
         folder: of the finished phases.
         name: of this one.
         module: what ``run`` trains, in place.
@@ -62,8 +62,8 @@ def run_phase(
     content = asdict(result) | {"history": [row.to_list() for row in result.history]}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        atomic_write(tensors, safetensors.torch.save(state))
-        atomic_write(note, json.dumps({"settings": settings, "result": content}).encode())
+        write_whole(tensors, safetensors.torch.save(state))
+        write_whole(note, json.dumps({"settings": settings, "result": content}).encode())
     except OSError as error:
         raise CheckpointError(
             f"Cannot note in '{folder}' that the phase '{name}' is done: {error.strerror or error}; make room and"
@@ -84,7 +84,6 @@ def remove_phases(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_dir() and path.name.endswith("-checkpoint"):
             remove_checkpoints(path)
-        elif path.name.startswith("unfinished-"):
-            path.unlink()
+    remove_partials(folder)
     if not any(folder.iterdir()):
         folder.rmdir()

@@ -62,7 +62,7 @@ def prepare(
     Halos are never on both sides. The validation clusters are augmented once, as the training clusters are
     each time.
 
-    Arguments:
+    Args:
         catalog: clusters with ``log10_mass``; None simulates.
         simulate: arguments of :func:`~bayesflowmass.mocks.simulate_catalog`; ``n_clusters`` are for both
             splits.

@@ -22,7 +22,7 @@ __all__ = ["RunFiles"]
 class RunFiles:
     """Writes checkpoints and the history of one run, where the caller wants them.
 
-    Arguments:
+    Args:
         folder: of the checkpoints; None: none.
         every: updates between checkpoints.
         history_path: CSV file; None: none.

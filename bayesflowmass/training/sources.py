@@ -85,7 +85,7 @@ class FixedSource:
 class CatalogSource:
     """A catalogue drawn and encoded anew for every index.
 
-    Arguments:
+    Args:
         draw: the catalogue, with ``log10_mass``, of an index; a function of the index alone.
         encode: contexts (n, C) of a catalogue.
         identity: names what ``draw`` draws from, for the fingerprint.
@@ -126,7 +126,7 @@ class Redrawn:
     """Several epochs of training on each draw of a source, where drawing costs more than an epoch of
     training.
 
-    Arguments:
+    Args:
         source: its index counts draws.
         every: epochs on each draw.
 
@@ -159,7 +159,7 @@ class Prefetched:
     Nothing else differs: the source must use generators of its own, since a global one would be drawn from in
     an order that depends on timing.
 
-    Arguments:
+    Args:
         source: what to prefetch from.
         cancel: called on closing, to cut a preparation short.
     """

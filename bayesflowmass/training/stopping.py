@@ -21,7 +21,7 @@ class SmoothedStopping:
     With losses :math:`\ell_i` at updates :math:`t_i`, the average is
     :math:`s_i = s_{i-1} + (1 - e^{-(t_i - t_{i-1})/\tau}) (\ell_i - s_{i-1})`, started at the first loss.
 
-    Arguments:
+    Args:
         patience_updates: updates without a smaller average after which to stop; None never stops.
         smoothing_updates: the time constant tau, in updates; 0 switches the smoothing off.
         min_improvement: the least decrease of the average [nats] that counts as better.

@@ -48,7 +48,7 @@ def weight_options(
 ) -> tuple[type[WeightPosterior], dict[str, Any]]:
     """The class of a method and the arguments of its ``fit``.
 
-    Arguments:
+    Args:
         weights: ``method`` (``METHOD`` or ``METHOD:VALUE``), ``which``, ``guide``, ``prior`` (a number,
             ``"fan_in"`` or a description), ``options``; what is absent or None is left to the method, but
             ``which``: variational takes the last two layers (`top_layers`), Laplace those that give location
@@ -83,7 +83,7 @@ def weight_options(
 def start_from(flow: ConditionalFlow, folder: str | Path, settings: Mapping[str, Any]) -> None:
     """Give a flow the weights of a model that was trained with the same settings, so on the same clusters.
 
-    Arguments:
+    Args:
         flow: fresh; changed in place.
         folder: of the trained model.
         settings: of this run; all but those of the weight posterior must be the model's.
@@ -129,7 +129,7 @@ def fit_weights(
     there. The mean likelihood of a variational posterior is that of all views, whose masses are the population
     that the density is for; what needs a sum over data (Laplace) takes one view of each halo.
 
-    Arguments:
+    Args:
         flow: trained; its weights move to the centre of the posterior where the method says so.
         weights: see `weight_options`; ``fit`` holds arguments of :func:`~bayesflowmass.training.fit.fit` that
             differ in the phases of this posterior.

@@ -69,7 +69,7 @@ def fit_interloper_score(
 ) -> InterloperScore:
     """Fit an interloper score by penalised maximum likelihood (Newton's method; the optimum is unique).
 
-    Arguments:
+    Args:
         values: feature -> one number for each galaxy (n,), from clusters of known membership.
         is_interloper: (n,) booleans.
         degree: of the polynomial.
@@ -118,7 +118,7 @@ def phase_space_features(
     R200c and V200c of the given mass; ``attribution``, the change of the mass times the number of galaxies, of order
     one for all clusters [dex].
 
-    Arguments:
+    Args:
         catalog: clusters.
         log10_mass: estimated log10 M200c [Msun/h], (n,).
         leave_one_out: what `leave_one_out` gives; without it there is no ``attribution``.
@@ -173,7 +173,7 @@ def roc_areas(
     ``area`` compares every interloper with every member (the Mann-Whitney statistic, ties count half); ``within``
     only those of the same cluster, so that knowing which clusters have many interlopers is worth nothing.
 
-    Arguments:
+    Args:
         scores: name -> one number for each galaxy (n_galaxies,).
         is_interloper: (n_galaxies,).
         rows: cluster of each galaxy, from 0, (n_galaxies,).

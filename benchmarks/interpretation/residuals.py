@@ -68,7 +68,7 @@ def partial_correlations(
     deviation of the latent, all others and the mass held fixed, by least squares. Under key ``"all"``:
     ``explained``, the share of the variance of the residual at fixed mass that all latents explain linearly.
 
-    Arguments:
+    Args:
         residual: log10(M_true / M_pred) [dex], (n,).
         latents: name -> (n,).
         log10_mass: what is held fixed, log10 M200c [Msun/h]: the true one asks what moves the estimate of a cluster,

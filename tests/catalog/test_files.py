@@ -109,7 +109,9 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path, monkeypat
     old = make([1, 2])
     old.write(path)
     monkeypatch.setattr("bayesflowmass.catalog.files.pq.ParquetWriter", FullDisk)
-    with pytest.raises(CatalogError, match=r"cat\.parquet: the disk is full and nothing was written"):
+    with pytest.raises(
+        CatalogError, match=r"cat\.parquet cannot be written: the disk is full; free some space"
+    ):
         make([5]).write(path)
     assert ClusterCatalog.read(path).equals(old)
     assert [file.name for file in tmp_path.iterdir()] == ["cat.parquet"]

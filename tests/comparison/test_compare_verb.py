@@ -11,8 +11,7 @@ import pytest
 from comparisons import SIGMA, gaussian_run
 from small_model import toy_catalog, toy_estimator
 
-from bayesflowmass.compare import CompareSettings
-from bayesflowmass.compare import compare, main
+from bayesflowmass.compare import CompareSettings, compare, main
 from bayesflowmass.comparison import runs as compare_runs
 from bayesflowmass.comparison.alignment import columns_of, read_predictions, write_predictions
 from bayesflowmass.comparison.models import find_work, parse_models

@@ -38,7 +38,7 @@ def find_chromium() -> str | None:
 class Browser:
     """A browser and one page in it.
 
-    Arguments:
+    Args:
         path: of the program.
         timeout: for each answer [s].
     """

@@ -15,11 +15,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bayesflowmass.common.files import write_whole
 from bayesflowmass.plots.checks.loss import plot_loss
 from bayesflowmass.plots.style import save_figure
 from bayesflowmass.training.checkpoint import (
     CheckpointError,
-    atomic_write,
     check_same_settings,
     has_checkpoint,
     read_checkpoint,
@@ -293,14 +293,14 @@ def test_a_full_device_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_atomic_write_keeps_the_old_content_on_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "file"
-    atomic_write(path, b"old")
+    write_whole(path, b"old")
 
     def fail(*_: object) -> None:
         raise OSError("no")
 
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="no"):
-        atomic_write(path, b"new")
+        write_whole(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

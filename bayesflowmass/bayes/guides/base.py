@@ -32,7 +32,7 @@ class WeightGuide(nn.Module, ABC):
     guide of Pyro for the model of :class:`~bayesflowmass.bayes.module.BayesianModule`. All parameters but
     matrices of a covariance are vectors, which weight decay spares.
 
-    Arguments:
+    Args:
         module: the module; the means begin at its present weights.
         prior: p(w).
         which: the random parameters, see :func:`~bayesflowmass.bayes.choice.choose`.
@@ -164,7 +164,7 @@ class WeightGuide(nn.Module, ABC):
     ) -> tuple[dict[str, Tensor], Tensor]:
         """One differentiable draw, name -> (*shape,), and KL(q || p).
 
-        Arguments:
+        Args:
             names: draw only these, where the guide can tell the weights apart.
             noise: (K,), standard normal; None: from the global generator.
             sign: of the noise; -1: the mirror image about the mean of the draw that the noise gives.

@@ -37,7 +37,7 @@ class Eigenbasis(WeightGuide):
     References:
         George et al. 2018, arXiv:1806.03884 (curvature in the eigenbasis of a layer's inputs).
 
-    Arguments:
+    Args:
         module, prior, which, init_scale: see :class:`~bayesflowmass.bayes.guides.base.WeightGuide`.
 
     Raises:
@@ -88,7 +88,7 @@ class Eigenbasis(WeightGuide):
     def align(self, module: nn.Module, run: Callable[[], object]) -> None:
         """Find the axes from data.
 
-        Arguments:
+        Args:
             module: whose weights these are.
             run: applies it to the training data, in as many calls as it likes; with the weights that it has.
         """

@@ -26,7 +26,7 @@ class LowRank(WeightGuide):
     than K x K, C = I + F D^-2 F^T (determinant lemma and Woodbury's identity): a step costs 2 + K passes over
     the weights and one product of K x P with P x K. Compare Ong, Nott & Smith 2018, arXiv:1701.03208.
 
-    Arguments:
+    Args:
         module, prior, which, init_scale: see :class:`~bayesflowmass.bayes.guides.base.WeightGuide`.
         rank: K.
 

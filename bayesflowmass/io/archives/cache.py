@@ -6,13 +6,14 @@ import hashlib
 import io
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from astropy.table import Table
+
+from bayesflowmass.common.files import write_whole
 
 __all__ = ["AnswerCache", "default_cache_folder"]
 
@@ -77,21 +78,11 @@ class AnswerCache:
         data = text.getvalue().encode()
         answer = _digest(data)
         note = {"question": dict(question), "answer": answer, "rows": len(table), "date": today}
-        _write_whole(self.folder / "answers" / f"{answer}.ecsv", data)
-        _write_whole(self.folder / "questions" / f"{key}.json", json.dumps(note, indent=1).encode())
+        for part in ("answers", "questions"):
+            (self.folder / part).mkdir(parents=True, exist_ok=True)
+        write_whole(self.folder / "answers" / f"{answer}.ecsv", data)
+        write_whole(self.folder / "questions" / f"{key}.json", json.dumps(note, indent=1).encode())
 
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

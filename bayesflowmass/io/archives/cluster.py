@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table
-from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
 from bayesflowmass.io.archives.access import ArchiveError, Caller
 from bayesflowmass.io.archives.cache import AnswerCache
@@ -150,9 +150,9 @@ def _scale_and_angle(
 def _table(
     position: ClusterPosition,
     galaxies: Table,
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    v_los: NDArray[np.float64],
+    x: FloatArray,
+    y: FloatArray,
+    v_los: FloatArray,
 ) -> Table:
     """Galaxies in the frame of the cluster, with the other columns of the archive."""
     columns: dict[str, Any] = {

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError, CatalogMetadata, ClusterCatalog
 from bayesflowmass.catalog.tables import group_galaxies
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
 from bayesflowmass.io import plausibility
 from bayesflowmass.io import units as convert
@@ -241,7 +242,7 @@ def _from_frame(
     row = np.repeat(np.arange(counts.size), counts)
     h = metadata.cosmology.h
 
-    def length(name: str) -> NDArray[np.float64]:
+    def length(name: str) -> FloatArray:
         unit, where = table.units[name], column_place(table, name)
         return convert.length_to_comoving(
             table.numbers(name)[order], unit, where, h, lambda: rows["redshift"][row]
@@ -268,7 +269,7 @@ def _from_frame(
 
 
 def _carried_galaxies(
-    table: FlatTable, order: NDArray[np.int64], made: Mapping[str, Any], rows: Mapping[str, Any]
+    table: FlatTable, order: IntArray, made: Mapping[str, Any], rows: Mapping[str, Any]
 ) -> dict[str, NDArray[Any]]:
     result: dict[str, NDArray[Any]] = {}
     for name in table.columns:
@@ -286,15 +287,15 @@ def _carried_galaxies(
     return result
 
 
-def _velocity_errors(z_err: NDArray[Any], z_cluster: NDArray[np.float64]) -> NDArray[np.float64]:
+def _velocity_errors(z_err: NDArray[Any], z_cluster: FloatArray) -> FloatArray:
     """c z_err / (1 + z_cl) [km/s]; where an error is missing, the median of the others."""
     known = np.isfinite(z_err)
     filled = np.where(known, z_err, np.median(z_err[known]) if known.any() else 0.0)
-    errors: NDArray[np.float64] = SPEED_OF_LIGHT * filled / (1.0 + z_cluster)
+    errors: FloatArray = SPEED_OF_LIGHT * filled / (1.0 + z_cluster)
     return errors
 
 
-def _given_radius(table: FlatTable, h: float) -> NDArray[np.float64]:
+def _given_radius(table: FlatTable, h: float) -> FloatArray:
     names = ["r_proj"] if "r_proj" in table else ["x", "y"]
     # The declared frame does not matter here: the comparison with the sky is what finds it.
     scale = [
@@ -304,9 +305,7 @@ def _given_radius(table: FlatTable, h: float) -> NDArray[np.float64]:
     return np.abs(parts[0]) if len(parts) == 1 else np.hypot(*parts)
 
 
-def _grouped(
-    table: FlatTable, ids: NDArray[Any], known: NDArray[Any]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _grouped(table: FlatTable, ids: NDArray[Any], known: NDArray[Any]) -> tuple[IntArray, IntArray]:
     try:
         return group_galaxies(ids, known)
     except CatalogError as error:
@@ -314,12 +313,12 @@ def _grouped(
 
 
 def _shared(
-    ra: NDArray[np.float64],
-    dec: NDArray[np.float64],
-    z: NDArray[np.float64],
-    row: NDArray[np.int64],
+    ra: FloatArray,
+    dec: FloatArray,
+    z: FloatArray,
+    row: IntArray,
     n_clusters: int,
-) -> NDArray[np.int64]:
+) -> IntArray:
     """How many of the galaxies of each cluster are in another one too, by their coordinates."""
     if ra.size == 0:
         return np.zeros(n_clusters, dtype=np.int64)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.common.arrays import BoolArray
 from bayesflowmass.io.formats.base import log10_of_mass, normal_name
 from bayesflowmass.io.text_rows import Kind
 
@@ -88,7 +89,7 @@ def check_box(chunk: Mapping[str, NDArray[Any]], first_row: int, where: str) -> 
             ids below -1, naming the row, counted from 1.
     """
 
-    def refuse(name: str, bad: NDArray[np.bool_], expected: str) -> None:
+    def refuse(name: str, bad: BoolArray, expected: str) -> None:
         if bad.any():
             row = int(np.argmax(bad))
             raise CatalogError(

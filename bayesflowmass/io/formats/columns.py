@@ -10,6 +10,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.io.formats.base import normal_name
 
 __all__ = ["carry_others", "find_column", "numbers", "plural", "require_column", "text"]
@@ -50,7 +51,7 @@ def require_column(table: Any, where: str, *names: str) -> str:
     return found
 
 
-def numbers(table: Any, name: str, where: str) -> NDArray[np.float64]:
+def numbers(table: Any, name: str, where: str) -> FloatArray:
     """A column as float64, with NaN for empty cells.
 
     Raises:

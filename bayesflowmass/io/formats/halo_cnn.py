@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError, CatalogMetadata, ClusterCatalog
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.cosmology import Cosmology
 from bayesflowmass.io.formats.base import CatalogFormat, FileHead
 from bayesflowmass.io.npy import is_npy, npy_dtype, open_npy
@@ -93,7 +94,7 @@ def _catalog(
     return ClusterCatalog.from_arrays(hosts, galaxies, counts, metadata)
 
 
-def _check(galaxies: dict[str, Any], counts: NDArray[np.int64], start: int, path: Path) -> None:
+def _check(galaxies: dict[str, Any], counts: IntArray, start: int, path: Path) -> None:
     owner = np.repeat(np.arange(counts.size), counts)
     for name, theirs in _GALAXY.items():
         bad = ~np.isfinite(galaxies[name])
@@ -113,7 +114,7 @@ def _check(galaxies: dict[str, Any], counts: NDArray[np.int64], start: int, path
             )
 
 
-def _log10_mass(mass: NDArray[Any], start: int, path: Path) -> NDArray[np.float64]:
+def _log10_mass(mass: NDArray[Any], start: int, path: Path) -> FloatArray:
     bad = ~((mass > 1e10) & (mass < 1e17))
     if bad.any():
         row = int(np.argmax(bad))

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table
-from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.io.formats.base import FileHead, Reading, TableFormat
 from bayesflowmass.io.text_rows import Kind, read_rows
 
@@ -119,12 +119,12 @@ class SagGalaxies(TableFormat):
         )
 
 
-def _read(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
+def _read(path: Path, names: tuple[str, ...]) -> dict[str, FloatArray]:
     kinds: dict[str, Kind] = dict.fromkeys(names, "number")
     return read_rows(path, names, kinds)
 
 
-def _cluster_ids(values: NDArray[np.float64], path: Path) -> NDArray[np.int64]:
+def _cluster_ids(values: FloatArray, path: Path) -> IntArray:
     """Whole numbers from 1 on, which numpy.savetxt writes as floats."""
     bad = (values != np.round(values)) | (values < 1.0)
     if bad.any():

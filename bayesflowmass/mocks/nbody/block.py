@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogMetadata, ClusterCatalog
 from bayesflowmass.catalog.arrays import gather, offsets_from_counts
+from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
 from bayesflowmass.cosmology import circular_velocity_delta, efunc
 from bayesflowmass.mocks.nbody.box import Box
 from bayesflowmass.mocks.nbody.directions import LinesOfSight, sky_axes
@@ -27,8 +28,6 @@ from bayesflowmass.mocks.nbody.projection import HubbleFlow, line_of_sight_veloc
 
 __all__ = ["CutRecipe", "cut_block"]
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 Columns = dict[str, NDArray[Any]]
 
 
@@ -77,9 +76,9 @@ class _Seen:
     x: FloatArray
     y: FloatArray
     v_los: FloatArray
-    member: NDArray[np.bool_]
+    member: BoolArray
 
-    def take(self, rows: NDArray[np.bool_] | IntArray) -> _Seen:
+    def take(self, rows: BoolArray | IntArray) -> _Seen:
         """Some of them."""
         return _Seen(*(getattr(self, name)[rows] for name in _SEEN))
 
@@ -157,7 +156,7 @@ def _observe(
     region: Region,
     recipe: CutRecipe,
     flow: HubbleFlow,
-    surveyed: NDArray[np.bool_],
+    surveyed: BoolArray,
 ) -> _Seen:
     """Project candidates on the sky and keep those in the cylinder."""
     line, galaxy = pairs
@@ -192,16 +191,14 @@ def _observe(
     return seen.take(np.abs(v_los) < recipe.v_max)
 
 
-def _sees_centrals(host_id: IntArray, recipe: CutRecipe) -> NDArray[np.bool_]:
+def _sees_centrals(host_id: IntArray, recipe: CutRecipe) -> BoolArray:
     """Whether central galaxies are seen around each host."""
     if recipe.mode == "mixed":
         return hashed_uniform(host_id, "mode", recipe.seed) < 0.5
     return np.full(host_id.size, recipe.mode == "survey")
 
 
-def _members(
-    block: IntArray, hosts: Hosts, region: Region, recipe: CutRecipe, surveyed: NDArray[np.bool_]
-) -> Pairs:
+def _members(block: IntArray, hosts: Hosts, region: Region, recipe: CutRecipe, surveyed: BoolArray) -> Pairs:
     if recipe.membership == "id":
         host, galaxy = members_by_id(block, hosts, region, recipe.box.size)
     else:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import MDPL2, Cosmology
 from bayesflowmass.io import box_info
 
@@ -83,7 +84,7 @@ def describe_box(
 
 def wrapped_positions(
     chunk: Mapping[str, NDArray[Any]], size: float, first_row: int, where: str
-) -> NDArray[np.float64]:
+) -> FloatArray:
     """Positions (n, 3) in [0, size).
 
     Raises:

@@ -6,14 +6,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
 from bayesflowmass.mocks.nbody.hash import hashed_uniform
 
 __all__ = ["MAX_ORTHOGONAL", "LinesOfSight", "fibonacci_directions", "lines_of_sight", "sky_axes"]
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 MAX_ORTHOGONAL = 3
 """Up to so many lines of sight are axes of the box; more are Fibonacci points."""
@@ -39,7 +37,7 @@ class LinesOfSight:
     def __len__(self) -> int:
         return self.host.size
 
-    def take(self, rows: NDArray[np.bool_] | IntArray) -> LinesOfSight:
+    def take(self, rows: BoolArray | IntArray) -> LinesOfSight:
         """Some of the lines."""
         return LinesOfSight(self.host[rows], self.projection[rows], self.axis[rows], self.direction[rows])
 

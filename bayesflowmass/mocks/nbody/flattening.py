@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+
+from bayesflowmass.common.arrays import FloatArray, IntArray
 
 __all__ = ["flat_lines", "flattening_weights", "mass_bins"]
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _BIN_WIDTH = 0.1
 _FEWEST_IN_BIN = 8

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
+from bayesflowmass.common.files import write_whole
 from bayesflowmass.io.box import box_columns, iterate_box
 from bayesflowmass.mocks.nbody.box import wrapped_positions
 from bayesflowmass.mocks.nbody.hosts import Hosts
@@ -56,11 +58,11 @@ class Region:
         central: (n,) the central galaxy of its halo.
     """
 
-    position: NDArray[np.float64]
+    position: FloatArray
     velocity: NDArray[np.float32]
-    id: NDArray[np.int64]
+    id: IntArray
     host: NDArray[np.int32]
-    central: NDArray[np.bool_]
+    central: BoolArray
 
     def take(self, rows: NDArray[Any]) -> Region:
         """Some of the galaxies."""
@@ -139,9 +141,7 @@ def sort_galaxies(
     _check(path, counts, n_galaxies, extent, box_size, cut)
     facts = {"n_galaxies": n_galaxies, "n_cells": n_cells, "box_size": box_size, "speed": speed}
     # Written last: what is there with it is whole.
-    partial = folder / "galaxies.json.tmp"
-    partial.write_text(json.dumps({**facts, "counts": counts}))
-    partial.replace(folder / "galaxies.json")
+    write_whole(folder / "galaxies.json", json.dumps({**facts, "counts": counts}))
 
 
 class GalaxyStore:
@@ -168,7 +168,7 @@ class GalaxyStore:
         """Whether a folder holds a whole store."""
         return (folder / "galaxies.json").is_file()
 
-    def region(self, lower: NDArray[np.float64], upper: NDArray[np.float64]) -> Region:
+    def region(self, lower: FloatArray, upper: FloatArray) -> Region:
         """Galaxies and their periodic images in all cells that touch a cuboid.
 
         Args:
@@ -189,9 +189,7 @@ class GalaxyStore:
         records = np.concatenate(pieces) if pieces else np.zeros(0, _RECORD)
         return Region(**{name: np.ascontiguousarray(records[name]) for name in _RECORD.names or ()})
 
-    def _runs(
-        self, first: NDArray[np.int64], last: NDArray[np.int64]
-    ) -> Iterator[tuple[int, int, NDArray[np.float64]]]:
+    def _runs(self, first: IntArray, last: IntArray) -> Iterator[tuple[int, int, FloatArray]]:
         """Stretches of the file that make up a range of (unwrapped) cells, with the shift of their image."""
         n = self._n
         for i in range(first[0], last[0] + 1):
@@ -251,7 +249,7 @@ def _join(slabs: list[Path], folder: Path, box_size: float, n_cells: int) -> int
     return int(offsets[-1])
 
 
-def _cell(coordinate: NDArray[np.float64], box_size: float, n_cells: int) -> NDArray[np.int64]:
+def _cell(coordinate: FloatArray, box_size: float, n_cells: int) -> IntArray:
     return np.minimum((coordinate * (n_cells / box_size)).astype(np.int64), n_cells - 1)
 
 
@@ -259,7 +257,7 @@ def _check(
     path: Path,
     counts: dict[str, int],
     n_galaxies: int,
-    extent: NDArray[np.float64],
+    extent: FloatArray,
     box_size: float,
     cut: GalaxyCut,
 ) -> None:

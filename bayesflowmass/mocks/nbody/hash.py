@@ -11,13 +11,15 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import FloatArray, IntArray
+
 __all__ = ["fold_of", "hashed_uniform"]
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
-def hashed_uniform(ids: NDArray[np.int64], purpose: str, seed: int = 0) -> NDArray[np.float64]:
+def hashed_uniform(ids: IntArray, purpose: str, seed: int = 0) -> FloatArray:
     """Numbers (n,) in [0, 1) that depend on id, purpose and seed, by SplitMix64 (Steele et al. 2014)."""
     state = np.ascontiguousarray(ids, dtype=np.int64).view(np.uint64)
     for word in (seed, zlib.crc32(purpose.encode())):
@@ -26,7 +28,7 @@ def hashed_uniform(ids: NDArray[np.int64], purpose: str, seed: int = 0) -> NDArr
     return np.asarray((state >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
 
 
-def fold_of(halo_id: NDArray[np.int64], n_folds: int) -> NDArray[np.int64]:
+def fold_of(halo_id: IntArray, n_folds: int) -> IntArray:
     """Fold (n,), 0 to n_folds - 1, of each halo: of its id alone, so that no seed puts it on two sides.
 
     Raises:

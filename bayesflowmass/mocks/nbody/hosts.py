@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.cosmology import convert_mass, radius_delta
 from bayesflowmass.io.box import box_columns, iterate_box
 from bayesflowmass.mocks.nbody.box import Box, wrapped_positions
 
 __all__ = ["Hosts", "read_hosts"]
 
-FloatArray = NDArray[np.float64]
 
 _NEEDED = ("id", "upid", "x", "y", "z", "vx", "vy", "vz", "log10_mass")
 _TRUTHS = ("log10_mvir", "log10_m200b", "log10_m500c", "log10_macc", "log10_mpeak", "v_max", "v_acc")
@@ -36,7 +36,7 @@ class Hosts:
         n_read: hosts of any mass in the file.
     """
 
-    id: NDArray[np.int64]
+    id: IntArray
     position: FloatArray
     velocity: FloatArray
     log10_mass: FloatArray

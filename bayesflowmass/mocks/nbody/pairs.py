@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.mocks.nbody.directions import LinesOfSight
 from bayesflowmass.mocks.nbody.galaxies import Region
 from bayesflowmass.mocks.nbody.hosts import Hosts
 
 __all__ = ["Pairs", "axis_pairs", "members_by_id", "members_by_radius", "tilted_pairs"]
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 Pairs = tuple[IntArray, IntArray]
 """Row of the line of sight (or of the host), and row of the galaxy in the region."""
 

@@ -15,14 +15,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import SPEED_OF_LIGHT, Cosmology, comoving_distance, redshift_at_distance
 
 __all__ = ["HubbleFlow", "depth_limit", "line_of_sight_velocity"]
 
-FloatArray = NDArray[np.float64]
 
 _KNOTS_PER_MPC = 4
 

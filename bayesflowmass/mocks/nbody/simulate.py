@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.common.arrays import IntArray
 from bayesflowmass.mocks.nbody.block import CutRecipe, cut_block
 from bayesflowmass.mocks.nbody.box import Box, describe_box
 from bayesflowmass.mocks.nbody.directions import MAX_ORTHOGONAL, LinesOfSight, lines_of_sight
@@ -163,7 +163,7 @@ def simulate_nbody(
 
 def _lines(
     hosts: Hosts, box: Box, chosen: Mapping[str, Any]
-) -> tuple[tuple[LinesOfSight, NDArray[np.int64]], int, dict[str, Any]]:
+) -> tuple[tuple[LinesOfSight, IntArray], int, dict[str, Any]]:
     """Lines of sight with their cluster ids, the number of hosts, and what is known of the masses.
 
     The mass function is that of all hosts, whatever the folds, and ids count the lines of all folds: catalogues
@@ -251,9 +251,7 @@ def _depth(box: Box, hosts: Hosts, store: GalaxyStore, v_max: float, r_max: floa
     return depth
 
 
-def _blocks(
-    hosts: Hosts, lines: tuple[LinesOfSight, NDArray[np.int64]], box: Box, n_galaxies: int
-) -> list[NDArray[np.int64]]:
+def _blocks(hosts: Hosts, lines: tuple[LinesOfSight, IntArray], box: Box, n_galaxies: int) -> list[IntArray]:
     """Rows of the lines of each cube of the box; as many cubes as keep the galaxies of one in memory."""
     n = min(_MOST_BLOCKS, max(1, math.ceil((n_galaxies / _GALAXIES_PER_BLOCK) ** (1.0 / 3.0))))
     cube = np.minimum((hosts.position * (n / box.size)).astype(np.int64), n - 1) @ np.array([n * n, n, 1])
@@ -263,8 +261,8 @@ def _blocks(
 
 
 def _cut_all(
-    blocks: list[NDArray[np.int64]],
-    lines: tuple[LinesOfSight, NDArray[np.int64]],
+    blocks: list[IntArray],
+    lines: tuple[LinesOfSight, IntArray],
     hosts: Hosts,
     store: GalaxyStore,
     recipe: CutRecipe,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.version import __version__
 
 __all__ = ["WorkFolder", "file_facts"]
@@ -49,9 +50,7 @@ class WorkFolder:
                     )
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        partial = self.path / "run.json.tmp"
-        partial.write_text(json.dumps(ours, indent=1))
-        partial.replace(record)
+        write_whole(record, json.dumps(ours, indent=1))
 
     def part(self, block: int) -> Path:
         """The file of one block."""

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.cosmology import radius_delta
 from bayesflowmass.plots.card.text import attribution_rows, draw_header, draw_numbers
 from bayesflowmass.plots.paper.pdfs import PDF_LABEL
@@ -24,7 +25,6 @@ from bayesflowmass.posterior import MassPosterior
 
 __all__ = ["plot_cluster_card"]
 
-FloatArray = NDArray[np.float64]
 
 _DIVERGING = "RdBu_r"
 _SHOWN_DRAWS = 31
@@ -127,12 +127,12 @@ def _draw_points(
     axis: Axes,
     x: FloatArray,
     y: FloatArray,
-    member: NDArray[np.bool_] | None,
+    member: BoolArray | None,
     change: FloatArray | None,
     scale: float | None,
 ) -> Any:
     """Galaxies by kind (shape) and by what they add (colour), the strongest on top."""
-    kinds: list[tuple[NDArray[np.bool_], str, str, str]] = []
+    kinds: list[tuple[BoolArray, str, str, str]] = []
     if member is None:
         kinds.append((np.ones(x.size, dtype=bool), "o", "blue", ""))
     else:
@@ -160,7 +160,7 @@ def _draw_points(
 def _draw_sky(
     axis: Axes,
     cluster: ClusterCatalog,
-    member: NDArray[np.bool_] | None,
+    member: BoolArray | None,
     change: FloatArray | None,
     scale: float | None,
     radius: float,
@@ -194,7 +194,7 @@ def _draw_sky(
 def _draw_phase(
     axis: Axes,
     cluster: ClusterCatalog,
-    member: NDArray[np.bool_] | None,
+    member: BoolArray | None,
     change: FloatArray | None,
     scale: float | None,
     radius: float,
@@ -246,7 +246,7 @@ def _draw_pdf(axis: Axes, posterior: MassPosterior, true: float | None, true_nam
                 handlelength=1.3)  # fmt: skip
 
 
-def _draw_velocities(axis: Axes, cluster: ClusterCatalog, member: NDArray[np.bool_] | None) -> None:
+def _draw_velocities(axis: Axes, cluster: ClusterCatalog, member: BoolArray | None) -> None:
     v = np.asarray(cluster.galaxies("v_los"), dtype=np.float64)
     top = max(2200.0, float(np.abs(v).max(initial=0.0)))
     spread = float(np.subtract(*np.quantile(v, (0.75, 0.25))))
@@ -266,7 +266,7 @@ def _draw_velocities(axis: Axes, cluster: ClusterCatalog, member: NDArray[np.boo
 
 
 def _draw_attribution(
-    axis: Axes, cluster: ClusterCatalog, member: NDArray[np.bool_] | None, change: FloatArray
+    axis: Axes, cluster: ClusterCatalog, member: BoolArray | None, change: FloatArray
 ) -> None:
     """The galaxies that raise and that lower the mass most, with names, places and numbers."""
     rows = attribution_rows(cluster, member, change)

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from numpy.typing import NDArray
 
 from bayesflowmass.baselines.dispersion import gapper, standard_deviation
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.cosmology import velocity_dispersion_evrard
 from bayesflowmass.estimator import FLAGS
 from bayesflowmass.posterior import MassPosterior
@@ -57,8 +57,8 @@ def _room(text: Text) -> float:
 
 def attribution_rows(
     cluster: ClusterCatalog,
-    member: NDArray[np.bool_] | None,
-    change: NDArray[np.float64],
+    member: BoolArray | None,
+    change: FloatArray,
     listed: int = _LISTED,
 ) -> list[tuple[str, float]]:
     """The galaxies that add most and that take most, each with its name and place; largest first.

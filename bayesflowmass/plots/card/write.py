@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.encoders import KDEEncoder, KDEError
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.plots.card.page import plot_cluster_card
@@ -34,7 +35,7 @@ def cluster_cards(
     *,
     prior: str | MassPrior = "flat",
     flags: Sequence[str] | NDArray[np.str_] | None = None,
-    p_novelty: Sequence[float] | NDArray[np.float64] | None = None,
+    p_novelty: Sequence[float] | FloatArray | None = None,
     attribution: bool = True,
     model: str = "",
     n_draws: int | None = None,
@@ -124,7 +125,7 @@ def card_names(cluster_id: Sequence[object] | NDArray[np.generic]) -> list[str]:
 
 def phase_space_image(
     estimator: MassEstimator, cluster: ClusterCatalog
-) -> tuple[NDArray[np.float64] | None, tuple[float, float, float, float]]:
+) -> tuple[FloatArray | None, tuple[float, float, float, float]]:
     """The kernel density of one cluster over (R_proj, v_los), and the limits of its image.
 
     That of the model where it sees one, else the density of the paper; None where there is none.

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
 __all__ = ["ACCURACY", "FIRST_PAGE", "Panel", "plot_comparison"]
@@ -130,9 +130,7 @@ def plot_comparison(
     return figure
 
 
-def _series(
-    numbers: Mapping[str, Any], panel: Panel, label: str
-) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+def _series(numbers: Mapping[str, Any], panel: Panel, label: str) -> list[tuple[FloatArray, FloatArray]]:
     """Values and errors of each quantity of a panel, empty where the method has none."""
     source = numbers["differences" if panel.difference else "methods"].get(label)
     if source is None:
@@ -141,7 +139,7 @@ def _series(
     if any(name not in rows[0] for name in panel.quantities):
         return []
 
-    def column(name: str, key: str) -> NDArray[np.float64]:
+    def column(name: str, key: str) -> FloatArray:
         # Without an error a bin was not judged: too few haloes.
         found = [row[name][key] if row[name]["error"] is not None else None for row in rows]
         return np.array([np.nan if v is None else v for v in found], dtype=np.float64)
@@ -162,7 +160,7 @@ def _limit(numbers: Mapping[str, Any], panel: Panel) -> float:
     return _FAR * float(np.median(largest)) if len(largest) > 2 else float("inf")
 
 
-def _finish(axis: Axes, panel: Panel, x: NDArray[np.float64]) -> None:
+def _finish(axis: Axes, panel: Panel, x: FloatArray) -> None:
     for level in panel.levels:
         axis.axhline(level, color=COLOURS["black"], lw=0.6, ls="--", zorder=1)
     if len(x) > 1:

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.plots.paper.predicted_vs_true import MASS_LABEL
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
@@ -111,7 +112,7 @@ def _check_number(models: Mapping[str, object]) -> None:
         raise ValueError(f"1 to {len(_MARKS)} models can be told apart; {len(models)} were given.")
 
 
-def _bins(mass: NDArray[np.float64], width: float, min_count: int) -> list[NDArray[np.bool_]]:
+def _bins(mass: FloatArray, width: float, min_count: int) -> list[BoolArray]:
     index = np.floor(mass / width + 1e-9).astype(int)
     bins, count = np.unique(index, return_counts=True)
     return [index == b for b in bins[count >= min_count]]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.plots.paper.predicted_vs_true import MASS_LABEL
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
@@ -69,5 +69,5 @@ def plot_true_mass(by_true_mass: Mapping[str, Any], *, title: str | None = None)
     return figure
 
 
-def _column(values: Mapping[str, Any], name: str) -> NDArray[np.float64]:
+def _column(values: Mapping[str, Any], name: str) -> FloatArray:
     return np.array([np.nan if v is None else v for v in values[name]], dtype=np.float64)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.plots.paper.predicted_vs_true import MASS_LABEL
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 from bayesflowmass.posterior import MassPosterior
@@ -32,10 +33,10 @@ class ClusterPdfs:
         labels: of the clusters.
     """
 
-    grid: NDArray[np.float64]
-    pdf: NDArray[np.float64]
-    cdf: NDArray[np.float64]
-    log10_true: NDArray[np.float64] | None = None
+    grid: FloatArray
+    pdf: FloatArray
+    cdf: FloatArray
+    log10_true: FloatArray | None = None
     labels: Sequence[str] | None = None
 
     def __post_init__(self) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
 __all__ = ["R_LABEL", "V_LABEL", "draw_galaxies", "draw_image", "plot_phase_space"]
@@ -80,9 +81,7 @@ def plot_phase_space(
     return figure
 
 
-def draw_galaxies(
-    axis: Axes, x: NDArray[np.float64], y: NDArray[np.float64], is_member: NDArray[np.bool_] | None
-) -> None:
+def draw_galaxies(axis: Axes, x: FloatArray, y: FloatArray, is_member: BoolArray | None) -> None:
     """Members as filled dots and interlopers as crosses; all as dots where nobody knows."""
     size = float(np.interp(x.size, (30, 300, 1500), (3.4, 2.4, 1.4)))
     member = np.ones(x.size, dtype=bool) if is_member is None else is_member
@@ -97,9 +96,7 @@ def draw_galaxies(
         )  # fmt: skip
 
 
-def draw_image(
-    axis: Axes, pixels: NDArray[np.float64], extent: tuple[float, float, float, float]
-) -> AxesImage:
+def draw_image(axis: Axes, pixels: FloatArray, extent: tuple[float, float, float, float]) -> AxesImage:
     """An image (bins in R, bins in v) over phase space, white where it is zero."""
     image = axis.imshow(pixels.T, origin="lower", extent=extent, aspect="auto", cmap="Blues", vmin=0.0)
     image.set_interpolation("nearest")

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.diagnostics import merged_edges
 from bayesflowmass.plots.style import COLOURS, COLUMN_WIDTH, PAGE_WIDTH, column_figure, journal_style
 
 __all__ = ["MASS_LABEL", "plot_predicted_vs_true", "plot_predicted_vs_true_samples"]
 
-FloatArray = NDArray[np.float64]
 
 MASS_LABEL = r"$\log_{10}(M_{200\mathrm{c}}\,[h^{-1}M_\odot])$"
 

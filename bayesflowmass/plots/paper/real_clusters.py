@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.plots.paper.predicted_vs_true import MASS_LABEL
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
@@ -99,7 +100,7 @@ def plot_real_clusters(
     return figure
 
 
-def _checked(label: str, masses: Masses, n: int) -> NDArray[np.float64]:
+def _checked(label: str, masses: Masses, n: int) -> FloatArray:
     """Mass, lower and upper error (3, n)."""
     columns = [np.asarray(column, dtype=np.float64) for column in masses]
     if any(column.shape != (n,) for column in columns):
@@ -114,5 +115,5 @@ def _checked(label: str, masses: Masses, n: int) -> NDArray[np.float64]:
     return np.stack([columns[0], *(np.nan_to_num(column, nan=0.0) for column in columns[1:])])
 
 
-def _ends(masses: NDArray[np.float64]) -> NDArray[np.float64]:
+def _ends(masses: FloatArray) -> FloatArray:
     return np.concatenate([masses[0] - masses[1], masses[0] + masses[2]])

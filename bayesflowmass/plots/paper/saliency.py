@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.plots.style import COLOURS, COLUMN_WIDTH, column_figure, journal_style
 
 __all__ = ["plot_saliency"]
@@ -59,7 +59,7 @@ def plot_saliency(clusters: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 def _image(axis: Axes, values: Any, extent: Any, **options: Any) -> Any:
-    pixels: NDArray[np.float64] = np.asarray(values, dtype=np.float64).T
+    pixels: FloatArray = np.asarray(values, dtype=np.float64).T
     return axis.imshow(pixels, origin="lower", extent=extent, aspect="auto", **options)
 
 

@@ -1,0 +1,90 @@
+"""Whole-file writing: a path holds its old content or all of the new, also after a kill, a full disk, a power cut."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["DISK_FULL", "flush_folder", "reason_of", "remove_partials", "whole_file", "write_whole"]
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers of a full disk or quota."""
+
+PARTIAL = ".partial-"
+"""Start of the names of files that are being written; what a killed process leaves begins with it."""
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path, in the folder and with the ending of ``path``, that takes its place when the block succeeds.
+
+    The content is flushed to the disk before the rename and the folder after it. If the block raises, the temporary
+    file is removed and ``path`` is as it was. The new file has the permissions of any new file.
+
+    Args:
+        path: of the file; its folder must exist.
+
+    Raises:
+        OSError: the disk is full, or the place cannot be written to.
+    """
+    path = Path(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL, suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _flush(temporary)
+        # mkstemp makes files private.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    flush_folder(path.parent)
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes | str) -> Path:
+    """Write a file, whole or not at all; text is UTF-8.
+
+    Raises:
+        OSError: the disk is full, or the place cannot be written to.
+    """
+    path = Path(path)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def remove_partials(folder: str | os.PathLike[str]) -> None:
+    """Remove the files that killed processes left half written; no process may be writing into the folder."""
+    for path in Path(folder).glob(f"{PARTIAL}*"):
+        path.unlink(missing_ok=True)
+
+
+def flush_folder(folder: str | os.PathLike[str]) -> None:
+    """Flush the names in a folder to the disk, so that a rename survives a power cut."""
+    # Windows cannot open folders; its renames are flushed with the file.
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def reason_of(error: OSError) -> str:
+    """Why a file could not be written, in words."""
+    if error.errno in DISK_FULL or "No space left" in str(error):
+        return "the disk is full"
+    return error.strerror or str(error)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
