@@ -9,7 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["DISK_FULL", "flush_folder", "reason_of", "remove_partials", "whole_file", "write_whole"]
+__all__ = [
+    "DISK_FULL",
+    "flush_folder",
+    "reason_of",
+    "remove_partials",
+    "whole_file",
+    "write_through",
+    "write_whole",
+]
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a full disk or quota."""
@@ -56,8 +64,16 @@ def write_whole(path: str | os.PathLike[str], content: bytes | str) -> Path:
     """
     path = Path(path)
     with whole_file(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        write_through(temporary, content.encode() if isinstance(content, str) else content)
     return path
+
+
+def write_through(path: Path, content: bytes) -> None:
+    """Write a file and flush it to the disk; for files of a folder that is renamed when all of them are there."""
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def remove_partials(folder: str | os.PathLike[str]) -> None:

@@ -24,6 +24,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from bayesflowmass.common import files
 from bayesflowmass.common.files import flush_folder, reason_of, remove_partials, write_whole
 
 __all__ = [
@@ -110,8 +111,10 @@ def write_checkpoint(
                 shutil.rmtree(leftover)
         temporary.mkdir(parents=True)
         on_host = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-        _write_through(temporary / TENSORS, safetensors.torch.save(on_host))
-        _write_through(temporary / STATE, json.dumps({"format": FORMAT, "update": update, **state}).encode())
+        files.write_through(temporary / TENSORS, safetensors.torch.save(on_host))
+        files.write_through(
+            temporary / STATE, json.dumps({"format": FORMAT, "update": update, **state}).encode()
+        )
         flush_folder(temporary)
         os.replace(temporary, folder / name)
         write_whole(folder / LATEST, name.encode())
@@ -205,10 +208,3 @@ def _read_json(path: Path) -> dict[str, Any]:
             f"The checkpoint file '{path}' is not one of ours; remove its folder and train anew."
         )
     return content
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

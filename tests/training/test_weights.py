@@ -16,6 +16,7 @@ from small_model import toy_catalog, toy_estimator
 from bayesflowmass.bayes import FullCovariance, VariationalPosterior, choose
 from bayesflowmass.bayes.application import condition_draws
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common import files
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator, ModelError
 from bayesflowmass.evaluate import evaluate
@@ -322,7 +323,7 @@ class KilledError(Exception):
 def test_a_run_stopped_anywhere_ends_with_the_same_weights(
     tmp_path: Path, catalog, variational: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    expected, write = weights_hash(variational), checkpoint._write_through
+    expected, write = weights_hash(variational), files.write_through
     seen, stop = 0, 10**6
 
     def dies(path: Path, content: bytes) -> None:
@@ -333,7 +334,7 @@ def test_a_run_stopped_anywhere_ends_with_the_same_weights(
             raise KilledError
         write(path, content)
 
-    monkeypatch.setattr(checkpoint, "_write_through", dies)
+    monkeypatch.setattr(files, "write_through", dies)
     small(tmp_path / "whole", catalog, "variational")
     total = seen
     assert total > 20
