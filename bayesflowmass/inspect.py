@@ -10,14 +10,19 @@ from pydantic import Field
 
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.catalog.files import is_catalog_file
-from bayesflowmass.command import run_command
-from bayesflowmass.command.settings import Settings
+from bayesflowmass.command import (
+    ConfigError,
+    Settings,
+    TrainSettings,
+    build_settings,
+    load_yaml,
+    run_command,
+)
 from bayesflowmass.estimator.model_folder import DESCRIPTION, WEIGHTS
 from bayesflowmass.inspection.files import (
     inspect_box,
     inspect_catalog,
     inspect_model,
-    inspect_settings,
     inspect_whole,
     is_model_folder,
 )
@@ -69,7 +74,7 @@ def inspect_file(
     if place.name in (DESCRIPTION, WEIGHTS):
         return inspect_model(place.parent)
     if place.suffix in (".yaml", ".yml"):
-        return inspect_settings(place)
+        return _inspect_settings(place)
     try:
         if is_catalog_file(place):
             return inspect_catalog(place)
@@ -97,6 +102,21 @@ def _inspect_folder(place: Path) -> Inspection:
         report.commands = [f"bayesflowmass train --resume --out {place} (with its --config)"]
     else:
         report.problems.append("it holds neither a model (model.json) nor a catalogue (*.parquet).")
+    return report
+
+
+def _inspect_settings(path: Path) -> Inspection:
+    """A YAML file, which may be a configuration."""
+    report = Inspection(str(path), "settings (YAML)")
+    try:
+        values = load_yaml(path)
+        report.facts.append(f"keys: {', '.join(map(str, values)) or 'none'}")
+        build_settings(TrainSettings, values, source=f"'{path}'")
+    except ConfigError as error:
+        report.problems.append(str(error))
+        report.usable = False
+        return report
+    report.commands = [f"bayesflowmass train --config {path}"]
     return report
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.command import TrainSettings, run_command
-from bayesflowmass.command.record import SETTINGS, write_record, write_settings
+from bayesflowmass.command.record import write_record, write_settings
+from bayesflowmass.common.run_folder import SETTINGS
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator, TrainingInfo, resolve_device
 from bayesflowmass.flows import ConditionalFlow, build_flow

@@ -20,53 +20,33 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bayesflowmass.catalog import tables as catalog_tables
 from bayesflowmass.catalog import validation as catalog_validation
 from bayesflowmass.catalog.arrays import (
-    arrow_offsets,
     checked_mask,
     gather,
-    join_list_column,
     joined_columns,
     offsets_from_counts,
-    rows_of_galaxies,
-    same_values,
     sized_column,
-    to_numpy,
-    to_tensor,
 )
-from bayesflowmass.catalog.columns import columns_from_arrays, columns_from_table, parts_by_group
-from bayesflowmass.catalog.files import CatalogWriter, iterate_tables, read_table, write_table
+from bayesflowmass.catalog.build import columns_from_arrays, columns_from_table, parts_by_group
+from bayesflowmass.catalog.columns import Columns
+from bayesflowmass.catalog.files import iterate_tables, read_table, write_table
 from bayesflowmass.catalog.metadata import METADATA_KEY, CatalogError, CatalogMetadata
 from bayesflowmass.common.arrays import IntArray
 
-__all__ = ["CatalogError", "CatalogMetadata", "CatalogWriter", "ClusterCatalog"]
+__all__ = ["ClusterCatalog"]
 
 
-class ClusterCatalog:
+class ClusterCatalog(Columns):
     """Clusters with ragged galaxies; immutable.
 
     Build one with `from_arrays`, `from_table`, `from_astropy`, `read` or `bayesflowmass.io.load_catalog`.
     Arrays that come out are read-only views of Arrow memory; arrays that go in are shared, not copied: do
     not write to them.
     """
-
-    def __init__(
-        self,
-        clusters: Mapping[str, Any],
-        galaxies: Mapping[str, Any],
-        offsets: IntArray,
-        metadata: CatalogMetadata,
-    ) -> None:
-        """Take Arrow arrays as they are; users call `from_arrays`, which converts and checks."""
-        self._clusters = dict(clusters)
-        self._galaxies = dict(galaxies)
-        self._offsets = offsets
-        self._offsets.flags.writeable = False
-        self._metadata = metadata
 
     @classmethod
     def from_arrays(
@@ -154,103 +134,6 @@ class ClusterCatalog:
             CatalogError: if the disk is full or the place cannot be written to.
         """
         write_table(self.table, path)
-
-    @property
-    def table(self) -> Any:
-        """The catalogue as a pyarrow table; list columns share one array of offsets."""
-        offsets, large = arrow_offsets(self._offsets)
-        lists = {name: join_list_column(flat, offsets, large) for name, flat in self._galaxies.items()}
-        return pa.table({**self._clusters, **lists}, metadata={METADATA_KEY: self._metadata.to_json()})
-
-    @property
-    def metadata(self) -> CatalogMetadata:
-        """What is known about the catalogue as a whole."""
-        return self._metadata
-
-    @property
-    def offsets(self) -> IntArray:
-        """Where each cluster's galaxies begin in the flat arrays, and their number at the end (n + 1,)."""
-        return self._offsets
-
-    @property
-    def n_galaxies(self) -> IntArray:
-        """Number of galaxies of each cluster (n,)."""
-        return np.diff(self._offsets)
-
-    @property
-    def n_galaxies_total(self) -> int:
-        """Length of the flat arrays."""
-        return int(self._offsets[-1])
-
-    @property
-    def cluster_columns(self) -> list[str]:
-        """Names of the columns with one value per cluster."""
-        return list(self._clusters)
-
-    @property
-    def galaxy_columns(self) -> list[str]:
-        """Names of the columns with one value per galaxy."""
-        return list(self._galaxies)
-
-    @property
-    def column_names(self) -> list[str]:
-        """Names of all columns, cluster columns first."""
-        return [*self._clusters, *self._galaxies]
-
-    def __len__(self) -> int:
-        return self._offsets.size - 1
-
-    def __repr__(self) -> str:
-        known = [value for value in (self._metadata.kind, self._metadata.mode) if value]
-        parts = [f"{len(self)} clusters", f"{self.n_galaxies_total} galaxies", *known]
-        return f"ClusterCatalog({', '.join(parts)})"
-
-    def has(self, *names: str) -> bool:
-        """Whether all these columns exist."""
-        return all(name in self._clusters or name in self._galaxies for name in names)
-
-    def column(self, name: str) -> NDArray[Any]:
-        """Values of a cluster column (n,), or (n, k) for vectors; read-only.
-
-        Raises:
-            CatalogError: if there is no such column.
-        """
-        return to_numpy(self._find(name, self._clusters, "cluster"))
-
-    def galaxies(self, name: str) -> NDArray[Any]:
-        """Values of a galaxy column, flat (n_galaxies_total,); read-only.
-
-        Raises:
-            CatalogError: if there is no such column.
-        """
-        return to_numpy(self._find(name, self._galaxies, "galaxy"))
-
-    @property
-    def r_proj(self) -> NDArray[Any]:
-        """Projected distance of each galaxy from the centre [comoving Mpc/h], flat."""
-        radius: NDArray[Any] = np.hypot(self.galaxies("x"), self.galaxies("y"))
-        return radius
-
-    @property
-    def galaxy_rows(self) -> IntArray:
-        """Row of the cluster that each galaxy belongs to, flat."""
-        return rows_of_galaxies(self._offsets)
-
-    def galaxy_tensor(self, names: str | Sequence[str], dtype: torch.dtype | None = None) -> torch.Tensor:
-        """Galaxy columns side by side as a CPU tensor (n_galaxies_total, D).
-
-        ``"r_proj"`` may be one of the names. One column of the right dtype shares memory with the catalogue
-        (do not write to it); several are copied once into place. None keeps the dtype of the first column.
-        """
-        chosen = [names] if isinstance(names, str) else list(names)
-        columns = [self._tensor(name) for name in chosen]
-        kind = columns[0].dtype if dtype is None else dtype
-        if len(columns) == 1:
-            return columns[0].to(kind).unsqueeze(-1)
-        result = torch.empty((self.n_galaxies_total, len(columns)), dtype=kind)
-        for index, column in enumerate(columns):
-            result[:, index] = column
-        return result
 
     def __getitem__(self, rows: int | slice | ArrayLike) -> ClusterCatalog:
         """Some clusters, as a catalogue: one row, a slice (shares memory), indices in any order, or a mask.
@@ -393,29 +276,6 @@ class ClusterCatalog:
     def to_tables(self) -> tuple[Any, Any]:
         """Two astropy tables with units: one row per cluster, and one per galaxy (with ``cluster_id``)."""
         return catalog_tables.to_astropy(self)
-
-    def equals(self, other: ClusterCatalog) -> bool:
-        """Whether columns, types, values and metadata are the same (NaN equals NaN)."""
-        if self.column_names != other.column_names or self._metadata != other._metadata:
-            return False
-        if not np.array_equal(self._offsets, other._offsets):
-            return False
-        mine, theirs = ({**one._clusters, **one._galaxies} for one in (self, other))
-        return all(
-            mine[name].type == theirs[name].type and same_values(mine[name], theirs[name]) for name in mine
-        )
-
-    def _find(self, name: str, columns: Mapping[str, Any], sort: str) -> Any:
-        if name in columns:
-            return columns[name]
-        there = ", ".join(columns) or "none"
-        raise CatalogError(f"the catalogue has no {sort} column {name!r}; it has {there}.".replace("  ", " "))
-
-    def _tensor(self, name: str) -> torch.Tensor:
-        if name == "r_proj" and name not in self._galaxies:
-            return torch.from_numpy(self.r_proj)
-        array = self._find(name, self._galaxies, "galaxy")
-        return to_tensor(name, array)
 
     def _with(self, clusters: Mapping[str, Any], galaxies: Mapping[str, Any]) -> ClusterCatalog:
         for name in clusters:

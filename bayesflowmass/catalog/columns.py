@@ -1,90 +1,171 @@
-"""The columns of a catalogue from what users have: arrays, or an Arrow table with lists."""
+"""The columns of a catalogue, to be read: what files, tables and checks need to know of it."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
 
 from bayesflowmass.catalog.arrays import (
-    is_list,
-    offsets_from_counts,
-    sized_column,
-    split_list_column,
-    to_arrow,
+    arrow_offsets,
+    join_list_column,
+    rows_of_galaxies,
+    same_values,
+    to_numpy,
+    to_tensor,
 )
-from bayesflowmass.catalog.metadata import CatalogError
+from bayesflowmass.catalog.metadata import METADATA_KEY, CatalogError, CatalogMetadata
 from bayesflowmass.common.arrays import IntArray
 
-__all__ = ["columns_from_arrays", "columns_from_table", "parts_by_group"]
-
-Columns = tuple[dict[str, Any], dict[str, Any], IntArray]
-"""Cluster columns, flat galaxy columns, offsets."""
+__all__ = ["Columns"]
 
 
-def columns_from_arrays(
-    clusters: Mapping[str, Any], galaxies: Mapping[str, Any], n_galaxies: ArrayLike
-) -> Columns:
-    """Convert and check arrays; see `ClusterCatalog.from_arrays`."""
-    counts = np.asarray(n_galaxies)
-    if counts.ndim != 1 or (counts.size and counts.dtype.kind not in "iu") or np.any(counts < 0):
-        raise CatalogError("n_galaxies must be one whole number, 0 or more, for each cluster.")
-    offsets = offsets_from_counts(counts)
-    twice = sorted(set(clusters) & set(galaxies))
-    if twice:
-        raise CatalogError(f"column {twice[0]!r} is given for clusters and for galaxies; rename one of them.")
-    rows = {name: sized_column(name, values, counts.size, "clusters") for name, values in clusters.items()}
-    flats = {
-        name: sized_column(name, values, int(offsets[-1]), "galaxies") for name, values in galaxies.items()
-    }
-    return rows, flats, offsets
+class Columns:
+    """Cluster columns, flat galaxy columns and where each cluster begins; immutable.
 
+    `ClusterCatalog` adds how catalogues are built, chosen from, changed and put together.
 
-def columns_from_table(table: Any) -> Columns:
-    """Take a pyarrow table apart; see `ClusterCatalog.from_table`."""
-    lists = [name for name in table.column_names if is_list(table.schema.field(name).type)]
-    if not lists:
-        raise CatalogError(
-            "the table has no list column, so it is not a catalogue of one row per cluster; "
-            "read flat tables with bayesflowmass.io.load_catalog."
+    Args:
+        clusters: Arrow arrays of one value per cluster.
+        galaxies: flat Arrow arrays of one value per galaxy.
+        offsets: where each cluster's galaxies begin, and their number at the end (n + 1,).
+        metadata: of the catalogue as a whole.
+    """
+
+    def __init__(
+        self,
+        clusters: Mapping[str, Any],
+        galaxies: Mapping[str, Any],
+        offsets: IntArray,
+        metadata: CatalogMetadata,
+    ) -> None:
+        """Take Arrow arrays as they are; users call `from_arrays`, which converts and checks."""
+        self._clusters = dict(clusters)
+        self._galaxies = dict(galaxies)
+        self._offsets = offsets
+        self._offsets.flags.writeable = False
+        self._metadata = metadata
+
+    @property
+    def table(self) -> Any:
+        """The catalogue as a pyarrow table; list columns share one array of offsets."""
+        offsets, large = arrow_offsets(self._offsets)
+        lists = {name: join_list_column(flat, offsets, large) for name, flat in self._galaxies.items()}
+        return pa.table({**self._clusters, **lists}, metadata={METADATA_KEY: self._metadata.to_json()})
+
+    @property
+    def metadata(self) -> CatalogMetadata:
+        """What is known about the catalogue as a whole."""
+        return self._metadata
+
+    @property
+    def offsets(self) -> IntArray:
+        """Where each cluster's galaxies begin in the flat arrays, and their number at the end (n + 1,)."""
+        return self._offsets
+
+    @property
+    def n_galaxies(self) -> IntArray:
+        """Number of galaxies of each cluster (n,)."""
+        return np.diff(self._offsets)
+
+    @property
+    def n_galaxies_total(self) -> int:
+        """Length of the flat arrays."""
+        return int(self._offsets[-1])
+
+    @property
+    def cluster_columns(self) -> list[str]:
+        """Names of the columns with one value per cluster."""
+        return list(self._clusters)
+
+    @property
+    def galaxy_columns(self) -> list[str]:
+        """Names of the columns with one value per galaxy."""
+        return list(self._galaxies)
+
+    @property
+    def column_names(self) -> list[str]:
+        """Names of all columns, cluster columns first."""
+        return [*self._clusters, *self._galaxies]
+
+    def __len__(self) -> int:
+        return self._offsets.size - 1
+
+    def __repr__(self) -> str:
+        known = [value for value in (self._metadata.kind, self._metadata.mode) if value]
+        parts = [f"{len(self)} clusters", f"{self.n_galaxies_total} galaxies", *known]
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    def has(self, *names: str) -> bool:
+        """Whether all these columns exist."""
+        return all(name in self._clusters or name in self._galaxies for name in names)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Values of a cluster column (n,), or (n, k) for vectors; read-only.
+
+        Raises:
+            CatalogError: if there is no such column.
+        """
+        return to_numpy(self._find(name, self._clusters, "cluster"))
+
+    def galaxies(self, name: str) -> NDArray[Any]:
+        """Values of a galaxy column, flat (n_galaxies_total,); read-only.
+
+        Raises:
+            CatalogError: if there is no such column.
+        """
+        return to_numpy(self._find(name, self._galaxies, "galaxy"))
+
+    @property
+    def r_proj(self) -> NDArray[Any]:
+        """Projected distance of each galaxy from the centre [comoving Mpc/h], flat."""
+        radius: NDArray[Any] = np.hypot(self.galaxies("x"), self.galaxies("y"))
+        return radius
+
+    @property
+    def galaxy_rows(self) -> IntArray:
+        """Row of the cluster that each galaxy belongs to, flat."""
+        return rows_of_galaxies(self._offsets)
+
+    def galaxy_tensor(self, names: str | Sequence[str], dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Galaxy columns side by side as a CPU tensor (n_galaxies_total, D).
+
+        ``"r_proj"`` may be one of the names. One column of the right dtype shares memory with the catalogue
+        (do not write to it); several are copied once into place. None keeps the dtype of the first column.
+        """
+        chosen = [names] if isinstance(names, str) else list(names)
+        columns = [self._tensor(name) for name in chosen]
+        kind = columns[0].dtype if dtype is None else dtype
+        if len(columns) == 1:
+            return columns[0].to(kind).unsqueeze(-1)
+        result = torch.empty((self.n_galaxies_total, len(columns)), dtype=kind)
+        for index, column in enumerate(columns):
+            result[:, index] = column
+        return result
+
+    def equals(self, other: Columns) -> bool:
+        """Whether columns, types, values and metadata are the same (NaN equals NaN)."""
+        if self.column_names != other.column_names or self._metadata != other._metadata:
+            return False
+        if not np.array_equal(self._offsets, other._offsets):
+            return False
+        mine, theirs = ({**one._clusters, **one._galaxies} for one in (self, other))
+        return all(
+            mine[name].type == theirs[name].type and same_values(mine[name], theirs[name]) for name in mine
         )
-    clusters = {name: to_arrow(name, table[name]) for name in table.column_names if name not in lists}
-    galaxies: dict[str, Any] = {}
-    offsets: IntArray | None = None
-    for name in lists:
-        flat, bounds = split_list_column(name, table[name])
-        galaxies[name] = to_arrow(name, flat)
-        if offsets is not None and not np.array_equal(offsets, bounds):
-            row = int(np.argmax(np.diff(offsets) != np.diff(bounds)))
-            who = (
-                f"cluster {clusters['cluster_id'][row]} (row {row})"
-                if "cluster_id" in clusters
-                else f"row {row}"
-            )
-            raise CatalogError(
-                f"{who}: column {name} has {np.diff(bounds)[row]} galaxies where column {lists[0]} has "
-                f"{np.diff(offsets)[row]}; all lists of a cluster must have one length."
-            )
-        offsets = bounds
-    assert offsets is not None
-    return clusters, galaxies, offsets
 
+    def _find(self, name: str, columns: Mapping[str, Any], sort: str) -> Any:
+        if name in columns:
+            return columns[name]
+        there = ", ".join(columns) or "none"
+        raise CatalogError(f"the catalogue has no {sort} column {name!r}; it has {there}.".replace("  ", " "))
 
-def parts_by_group(groups: NDArray[Any], fractions: Sequence[float], seed: int) -> IntArray:
-    """Number of the random part of each row (n,), groups kept together; see `ClusterCatalog.split`."""
-    shares = np.asarray(fractions, dtype=np.float64)
-    if shares.ndim != 1 or not np.all(shares > 0.0) or abs(shares.sum() - 1.0) > 1e-9:
-        raise CatalogError(f"split: fractions {list(fractions)} must be positive and add up to 1.")
-    _, group, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    # A second word keeps this stream apart from those of other functions given the same seed.
-    order = np.random.default_rng([seed, zlib.crc32(b"split")]).permutation(counts.size)
-    middle = np.empty(counts.size)
-    middle[order] = np.cumsum(counts[order]) - 0.5 * counts[order]
-    part = np.searchsorted(np.cumsum(shares)[:-1] * groups.size, middle, side="right")[group]
-    sizes = np.bincount(part, minlength=shares.size)
-    if not np.all(sizes):
-        raise CatalogError(f"split: {counts.size} haloes are too few for fractions {list(fractions)}.")
-    return part.astype(np.int64)
+    def _tensor(self, name: str) -> torch.Tensor:
+        if name == "r_proj" and name not in self._galaxies:
+            return torch.from_numpy(self.r_proj)
+        array = self._find(name, self._galaxies, "galaxy")
+        return to_tensor(name, array)

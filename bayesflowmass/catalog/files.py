@@ -7,18 +7,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from bayesflowmass.catalog.arrays import is_list
+from bayesflowmass.catalog.columns import Columns
 from bayesflowmass.catalog.metadata import METADATA_KEY, CatalogError, CatalogMetadata
 from bayesflowmass.common.files import reason_of, whole_file
-
-if TYPE_CHECKING:
-    from bayesflowmass.catalog.catalog import ClusterCatalog
 
 __all__ = [
     "CatalogWriter",
@@ -205,7 +203,7 @@ class CatalogWriter:
         self._writer.__enter__()
         return self
 
-    def write(self, catalog: ClusterCatalog) -> None:
+    def write(self, catalog: Columns) -> None:
         """Append clusters."""
         table = catalog.table
         if self._schema is None:

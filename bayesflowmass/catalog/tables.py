@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from astropy import units
@@ -10,11 +10,9 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog.arrays import match_ids
+from bayesflowmass.catalog.columns import Columns
 from bayesflowmass.catalog.metadata import CatalogError
 from bayesflowmass.common.arrays import IntArray
-
-if TYPE_CHECKING:
-    from bayesflowmass.catalog.catalog import ClusterCatalog
 
 __all__ = ["from_astropy", "to_astropy"]
 
@@ -33,7 +31,7 @@ _UNITS = {
 _MPC_PER_H = units.def_unit("Mpc/h", format={"latex": r"Mpc\,h^{-1}"})
 
 
-def to_astropy(catalog: ClusterCatalog) -> tuple[Any, Any]:
+def to_astropy(catalog: Columns) -> tuple[Any, Any]:
     """Clusters and galaxies as astropy tables; column units where we know them, all in ``meta["units"]``."""
     meta = catalog.metadata.to_dict()
     clusters = Table({name: catalog.column(name) for name in catalog.cluster_columns}, meta=meta)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesflowmass.catalog.columns import Columns
 from bayesflowmass.catalog.metadata import COLUMN_UNITS, CatalogError
-
-if TYPE_CHECKING:
-    from bayesflowmass.catalog.catalog import ClusterCatalog
 
 __all__ = ["validate"]
 
@@ -23,7 +21,7 @@ MAX_VELOCITY = 30_000.0
 """km/s in the rest frame; peculiar velocities and the depth of any cut stay far below, m/s and cz do not."""
 
 
-def validate(catalog: ClusterCatalog, min_galaxies: int) -> None:
+def validate(catalog: Columns, min_galaxies: int) -> None:
     """All checks; see `ClusterCatalog.validate`."""
     _columns(catalog)
     _ids(catalog)
@@ -33,7 +31,7 @@ def validate(catalog: ClusterCatalog, min_galaxies: int) -> None:
     _richness(catalog, min_galaxies)
 
 
-def cluster_name(catalog: ClusterCatalog, row: int) -> str:
+def cluster_name(catalog: Columns, row: int) -> str:
     """How messages name a cluster."""
     return (
         f"cluster {catalog.column('cluster_id')[row]} (row {row})"
@@ -42,7 +40,7 @@ def cluster_name(catalog: ClusterCatalog, row: int) -> str:
     )
 
 
-def _columns(catalog: ClusterCatalog) -> None:
+def _columns(catalog: Columns) -> None:
     for sort, needed, there in (
         ("cluster", ("cluster_id", "redshift"), catalog.cluster_columns),
         ("galaxy", ("x", "y", "v_los"), catalog.galaxy_columns),
@@ -54,7 +52,7 @@ def _columns(catalog: ClusterCatalog) -> None:
             )
 
 
-def _ids(catalog: ClusterCatalog) -> None:
+def _ids(catalog: Columns) -> None:
     ids = catalog.column("cluster_id")
     if ids.dtype.kind not in "iuU":
         raise CatalogError(f"cluster_id holds {ids.dtype}; expected integers or strings.")
@@ -67,7 +65,7 @@ def _ids(catalog: ClusterCatalog) -> None:
         )
 
 
-def _finite(catalog: ClusterCatalog) -> None:
+def _finite(catalog: Columns) -> None:
     for name in _CLUSTER_FLOATS:
         if name in catalog.cluster_columns:
             values = _numbers(name, catalog.column(name))
@@ -85,7 +83,7 @@ def _finite(catalog: ClusterCatalog) -> None:
                 _galaxy_error(catalog, name, values, int(np.argmax(bad)), "expected a finite number.")
 
 
-def _units(catalog: ClusterCatalog) -> None:
+def _units(catalog: Columns) -> None:
     for name, unit in catalog.metadata.units.items():
         expected = COLUMN_UNITS.get(name)
         if expected is not None and unit != expected and catalog.has(name):
@@ -94,7 +92,7 @@ def _units(catalog: ClusterCatalog) -> None:
             )
 
 
-def _ranges(catalog: ClusterCatalog) -> None:
+def _ranges(catalog: Columns) -> None:
     _cluster_range(
         catalog, "redshift", 0.0, MAX_REDSHIFT, "expected the cosmological redshift, not cz or per cent"
     )
@@ -114,7 +112,7 @@ def _ranges(catalog: ClusterCatalog) -> None:
     )
 
 
-def _richness(catalog: ClusterCatalog, min_galaxies: int) -> None:
+def _richness(catalog: Columns, min_galaxies: int) -> None:
     counts = catalog.n_galaxies
     if len(catalog) and counts.min() < min_galaxies:
         row = int(np.argmin(counts))
@@ -143,7 +141,7 @@ def _richness(catalog: ClusterCatalog, min_galaxies: int) -> None:
             )
 
 
-def _cluster_range(catalog: ClusterCatalog, name: str, low: float, high: float, expected: str) -> None:
+def _cluster_range(catalog: Columns, name: str, low: float, high: float, expected: str) -> None:
     if name in catalog.cluster_columns:
         values = catalog.column(name)
         bad = (values < low) | (values > high)
@@ -155,16 +153,14 @@ def _cluster_range(catalog: ClusterCatalog, name: str, low: float, high: float, 
             )
 
 
-def _galaxy_range(catalog: ClusterCatalog, name: str, limit: float, expected: str) -> None:
+def _galaxy_range(catalog: Columns, name: str, limit: float, expected: str) -> None:
     values = catalog.galaxies(name)
     bad = np.abs(values) > limit
     if bad.any():
         _galaxy_error(catalog, name, values, int(np.argmax(bad)), f"{expected}, within +-{limit:g}.")
 
 
-def _galaxy_error(
-    catalog: ClusterCatalog, name: str, values: NDArray[Any], galaxy: int, expected: str
-) -> None:
+def _galaxy_error(catalog: Columns, name: str, values: NDArray[Any], galaxy: int, expected: str) -> None:
     row = int(np.searchsorted(catalog.offsets, galaxy, side="right")) - 1
     number = galaxy - int(catalog.offsets[row])
     raise CatalogError(

@@ -1,4 +1,4 @@
-"""Inspection of catalogues, model folders, N-body boxes and settings."""
+"""Inspection of catalogues, model folders and N-body boxes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
-from bayesflowmass.command import ConfigError, TrainSettings, build_settings, load_yaml
 from bayesflowmass.cosmology import MDPL2
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.model_folder import DESCRIPTION, WEIGHTS, ModelError
@@ -21,7 +20,6 @@ __all__ = [
     "inspect_box",
     "inspect_catalog",
     "inspect_model",
-    "inspect_settings",
     "inspect_whole",
     "is_model_folder",
 ]
@@ -171,21 +169,6 @@ def inspect_box(known: BoxFormat, path: Path, quick: bool) -> Inspection:
     size = "" if info.box_size else " --box-size SIDE"
     files = f"{path} --galaxies GALAXIES" if "log10_mass" in limits else f"HOSTS --galaxies {path}"
     report.commands = [f"bayesflowmass simulate --hosts {files}{size} --out mocks.parquet"]
-    return report
-
-
-def inspect_settings(path: Path) -> Inspection:
-    """A YAML file, which may be a configuration."""
-    report = Inspection(str(path), "settings (YAML)")
-    try:
-        values = load_yaml(path)
-        report.facts.append(f"keys: {', '.join(map(str, values)) or 'none'}")
-        build_settings(TrainSettings, values, source=f"'{path}'")
-    except ConfigError as error:
-        report.problems.append(str(error))
-        report.usable = False
-        return report
-    report.commands = [f"bayesflowmass train --config {path}"]
     return report
 
 

@@ -1,4 +1,6 @@
 """What learns between context and flow: dense and convolutional networks."""
 
-from bayesflowmass.networks.convolutional import *  # noqa: F403
-from bayesflowmass.networks.dense import *  # noqa: F403
+from bayesflowmass.networks.convolutional import ConvNetwork
+from bayesflowmass.networks.dense import DenseNetwork
+
+__all__ = ["ConvNetwork", "DenseNetwork"]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from astropy.io.votable import parse_single_table
 from astropy.table import Table
 
-from bayesflowmass.command.record import RECORD, SETTINGS
+from bayesflowmass.common.run_folder import RECORD, SETTINGS
 from bayesflowmass.posterior.write_table import TABLE_FORMATS
 
 __all__ = ["MassTable", "ReportError", "RunFolder", "read_run_folder", "read_run_folders"]
