@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
-from bayesflowmass.estimator import DEFAULT_MODEL, SHIPPED_COMPLETE, MassEstimator, shipped_models
+from bayesflowmass.estimator.mass_estimator import MassEstimator
+from bayesflowmass.estimator.shipped import DEFAULT_MODEL, SHIPPED_COMPLETE, shipped_models
 
 __all__ = ["choose_model", "notes", "tell"]
 

@@ -10,7 +10,8 @@ from astropy.table import MaskedColumn, Table
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import FloatArray
-from bayesflowmass.novelty import Assessment, NoveltyDetector, verdict_sentence
+from bayesflowmass.novelty.detector import Assessment, NoveltyDetector
+from bayesflowmass.novelty.report import verdict_sentence
 
 __all__ = ["FEWEST", "p_values_of", "with_novelty"]
 
