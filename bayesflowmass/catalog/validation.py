@@ -9,25 +9,17 @@ from numpy.typing import NDArray
 
 from bayesflowmass.catalog.columns import Columns
 from bayesflowmass.catalog.metadata import COLUMN_UNITS, CatalogError
+from bayesflowmass.catalog.ranges import RANGES, check_range
 
 __all__ = ["validate"]
-
-_CLUSTER_FLOATS = ("redshift", "log10_mass", "ra", "dec", "redshift_err", "completeness", "sigma_v_err")
-_GALAXY_FLOATS = ("x", "y", "v_los", "gal_v_err", "gal_weight")
-MAX_REDSHIFT = 3.0
-MAX_POSITION = 50.0
-"""Mpc/h; no cluster reaches so far, and radii in kpc do."""
-MAX_VELOCITY = 30_000.0
-"""km/s in the rest frame; peculiar velocities and the depth of any cut stay far below, m/s and cz do not."""
 
 
 def validate(catalog: Columns, min_galaxies: int) -> None:
     """All checks; see `ClusterCatalog.validate`."""
     _columns(catalog)
     _ids(catalog)
-    _finite(catalog)
     _units(catalog)
-    _ranges(catalog)
+    _ranges(catalog, min_galaxies)
     _richness(catalog, min_galaxies)
 
 
@@ -65,24 +57,6 @@ def _ids(catalog: Columns) -> None:
         )
 
 
-def _finite(catalog: Columns) -> None:
-    for name in _CLUSTER_FLOATS:
-        if name in catalog.cluster_columns:
-            values = _numbers(name, catalog.column(name))
-            bad = ~np.isfinite(values)
-            if bad.any():
-                row = int(np.argmax(bad))
-                raise CatalogError(
-                    f"{cluster_name(catalog, row)}: {name} is {values[row]}; expected a finite number."
-                )
-    for name in _GALAXY_FLOATS:
-        if name in catalog.galaxy_columns:
-            values = _numbers(name, catalog.galaxies(name))
-            bad = ~np.isfinite(values)
-            if bad.any():
-                _galaxy_error(catalog, name, values, int(np.argmax(bad)), "expected a finite number.")
-
-
 def _units(catalog: Columns) -> None:
     for name, unit in catalog.metadata.units.items():
         expected = COLUMN_UNITS.get(name)
@@ -92,24 +66,18 @@ def _units(catalog: Columns) -> None:
             )
 
 
-def _ranges(catalog: Columns) -> None:
-    _cluster_range(
-        catalog, "redshift", 0.0, MAX_REDSHIFT, "expected the cosmological redshift, not cz or per cent"
-    )
-    _cluster_range(
-        catalog, "log10_mass", 10.0, 17.0, "expected log10 of M200c in Msun/h, not the mass itself"
-    )
-    _cluster_range(catalog, "dec", -90.0, 90.0, "expected degrees")
-    _cluster_range(catalog, "ra", -360.0, 360.0, "expected degrees")
-    _cluster_range(catalog, "completeness", 0.0, 1.0, "expected a fraction")
-    _cluster_range(catalog, "sigma_v_err", 0.0, MAX_VELOCITY, "expected an error in km/s")
-    for name in ("x", "y"):
-        _galaxy_range(
-            catalog, name, MAX_POSITION, "expected comoving Mpc/h from the centre, not kpc or degrees"
-        )
-    _galaxy_range(
-        catalog, "v_los", MAX_VELOCITY, "expected km/s in the rest frame of the cluster, not m/s or cz"
-    )
+def _ranges(catalog: Columns, min_galaxies: int) -> None:
+    for name in RANGES:
+        if name in catalog.cluster_columns:
+            values = _numbers(name, catalog.column(name))
+            if name == "redshift" and min_galaxies == 0:
+                # A cluster whose redshift nobody knows stays in a table as a row without galaxies.
+                values = np.where(np.isnan(values) & (catalog.n_galaxies == 0), 0.0, values)
+            check_range(name, values, lambda row: cluster_name(catalog, row))
+        elif name in catalog.galaxy_columns:
+            check_range(
+                name, _numbers(name, catalog.galaxies(name)), lambda index: _galaxy_name(catalog, index)
+            )
 
 
 def _richness(catalog: Columns, min_galaxies: int) -> None:
@@ -127,7 +95,8 @@ def _richness(catalog: Columns, min_galaxies: int) -> None:
             f"({few} of {len(catalog)} clusters have fewer): remove such clusters, or lower the limit."
         )
     several = np.flatnonzero(counts > 1)
-    if several.size:
+    # Whoever keeps poor clusters has rows without a mass for those that have no spread, too.
+    if several.size and min_galaxies > 0:
         v_los = catalog.galaxies("v_los")
         starts = catalog.offsets[:-1][counts > 0]
         spread = np.zeros(len(catalog))
@@ -141,31 +110,9 @@ def _richness(catalog: Columns, min_galaxies: int) -> None:
             )
 
 
-def _cluster_range(catalog: Columns, name: str, low: float, high: float, expected: str) -> None:
-    if name in catalog.cluster_columns:
-        values = catalog.column(name)
-        bad = (values < low) | (values > high)
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise CatalogError(
-                f"{cluster_name(catalog, row)}: {name} is {values[row]:g}; {expected}, "
-                f"within [{low:g}, {high:g}]."
-            )
-
-
-def _galaxy_range(catalog: Columns, name: str, limit: float, expected: str) -> None:
-    values = catalog.galaxies(name)
-    bad = np.abs(values) > limit
-    if bad.any():
-        _galaxy_error(catalog, name, values, int(np.argmax(bad)), f"{expected}, within +-{limit:g}.")
-
-
-def _galaxy_error(catalog: Columns, name: str, values: NDArray[Any], galaxy: int, expected: str) -> None:
+def _galaxy_name(catalog: Columns, galaxy: int) -> str:
     row = int(np.searchsorted(catalog.offsets, galaxy, side="right")) - 1
-    number = galaxy - int(catalog.offsets[row])
-    raise CatalogError(
-        f"{cluster_name(catalog, row)}, galaxy {number}: {name} is {values[galaxy]:g}; {expected}"
-    )
+    return f"{cluster_name(catalog, row)}, galaxy {galaxy - int(catalog.offsets[row])}"
 
 
 def _numbers(name: str, values: NDArray[Any]) -> NDArray[Any]:

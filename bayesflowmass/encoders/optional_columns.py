@@ -26,8 +26,9 @@ class OptionalColumns:
 
     A value is unknown where the column is missing, or is not finite. The column ``mode`` may be text
     (`MODE_VALUES`); without it the mode of the catalogue's metadata counts for all clusters. Without a column
-    ``sigma_v_err`` the root mean square of the galaxies' ``gal_v_err`` takes its place; without ``cleaned`` the
-    metadata say whether interlopers were removed (that they were not is never taken for granted).
+    ``sigma_v_err`` the root mean square of the galaxies' ``gal_v_err`` takes its place, of those that are known;
+    without ``cleaned`` the metadata say whether interlopers were removed (that they were not is never taken for
+    granted).
 
     Args:
         names: of cluster columns.
@@ -74,10 +75,11 @@ class OptionalColumns:
             elif name == "cleaned":
                 column = np.full(len(catalog), 1.0 if catalog.metadata.selection.get("cleaned") else np.nan)
             elif name == "sigma_v_err" and catalog.has("gal_v_err"):
-                squares = segment_sum(
-                    np.square(catalog.galaxies("gal_v_err"), dtype=np.float64), catalog.offsets
-                )
-                column = np.sqrt(squares / np.maximum(catalog.n_galaxies, 1))
+                squares = np.square(catalog.galaxies("gal_v_err"), dtype=np.float64)
+                known = np.isfinite(squares)
+                total = segment_sum(np.where(known, squares, 0.0), catalog.offsets)
+                count = segment_sum(known.astype(np.float64), catalog.offsets)
+                column = np.where(count > 0.0, np.sqrt(total / np.maximum(count, 1.0)), np.nan)
             else:
                 continue
             if name == "mode" and column.dtype.kind == "U":

@@ -63,7 +63,15 @@ def test_the_least_richness_is_an_argument():
         ),
         (lambda: spoiled("y", 0, 700.0), r"cluster 6 \(row 0\), galaxy 0: y is 700.*not kpc"),
         (lambda: spoiled("v_los", 7, 8e5), r"cluster 10 \(row 1\), galaxy 3: v_los is 800000.*not m/s or cz"),
-        (lambda: make(galaxies={"gal_v_err": np.full(8, np.nan)}), "gal_v_err is nan"),
+        (
+            lambda: make(galaxies={"gal_v_err": np.full(8, -1.0)}),
+            "galaxy 0: gal_v_err is -1; expected an error",
+        ),
+        (
+            lambda: make({"completeness": [0.5, 80.0]}),
+            r"cluster 10 \(row 1\): completeness is 80; .* not per cent",
+        ),
+        (lambda: make({"abs_mag_limit": [-20.0, -99.0]}), "abs_mag_limit is -99; expected the faintest"),
         (lambda: make(counts=(0, 8)), r"cluster 6 \(row 0\) has no galaxies"),
         (lambda: make(counts=(7, 1)), "has only 1 galaxy;"),
         (
@@ -79,3 +87,18 @@ def test_the_least_richness_is_an_argument():
 def test_each_fault_has_its_message(catalog, message):
     with pytest.raises(CatalogError, match=message):
         catalog().validate()
+
+
+def test_what_was_not_measured_may_be_missing():
+    rows = {"completeness": [0.5, np.nan], "sigma_v_err": [np.nan, 30.0], "redshift_err": [np.nan, np.nan]}
+    make(rows, {"gal_v_err": np.r_[np.nan, np.full(7, 30.0)]}).validate()
+
+
+def test_a_cluster_without_redshift_stays_only_as_a_row_without_galaxies():
+    make({"redshift": [0.1, np.nan]}, counts=(8, 0)).validate(0)
+    with pytest.raises(CatalogError, match="redshift is nan"):
+        make({"redshift": [0.1, np.nan]}).validate(0)
+
+
+def test_whoever_keeps_poor_clusters_keeps_those_of_one_velocity():
+    make(galaxies={"v_los": np.r_[np.arange(4.0), np.full(4, 5.0)]}).validate(0)
