@@ -1,12 +1,13 @@
 """How unlike its training set a cluster, or a catalogue, is: calibrated p-values (docs/novelty.md)."""
 
-from bayesflowmass.novelty.catalogue import CatalogueVerdict, Difference
+from bayesflowmass.novelty.catalogue import ALARM, CatalogueVerdict, Difference
 from bayesflowmass.novelty.detector import Assessment, NoveltyDetector
-from bayesflowmass.novelty.report import ALARM, verdict_sentence
+from bayesflowmass.novelty.report import NOTICEABLE, verdict_sentence
 from bayesflowmass.novelty.summaries import SUMMARIES, phase_space_summaries
 
 __all__ = [
     "ALARM",
+    "NOTICEABLE",
     "SUMMARIES",
     "Assessment",
     "CatalogueVerdict",

@@ -9,7 +9,11 @@ the error of the whole family (Westfall & Young 1993), so that the feature with 
 The test is conditional on the number of galaxies of each cluster. At a given number the masses still depend on
 the population: clusters of the mass function are lighter than those of a training set that is flat in log mass.
 That is no fault of a catalogue, so the test is made against both populations (held-out clusters thinned to the
-mass function by rejection, which keeps the test exact), and the larger p-value counts.
+mass function by rejection, which keeps the test exact), and the larger p-value counts. Mocks know their population and
+the limits of its masses: they are tested against that one alone.
+
+A p-value says whether there is a difference, not whether it matters: with thousands of clusters a shift of a twentieth
+of a standard deviation is seen. So the size of the largest difference that is shown stands beside it.
 
 Of several projections of one halo one is taken: they are not exchangeable with clusters of different haloes.
 """
@@ -24,7 +28,11 @@ import numpy.typing as npt
 
 from bayesflowmass.common.arrays import FloatArray, IntArray
 
-__all__ = ["CatalogueVerdict", "Difference", "permutation_test"]
+__all__ = ["ALARM", "CatalogueVerdict", "Difference", "permutation_test"]
+
+ALARM = 0.01
+"""p-value below which clusters are flagged and a difference of a catalogue counts as shown: one false alarm in a
+hundred."""
 
 
 # Means of features are compared within these limits, so that a few outliers do not hide what the others say.
@@ -57,12 +65,14 @@ class CatalogueVerdict:
 
     Attributes:
         p_value: probability of so large a difference if the catalogue is like the training set.
+        effect: largest |shift| among the differences that are shown at 1 %, in standard deviations; 0 where none is.
         population: against which it was found, ``"training"`` or ``"hmf"``: the one that explains the catalogue better.
         n_clusters, n_haloes: of the catalogue; n_held_out: training clusters that it was compared with.
         differences: the largest, first; at most three.
     """
 
     p_value: float
+    effect: float
     population: str
     n_clusters: int
     n_haloes: int
@@ -80,8 +90,8 @@ def permutation_test(
     *,
     n_permutations: int = 999,
     seed: int = 0,
-) -> tuple[float, tuple[Difference, ...]]:
-    """p-value and largest differences between a catalogue and held-out clusters.
+) -> tuple[float, float, tuple[Difference, ...]]:
+    """p-value, effect and largest differences between a catalogue and held-out clusters.
 
     Args:
         features, whitened: (n, K); score: (n,); kind: classes of richness (n,), of the catalogue.
@@ -113,12 +123,15 @@ def permutation_test(
         # Sums in single precision: equal choices of clusters must count as equal.
         return float((1 + null.size - np.searchsorted(null, value - 1e-4, side="left")) / (null.size + 1))
 
+    shifts = sums[0] / len(ours)
+    shown = np.array([p_of(float(abs(value))) <= ALARM for value in standard[0]])
+    effect = float(np.abs(shifts[shown]).max(initial=0.0))
     differences = []
     for column in np.argsort(-np.abs(standard[0]))[:3]:
         name, sort = _name(int(column), names)
-        shift = float(sums[0, column] / len(ours))
+        shift = float(shifts[column])
         differences.append(Difference(name, sort, shift, p_of(float(abs(standard[0, column])))))
-    return p_of(float(largest[0])), tuple(differences)
+    return p_of(float(largest[0])), effect, tuple(differences)
 
 
 def _sums_of_choices(

@@ -72,6 +72,7 @@ class NoveltyDetector:
         log_n: ln of their number of galaxies (m,).
         log_hmf: ln of the density of the mass function over that of the training masses at each of them (m,), up to a
             constant.
+        log10_mass: of them, log10 M200c [Msun/h] (m,); None in models of version 0.1, which did not keep it.
     """
 
     r_max: float
@@ -83,6 +84,7 @@ class NoveltyDetector:
     features: FloatArray
     log_n: FloatArray
     log_hmf: FloatArray
+    log10_mass: FloatArray | None = None
 
     @classmethod
     def fit(
@@ -100,7 +102,8 @@ class NoveltyDetector:
         """Measure training clusters and calibrate on held-out ones; None where they are too few (400, 199 haloes).
 
         Args:
-            training, held_out: clusters that share no halo; at most 3000 haloes of the latter are kept.
+            training, held_out: clusters that share no halo, with ``log10_mass``; at most 3000 haloes of the latter
+                are kept.
             training_context, held_out_context: their contexts (n, c), images only.
             r_max, v_max: cylinder of both [comoving Mpc/h, km/s].
             log_hmf: see the attribute, of the held-out clusters.
@@ -123,7 +126,10 @@ class NoveltyDetector:
         index = torch.from_numpy(rows).to(held_out_context.device)
         features = normal(_raw(kept, held_out_context[index], space, r_max, v_max), kept_log_n)
         weight = np.asarray(log_hmf, dtype=np.float64)[rows]
-        return cls(r_max, v_max, space, normal, strangeness, edges, _rounded(features), kept_log_n, weight)
+        mass = np.array(kept.column("log10_mass"), dtype=np.float64)
+        return cls(
+            r_max, v_max, space, normal, strangeness, edges, _rounded(features), kept_log_n, weight, mass
+        )
 
     @property
     def names(self) -> list[str]:
@@ -153,6 +159,7 @@ class NoveltyDetector:
         halo_id: npt.ArrayLike | None = None,
         *,
         population: str = "either",
+        log10_mass_range: tuple[float, float] | None = None,
         n_permutations: int = 999,
         seed: int = 0,
     ) -> CatalogueVerdict:
@@ -163,11 +170,13 @@ class NoveltyDetector:
             halo_id: of each cluster (n,); default: all differ.
             population: its masses are distributed as in ``"training"``, as the mass function (``"hmf"``), or as
                 ``"either"``.
+            log10_mass_range: limits of log10 M200c [Msun/h] of that population; default: those of training. A model of
+                version 0.1 does not know the masses of its held-out clusters and takes all of them.
             n_permutations: smallest p-value 1 / (n_permutations + 1).
             seed: of the permutations and of the choice of projections.
 
         Raises:
-            ValueError: there are no clusters, or the population is unknown.
+            ValueError: there are no clusters, the population is unknown, or no held-out cluster has such a mass.
         """
         if population not in POPULATIONS:
             raise ValueError(f"Unknown population {population!r}; expected one of {', '.join(POPULATIONS)}.")
@@ -178,6 +187,7 @@ class NoveltyDetector:
         rows = good[one_per_halo(halo[good], seed)]
         if len(rows) > _MOST_TESTED:
             rows = np.sort(np.random.default_rng(seed).permutation(rows)[:_MOST_TESTED])
+        held_out = self._in_range(log10_mass_range)
         kind = classes_of(self.log_n, self.edges)
         ours = (
             found.features[rows],
@@ -187,25 +197,41 @@ class NoveltyDetector:
         )
         results = []
         for name in ("training", "hmf") if population == "either" else (population,):
-            kept = np.arange(len(kind)) if name == "training" else self._thinned(kind, seed)
+            kept = held_out if name == "training" else held_out[self._thinned(held_out, seed)]
             theirs = (
                 self.features[kept],
                 self.strangeness.whiten(self.features[kept]),
                 self.strangeness(self.features[kept]),
                 kind[kept],
             )
-            p_value, differences = permutation_test(
+            p_value, effect, differences = permutation_test(
                 *ours, theirs, self.names, n_permutations=n_permutations, seed=seed
             )
-            results.append(CatalogueVerdict(p_value, name, int(good.size), len(rows), len(kept), differences))
+            results.append(
+                CatalogueVerdict(p_value, effect, name, int(good.size), len(rows), len(kept), differences)
+            )
             if np.ptp(self.log_hmf) < 1e-9:
                 break  # The training masses follow the mass function.
         return max(results, key=lambda verdict: verdict.p_value)
 
-    def _thinned(self, kind: IntArray, seed: int) -> IntArray:
-        """Held-out clusters that follow the mass function in each class: rejection with the largest weight there."""
-        top = np.array([self.log_hmf[kind == one].max(initial=-np.inf) for one in range(kind.max() + 1)])
-        accept = np.exp(self.log_hmf - top[kind])
+    def _in_range(self, log10_mass_range: tuple[float, float] | None) -> IntArray:
+        """Held-out clusters with masses in a range."""
+        if log10_mass_range is None or self.log10_mass is None:
+            return np.arange(len(self.log_n))
+        low, high = log10_mass_range
+        rows = np.flatnonzero((self.log10_mass >= low) & (self.log10_mass <= high))
+        if rows.size == 0:
+            raise ValueError(
+                f"The model's training set has no cluster with a log10 mass in {low:g}-{high:g} to compare with."
+            )
+        return rows
+
+    def _thinned(self, rows: IntArray, seed: int) -> IntArray:
+        """Which of some held-out clusters follow the mass function in each class of richness: rejection with the
+        largest weight there."""
+        kind, weight = classes_of(self.log_n, self.edges)[rows], self.log_hmf[rows]
+        top = np.array([weight[kind == one].max(initial=-np.inf) for one in range(kind.max() + 1)])
+        accept = np.exp(weight - top[kind])
         return np.flatnonzero(np.random.default_rng([seed, 1]).random(len(kind)) < accept)
 
     def state(self) -> dict[str, Tensor]:
@@ -221,6 +247,8 @@ class NoveltyDetector:
             "log_n": self.log_n,
             "log_hmf": self.log_hmf,
         }
+        if self.log10_mass is not None:
+            plain["log10_mass"] = self.log10_mass
         tensors = {name: torch.from_numpy(np.array(values)) for name, values in plain.items()}
         tensors["features"] = torch.from_numpy(self.features.astype(np.float16))
         return tensors | {"space.mean": self.space.mean, "space.basis": self.space.basis}
@@ -260,6 +288,7 @@ class NoveltyDetector:
                 ),
                 StrangenessScore(plain["strangeness.whitening"], plain["strangeness.nodes"]),
                 *(plain[name] for name in ("edges", "features", "log_n", "log_hmf")),
+                plain.get("log10_mass"),
             )
         except KeyError as error:
             raise ValueError(f"novelty lacks {error}") from None

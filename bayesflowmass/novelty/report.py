@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from bayesflowmass.novelty.catalogue import CatalogueVerdict
+from bayesflowmass.novelty.catalogue import ALARM, CatalogueVerdict
 
-__all__ = ["ALARM", "verdict_sentence"]
+__all__ = ["NOTICEABLE", "verdict_sentence"]
 
-ALARM = 0.01
-"""p-value below which clusters are flagged and catalogues are called unlike the training set: one false alarm in
-a hundred."""
-
-_POPULATIONS = {"training": "as the training masses", "hmf": "as the mass function"}
+NOTICEABLE = 0.2
+"""Effect from which a difference is a reason not to trust masses [standard deviations of training clusters of the same
+richness]: what Cohen (1988) calls small. Smaller ones are said, without the warning."""
 
 
 def verdict_sentence(verdict: CatalogueVerdict) -> str:
     """What the test of a catalogue says, and what differs most where it rejects."""
     n = f"{verdict.n_clusters} cluster{'s' * (verdict.n_clusters != 1)}"
-    tail = f"(permutation test, p = {_p(verdict.p_value)})"
+    tail = f"(permutation test, p = {_p(verdict.p_value)}"
     if verdict.p_value > ALARM:
-        return f"Novelty: the {n} as a whole look like training clusters of the same richness {tail}."
+        return f"Novelty: the {n} as a whole look like training clusters of the same richness {tail})."
+    tail += f", largest shift {verdict.effect:.2f} standard deviations)"
+    if verdict.effect < NOTICEABLE:
+        return (
+            f"Novelty: the {n} as a whole differ from training clusters of the same richness, but little {tail}."
+        )
     words = [_difference(d.name, d.kind, d.shift) for d in verdict.differences if d.p_value <= ALARM]
     what = "; most in " + ", ".join(dict.fromkeys(words)) if words else ""
     return (
