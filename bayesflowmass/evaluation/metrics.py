@@ -78,7 +78,7 @@ def measure_metrics(
         ),
         "n_members_definition": definition,
         "flags": _count_flags(predictions.flags),
-        "novelty": novelty_metrics(estimator, predictions.strange, halo_id, seed),
+        "novelty": novelty_metrics(estimator, predictions.strange, catalog, seed),
         "recalibrated": predictions.recalibration,
         "kind": catalog.metadata.kind,
         "mode": catalog.metadata.mode,

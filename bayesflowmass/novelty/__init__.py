@@ -2,7 +2,7 @@
 
 from bayesflowmass.novelty.catalogue import ALARM, CatalogueVerdict, Difference
 from bayesflowmass.novelty.detector import Assessment, NoveltyDetector
-from bayesflowmass.novelty.report import NOTICEABLE, verdict_sentence
+from bayesflowmass.novelty.report import NOTICEABLE, judge, verdict_sentence
 from bayesflowmass.novelty.summaries import SUMMARIES, phase_space_summaries
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "CatalogueVerdict",
     "Difference",
     "NoveltyDetector",
+    "judge",
     "phase_space_summaries",
     "verdict_sentence",
 ]

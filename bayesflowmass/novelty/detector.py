@@ -287,7 +287,10 @@ class NoveltyDetector:
                     *(plain[f"normal.{name}"] for name in ("log_n", "median", "scale", "nodes"))
                 ),
                 StrangenessScore(plain["strangeness.whitening"], plain["strangeness.nodes"]),
-                *(plain[name] for name in ("edges", "features", "log_n", "log_hmf")),
+                plain["edges"],
+                plain["features"],
+                plain["log_n"],
+                plain["log_hmf"],
                 plain.get("log10_mass"),
             )
         except KeyError as error:

@@ -11,7 +11,7 @@ from astropy.table import MaskedColumn, Table
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.novelty.detector import Assessment, NoveltyDetector
-from bayesflowmass.novelty.report import verdict_sentence
+from bayesflowmass.novelty.report import judge, verdict_sentence
 
 __all__ = ["FEWEST", "p_values_of", "with_novelty"]
 
@@ -49,7 +49,7 @@ def with_novelty(
     table.add_column(column, index=table.colnames.index("prior"), name="p_novelty")
     rows = np.concatenate([rows for rows, _ in found]) if found else np.zeros(0, dtype=np.intp)
     if detector is not None and len(rows) >= FEWEST:
-        halo = catalog.column("halo_id" if catalog.has("halo_id") else "cluster_id")[rows]
-        verdict = detector.test(Assessment.concatenate([one for _, one in found]), halo, seed=seed)
+        assessment = Assessment.concatenate([one for _, one in found])
+        verdict = judge(detector, catalog[rows], assessment, seed=seed)
         table.meta |= {"p_sample": verdict.p_value, "novelty": verdict_sentence(verdict)}
     return table

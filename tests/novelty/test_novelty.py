@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,9 +20,11 @@ from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.infer import infer, summary
 from bayesflowmass.novelty import (
     ALARM,
+    NOTICEABLE,
     SUMMARIES,
     Assessment,
     NoveltyDetector,
+    judge,
     phase_space_summaries,
     verdict_sentence,
 )
@@ -187,7 +190,7 @@ def test_the_permutation_test_rejects_at_its_level_and_names_what_is_shifted():
     caught = 0
     for trial in range(30):
         ours, theirs = null_columns(rng, 60, shift=0.6), null_columns(rng, 400)
-        p_value, found = permutation_test(*ours, theirs, names, n_permutations=99, seed=trial)
+        p_value, _, found = permutation_test(*ours, theirs, names, n_permutations=99, seed=trial)
         caught += p_value <= 0.05 and "c" in {one.name for one in found}
     assert caught >= 27
 
@@ -201,7 +204,7 @@ def test_the_permutation_test_of_a_single_cluster_is_its_rank():
     ours[1][:] = 40.0
     ours[2][:] = 40.0
     same_class = np.zeros(19, np.int64)
-    p_value, _ = permutation_test(
+    p_value, _, _ = permutation_test(
         *ours[:3], np.zeros(1, np.int64), (*theirs[:3], same_class), list("abcde"), n_permutations=3000
     )
     assert p_value == pytest.approx(1 / 20, abs=0.015)
@@ -283,13 +286,70 @@ def test_projections_of_one_halo_are_no_evidence_of_their_own(estimator, usual):
 def test_a_mass_function_catalogue_is_judged_by_that_population(estimator):
     """Masses of the toy drawn from the mass function: far lighter at a given richness, and no alarm."""
     detector = estimator.novelty
-    kept = detector._thinned(classes_of(detector.log_n, detector.edges), seed=0)
+    kept = detector._thinned(np.arange(len(detector.log_n)), seed=0)
     weight = np.exp(detector.log_hmf - detector.log_hmf.max())
     assert 20 < len(kept) < 0.8 * len(detector.log_n)
     assert detector.log_hmf[kept].mean() > detector.log_hmf.mean()
     assert weight.min() < 0.01
     with pytest.raises(ValueError, match="Unknown population 'all'"):
         detector.test(estimator.assess(toy_catalog(5)), population="all")
+
+
+def cut_in_mass(n, low, high, seed):
+    """Clusters of the toy between two masses, as a mock catalogue says it."""
+    catalog = toy_catalog(n, seed=seed)
+    mass = np.asarray(catalog.column("log10_mass"))
+    catalog = catalog.filter((mass >= low) & (mass <= high))
+    masses = {"distribution": "flat", "log10_mass_min": low, "log10_mass_max": high}
+    return catalog.with_metadata(masses=masses)
+
+
+def test_mocks_with_other_limits_of_mass_are_not_accused(estimator):
+    """At a given richness a cut in true mass shifts everything; the mocks say that they were cut."""
+    catalog = cut_in_mass(12000, 13.2, 13.7, seed=31)
+    found = estimator.assess(catalog)
+    cut = [judge(estimator.novelty, catalog, found, seed=seed) for seed in range(5)]
+    whole = estimator.novelty.test(found, population="training")
+    assert whole.p_value <= 0.01
+    assert np.median([verdict.p_value for verdict in cut]) > 0.01
+    assert cut[0].n_held_out < whole.n_held_out
+    with pytest.raises(ValueError, match="no cluster with a log10 mass in 16-17"):
+        estimator.novelty.test(found, log10_mass_range=(16.0, 17.0))
+
+
+def test_a_small_difference_of_many_clusters_is_said_without_an_alarm(estimator):
+    """Velocities 4 % too large: seen in thousands of clusters, a small part of the scatter of each summary."""
+    catalog = toy_catalog(6000, seed=33)
+    catalog = catalog.with_galaxies(v_los=0.96 * np.asarray(catalog.galaxies("v_los")))
+    verdict = judge(estimator.novelty, catalog, estimator.assess(catalog), seed=0)
+    assert verdict.p_value <= ALARM
+    assert 0.0 < verdict.effect < NOTICEABLE
+    sentence = verdict_sentence(verdict)
+    assert f"but little (permutation test, p = 0.001 or less, largest shift {verdict.effect:.2f}" in sentence
+    assert "Do not trust" not in sentence
+
+
+def test_the_effect_is_the_shift_of_the_largest_difference_that_is_shown():
+    """Features of unit variance: one is shifted by 0.5, all others by nothing."""
+    rng = np.random.default_rng(7)
+    theirs, ours = rng.normal(size=(2000, 5)), rng.normal(size=(2000, 5))
+    ours[:, 3] += 0.5
+    kind = np.zeros(2000, np.int64)
+    p_value, effect, differences = permutation_test(
+        ours, ours, ours[:, 0], kind, (theirs, theirs, theirs[:, 0], kind), list("abcde"), n_permutations=199
+    )
+    assert p_value <= 0.01
+    assert differences[0].name == "d"
+    # The catalogue minus the pool of both: half of the shift; sd of the mean 0.5 sqrt(2 / 2000) = 0.016.
+    assert effect == pytest.approx(0.25, abs=0.08)
+
+
+def test_a_detector_of_version_0_1_takes_all_held_out_clusters(estimator):
+    old = replace(estimator.novelty, log10_mass=None)
+    again = NoveltyDetector.from_state(old.state(), old.describe())
+    assert again.log10_mass is None
+    verdict = again.test(estimator.assess(toy_catalog(50, seed=3)), log10_mass_range=(14.0, 14.5))
+    assert verdict.n_held_out >= len(again.log_n) // 8
 
 
 def test_too_few_clusters_give_no_detector(estimator):
