@@ -15,13 +15,13 @@ import time
 import torch
 
 from bayesflowmass.bayes.application import condition_draws
+from bayesflowmass.bayes.choice import top_layers
 from bayesflowmass.bayes.guides.eigenbasis import Eigenbasis
 from bayesflowmass.command import TrainSettings, parse_settings
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.flows import build_flow
 from bayesflowmass.posterior import MassPosterior
 from bayesflowmass.train import train_arguments
-from bayesflowmass.training.last_layers import top_layers
 from benchmarks.provenance import header, provenance
 
 AT_ONCE = 2048

@@ -27,9 +27,9 @@ import torch
 from torch.func import functional_call
 
 from bayesflowmass.bayes import Eigenbasis, LowRank, MeanField, NormalPrior, VariationalObjective
-from bayesflowmass.bayes.choice import choose
+from bayesflowmass.bayes.choice import choose, top_layers
 from bayesflowmass.flows import build_flow
-from bayesflowmass.training.last_layers import cut_before_random_layers, top_layers
+from bayesflowmass.training.last_layers import cut_before_random_layers
 from bayesflowmass.training.update import make_optimizer, make_update
 from benchmarks.provenance import header, provenance
 from benchmarks.training_step import CONTEXT, LOC, SCALE, ByHand

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
-__all__ = ["Choice", "choose", "linear_paths"]
+__all__ = ["Choice", "choose", "linear_paths", "top_layers"]
 
 Choice = str | Sequence[str] | type[nn.Module]
 
@@ -50,18 +50,31 @@ def choose(module: nn.Module, which: Choice = "all") -> tuple[str, ...]:
     return found
 
 
-def linear_paths(module: nn.Module, prefix: str = "") -> list[list[str]]:
+def linear_paths(module: nn.Module) -> list[list[str]]:
     """The linear layers along each path through ``module``, names in the order in which they act.
 
     Torch modules do not know their own graph; these rules stand in for it. A child named ``trunk`` comes
     first and its siblings are branches that read it; the items of a ModuleList or ModuleDict are branches;
     the children of any other module follow one another as they were registered.
     """
-    if isinstance(module, nn.Linear):
+    return _paths(module, "", lambda part: isinstance(part, nn.Linear))
+
+
+def top_layers(module: nn.Module) -> str:
+    """``"last:2"``, or ``"last"`` where one of two layers would be the first on its path: it reads the input itself."""
+    random = {name.rpartition(".")[0] for name in choose(module, "last:2")}
+    paths = _paths(module, "", lambda part: any(True for _ in part.parameters(recurse=False)))
+    return "last" if any(path and path[0] in random for path in paths) else "last:2"
+
+
+def _paths(module: nn.Module, prefix: str, counts: Callable[[nn.Module], bool]) -> list[list[str]]:
+    """The modules that count along each path, see :func:`linear_paths`; what is inside of one is not looked at."""
+    if counts(module):
         return [[prefix]]
     children = dict(module.named_children())
     found = {
-        name: linear_paths(child, f"{prefix}.{name}" if prefix else name) for name, child in children.items()
+        name: _paths(child, f"{prefix}.{name}" if prefix else name, counts)
+        for name, child in children.items()
     }
     trunk = found.pop("trunk", [])
     parallel = "trunk" in children or isinstance(module, nn.ModuleList | nn.ModuleDict)

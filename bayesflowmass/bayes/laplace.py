@@ -68,6 +68,11 @@ class LaplacePosterior(WeightPosterior):
         self.register_buffer("scale_tril", scale_tril)
 
     @classmethod
+    def defaults(cls, module: nn.Module) -> dict[str, Any]:
+        """The layers that the module names in ``location_layers``, else the last ones."""
+        return {"which": getattr(module, "location_layers", None) or "last"}
+
+    @classmethod
     def fit(
         cls,
         module: nn.Module,

@@ -52,6 +52,11 @@ class WeightPosterior(nn.Module, ABC):
             WEIGHT_POSTERIORS[cls.method] = cls
 
     @classmethod
+    def defaults(cls, module: nn.Module) -> dict[str, Any]:
+        """Options of `fit` that depend on the module, for who does not choose them: such as ``which``."""
+        return {}
+
+    @classmethod
     @abstractmethod
     def fit(
         cls, module: nn.Module, data: Data, *, maximise: Maximise, seed: int = 0, progress: bool = False

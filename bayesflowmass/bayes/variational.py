@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from bayesflowmass.bayes.choice import Choice, choose
+from bayesflowmass.bayes.choice import Choice, choose, top_layers
 from bayesflowmass.bayes.guides import GUIDES, WeightGuide
 from bayesflowmass.bayes.guides.eigenbasis import WIDEST, Eigenbasis
 from bayesflowmass.bayes.layout import WeightLayout
@@ -40,6 +40,11 @@ class VariationalPosterior(WeightPosterior):
         self.found = dict(found)
 
     @classmethod
+    def defaults(cls, module: nn.Module) -> dict[str, Any]:
+        """The last two layers, or the last where there is nothing below two (`top_layers`)."""
+        return {"which": top_layers(module)}
+
+    @classmethod
     def fit(
         cls,
         module: nn.Module,
@@ -55,7 +60,7 @@ class VariationalPosterior(WeightPosterior):
         train_prior: WeightPrior | None = None,
         estimator: Estimator | None = None,
         tempering: float = 1.0,
-        freeze: bool = False,
+        freeze: bool = True,
         trained: bool = False,
     ) -> Self:
         """Train the module (phase ``point``), then q and the weights that are not random (phase ``variational``).
@@ -71,7 +76,8 @@ class VariationalPosterior(WeightPosterior):
             estimator: of the gradient, see `VariationalObjective`; None: ``local`` for the eigenbasis guide, else
                 ``mirrored``.
             tempering: of `VariationalObjective`.
-            freeze: keep the weights that are not random as the first phase left them.
+            freeze: keep the weights that are not random as the first phase left them: few data would be fitted
+                one by one if the layers below went on.
 
         Raises:
             ValueError: the guide is unknown.

@@ -147,6 +147,15 @@ class ConditionalFlow(ConditionalTransformedDistribution, nn.Module):
     def forward(self, log10_mass: Tensor, context: Tensor) -> Tensor:
         return self.log_prob(log10_mass, context)
 
+    @property
+    def location_layers(self) -> tuple[str, ...]:
+        """Patterns of the parameters of the last layers that give location and width: those of the affine blocks."""
+        return tuple(
+            f"transforms.{index}.nn.{list(block.nn._modules)[-1]}.*"
+            for index, block in enumerate(self.transforms)
+            if isinstance(block, ConditionalAffine) and isinstance(block.nn, nn.Sequential)
+        )
+
     def describe(self) -> dict[str, Any]:
         """The arguments of :func:`build_flow`, ready for JSON; weights are in ``state_dict()``."""
         return dict(self._description)

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bayesflowmass.bayes.choice import choose
-from bayesflowmass.flows import ConditionalAffine, ConditionalFlow
+from bayesflowmass.flows import ConditionalFlow
 from bayesflowmass.training.fingerprint import hash_tensors
 from bayesflowmass.training.random_state import torch_generator
 from bayesflowmass.training.sources import EpochData, check_data
 
-__all__ = ["LastLayers", "MirroredSource", "cut_before_random_layers", "location_layers", "top_layers"]
+__all__ = ["LastLayers", "MirroredSource", "cut_before_random_layers"]
 
 _AT_ONCE = 500
 
@@ -44,25 +43,6 @@ class _Columns(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return features[..., self.start : self.stop]
-
-
-def location_layers(flow: nn.Module) -> tuple[str, ...]:
-    """Patterns of the last layers that give location and width of the density: those of its affine blocks.
-
-    Where a flow has no affine block, ``("last",)``: all last layers.
-    """
-    layers = [
-        f"{name}.nn.{[key for key, _ in block.nn.named_children()][-1]}.*"
-        for name, block in flow.named_modules()
-        if isinstance(block, ConditionalAffine) and isinstance(block.nn, nn.Sequential)
-    ]
-    return tuple(layers) or ("last",)
-
-
-def top_layers(flow: nn.Module) -> str:
-    """The choice of the last two layers on each path, or of the last alone where two would read the context."""
-    above = cut_before_random_layers(flow, choose(flow, "last:2")) is not None
-    return "last:2" if above else "last"
 
 
 def cut_before_random_layers(flow: nn.Module, names: Iterable[str]) -> LastLayers | None:

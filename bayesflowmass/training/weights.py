@@ -18,12 +18,7 @@ from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.flows import ConditionalFlow
 from bayesflowmass.training.fit import FitResult, fit
 from bayesflowmass.training.halo_views import one_view_of_each
-from bayesflowmass.training.last_layers import (
-    MirroredSource,
-    cut_before_random_layers,
-    location_layers,
-    top_layers,
-)
+from bayesflowmass.training.last_layers import MirroredSource, cut_before_random_layers
 from bayesflowmass.training.phases import run_phase
 from bayesflowmass.training.random_state import derive_seed
 from bayesflowmass.training.sources import TrainingSource
@@ -50,9 +45,8 @@ def weight_options(
 
     Args:
         weights: ``method`` (``METHOD`` or ``METHOD:VALUE``), ``which``, ``guide``, ``prior`` (a number,
-            ``"fan_in"`` or a description), ``options``; what is absent or None is left to the method, but
-            ``which``: variational takes the last two layers (`top_layers`), Laplace those that give location
-            and width (`location_layers`).
+            ``"fan_in"`` or a description), ``options``; what is absent or None is left to the method
+            (`WeightPosterior.defaults`).
         flow: whose weights they are.
 
     Raises:
@@ -67,13 +61,7 @@ def weight_options(
         if key not in taken:
             listed = f"it takes {', '.join(taken)}" if taken else "it takes none"
             raise ValueError(f"The weight posterior '{method}' has no option '{key}'; {listed}.")
-    if method == "variational":
-        options.setdefault("which", top_layers(flow))
-    if method == "laplace":
-        options.setdefault("which", location_layers(flow))
-    if "freeze" in known:
-        # The other weights were stopped early; without that, few clusters would be fitted one by one.
-        options.setdefault("freeze", True)
+    options = WEIGHT_POSTERIORS[method].defaults(flow) | options
     for key in ("prior", "train_prior"):
         if options.get(key) is not None:
             options[key] = _prior(options[key])

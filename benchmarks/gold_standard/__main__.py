@@ -63,17 +63,14 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
         {"which": "all", "guide": "low_rank", "guide_options": {"rank": 5}},
     ),
     "variational, full covariance, all": ("variational", {"which": "all", "guide": "full_covariance"}),
-    "variational, mean field, last layer": ("variational", {"guide": "mean_field"}),
-    "variational, eigenbasis, last layer": ("variational", {"guide": "eigenbasis"}),
-    "variational, eigenbasis, last layer, rest frozen": (
+    "variational, mean field, last layer": ("variational", {"guide": "mean_field", "freeze": False}),
+    "variational, eigenbasis, last layer": ("variational", {"guide": "eigenbasis", "freeze": False}),
+    "variational, eigenbasis, last layer, rest frozen": ("variational", {"guide": "eigenbasis"}),
+    "variational, full covariance, last layer": (
         "variational",
-        {"guide": "eigenbasis", "freeze": True},
+        {"guide": "full_covariance", "freeze": False},
     ),
-    "variational, full covariance, last layer": ("variational", {"guide": "full_covariance"}),
-    "variational, full covariance, last layer, rest frozen": (
-        "variational",
-        {"guide": "full_covariance", "freeze": True},
-    ),
+    "variational, full covariance, last layer, rest frozen": ("variational", {"guide": "full_covariance"}),
     "Laplace, last layer": ("laplace", {"relative_precision": 1.0}),
     "Laplace, last layer, prior by marginal likelihood": ("laplace", {}),
     "Laplace, all": ("laplace", {"which": "all", "relative_precision": 1.0}),

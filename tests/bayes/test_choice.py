@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bayesflowmass.bayes.choice import choose, linear_paths
+from bayesflowmass.bayes.choice import choose, linear_paths, top_layers
 from bayesflowmass.bayes.layout import WeightLayout
 from bayesflowmass.flows import build_flow
 
@@ -43,6 +43,21 @@ def test_each_network_of_the_paper_has_a_last_layer():
     flow = build_flow("affine", 5, hidden=(8, 6))
     assert len(choose(flow, "last")) == 6
     assert linear_paths(flow)[0] == ["transforms.0.nn.0", "transforms.0.nn.2", "transforms.0.nn.4"]
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        (build_flow("affine", 12, affine_blocks=1, hidden=(8,)), "last"),
+        (build_flow("affine", 12, affine_blocks=1, hidden=(8, 6)), "last:2"),
+        (build_flow("affine+spline+mixture", 12, hidden=(8, 6), shared=True), "last:2"),
+        (build_flow("affine+spline+mixture", 12, hidden=(8,), shared=True), "last"),
+        (nn.Sequential(nn.Conv1d(1, 2, 3), nn.Linear(4, 2)), "last:2"),
+    ],
+    ids=["one hidden layer", "two", "shared", "shared, one hidden layer", "above a convolution"],
+)
+def test_the_top_layers_are_two_where_there_is_one_below_them(module, expected):
+    assert top_layers(module) == expected
 
 
 def test_patterns_and_types():

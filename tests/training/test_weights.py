@@ -13,7 +13,7 @@ import yaml
 from numpy.testing import assert_allclose
 from small_model import toy_catalog, toy_estimator
 
-from bayesflowmass.bayes import FullCovariance, VariationalPosterior, choose
+from bayesflowmass.bayes import FullCovariance, LaplacePosterior, VariationalPosterior, choose
 from bayesflowmass.bayes.application import condition_draws
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common import files
@@ -27,12 +27,7 @@ from bayesflowmass.train import main, train
 from bayesflowmass.training import checkpoint, phases
 from bayesflowmass.training.convergence import last_fifth
 from bayesflowmass.training.history import HistoryRow
-from bayesflowmass.training.last_layers import (
-    MirroredSource,
-    cut_before_random_layers,
-    location_layers,
-    top_layers,
-)
+from bayesflowmass.training.last_layers import MirroredSource, cut_before_random_layers
 
 FIT = {
     "max_updates": 12,
@@ -107,15 +102,10 @@ def test_a_flow_is_not_cut_where_a_random_layer_reads_the_context(kind):
     assert cut_before_random_layers(flow, choose(flow, "all")) is None
 
 
-def test_the_top_layers_are_two_where_there_is_one_below_them():
-    assert top_layers(build_flow(context_dim=12, **FLOWS["shared trunk"])) == "last:2"
-    assert top_layers(build_flow("affine", context_dim=12, affine_blocks=1, hidden=(8,))) == "last"
-
-
 @pytest.mark.parametrize("kind", FLOWS)
-def test_location_layers_are_those_of_the_affine_blocks(kind):
+def test_laplace_takes_the_layers_of_the_affine_blocks(kind):
     flow = build_flow(context_dim=12, **FLOWS[kind])
-    chosen = choose(flow, location_layers(flow))
+    chosen = choose(flow, LaplacePosterior.defaults(flow)["which"])
     assert set(chosen) <= set(choose(flow, "last"))
     assert all(flow.get_parameter(name).shape[0] == 2 for name in chosen)
     assert len(chosen) == (6 if kind == "paper" else 2)
@@ -206,7 +196,7 @@ def test_the_other_weights_are_those_of_maximum_likelihood(tmp_path: Path, catal
     fitted = MassEstimator.load(variational, "cpu").flow.state_dict()
     differ = {name for name in point if not torch.equal(point[name], fitted[name])}
     flow = MassEstimator.load(variational, "cpu").flow
-    assert differ == set(choose(flow, top_layers(flow)))
+    assert differ == set(choose(flow, VariationalPosterior.defaults(flow)["which"]))
 
 
 def test_a_posterior_can_start_from_a_trained_model(tmp_path: Path, catalog, variational: Path):
