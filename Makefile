@@ -6,7 +6,7 @@ OUT ?= demo
 # Threads that wait for each other should sleep, not spin: it matters where the cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo model test lint docs notebooks clean
+.PHONY: demo model test portability lint docs notebooks clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -25,6 +25,10 @@ model: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The numerical tests with each set of vector instructions of this processor, on one thread and two: ten minutes.
+portability: $(INSTALLED)
+	$(BIN)/python tests/portability.py -n 2 --dist worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

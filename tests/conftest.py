@@ -11,7 +11,7 @@ import torch
 
 mpl.use("Agg")
 # One thread per test process: with pytest-xdist two processes fill two cores.
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("BAYESFLOWMASS_TEST_THREADS", "1")))
 
 
 @pytest.fixture(scope="session")
