@@ -1,4 +1,4 @@
-"""Run the numerical tests with every set of vector instructions that torch has for this processor, on one thread and two.
+"""Run the numerical tests with every set of vector instructions of this processor, on one thread and on two.
 
     python tests/portability.py [pytest arguments]
 
