@@ -1,6 +1,5 @@
 """Distributions over the weights of any torch module: priors, guides, objectives, handlers for Pyro."""
 
-from bayesflowmass.bayes.averaging import AveragingPosterior
 from bayesflowmass.bayes.choice import choose
 from bayesflowmass.bayes.dropout import DropoutPosterior
 from bayesflowmass.bayes.elbo import WeightELBO
@@ -12,14 +11,14 @@ from bayesflowmass.bayes.module import BayesianModule
 from bayesflowmass.bayes.nuts import NUTSPosterior
 from bayesflowmass.bayes.objective import VariationalObjective
 from bayesflowmass.bayes.point import PenalisedLikelihood, PointPosterior
-from bayesflowmass.bayes.priors import NormalPrior, ScaleMixturePrior, WeightPrior
+from bayesflowmass.bayes.priors import DistributionPrior, NormalPrior, WeightPrior, as_prior
 from bayesflowmass.bayes.protocol import WEIGHT_POSTERIORS, Maximise, WeightPosterior, parse_weights
 from bayesflowmass.bayes.variational import VariationalPosterior
 
 __all__ = [
     "WEIGHT_POSTERIORS",
-    "AveragingPosterior",
     "BayesianModule",
+    "DistributionPrior",
     "DropoutPosterior",
     "Eigenbasis",
     "EnsemblePosterior",
@@ -34,7 +33,6 @@ __all__ = [
     "NormalPrior",
     "PenalisedLikelihood",
     "PointPosterior",
-    "ScaleMixturePrior",
     "SharedDraw",
     "VariationalObjective",
     "VariationalPosterior",
@@ -42,6 +40,7 @@ __all__ = [
     "WeightGuide",
     "WeightPosterior",
     "WeightPrior",
+    "as_prior",
     "choose",
     "parse_weights",
 ]

@@ -80,8 +80,7 @@ class BayesianModule(nn.Module):
         like = next(self.module.parameters())
         weights = {}
         for name, shape in self.layout.shapes.items():
-            site = self.prior.distribution(self.prior.scale_of(name, shape), like)
-            weights[name] = pyro.sample(name, site.expand(shape).to_event(len(shape)))
+            weights[name] = pyro.sample(name, self.prior.distribution(name, shape, like))
         return weights
 
 

@@ -197,8 +197,5 @@ def _traced(
 def prior_draw(prior: WeightPrior, layout: WeightLayout, like: Tensor) -> Tensor:
     """One draw (P,) from the prior, from the global generator."""
     return layout.flatten(
-        {
-            name: prior.distribution(prior.scale_of(name, shape), like).sample(shape)
-            for name, shape in layout.shapes.items()
-        }
+        {name: prior.distribution(name, shape, like).sample() for name, shape in layout.shapes.items()}
     )

@@ -1,4 +1,4 @@
-"""Priors of weights: independent, of zero mean, with one scale per tensor of weights."""
+"""Priors of weights: normal with one scale per tensor of weights, or any distributions of Pyro."""
 
 from __future__ import annotations
 
@@ -11,15 +11,77 @@ from typing import Any, ClassVar
 import pyro.distributions as dist
 import torch
 from torch import Tensor
+from torch.distributions import Distribution, constraints
 
-__all__ = ["PRIORS", "NormalPrior", "ScaleMixturePrior", "WeightPrior"]
+__all__ = ["PRIORS", "DistributionPrior", "NormalPrior", "Prior", "WeightPrior", "as_prior"]
 
 _LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
 PRIORS: dict[str, type[WeightPrior]] = {}
 
 
 class WeightPrior(ABC):
-    """p(w) of the weights of a module, independent and symmetric about zero.
+    """p(w) of the weights of a module, independent between tensors of weights."""
+
+    kind: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        PRIORS[cls.kind] = cls
+
+    @abstractmethod
+    def scale_of(self, name: str, shape: Sequence[int]) -> float:
+        """Standard deviation of the weights of the parameter ``name`` of this shape: guides count in it."""
+
+    @abstractmethod
+    def distribution(self, name: str, shape: Sequence[int], like: Tensor) -> dist.TorchDistribution:
+        """p of one tensor of weights, event shape ``shape``, in the type and on the device of ``like``."""
+
+    @abstractmethod
+    def tensor_log_prob(self, name: str, value: Tensor, shape: Sequence[int]) -> Tensor:
+        """log p, (*D,), of one tensor of weights (*D, *shape)."""
+
+    def log_prob(
+        self, weights: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]] | None = None
+    ) -> Tensor:
+        """log p(w), (*D,), summed over all weights.
+
+        Args:
+            weights: name -> (*D, *shape).
+            shapes: name -> shape, which tells D from shape; None where D is empty.
+        """
+        total: Tensor | float = 0.0
+        for name, value in weights.items():
+            shape = value.shape if shapes is None else tuple(shapes[name])
+            total = total + self.tensor_log_prob(name, value, shape)
+        return torch.as_tensor(total)
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """The prior as JSON; :meth:`from_description` makes it again."""
+
+    @staticmethod
+    def from_description(description: Mapping[str, Any]) -> WeightPrior:
+        """The prior that ``describe()`` described.
+
+        Raises:
+            ValueError: if its kind is unknown.
+        """
+        options = dict(description)
+        kind = options.pop("kind", None)
+        if kind not in PRIORS:
+            raise ValueError(f"Unknown kind of prior {kind!r}; expected one of {', '.join(PRIORS)}.")
+        return PRIORS[kind]._restore(options)
+
+    @classmethod
+    def _restore(cls, options: Mapping[str, Any]) -> WeightPrior:
+        return cls(**options)
+
+    def __repr__(self) -> str:
+        options = {key: value for key, value in self.describe().items() if key != "kind"}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in options.items())})"
+
+
+class NormalPrior(WeightPrior):
+    """w ~ N(0, s^2), s the scale of its tensor.
 
     Args:
         scale: standard deviation of weights and biases alike, or ``"fan_in"``: gain / sqrt(fan-in) for
@@ -32,7 +94,7 @@ class WeightPrior(ABC):
         ValueError: if a scale or the gain is not positive and finite.
     """
 
-    kind: ClassVar[str]
+    kind = "normal"
 
     def __init__(
         self,
@@ -50,42 +112,23 @@ class WeightPrior(ABC):
                     f"The scale of a prior is {value!r}; expected a positive number or 'fan_in'."
                 )
 
-    def __init_subclass__(cls) -> None:
-        PRIORS[cls.kind] = cls
-
     def scale_of(self, name: str, shape: Sequence[int]) -> float:
-        """Scale of the parameter ``name`` of this shape."""
         scale = next((s for p, s in self.overrides.items() if fnmatch.fnmatchcase(name, p)), self.scale)
         if not isinstance(scale, str):
             return float(scale)
         return self.gain / math.sqrt(math.prod(shape[1:])) if len(shape) > 1 else 1.0
 
-    @abstractmethod
-    def elementwise_log_prob(self, value: Tensor, scale: float) -> Tensor:
-        """log p of each element of ``value`` (any shape), of a parameter with this scale."""
+    def distribution(self, name: str, shape: Sequence[int], like: Tensor) -> dist.TorchDistribution:
+        scale = like.new_tensor(self.scale_of(name, shape))
+        normal = dist.Normal(like.new_zeros(()), scale, validate_args=False)
+        return normal.expand(tuple(shape)).to_event(len(shape))
 
-    @abstractmethod
-    def distribution(self, scale: float, like: Tensor) -> dist.TorchDistribution:
-        """The scalar Pyro distribution of one weight, in the type and on the device of ``like``."""
-
-    def log_prob(
-        self, weights: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]] | None = None
-    ) -> Tensor:
-        """log p(w), (*D,), summed over all weights.
-
-        Args:
-            weights: name -> (*D, *shape).
-            shapes: name -> shape, which tells D from shape; None where D is empty.
-        """
-        total: Tensor | float = 0.0
-        for name, value in weights.items():
-            shape = value.shape if shapes is None else tuple(shapes[name])
-            each = self.elementwise_log_prob(value, self.scale_of(name, shape))
-            total = total + each.reshape(*value.shape[: value.dim() - len(shape)], -1).sum(-1)
-        return torch.as_tensor(total)
+    def tensor_log_prob(self, name: str, value: Tensor, shape: Sequence[int]) -> Tensor:
+        scale = self.scale_of(name, shape)
+        each = -0.5 * (value / scale) ** 2 - math.log(scale) - _LOG_SQRT_TWO_PI
+        return each.reshape(*value.shape[: value.dim() - len(shape)], -1).sum(-1)
 
     def describe(self) -> dict[str, Any]:
-        """The prior as JSON; :meth:`from_description` makes it again."""
         return {
             "kind": self.kind,
             "scale": self.scale,
@@ -93,78 +136,156 @@ class WeightPrior(ABC):
             "overrides": dict(self.overrides),
         }
 
-    @staticmethod
-    def from_description(description: Mapping[str, Any]) -> WeightPrior:
-        """The prior that ``describe()`` described.
 
-        Raises:
-            ValueError: if its kind is unknown.
-        """
-        options = dict(description)
-        kind = options.pop("kind", None)
-        if kind not in PRIORS:
-            raise ValueError(f"Unknown kind of prior {kind!r}; expected one of {', '.join(PRIORS)}.")
-        return PRIORS[kind](**options)
+class DistributionPrior(WeightPrior):
+    """Any distributions of Pyro over real numbers; the divergence of a guide from them is estimated with its draws.
 
-    def __repr__(self) -> str:
-        options = {key: value for key, value in self.describe().items() if key != "kind"}
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in options.items())})"
-
-
-class NormalPrior(WeightPrior):
-    """w ~ N(0, s^2), s the scale of its tensor; see :class:`WeightPrior` for the arguments."""
-
-    kind = "normal"
-
-    def elementwise_log_prob(self, value: Tensor, scale: float) -> Tensor:
-        return -0.5 * (value / scale) ** 2 - math.log(scale) - _LOG_SQRT_TWO_PI
-
-    def distribution(self, scale: float, like: Tensor) -> dist.TorchDistribution:
-        return dist.Normal(like.new_zeros(()), like.new_tensor(scale), validate_args=False)
-
-
-class ScaleMixturePrior(WeightPrior):
-    """w ~ p N(0, s^2) + (1 - p) N(0, (r s)^2): most weights small, some free (Blundell et al. 2015, eq. 7).
-
-    Its KL divergence from a guide has no closed form and is estimated with the guide's own draws.
+    >>> DistributionPrior({"*bias": dist.Normal(0.0, 1.0), "*": dist.Laplace(0.0, 0.1)})
 
     Args:
-        scale, gain, overrides: of the wide component; see :class:`WeightPrior`.
-        wide: p, the share of the wide component.
-        ratio: r, the narrow scale over the wide one.
+        distributions: one for all tensors of weights, or pattern of parameter names -> distribution; the first
+            match counts. Its shape is (), for weights that are independent and alike, or that of the tensor.
+
+    Raises:
+        ValueError: for something else than a distribution over real numbers; when it is used, if no pattern matches a
+            parameter or the shape is another.
     """
 
-    kind = "scale_mixture"
+    kind = "distribution"
 
-    def __init__(
-        self,
-        scale: float | str = "fan_in",
-        *,
-        wide: float = 0.5,
-        ratio: float = 0.1,
-        gain: float = 1.0,
-        overrides: Mapping[str, float | str] | None = None,
-    ) -> None:
-        super().__init__(scale, gain=gain, overrides=overrides)
-        if not (0 < wide < 1 and 0 < ratio < 1):
-            raise ValueError(f"wide is {wide} and ratio {ratio}; expected numbers between 0 and 1.")
-        self.wide = wide
-        self.ratio = ratio
+    def __init__(self, distributions: Distribution | Mapping[str, Distribution]) -> None:
+        given = distributions if isinstance(distributions, Mapping) else {"*": distributions}
+        for pattern, each in given.items():
+            if not isinstance(each, Distribution):
+                raise ValueError(
+                    f"The prior of '{pattern}' is {each!r}; expected a distribution of Pyro, such as"
+                    " pyro.distributions.Laplace(0.0, 0.1)."
+                )
+            support: Any = each.support
+            if getattr(support, "base_constraint", support) is not constraints.real:
+                raise ValueError(
+                    f"The prior of '{pattern}', a {type(each).__name__}, is not one of all real numbers, which"
+                    " weights are."
+                )
+        self.distributions = dict(given)
 
-    def elementwise_log_prob(self, value: Tensor, scale: float) -> Tensor:
-        z = value / scale
-        wide = -0.5 * z**2 + math.log(self.wide)
-        narrow = -0.5 * (z / self.ratio) ** 2 + math.log((1 - self.wide) / self.ratio)
-        return torch.logaddexp(wide, narrow) - math.log(scale) - _LOG_SQRT_TWO_PI
-
-    def distribution(self, scale: float, like: Tensor) -> dist.TorchDistribution:
-        shares = like.new_tensor([self.wide, 1 - self.wide])
-        scales = like.new_tensor([scale, self.ratio * scale])
-        return dist.MixtureSameFamily(
-            torch.distributions.Categorical(shares, validate_args=False),
-            torch.distributions.Normal(like.new_zeros(2), scales, validate_args=False),
-            validate_args=False,
+    def _of(self, name: str, shape: Sequence[int]) -> Distribution:
+        for pattern, each in self.distributions.items():
+            if fnmatch.fnmatchcase(name, pattern):
+                found = each.batch_shape + each.event_shape
+                if found not in (torch.Size(), torch.Size(shape)):
+                    raise ValueError(
+                        f"The prior of '{name}' has the shape {tuple(found)}; expected () or {tuple(shape)}."
+                    )
+                return each
+        raise ValueError(
+            f"The prior names no distribution of '{name}'; add the pattern '*' for all that is not named."
         )
 
+    def scale_of(self, name: str, shape: Sequence[int]) -> float:
+        """Root mean square of the standard deviations; where they are infinite, of the parameter ``scale``."""
+        found = self._of(name, shape)
+        variance = found.variance
+        if not bool(torch.isfinite(variance).all()):
+            variance = torch.as_tensor(getattr(found, "scale", 1.0)) ** 2
+        return math.sqrt(float(variance.double().mean()))
+
+    def distribution(self, name: str, shape: Sequence[int], like: Tensor) -> dist.TorchDistribution:
+        found = _converted(self._of(name, shape), like)
+        if not (found.batch_shape or found.event_shape):
+            found = found.expand(torch.Size(shape))
+        return found.to_event(len(found.batch_shape)) if found.batch_shape else found
+
+    def tensor_log_prob(self, name: str, value: Tensor, shape: Sequence[int]) -> Tensor:
+        log_prob: Tensor = self.distribution(name, shape, value).log_prob(value)
+        return log_prob
+
     def describe(self) -> dict[str, Any]:
-        return super().describe() | {"wide": self.wide, "ratio": self.ratio}
+        return {
+            "kind": self.kind,
+            "distributions": {pattern: _describe(each) for pattern, each in self.distributions.items()},
+        }
+
+    @classmethod
+    def _restore(cls, options: Mapping[str, Any]) -> WeightPrior:
+        return cls({pattern: _from_parts(parts) for pattern, parts in options["distributions"].items()})
+
+
+Prior = WeightPrior | Distribution | Mapping[str, Any] | float | str
+"""What :func:`as_prior` takes."""
+
+
+def as_prior(given: Prior | None) -> WeightPrior:
+    """The prior that is meant.
+
+    Args:
+        given: a prior; a standard deviation or ``"fan_in"`` (`NormalPrior`); a distribution of Pyro, or
+            pattern -> distribution (`DistributionPrior`); what ``describe()`` gave; None: ``NormalPrior()``.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if isinstance(given, WeightPrior):
+        return given
+    if isinstance(given, Mapping):
+        return WeightPrior.from_description(given) if "kind" in given else DistributionPrior(given)
+    if isinstance(given, Distribution):
+        return DistributionPrior(given)
+    return NormalPrior() if given is None else NormalPrior(given)
+
+
+def _parameters(distribution: Distribution) -> dict[str, Any]:
+    """What makes a distribution, by the names that its class takes."""
+    if isinstance(distribution, torch.distributions.Independent):
+        return {
+            "base_distribution": distribution.base_dist,
+            "reinterpreted_batch_ndims": distribution.reinterpreted_batch_ndims,
+        }
+    if isinstance(distribution, torch.distributions.MixtureSameFamily):
+        return {
+            "mixture_distribution": distribution.mixture_distribution,
+            "component_distribution": distribution.component_distribution,
+        }
+    given = {
+        name: value for name, value in vars(distribution).items() if name in distribution.arg_constraints
+    }
+    if "probs" in given:
+        # Asked for once, logits are kept beside the probabilities that were given.
+        given.pop("logits", None)
+    return given
+
+
+def _made(distribution: type[Distribution] | str, parameters: Mapping[str, Any]) -> Any:
+    name = distribution if isinstance(distribution, str) else distribution.__name__
+    return getattr(dist, name)(**parameters)
+
+
+def _converted(distribution: Distribution, like: Tensor) -> Any:
+    """The same distribution in the type and on the device of ``like``, as one of Pyro's."""
+    parameters = {
+        name: _converted(value, like) if isinstance(value, Distribution)
+        else value.to(like) if isinstance(value, Tensor) and value.is_floating_point()
+        else value
+        for name, value in _parameters(distribution).items()
+    }  # fmt: skip
+    return _made(type(distribution), parameters | {"validate_args": False})
+
+
+def _describe(distribution: Distribution) -> dict[str, Any]:
+    parts = {
+        name: _describe(value) if isinstance(value, Distribution)
+        else value.tolist() if isinstance(value, Tensor)
+        else value
+        for name, value in _parameters(distribution).items()
+    }  # fmt: skip
+    return {"distribution": type(distribution).__name__, "parameters": parts}
+
+
+def _from_parts(parts: Mapping[str, Any]) -> Any:
+    made = {
+        name: _from_parts(value) if isinstance(value, Mapping)
+        else torch.tensor(value, dtype=torch.float64) if isinstance(value, float | list)
+        else value
+        for name, value in parts["parameters"].items()
+    }  # fmt: skip
+    return _made(parts["distribution"], made)

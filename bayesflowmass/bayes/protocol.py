@@ -129,6 +129,11 @@ def parse_weights(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def _known(method: Any) -> type[WeightPosterior]:
+    if method == "swag":
+        raise ValueError(
+            "The weight posterior 'swag' was removed in version 0.2: its draws had a twentieth of the width that exact"
+            " sampling gives; train again, for example with 'ensemble' or 'variational'."
+        )
     if method not in WEIGHT_POSTERIORS:
         raise ValueError(
             f"Unknown weight posterior {method!r}; choose one of {', '.join(sorted(WEIGHT_POSTERIORS))}."

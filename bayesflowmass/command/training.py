@@ -114,7 +114,7 @@ class WeightsSettings(Settings):
 
     method: str = Field(
         "point",
-        description="point (maximum likelihood alone), variational, ensemble[:K], laplace, swag, dropout, nuts",
+        description="point (maximum likelihood alone), variational, ensemble[:K], laplace, dropout, nuts",
     )
     which: str | tuple[str, ...] | None = Field(
         None,

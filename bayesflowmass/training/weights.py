@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bayesflowmass.bayes.choice import choose
-from bayesflowmass.bayes.priors import NormalPrior, WeightPrior
+from bayesflowmass.bayes.priors import as_prior
 from bayesflowmass.bayes.protocol import WEIGHT_POSTERIORS, WeightPosterior, parse_weights
 from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator import MassEstimator
@@ -64,7 +64,7 @@ def weight_options(
     options = WEIGHT_POSTERIORS[method].defaults(flow) | options
     for key in ("prior", "train_prior"):
         if options.get(key) is not None:
-            options[key] = _prior(options[key])
+            options[key] = as_prior(options[key])
     return WEIGHT_POSTERIORS[method], options
 
 
@@ -192,9 +192,3 @@ def fit_weights(
 def _start(method: type[WeightPosterior]) -> dict[str, bool]:
     """The flow is trained already, for those who would train it."""
     return {"trained": True} if "trained" in inspect.signature(method.fit).parameters else {}
-
-
-def _prior(given: Any) -> WeightPrior:
-    if isinstance(given, WeightPrior):
-        return given
-    return WeightPrior.from_description(given) if isinstance(given, Mapping) else NormalPrior(given)

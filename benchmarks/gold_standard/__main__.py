@@ -1,7 +1,7 @@
 """Every weight posterior against exact sampling: a flow of 34 weights, one context with a gap in the data, float64.
 
 All methods get the same clusters, the same normal prior with fan-in scales and the same likelihood
-(`problem.py`); ensemble, SWAG and dropout each have a freedom besides that Bayes' theorem does not know:
+(`problem.py`); ensemble and dropout each have a freedom besides that Bayes' theorem does not know:
 initialisations, the rate of the descent, the rate of dropout. The reference are the draws of
 `gold_standard_reference.py`.
 
@@ -75,7 +75,6 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "Laplace, last layer, prior by marginal likelihood": ("laplace", {}),
     "Laplace, all": ("laplace", {"which": "all", "relative_precision": 1.0}),
     "ensemble of 10": ("ensemble", {"members": 10}),
-    "SWAG": ("swag", {"learning_rate": 0.003, "batch_size": 20, "snapshots": 100, "updates": 20}),
     "MC dropout 0.1": ("dropout", {}),
 }
 
@@ -132,7 +131,7 @@ def fit_row(
     flow, options = deepcopy(point), {"trained": True, **options}
     if method == "dropout":
         flow, options["trained"] = flow_of(seed, dropout=0.1), False
-    options["train_prior" if method in ("dropout", "swag") else "prior"] = PRIOR
+    options["train_prior" if method == "dropout" else "prior"] = PRIOR
     # With all weights random, a draw is noisier and the bound harder to climb.
     updates *= 4 if method == "variational" and options.get("which") == "all" else 1
     data = data_of(N_TRAIN, 0)

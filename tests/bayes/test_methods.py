@@ -11,7 +11,6 @@ from torch import nn
 from torch.func import functional_call, hessian
 
 from bayesflowmass.bayes import (
-    AveragingPosterior,
     DropoutPosterior,
     EnsemblePosterior,
     LaplacePosterior,
@@ -198,38 +197,6 @@ def test_a_trained_network_is_the_first_member():
     )
     assert names == ["member1", "member2"]
     assert torch.equal(found.members[0], before)
-
-
-def test_averaging_has_the_moments_of_the_descent():
-    """Full batches at a small rate: every snapshot can be computed again by hand."""
-    module, data = LinearRegression(), regression()
-    copy = LinearRegression()
-    copy.load_state_dict(module.state_dict())
-    found = AveragingPosterior.fit(
-        module, data, maximise=never, trained=True, rank=2, snapshots=4, updates=1, learning_rate=0.01,
-        momentum=0.0, batch_size=30,
-    )  # fmt: skip
-    snapshots = []
-    for _ in range(4):
-        loss = -copy.log_prob(data[1], data[0]).mean()
-        gradients = torch.autograd.grad(loss, list(copy.parameters()))
-        with torch.no_grad():
-            for parameter, gradient in zip(copy.parameters(), gradients, strict=True):
-                parameter -= 0.01 * gradient
-        snapshots.append(torch.cat([copy.layer.weight[0], copy.layer.bias]).detach())
-    rows = torch.stack(snapshots)
-    torch.testing.assert_close(found.mean, rows.mean(0))
-    torch.testing.assert_close(found.variance, rows.var(0, correction=0), rtol=1e-6, atol=1e-15)
-    torch.testing.assert_close(
-        found.deviations, torch.stack([rows[2] - rows[:3].mean(0), rows[3] - rows.mean(0)])
-    )
-
-
-def test_averaging_that_diverges_says_what_to_lower():
-    with pytest.raises(ValueError, match=r"diverged at snapshot .*: lower its learning_rate, which is 1000"):
-        AveragingPosterior.fit(
-            LinearRegression(), regression(), maximise=never, trained=True, updates=200, learning_rate=1000.0
-        )
 
 
 @pytest.mark.parametrize("shared", [False, True])

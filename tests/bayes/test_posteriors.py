@@ -18,7 +18,6 @@ OPTIONS = {
     "variational": {},
     "ensemble": {"members": 3},
     "laplace": {},
-    "swag": {"rank": 4, "snapshots": 6, "updates": 3, "batch_size": 20},
     "dropout": {},
     "nuts": {"chains": 2, "warmup": 10, "samples": 10, "max_tree_depth": 3},
 }
@@ -97,7 +96,7 @@ def test_drawing_leaves_the_global_generator_alone(case):
 def test_draws_have_a_log_density_where_the_posterior_is_a_density(case):
     _, posterior = case
     density = posterior.log_density(posterior.draw(6, seed=1))
-    if posterior.method in ("variational", "laplace", "swag"):
+    if posterior.method in ("variational", "laplace"):
         assert density.shape == (6,)
         assert density.isfinite().all()
     else:
@@ -142,7 +141,7 @@ def test_draws_give_a_distribution_of_each_cluster(case):
 
 
 def test_the_same_seed_fits_the_same_posterior():
-    for method in ("laplace", "swag", "nuts"):
+    for method in ("laplace", "nuts"):
         states = []
         for _ in range(2):
             flow = small_flow()
@@ -152,32 +151,28 @@ def test_the_same_seed_fits_the_same_posterior():
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-@pytest.mark.parametrize("method", ["laplace", "swag"])
-def test_normal_posteriors_have_the_density_of_their_covariance(fitted, method):
-    _, posterior = fitted[method]
+def test_a_normal_posterior_has_the_density_of_its_covariance(fitted):
+    _, posterior = fitted["laplace"]
     draws = posterior.draw(5, seed=2)
     flat = posterior.layout.flatten(draws)
-    if method == "laplace":
-        covariance = posterior.scale_tril @ posterior.scale_tril.T
-    else:
-        d = posterior.deviations
-        covariance = 0.5 * posterior.variance.diag() + 0.5 * d.T @ d / (len(d) - 1)
-    expected = MultivariateNormal(posterior.mean, covariance).log_prob(flat)
+    expected = MultivariateNormal(posterior.mean, posterior.scale_tril @ posterior.scale_tril.T).log_prob(
+        flat
+    )
     torch.testing.assert_close(posterior.log_density(draws), expected, rtol=1e-9, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["laplace", "swag"])
-def test_normal_posteriors_draw_with_their_covariance(fitted, method):
+def test_a_normal_posterior_draws_with_its_covariance(fitted):
     """20 000 draws, standardised variances: each within 5 standard errors (1 % each)."""
-    _, posterior = fitted[method]
+    _, posterior = fitted["laplace"]
     flat = posterior.layout.flatten(posterior.draw(20_000, seed=2))
-    if method == "laplace":
-        variance = posterior.scale_tril.square().sum(1)
-    else:
-        d = posterior.deviations
-        variance = 0.5 * posterior.variance + 0.5 * d.square().sum(0) / (len(d) - 1)
+    variance = posterior.scale_tril.square().sum(1)
     assert (flat.var(0) / variance - 1).abs().max() < 5 * (2 / 20_000) ** 0.5
     assert ((flat.mean(0) - posterior.mean) / (variance / 20_000).sqrt()).abs().max() < 5
+
+
+def test_a_method_of_the_past_is_an_error_that_says_where_it_went():
+    with pytest.raises(ValueError, match=r"'swag' was removed in version 0.2: .* train again"):
+        WeightPosterior.from_description(small_flow(), {"method": "swag"})
 
 
 @pytest.mark.parametrize(
@@ -187,7 +182,6 @@ def test_normal_posteriors_draw_with_their_covariance(fitted, method):
         ("ensemble:5", ("ensemble", {"members": 5})),
         ("laplace:last:2", ("laplace", {"which": "last:2"})),
         ("variational:all", ("variational", {"which": "all"})),
-        ("swag:8", ("swag", {"rank": 8})),
         ("nuts:500", ("nuts", {"samples": 500})),
     ],
 )

@@ -6,11 +6,12 @@ import json
 import math
 
 import numpy as np
+import pyro.distributions as dist
 import pytest
 import torch
 from scipy import stats
 
-from bayesflowmass.bayes.priors import NormalPrior, ScaleMixturePrior, WeightPrior
+from bayesflowmass.bayes.priors import NormalPrior, WeightPrior, as_prior
 
 SHAPES = {"a.weight": (3, 4), "a.bias": (3,), "b.weight": (2, 3, 5)}
 
@@ -48,27 +49,62 @@ def test_normal_log_density_is_that_of_scipy():
     assert float(NormalPrior().log_prob({n: v[0] for n, v in drawn.items()})) == pytest.approx(expected[0])
 
 
-def test_scale_mixture_log_density_is_that_of_scipy():
-    value = weights()["a.bias"]
-    prior = ScaleMixturePrior(0.7, wide=0.3, ratio=0.05)
-    expected = np.log(
-        0.3 * stats.norm(0, 0.7).pdf(value.numpy()) + 0.7 * stats.norm(0, 0.035).pdf(value.numpy())
-    )
-    assert np.allclose(prior.elementwise_log_prob(value, 0.7), expected, rtol=1e-10)
-    assert np.allclose(prior.distribution(0.7, value).log_prob(value), expected, rtol=1e-10)
+MIXTURE = dist.MixtureSameFamily(
+    dist.Categorical(torch.tensor([0.3, 0.7])), dist.Normal(torch.zeros(2), torch.tensor([0.7, 0.035]))
+)
+MATRIX = dist.Normal(torch.zeros(3, 4), torch.arange(1.0, 13.0).reshape(3, 4)).to_event(1)
 
 
-@pytest.mark.parametrize("prior", [NormalPrior(0.2), ScaleMixturePrior(overrides={"a.*": 2.0}, wide=0.9)])
-def test_a_prior_survives_json(prior):
+@pytest.mark.parametrize(
+    ("prior", "reference"),
+    [
+        (dist.Laplace(0.0, 0.1), lambda x: stats.laplace(0, 0.1).logpdf(x)),
+        (dist.StudentT(2.0, 0.5), lambda x: stats.t(2.0, 0.5).logpdf(x)),
+        (dist.Cauchy(0.0, 2.0), lambda x: stats.cauchy(0, 2.0).logpdf(x)),
+        (MIXTURE, lambda x: np.log(0.3 * stats.norm(0, 0.7).pdf(x) + 0.7 * stats.norm(0, 0.035).pdf(x))),
+        (
+            {"a.weight": MATRIX, "*": dist.Normal(0.0, 1.0)},
+            lambda x: stats.norm(0, np.arange(1.0, 13.0).reshape(3, 4)).logpdf(x),
+        ),
+    ],
+    ids=["laplace", "student", "cauchy", "mixture", "one scale per weight"],
+)
+def test_any_distribution_of_pyro_is_a_prior_and_survives_json(prior, reference):
+    prior = as_prior(prior)
+    value = weights(5)["a.weight"]
+    # Parameters such as 0.1 are floats in Pyro: as exact as single precision is.
+    expected = reference(value.numpy()).reshape(5, -1).sum(1)
     again = WeightPrior.from_description(json.loads(json.dumps(prior.describe())))
     assert repr(again) == repr(prior)
-    assert type(again) is type(prior)
+    for each in (prior, again):
+        found = each.tensor_log_prob("a.weight", value, (3, 4))
+        assert found.dtype == torch.float64
+        assert np.allclose(found, expected, rtol=1e-5, atol=1e-4)
+        drawn = each.distribution("a.weight", (3, 4), value).sample()
+        assert drawn.shape == (3, 4)
+        assert drawn.dtype == torch.float64
+
+
+def test_guides_count_in_the_standard_deviation_of_a_prior():
+    assert as_prior(dist.Laplace(0.0, 0.5)).scale_of("a", (2,)) == pytest.approx(0.5 * math.sqrt(2))
+    assert as_prior(dist.Cauchy(0.0, 2.0)).scale_of("a", (2,)) == 2.0
+
+
+def test_a_normal_prior_survives_json():
+    prior = NormalPrior(0.2, overrides={"a.*": 2.0})
+    assert repr(WeightPrior.from_description(json.loads(json.dumps(prior.describe())))) == repr(prior)
+    assert repr(as_prior(prior.describe())) == repr(prior)
+    assert repr(as_prior(0.2)) == repr(NormalPrior(0.2))
 
 
 def test_unusable_priors_are_refused():
     with pytest.raises(ValueError, match="expected a positive number or 'fan_in'"):
         NormalPrior(-1.0)
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        ScaleMixturePrior(wide=1.5)
+    with pytest.raises(ValueError, match="a HalfNormal, is not one of all real numbers"):
+        as_prior(dist.HalfNormal(1.0))
+    with pytest.raises(ValueError, match=r"has the shape \(5,\); expected \(\) or \(3,\)"):
+        as_prior(dist.Normal(torch.zeros(5), 1.0)).scale_of("a", (3,))
+    with pytest.raises(ValueError, match="no distribution of 'b'"):
+        as_prior({"a": dist.Normal(0.0, 1.0)}).scale_of("b", (3,))
     with pytest.raises(ValueError, match="Unknown kind of prior 'flat'"):
         WeightPrior.from_description({"kind": "flat"})

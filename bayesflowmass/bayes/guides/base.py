@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
@@ -151,13 +152,12 @@ class WeightGuide(nn.Module, ABC):
             square = ((self.loc / scale) ** 2 + self.flat_variance() / scale**2 - 1.0).sum()
             return 0.5 * square - self.relative_entropy()
         flat = self.rsample(n_draws) if draws is None else draws
-        normal = NormalPrior()
-        excess = flat.new_zeros(())
-        for part, sd in zip(flat.split(self.layout.sizes, -1), self.prior_scales, strict=True):
-            # The entropy is relative to a normal of the prior's scale; so is this, to keep the digits.
-            log_ratio = self.prior.elementwise_log_prob(part, sd) - normal.elementwise_log_prob(part, sd)
-            excess = excess + (0.5 * ((part / sd) ** 2 - 1.0) - log_ratio).sum() / len(flat)
-        return excess - self.relative_entropy()
+        scale = self.prior_scale().double()
+        entropy = self.relative_entropy() + (scale.log() + 0.5 * math.log(2 * math.pi * math.e)).sum()
+        # In double precision: both are sums over all weights, and their difference is small.
+        weights = self.layout.split(flat.double())
+        divergence = -entropy - self.prior.log_prob(weights, self.layout.shapes).mean()
+        return divergence.to(flat)
 
     def sample_with_kl(
         self, names: Collection[str] | None = None, noise: Tensor | None = None, sign: float = 1.0
