@@ -14,7 +14,7 @@ from bayesflowmass.mocks.background import Background
 from bayesflowmass.mocks.far import draw_superclusters, far_neighbours
 from bayesflowmass.mocks.galaxies import Component, Galaxies
 from bayesflowmass.mocks.halos import Halos, draw_halos
-from bayesflowmass.mocks.kinematics import radius_200m
+from bayesflowmass.mocks.infall import radius_200m
 from bayesflowmass.mocks.luminosity import LuminosityTable
 from bayesflowmass.mocks.members import Shapes, cluster_galaxies
 from bayesflowmass.mocks.near import draw_filaments, near_neighbours

@@ -9,7 +9,7 @@ import numpy as np
 from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.mocks.background import Background, Population, draw_mass
 from bayesflowmass.mocks.halos import Halos
-from bayesflowmass.mocks.kinematics import infall_speed
+from bayesflowmass.mocks.infall import infall_speed
 from bayesflowmass.mocks.neighbours import Neighbours, Sightlines
 from bayesflowmass.mocks.parameters import MockParameters
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
 from bayesflowmass.mocks.parameters import MockParameters
+from bayesflowmass.mocks.rows import Rows
 
 __all__ = ["Component", "Galaxies", "accretion_mass", "isotropic", "mass_dependent_speed"]
 
@@ -33,7 +33,7 @@ class Component(IntEnum):
 
 
 @dataclass(frozen=True)
-class Galaxies:
+class Galaxies(Rows):
     """Galaxies around many haloes.
 
     Attributes:
@@ -53,34 +53,6 @@ class Galaxies:
     member: BoolArray
     flows: BoolArray
     log10_mass: FloatArray
-
-    def __len__(self) -> int:
-        return self.halo.size
-
-    def take(self, chosen: BoolArray) -> Galaxies:
-        """The galaxies where ``chosen`` is True."""
-        return Galaxies(
-            self.halo[chosen],
-            self.position[:, chosen],
-            self.velocity[:, chosen],
-            self.component[chosen],
-            self.member[chosen],
-            self.flows[chosen],
-            self.log10_mass[chosen],
-        )
-
-    @staticmethod
-    def join(parts: Sequence[Galaxies]) -> Galaxies:
-        """All galaxies of several sets."""
-        return Galaxies(
-            np.concatenate([part.halo for part in parts]),
-            np.concatenate([part.position for part in parts], axis=1),
-            np.concatenate([part.velocity for part in parts], axis=1),
-            np.concatenate([part.component for part in parts]),
-            np.concatenate([part.member for part in parts]),
-            np.concatenate([part.flows for part in parts]),
-            np.concatenate([part.log10_mass for part in parts]),
-        )
 
 
 def isotropic(n: int, rng: np.random.Generator) -> FloatArray:

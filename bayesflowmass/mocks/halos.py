@@ -42,11 +42,6 @@ class Halos:
     def __len__(self) -> int:
         return self.log10_mass.size
 
-    def take(self, index: IntArray) -> Halos:
-        """The haloes at these positions."""
-        columns = {name: getattr(self, name)[index] for name in self.__dataclass_fields__ if name != "drawn"}
-        return Halos(**columns, drawn=drawn_for(self.drawn, index))
-
     def parameter(self, name: str, parameters: MockParameters) -> FloatArray:
         """A parameter of each halo (n,): drawn, or the one value of all."""
         return parameter_of(name, parameters, self.drawn, len(self))

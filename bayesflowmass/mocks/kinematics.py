@@ -1,17 +1,15 @@
-"""Velocities of galaxies in equilibrium in a halo, and of matter falling toward it."""
+"""Velocities of galaxies in equilibrium in a halo."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from bayesflowmass.common.arrays import FloatArray, IntArray
-from bayesflowmass.cosmology import Cosmology, efunc, radius_delta
-from bayesflowmass.mocks.background import Background
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.mocks.halos import Halos
 from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.profile import RadialTables, escape_speed
 
-__all__ = ["equilibrium_velocities", "infall_speed", "radius_200m", "typical_dispersion"]
+__all__ = ["equilibrium_velocities", "typical_dispersion"]
 
 
 _TYPICAL_RADIUS = 0.5
@@ -61,31 +59,3 @@ def typical_dispersion(halos: Halos, tables: RadialTables) -> FloatArray:
     """Radial Jeans dispersion at half of r200c [km/s], (n_halos,)."""
     s = np.full(len(halos), _TYPICAL_RADIUS)
     return tables.sigma_r(s, halos.log_c) * halos.v200c * halos.speed
-
-
-def radius_200m(halos: Halos, cosmology: Cosmology) -> FloatArray:
-    """R200m of the haloes [comoving Mpc/h], with M200m taken as 1.3 M200c: exact to 3 % for clusters."""
-    return radius_delta(halos.log10_mass + np.log10(1.3), halos.redshift, "200m", cosmology=cosmology)
-
-
-def infall_speed(
-    r: FloatArray,
-    halo: IntArray,
-    halos: Halos,
-    r200m: FloatArray,
-    parameters: MockParameters,
-    background: Background,
-) -> FloatArray:
-    """Mean infall speed [km/s] toward a halo at distance r [comoving Mpc/h], positive inward.
-
-    v = (1/3) a H r f d (1 + d)^(-1/4) with d = 200 (r/R200m)^-2.1 and f = Om(z)^0.55 (Yahil 1985 as in
-    arXiv:1403.2087), joined to v_cap = 0.9 V200c (r/R200m)^(-1/2) as (v^-2 + v_cap^-2)^(-1/2).
-    """
-    cosmology = background.cosmology
-    z = halos.redshift
-    growth = (cosmology.Om0 * (1.0 + z) ** 3 / efunc(z, cosmology) ** 2) ** 0.55
-    x = r / r200m[halo]
-    excess = 200.0 * x**-2.1
-    linear = (background.hubble(z) * growth / 3.0)[halo] * r * excess * (1.0 + excess) ** -0.25
-    cap = parameters.infall_cap * halos.v200c[halo] / np.sqrt(x)
-    return halos.parameter("infall_amplitude", parameters)[halo] / np.sqrt(linear**-2 + cap**-2)

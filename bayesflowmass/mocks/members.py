@@ -16,7 +16,8 @@ from bayesflowmass.mocks.galaxies import (
     mass_dependent_speed,
 )
 from bayesflowmass.mocks.halos import Halos, expected_outskirts
-from bayesflowmass.mocks.kinematics import equilibrium_velocities, infall_speed, typical_dispersion
+from bayesflowmass.mocks.infall import infall_speed
+from bayesflowmass.mocks.kinematics import equilibrium_velocities, typical_dispersion
 from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.profile import RadialTables
 from bayesflowmass.mocks.substructure import assign_clumps, clump_galaxies, draw_clumps

@@ -9,7 +9,7 @@ from bayesflowmass.mocks.background import Background, Population, draw_mass
 from bayesflowmass.mocks.galaxies import isotropic
 from bayesflowmass.mocks.grids import Table2D
 from bayesflowmass.mocks.halos import Halos
-from bayesflowmass.mocks.kinematics import infall_speed
+from bayesflowmass.mocks.infall import infall_speed
 from bayesflowmass.mocks.neighbours import Neighbours, Sightlines, virial_radius
 from bayesflowmass.mocks.parameters import MockParameters
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +9,13 @@ import numpy as np
 from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
 from bayesflowmass.cosmology import Cosmology, radius_delta
 from bayesflowmass.mocks.halos import Halos
+from bayesflowmass.mocks.rows import Rows
 
 __all__ = ["Neighbours", "Sightlines", "virial_radius"]
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbours(Rows):
     """Haloes around clusters.
 
     Attributes:
@@ -29,25 +29,6 @@ class Neighbours:
     position: FloatArray
     velocity: FloatArray
     log10_mass: FloatArray
-
-    def __len__(self) -> int:
-        return self.halo.size
-
-    def take(self, chosen: BoolArray) -> Neighbours:
-        """The haloes where ``chosen`` is True."""
-        return Neighbours(
-            self.halo[chosen], self.position[:, chosen], self.velocity[:, chosen], self.log10_mass[chosen]
-        )
-
-    @staticmethod
-    def join(parts: Sequence[Neighbours]) -> Neighbours:
-        """All haloes of several sets."""
-        return Neighbours(
-            np.concatenate([part.halo for part in parts]),
-            np.concatenate([part.position for part in parts], axis=1),
-            np.concatenate([part.velocity for part in parts], axis=1),
-            np.concatenate([part.log10_mass for part in parts]),
-        )
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,51 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-
-from bayesflowmass.mocks.parameter_info import ParameterInfo, parameter
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 __all__ = ["MockParameters", "ParameterInfo", "parameter_table"]
+
+
+@dataclass(frozen=True)
+class ParameterInfo:
+    """What is known about one parameter.
+
+    Attributes:
+        text: what it is.
+        unit: unit, or "" for a pure number.
+        low, high: allowed range, ends included.
+        tag: "pub" (published or read in public code), "lead" (plausible, unverified: a nuisance parameter),
+            "target" (chosen so that a published target is met), "numeric" (a limit of the calculation).
+        source: paper, or where the value comes from.
+        target: the published quantity that chose the value, or "".
+        starting: the value before tuning, when tuning changed it.
+    """
+
+    text: str
+    unit: str
+    low: float
+    high: float
+    tag: str
+    source: str
+    target: str = ""
+    starting: float | None = None
+
+
+def parameter(
+    default: float,
+    text: str,
+    unit: str,
+    allowed: tuple[float, float],
+    tag: str,
+    source: str,
+    *,
+    target: str = "",
+    starting: float | None = None,
+) -> Any:
+    """A dataclass field with a default and its `ParameterInfo` as metadata."""
+    info = ParameterInfo(text, unit, *allowed, tag, source, target, starting)
+    return field(default=default, metadata={"info": info})
 
 
 @dataclass(frozen=True)
@@ -23,372 +63,154 @@ class MockParameters:
         ValueError: if a value is not a finite number inside its allowed range.
     """
 
+    # A table reads better as one.
+    # fmt: off
     concentration_scatter: float = parameter(
-        0.16, "scatter of log10 c200c about the median", "dex", 0.0, 0.4, "pub", "Diemer & Joyce 2019"
-    )
+        0.16, "scatter of log10 c200c about the median", "dex", (0.0, 0.4), "pub", "Diemer & Joyce 2019")
     galaxy_concentration_ratio: float = parameter(
-        0.7, "concentration of galaxies over that of dark matter", "", 0.2, 1.5, "lead", "estimate"
-    )
+        0.7, "concentration of galaxies over that of dark matter", "", (0.2, 1.5), "lead", "estimate")
     richness_concentration_correlation: float = parameter(
-        -0.4, "correlation of ln richness with ln c at fixed mass", "", -0.95, 0.95, "lead", "estimate"
-    )
+        -0.4, "correlation of ln richness with ln c at fixed mass", "", (-0.95, 0.95), "lead", "estimate")
     richness_at_1e14: float = parameter(
-        40.0, "mean number of satellites inside R_vir at 1e14 Msun/h", "", 1.0, 200.0, "lead", "estimate"
-    )
+        40.0, "mean number of satellites inside R_vir at 1e14 Msun/h", "", (1.0, 200.0), "lead", "estimate")
     richness_slope: float = parameter(
-        0.92,
-        "d ln richness / d ln M200c",
-        "",
-        0.5,
-        1.3,
-        "target",
-        "estimate",
-        "contaminated scatter of log sigma_v",
-        0.95,
-    )
+        0.92, "d ln richness / d ln M200c", "", (0.5, 1.3), "target", "estimate",
+        target="contaminated scatter of log sigma_v", starting=0.95)
     richness_scatter: float = parameter(
-        0.18, "lognormal scatter of richness beyond Poisson", "sigma_ln", 0.0, 0.6, "lead", "estimate"
-    )
+        0.18, "lognormal scatter of richness beyond Poisson", "sigma_ln", (0.0, 0.6), "lead", "estimate")
     satellite_cutoff_mass: float = parameter(
-        7e11,
-        "satellites are suppressed by exp(-this/M)",
-        "Msun/h",
-        0.0,
-        1e13,
-        "target",
-        "a host must outweigh satellites of 1e11 several times",
-        "contaminated slope",
-        2e12,
-    )
+        7e11, "satellites are suppressed by exp(-this/M)", "Msun/h", (0.0, 1e13), "target",
+        "a host must outweigh satellites of 1e11 several times", target="contaminated slope", starting=2e12)
     velocity_bias: float = parameter(
-        1.0, "dispersion of galaxies over that of dark matter", "", 0.8, 1.3, "lead", "estimate"
-    )
+        1.0, "dispersion of galaxies over that of dark matter", "", (0.8, 1.3), "lead", "estimate")
     velocity_bias_host_slope: float = parameter(
-        0.028,
-        "d log(velocity bias) / d log10 M200c of the host; the bias is as given at 1e15 Msun/h",
-        "",
-        -0.1,
-        0.1,
-        "target",
+        0.028, "d log(velocity bias) / d log10 M200c of the host; the bias is as given at 1e15 Msun/h", "",
+        (-0.1, 0.1), "target",
         "Munari et al. 2013: slope 0.364 for galaxies and subhaloes against 0.336 for dark matter",
-        "pure slope",
-        0.0,
-    )
+        target="pure slope", starting=0.0)
     velocity_bias_slope: float = parameter(
-        0.0,
-        "d ln(velocity bias) / d log10(accretion mass); negative: faint galaxies are faster",
-        "1/dex",
-        -0.3,
-        0.3,
-        "lead",
-        "estimate",
-    )
+        0.0, "d ln(velocity bias) / d log10(accretion mass); negative: faint galaxies are faster", "1/dex",
+        (-0.3, 0.3), "lead", "estimate")
     anisotropy_outer: float = parameter(
-        0.5, "beta(r) = this x r / (r + r_-2)", "", 0.0, 0.9, "pub", "Mamon & Lokas 2005"
-    )
+        0.5, "beta(r) = this x r / (r + r_-2)", "", (0.0, 0.9), "pub", "Mamon & Lokas 2005")
     escape_fraction: float = parameter(
-        0.95,
-        "members are slower than this times the escape speed",
-        "",
-        0.6,
-        1.5,
-        "pub",
-        "cut of unbound galaxies in public mocks",
-    )
+        0.95, "members are slower than this times the escape speed", "", (0.6, 1.5), "pub",
+        "cut of unbound galaxies in public mocks")
     axis_ratio_q: float = parameter(
-        0.73,
-        "mean intermediate to major axis of the galaxies",
-        "",
-        0.3,
-        1.0,
-        "target",
-        "Wojtak 2013",
-        "mean axis ratio in space",
-        0.70,
-    )
+        0.73, "mean intermediate to major axis of the galaxies", "", (0.3, 1.0), "target", "Wojtak 2013",
+        target="mean axis ratio in space", starting=0.70)
     axis_ratio_s: float = parameter(
-        0.60,
-        "mean minor to major axis of the galaxies",
-        "",
-        0.2,
-        1.0,
-        "target",
-        "Wojtak 2013",
-        "mean axis ratio in space",
-        0.55,
-    )
+        0.60, "mean minor to major axis of the galaxies", "", (0.2, 1.0), "target", "Wojtak 2013",
+        target="mean axis ratio in space", starting=0.55)
     axis_ratio_scatter: float = parameter(
-        0.10,
-        "scatter of each axis ratio",
-        "",
-        0.0,
-        0.3,
-        "target",
-        "Wojtak 2013",
-        "scatter of the axis ratio in space",
-        0.12,
-    )
+        0.10, "scatter of each axis ratio", "", (0.0, 0.3), "target", "Wojtak 2013",
+        target="scatter of the axis ratio in space", starting=0.12)
     velocity_shape_exponent: float = parameter(
-        0.58,
-        "velocity axes are proportional to (position axis)^this",
-        "",
-        0.0,
-        1.0,
-        "target",
-        "Wojtak 2013, Saro et al. 2013",
-        "velocity axis ratio; mass scatter from orientation",
-        0.35,
-    )
+        0.58, "velocity axes are proportional to (position axis)^this", "", (0.0, 1.0), "target",
+        "Wojtak 2013, Saro et al. 2013", target="velocity axis ratio; mass scatter from orientation",
+        starting=0.35)
     velocity_axis_scatter: float = parameter(
-        0.05, "extra scatter of each velocity axis", "sigma_ln", 0.0, 0.3, "lead", "estimate"
-    )
+        0.05, "extra scatter of each velocity axis", "sigma_ln", (0.0, 0.3), "lead", "estimate")
     dispersion_scatter: float = parameter(
-        0.04, "scatter of the 3-D dispersion at fixed mass", "sigma_ln", 0.0, 0.3, "pub", "Evrard 2008"
-    )
+        0.04, "scatter of the 3-D dispersion at fixed mass", "sigma_ln", (0.0, 0.3), "pub", "Evrard 2008")
     central_velocity_offset: float = parameter(
-        0.1, "1-D velocity offset of the central galaxy, over sigma", "", 0.0, 0.6, "lead", "estimate"
-    )
+        0.1, "1-D velocity offset of the central galaxy, over sigma", "", (0.0, 0.6), "lead", "estimate")
     substructure_mean_number: float = parameter(
-        0.8,
-        "mean number of infalling clumps (Poisson)",
-        "",
-        0.0,
-        6.0,
-        "target",
-        "estimate",
-        "pure offsets of the mass error",
-        1.0,
-    )
+        0.8, "mean number of infalling clumps (Poisson)", "", (0.0, 6.0), "target", "estimate",
+        target="pure offsets of the mass error", starting=1.0)
     substructure_slope: float = parameter(
-        -1.5, "power of the distribution of clump fractions f", "", -3.0, -1.01, "lead", "estimate"
-    )
+        -1.5, "power of the distribution of clump fractions f", "", (-3.0, -1.01), "lead", "estimate")
     substructure_min: float = parameter(
-        0.03, "smallest clump fraction of the members", "", 0.005, 0.2, "lead", "estimate"
-    )
+        0.03, "smallest clump fraction of the members", "", (0.005, 0.2), "lead", "estimate")
     substructure_max: float = parameter(
-        0.40, "largest clump fraction of the members", "", 0.05, 0.6, "lead", "estimate"
-    )
+        0.40, "largest clump fraction of the members", "", (0.05, 0.6), "lead", "estimate")
     substructure_total_max: float = parameter(
-        0.60, "largest sum of clump fractions", "", 0.05, 0.9, "lead", "estimate"
-    )
+        0.60, "largest sum of clump fractions", "", (0.05, 0.9), "lead", "estimate")
     substructure_radius: float = parameter(
-        0.3, "clump radius is this x f^(1/3) R_vir", "", 0.05, 1.0, "lead", "estimate"
-    )
+        0.3, "clump radius is this x f^(1/3) R_vir", "", (0.05, 1.0), "lead", "estimate")
     outskirts_radius: float = parameter(
-        3.0,
-        "the profile of the halo ends here",
-        "r200c",
-        1.5,
-        5.0,
-        "pub",
-        "range of the form of Diemer & Kravtsov 2014",
-    )
+        3.0, "the profile of the halo ends here", "r200c", (1.5, 5.0), "pub",
+        "range of the form of Diemer & Kravtsov 2014")
     outskirts_truncation: float = parameter(
-        2.1,
-        "the profile is multiplied by [1 + (r/(this r200c))^4]^-2",
-        "r200c",
-        0.8,
-        6.0,
-        "pub",
-        "Diemer & Kravtsov 2014",
-    )
+        2.1, "the profile is multiplied by [1 + (r/(this r200c))^4]^-2", "r200c", (0.8, 6.0), "pub",
+        "Diemer & Kravtsov 2014")
     outskirts_dispersion: float = parameter(
-        1.0, "dispersion beyond R_vir over the Jeans solution there", "", 0.1, 1.5, "lead", "this project"
-    )
+        1.0, "dispersion beyond R_vir over the Jeans solution there", "", (0.1, 1.5), "lead", "this project")
     outskirts_satellite_share: float = parameter(
         0.2,
         "share of the outskirts galaxies that are satellites of smaller haloes: paper mode keeps no other",
-        "",
-        0.0,
-        1.0,
-        "target",
+        "", (0.0, 1.0), "target",
         "beyond R_vir a subhalo finder calls a lone galaxy a central, which public mocks drop",
-        "contaminated scatter of log sigma_v",
-        1.0,
-    )
+        target="contaminated scatter of log sigma_v", starting=1.0)
     outskirts_group_mass: float = parameter(
-        1e12,
-        "within the outskirts radius lighter haloes count as outskirts galaxies, not as neighbours",
-        "Msun/h",
-        1e11,
-        1e14,
-        "lead",
-        "this project: no galaxy is counted twice",
-    )
+        1e12, "within the outskirts radius lighter haloes count as outskirts galaxies, not as neighbours",
+        "Msun/h", (1e11, 1e14), "lead", "this project: no galaxy is counted twice")
     infall_amplitude: float = parameter(
-        1.0, "factor of the mean infall velocity", "", 0.0, 2.0, "pub", "Yahil 1985, Shull 2014 form"
-    )
+        1.0, "factor of the mean infall velocity", "", (0.0, 2.0), "pub", "Yahil 1985, Shull 2014 form")
     infall_cap: float = parameter(
-        0.9,
-        "infall is capped at this x V200c (r/R200m)^-1/2",
-        "V200c",
-        0.1,
-        2.0,
-        "pub",
-        "joins the virial region to linear infall",
-    )
+        0.9, "infall is capped at this x V200c (r/R200m)^-1/2", "V200c", (0.1, 2.0), "pub",
+        "joins the virial region to linear infall")
     neighbour_min_mass: float = parameter(
-        2e11,
-        "haloes above this host satellites along the line of sight",
-        "Msun/h",
-        1e11,
-        1e13,
-        "numeric",
-        "their satellites are negligible below, given the cut-off",
-        "",
-        4e11,
-    )
+        2e11, "haloes above this host satellites along the line of sight", "Msun/h", (1e11, 1e13), "numeric",
+        "their satellites are negligible below, given the cut-off", starting=4e11)
     central_min_mass: float = parameter(
-        1e11,
-        "haloes above this have a central galaxy in survey mode",
-        "Msun/h",
-        1e10,
-        1e12,
-        "pub",
-        "the mass-at-accretion cut of the satellites",
-    )
+        1e11, "haloes above this have a central galaxy in survey mode", "Msun/h", (1e10, 1e12), "pub",
+        "the mass-at-accretion cut of the satellites")
     neighbour_max_mass: float = parameter(
-        3e15, "largest neighbour", "Msun/h", 1e14, 1e16, "numeric", "the mass function is negligible above"
-    )
+        3e15, "largest neighbour", "Msun/h", (1e14, 1e16), "numeric", "the mass function is negligible above")
     neighbour_velocity_scatter: float = parameter(
-        280.0,
-        "1-D scatter of the velocity of neighbouring haloes",
-        "km/s",
-        0.0,
-        800.0,
-        "lead",
-        "estimate",
-    )
+        280.0, "1-D scatter of the velocity of neighbouring haloes", "km/s", (0.0, 800.0), "lead", "estimate")
     infall_region_amplitude: float = parameter(
-        2.5,
-        "excess of neighbours this x b^power (r/5 R200m)^-slope exp(-(r/cut)^2)",
-        "",
-        0.0,
-        10.0,
-        "target",
-        "form and amplitude 1-2.5 for matter: Diemer & Kravtsov 2014",
-        "contaminated scatter of log sigma_v; interloper fraction",
-        0.8,
-    )
+        2.5, "excess of neighbours this x b^power (r/5 R200m)^-slope exp(-(r/cut)^2)", "", (0.0, 10.0),
+        "target", "form and amplitude 1-2.5 for matter: Diemer & Kravtsov 2014",
+        target="contaminated scatter of log sigma_v; interloper fraction", starting=0.8)
     infall_region_bias_power: float = parameter(
-        1.5,
-        "that excess is proportional to (bias of the neighbour)^this",
-        "",
-        0.0,
-        3.0,
-        "target",
-        "top-heavy mass function of dense regions",
-        "contaminated scatter of log sigma_v",
-        1.0,
-    )
+        1.5, "that excess is proportional to (bias of the neighbour)^this", "", (0.0, 3.0), "target",
+        "top-heavy mass function of dense regions", target="contaminated scatter of log sigma_v",
+        starting=1.0)
     infall_region_slope: float = parameter(
-        1.5, "slope of that excess", "", 0.5, 2.5, "pub", "Diemer & Kravtsov 2014 form"
-    )
+        1.5, "slope of that excess", "", (0.5, 2.5), "pub", "Diemer & Kravtsov 2014 form")
     infall_region_cutoff: float = parameter(
-        6.0, "cut-off radius of that excess", "Mpc/h", 1.0, 15.0, "lead", "estimate"
-    )
+        6.0, "cut-off radius of that excess", "Mpc/h", (1.0, 15.0), "lead", "estimate")
     exclusion: float = parameter(
-        1.0,
-        "no neighbour centre within this x the larger of the two R_vir",
-        "",
-        0.0,
-        3.0,
-        "lead",
-        "estimate",
-    )
+        1.0, "no neighbour centre within this x the larger of the two R_vir", "", (0.0, 3.0), "lead",
+        "estimate")
     line_of_sight_depth: float = parameter(
-        45.0,
-        "half length of the cylinder that holds neighbours",
-        "Mpc/h",
-        40.0,
-        100.0,
-        "numeric",
-        "2500 km/s plus fast galaxies: more than 40",
-    )
+        45.0, "half length of the cylinder that holds neighbours", "Mpc/h", (40.0, 100.0), "numeric",
+        "2500 km/s plus fast galaxies: more than 40")
     near_radius: float = parameter(
-        8.0,
-        "neighbours within this radius are drawn in the whole sphere",
-        "Mpc/h",
-        5.0,
-        20.0,
-        "numeric",
-        "where lines of sight of one halo share neighbours",
-    )
+        8.0, "neighbours within this radius are drawn in the whole sphere", "Mpc/h", (5.0, 20.0), "numeric",
+        "where lines of sight of one halo share neighbours")
     filament_share: float = parameter(
-        0.5, "share of the near neighbours that lie in filaments", "", 0.0, 1.0, "lead", "Noh & Cohn 2012"
-    )
+        0.5, "share of the near neighbours that lie in filaments", "", (0.0, 1.0), "lead", "Noh & Cohn 2012")
     filament_width: float = parameter(
-        1.0, "1-D width of a filament", "Mpc/h", 0.1, 5.0, "lead", "this project"
-    )
+        1.0, "1-D width of a filament", "Mpc/h", (0.1, 5.0), "lead", "this project")
     filament_alignment: float = parameter(
-        0.5,
-        "chance that a filament leaves along the major axis instead of anywhere",
-        "",
-        0.0,
-        1.0,
-        "lead",
-        "White, Cohn & Smit 2010",
-    )
+        0.5, "chance that a filament leaves along the major axis instead of anywhere", "", (0.0, 1.0), "lead",
+        "White, Cohn & Smit 2010")
     filament_spread: float = parameter(
-        0.35,
-        "scatter about the major axis of an aligned filament",
-        "radian",
-        0.0,
-        1.5,
-        "lead",
-        "this project",
-    )
+        0.35, "scatter about the major axis of an aligned filament", "radian", (0.0, 1.5), "lead",
+        "this project")
     environment_scatter: float = parameter(
-        0.3,
-        "scatter of the excess of near neighbours from halo to halo",
-        "sigma_ln",
-        0.0,
-        1.5,
-        "lead",
-        "this project",
-    )
+        0.3, "scatter of the excess of near neighbours from halo to halo", "sigma_ln", (0.0, 1.5), "lead",
+        "this project")
     supercluster_share: float = parameter(
-        0.6, "share of the far neighbours that come in superclusters", "", 0.0, 1.0, "lead", "this project"
-    )
+        0.6, "share of the far neighbours that come in superclusters", "", (0.0, 1.0), "lead", "this project")
     supercluster_density: float = parameter(
-        1.5e-4,
-        "number density of superclusters",
-        "(Mpc/h)^-3",
-        1e-5,
-        1e-2,
-        "lead",
-        "integral of b^2 xi within 10 Mpc/h",
-    )
+        1.5e-4, "number density of superclusters", "(Mpc/h)^-3", (1e-5, 1e-2), "lead",
+        "integral of b^2 xi within 10 Mpc/h")
     supercluster_size: float = parameter(
-        3.0, "1-D width of a supercluster", "Mpc/h", 0.5, 8.0, "lead", "this project"
-    )
+        3.0, "1-D width of a supercluster", "Mpc/h", (0.5, 8.0), "lead", "this project")
     supercluster_velocity_share: float = parameter(
-        0.5,
-        "share of the variance of a neighbour's velocity common to its supercluster",
-        "",
-        0.0,
-        1.0,
-        "lead",
-        "this project",
-    )
+        0.5, "share of the variance of a neighbour's velocity common to its supercluster", "", (0.0, 1.0),
+        "lead", "this project")
     luminosity_scatter: float = parameter(
-        0.4,
-        "scatter of the absolute magnitude at fixed accretion mass",
-        "mag",
-        0.0,
-        1.0,
-        "lead",
-        "abundance matching",
-    )
+        0.4, "scatter of the absolute magnitude at fixed accretion mass", "mag", (0.0, 1.0), "lead",
+        "abundance matching")
     subhalo_mass_slope: float = parameter(
-        -0.9,
-        "cumulative number of satellites against accretion mass: power",
-        "",
-        -1.5,
-        -0.5,
-        "pub",
-        "subhalo mass functions",
-    )
+        -0.9, "cumulative number of satellites against accretion mass: power", "", (-1.5, -0.5), "pub",
+        "subhalo mass functions")
+    # fmt: on
 
     def __post_init__(self) -> None:
         for item in fields(self):

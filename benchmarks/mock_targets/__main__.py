@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from bayesflowmass.mocks.parameter_info import ParameterInfo
-from bayesflowmass.mocks.parameters import parameter_table
+from bayesflowmass.mocks.parameters import ParameterInfo, parameter_table
 from benchmarks.mock_targets.comparison import TARGETS, compare, put_back
 
 __all__ = ["main", "parameters_markdown", "targets_markdown"]

@@ -13,7 +13,7 @@ from bayesflowmass.cosmology import MDPL2, velocity_dispersion_evrard
 from bayesflowmass.mocks.background import Background
 from bayesflowmass.mocks.catalog_builder import simulate_catalog
 from bayesflowmass.mocks.halos import draw_halos
-from bayesflowmass.mocks.kinematics import radius_200m
+from bayesflowmass.mocks.infall import radius_200m
 from bayesflowmass.mocks.members import Shapes, cluster_galaxies
 from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.profile import RadialTables

@@ -21,7 +21,8 @@ from bayesflowmass.mocks.background import Background
 from bayesflowmass.mocks.far import draw_superclusters, far_neighbours
 from bayesflowmass.mocks.grids import Axis, Table1D, Table2D
 from bayesflowmass.mocks.halos import draw_halos
-from bayesflowmass.mocks.kinematics import equilibrium_velocities, infall_speed, radius_200m
+from bayesflowmass.mocks.infall import infall_speed, radius_200m
+from bayesflowmass.mocks.kinematics import equilibrium_velocities
 from bayesflowmass.mocks.luminosity import LuminosityTable, schechter_density
 from bayesflowmass.mocks.near import draw_filaments, near_neighbours
 from bayesflowmass.mocks.neighbours import Sightlines, virial_radius

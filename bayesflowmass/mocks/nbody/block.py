@@ -25,6 +25,7 @@ from bayesflowmass.mocks.nbody.pairs import (
     tilted_pairs,
 )
 from bayesflowmass.mocks.nbody.projection import HubbleFlow, line_of_sight_velocity
+from bayesflowmass.mocks.rows import Rows
 
 __all__ = ["CutRecipe", "cut_block"]
 
@@ -68,7 +69,7 @@ class CutRecipe:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Seen(Rows):
     """Galaxies in cylinders: row of the line, row of the galaxy, x, y [comoving Mpc/h], v_los [km/s]."""
 
     line: IntArray
@@ -77,13 +78,6 @@ class _Seen:
     y: FloatArray
     v_los: FloatArray
     member: BoolArray
-
-    def take(self, rows: BoolArray | IntArray) -> _Seen:
-        """Some of them."""
-        return _Seen(*(getattr(self, name)[rows] for name in _SEEN))
-
-
-_SEEN = tuple(_Seen.__dataclass_fields__)
 
 
 def cut_block(
@@ -111,7 +105,7 @@ def cut_block(
         _observe(pairs, lines, hosts, region, recipe, flow, surveyed)
         for pairs in _candidates(lines, hosts, region, members, recipe)
     ]
-    found = _Seen(*(np.concatenate([getattr(part, name) for part in seen]) for name in _SEEN))
+    found = _Seen.join(seen)
     n_galaxies = np.bincount(found.line, minlength=len(lines))
     rich = n_galaxies >= recipe.min_galaxies
     n_members = np.bincount(found.line, found.member, len(lines))[rich].astype(np.int64)

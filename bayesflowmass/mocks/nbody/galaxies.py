@@ -64,12 +64,6 @@ class Region:
     host: NDArray[np.int32]
     central: BoolArray
 
-    def take(self, rows: NDArray[Any]) -> Region:
-        """Some of the galaxies."""
-        return Region(
-            self.position[rows], self.velocity[rows], self.id[rows], self.host[rows], self.central[rows]
-        )
-
 
 def galaxy_cut(path: Path, column: str | None, minimum: float | None) -> GalaxyCut:
     """The cut that is asked for; by default log10 mass at accretion (or peak mass) >= 11 [Msun/h].
