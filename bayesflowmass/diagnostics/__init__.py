@@ -6,7 +6,6 @@ from bayesflowmass.diagnostics.bootstrap import bootstrap_errors, bootstrap_weig
 from bayesflowmass.diagnostics.calibration import (
     central_level,
     coverage,
-    coverage_curve,
     nominal_pair,
     pit_histogram,
 )
@@ -16,7 +15,6 @@ from bayesflowmass.diagnostics.expectation import compare_by_true_mass
 from bayesflowmass.diagnostics.highest_density import highest_density_level
 from bayesflowmass.diagnostics.multiplicity import holm
 from bayesflowmass.diagnostics.posterior_summary import PosteriorSummary
-from bayesflowmass.diagnostics.ranks import ranks_to_unit_interval, sbc_ranks
 from bayesflowmass.diagnostics.residuals import residual, weighted_residual_statistics
 from bayesflowmass.diagnostics.scores import (
     crps_from_density,
@@ -39,7 +37,6 @@ __all__ = [
     "compare_by_true_mass",
     "correlated_uniforms",
     "coverage",
-    "coverage_curve",
     "crps_from_density",
     "crps_gaussian",
     "effective_number",
@@ -54,9 +51,7 @@ __all__ = [
     "nominal_pair",
     "pit_histogram",
     "quantile_edges",
-    "ranks_to_unit_interval",
     "residual",
-    "sbc_ranks",
     "shot_noise_msigma",
     "summarise",
     "uniformity",

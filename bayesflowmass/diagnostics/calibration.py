@@ -20,7 +20,6 @@ __all__ = [
     "PitHistogram",
     "central_level",
     "coverage",
-    "coverage_curve",
     "nominal_pair",
     "pit_histogram",
 ]
@@ -52,14 +51,6 @@ def coverage(pit: ArrayLike, level: float) -> float:
 def central_level(pit: ArrayLike) -> FloatArray:
     """Probability 2 |u - 1/2| of the central interval that ends at the truth; uniform where calibrated."""
     return np.asarray(2.0 * np.abs(checked_unit_interval(pit) - 0.5))
-
-
-def coverage_curve(pit: ArrayLike, levels: ArrayLike) -> FloatArray:
-    """Empirical coverage of central intervals at each of ``levels``; a calibrated sample returns the
-    levels.
-    """
-    distance = np.sort(central_level(pit))
-    return np.searchsorted(distance, np.asarray(levels, dtype=np.float64), side="right") / distance.size
 
 
 def pit_histogram(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -12,19 +12,19 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
 from bayesflowmass.common.arrays import FloatArray, IntArray
+from bayesflowmass.diagnostics.bins import QUANTILES
 from bayesflowmass.diagnostics.highest_density import highest_density_level
 from bayesflowmass.diagnostics.scores import crps_from_density, crps_gaussian, log_density_gaussian
 
 if TYPE_CHECKING:
     from bayesflowmass.posterior import MassPosterior
 
-__all__ = ["SCORE_GRID", "PosteriorSummary"]
+__all__ = ["SCORE_GRID", "PosteriorSummary", "concatenate_columns", "epistemic_columns", "epistemic_share"]
 
 
 SCORE_GRID = np.linspace(-4.0, 4.0, 65)
 """Normal scores at which the quantiles under the population's prior are kept, shape (65,)."""
 
-_QUANTILES = {"q025": 0.025, "q16": 0.16, "median": 0.5, "q84": 0.84, "q975": 0.975}
 _PRIOR_NODES = 513
 
 
@@ -97,7 +97,7 @@ class PosteriorSummary:
         levels = torch.from_numpy(ndtr(SCORE_GRID)).expand(true.size, -1).contiguous()
         return cls(
             log10_true=true,
-            **dict(zip(_QUANTILES, posterior.quantile(list(_QUANTILES.values())), strict=True)),
+            **dict(zip(QUANTILES, posterior.quantile(list(QUANTILES.values())), strict=True)),
             mean=posterior.mean,
             sigma=posterior.sigma,
             pit=np.clip(posterior.cdf(true), 0.0, 1.0),
@@ -138,6 +138,37 @@ class PosteriorSummary:
     def concatenate(cls, parts: Sequence[PosteriorSummary]) -> PosteriorSummary:
         """Summaries of consecutive clusters as one."""
         return cls(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)})
+
+
+def epistemic_columns(posterior: MassPosterior) -> dict[str, FloatArray]:
+    """``sigma_aleatoric``, ``sigma_epistemic`` [dex] and ``mutual_information`` [nats], each (n,).
+
+    Empty for a point model, which has none of them.
+    """
+    if posterior.n_draws is None:
+        return {}
+    names = ("sigma_aleatoric", "sigma_epistemic", "mutual_information")
+    return {name: np.asarray(getattr(posterior, name), dtype=np.float64) for name in names}
+
+
+def concatenate_columns(parts: Sequence[Mapping[str, FloatArray]]) -> dict[str, FloatArray]:
+    """Columns of consecutive clusters as one."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+
+
+def epistemic_share(columns: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """``epistemic_share`` = var_epistemic / (var_aleatoric + var_epistemic) of each cluster (n,).
+
+    With the columns whose means are metrics; empty for a point model.
+    """
+    if not columns:
+        return {}
+    epistemic = columns["sigma_epistemic"] ** 2
+    return {
+        "epistemic_share": epistemic / (epistemic + columns["sigma_aleatoric"] ** 2),
+        "sigma_epistemic": columns["sigma_epistemic"],
+        "mutual_information": columns["mutual_information"],
+    }
 
 
 def _prior_sigma(posterior: MassPosterior) -> FloatArray:

@@ -52,7 +52,7 @@ def summarise(
         crps: in dex.
         sigma: standard deviation of the predictive density [dex].
         epistemic_share, sigma_epistemic, mutual_information: of each cluster, under draws of the weights
-            (:mod:`~bayesflowmass.diagnostics.epistemic`).
+            (:func:`~bayesflowmass.diagnostics.posterior_summary.epistemic_share`).
         bin_width: of the mass bins [dex].
         n_resamples, seed: of the bootstrap.
 

@@ -16,7 +16,7 @@ from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.common.version import __version__
 from bayesflowmass.diagnostics import crps_gaussian, log_density_gaussian, nominal_pair, summarise
-from bayesflowmass.diagnostics.epistemic import epistemic_share
+from bayesflowmass.diagnostics.posterior_summary import epistemic_share
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluation.calibration import halo_of
 from bayesflowmass.evaluation.novelty import novelty_metrics

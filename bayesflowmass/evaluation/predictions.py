@@ -12,7 +12,7 @@ from tqdm import tqdm
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.diagnostics import PosteriorSummary
-from bayesflowmass.diagnostics.epistemic import concatenate_columns, epistemic_columns
+from bayesflowmass.diagnostics.posterior_summary import concatenate_columns, epistemic_columns
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluation.calibration import expected_posterior
 from bayesflowmass.novelty import Assessment

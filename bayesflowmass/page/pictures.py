@@ -11,14 +11,9 @@ from PIL import Image, UnidentifiedImageError
 
 from bayesflowmass.page.document import Picture
 
-__all__ = ["described", "picture", "picture_path"]
+__all__ = ["described", "picture"]
 
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
-
-
-def picture_path(folder: Path, stem: str) -> Path | None:
-    """The figure of that name: a drawing (svg) where there is one, else an image (png)."""
-    return next((p for p in (folder / f"{stem}{ending}" for ending in _TYPES) if p.is_file()), None)
 
 
 def picture(path: Path, *, alt: str, caption: str) -> Picture:

@@ -22,8 +22,6 @@ from bayesflowmass.diagnostics import (
     merged_edges,
     pit_histogram,
     quantile_edges,
-    ranks_to_unit_interval,
-    sbc_ranks,
     uniformity,
 )
 from bayesflowmass.diagnostics.dependence import pair_covariance
@@ -160,26 +158,6 @@ def test_interval_score_is_its_definition_and_least_for_the_true_quantiles():
     q = stats.norm.ppf(0.84)
     scores = [interval_score(y, -w * q, w * q, 0.68).mean() for w in (0.8, 1.0, 1.25)]
     assert scores[1] == min(scores)
-
-
-def test_sbc_ranks_of_an_exact_posterior_are_uniform_and_of_a_narrow_one_are_not():
-    rng = np.random.default_rng(9)
-    mean = rng.normal(14.3, 0.4, 2000)
-    true = mean + 0.1 * rng.normal(size=2000)
-    ranks = sbc_ranks(mean + 0.07 * rng.normal(size=(99, 2000)), true)
-    assert ranks.min() >= 0
-    assert ranks.max() <= 99
-    assert not uniformity(ranks_to_unit_interval(ranks, 99)).inside
-    outside = []
-    for _ in range(40):
-        true = mean + 0.1 * rng.normal(size=2000)
-        ranks = sbc_ranks(mean + 0.1 * rng.normal(size=(99, 2000)), true)
-        outside.append(not uniformity(ranks_to_unit_interval(ranks, 99)).inside)
-    assert rejected(np.mean(outside), 40, at_most=0.05)
-    with pytest.raises(ValueError, match="shape"):
-        sbc_ranks(np.zeros((5, 3)), np.zeros(4))
-    with pytest.raises(ValueError, match=r"lie in 0 \.\.\. 9"):
-        ranks_to_unit_interval([10], 9)
 
 
 def test_holm_equals_the_textbook_example_and_leaves_out_tests_that_were_not_made():

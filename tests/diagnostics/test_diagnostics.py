@@ -15,7 +15,6 @@ from bayesflowmass.diagnostics import (
     bootstrap_errors,
     bootstrap_weights,
     coverage,
-    coverage_curve,
     crps_from_density,
     crps_gaussian,
     fit_equation8,
@@ -300,14 +299,6 @@ def test_a_biased_posterior_leaves_the_simultaneous_band_of_the_pit_ecdf():
     ecdf = uniformity(stats.norm.cdf(rng.normal(size=1000) + 0.3))
     assert np.any(ecdf.difference < ecdf.lower)
     assert ecdf.p_value == 0.001
-
-
-def test_coverage_curve_agrees_with_coverage_and_with_levels():
-    u = _pit(5000, 1.0, seed=12)
-    levels = np.linspace(0, 1, 21)
-    curve = coverage_curve(u, levels)
-    np.testing.assert_allclose(curve, [coverage(u, level) for level in levels], atol=1e-12)
-    np.testing.assert_allclose(curve, levels, atol=0.03)
 
 
 def test_pit_histogram_band_holds_all_bins_of_calibrated_samples_at_its_probability():

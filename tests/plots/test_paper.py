@@ -10,7 +10,6 @@ from scipy import stats
 from bayesflowmass.plots.checks.epistemic import (
     Widths,
     plot_epistemic_by_mass,
-    plot_epistemic_by_training_size,
 )
 from bayesflowmass.plots.paper.equation8 import ScatterPair, plot_equation8
 from bayesflowmass.plots.paper.masses import plot_masses
@@ -63,7 +62,6 @@ def every_figure():
     r, v, member = galaxies()
     mass = rng.uniform(13.5, 15.0, 600)
     quantiles = mass[:, None] + 0.1 * np.array([-2, -1, 0, 1, 2])
-    sizes = np.array([500.0, 2000.0, 8000.0])
     widths = Widths(mass, np.full(600, 0.12), np.full(600, 0.05))
     return {
         "phase space": plot_phase_space(r, v, np.ones((50, 50)), is_member=member, title="z = 0.1"),
@@ -78,7 +76,6 @@ def every_figure():
             NAMES, LITERATURE, {"here": PAPER, "paper": PAPER}, highlight="Coma"
         ),
         "epistemic by mass": plot_epistemic_by_mass({"a": widths, "b": widths}),
-        "epistemic by size": plot_epistemic_by_training_size({"a": (sizes, 0.05 / sizes, 0.001 / sizes)}),
     }
 
 
@@ -232,7 +229,6 @@ def test_epistemic_share_is_the_ratio_of_variances_in_each_bin():
             "no cluster 'Virgo'",
         ),
         (lambda: plot_epistemic_by_mass({"a": Widths([14.0], [0.1, 0.1], [0.1])}), "one shape"),
-        (lambda: plot_epistemic_by_training_size({"a": ([10], [0.0], [0.0])}), "positive"),
         (lambda: plot_predicted_vs_true_samples({}), "samples"),
     ],
 )

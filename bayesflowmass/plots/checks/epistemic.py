@@ -1,4 +1,4 @@
-"""How much of a posterior's width is ignorance of the weights: by mass, and by size of the training set."""
+"""How much of a posterior's width is ignorance of the weights: by mass."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.plots.paper.predicted_vs_true import MASS_LABEL
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
-__all__ = ["Widths", "plot_epistemic_by_mass", "plot_epistemic_by_training_size"]
+__all__ = ["Widths", "plot_epistemic_by_mass"]
 
 _MARKS = ("o", "s", "^", "D", "v", "P")
 _PAINT = ("blue", "vermillion", "green", "orange", "purple", "sky")
@@ -69,41 +68,6 @@ def plot_epistemic_by_mass(
         top.set(ylabel="width [dex]", ylim=(0, None))
         bottom.set(ylabel="epistemic share", xlabel=MASS_LABEL, ylim=(0, None))
         figure.legend(loc="outside upper left", title=title, alignment="left", ncols=1)
-    return figure
-
-
-def plot_epistemic_by_training_size(
-    models: Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike]], *, title: str | None = None
-) -> Figure:
-    """Epistemic width against the number of training clusters, beside the 1 / sqrt(N) that it should follow.
-
-    Args:
-        models: label -> training clusters (k,), mean sigma_epistemic (k,) and its standard error (k,) [dex].
-        title: names the sample.
-
-    Raises:
-        ValueError: no models, too many, or numbers that are not positive.
-    """
-    _check_number(models)
-    figure, (axis,) = column_figure(2.6)
-    with journal_style():
-        for i, (label, columns) in enumerate(models.items()):
-            n, sigma, error = (np.asarray(column, dtype=np.float64) for column in columns)
-            if not ((n > 0).all() and (sigma > 0).all()):
-                raise ValueError(f"{label}: numbers of clusters and widths must be positive on log axes.")
-            axis.errorbar(
-                n, sigma, error, fmt=_MARKS[i], ms=3.5, lw=0.9, ls="-", color=COLOURS[_PAINT[i]], label=label
-            )
-            if i == 0:
-                axis.plot(n, sigma[0] * np.sqrt(n[0] / n), ls=":", color=COLOURS["black"], lw=0.8,
-                          label=r"$\propto N^{-1/2}$")  # fmt: skip
-        axis.set(xscale="log", yscale="log")
-        axis.set(xlabel="training clusters", ylabel=r"$\sigma_\mathrm{epistemic}$ [dex]")
-        low, high = axis.get_xlim()
-        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100.0 * low else (1.0,)))
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:.0f}"))
-        axis.xaxis.set_minor_formatter(NullFormatter())
-        figure.legend(loc="outside upper left", title=title, alignment="left", ncols=2)
     return figure
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
+from bayesflowmass.diagnostics import shot_noise_msigma
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
 __all__ = ["ScatterPair", "plot_equation8"]
@@ -43,7 +44,7 @@ def plot_equation8(
     methods: Mapping[str, ScatterPair],
     *,
     levels: Sequence[float] = (0.1, 0.2, 0.3, 0.4),
-    shot_noise: float | None = 3.0 / (np.sqrt(200.0) * np.log(10.0)),
+    shot_noise: float | None = float(shot_noise_msigma(100)),
     title: str | None = None,
 ) -> Figure:
     """Richness-dependent against richness-independent scatter of sigma^2 = sigma_N^2 (N / 100)^-1 + sigma_0^2.
