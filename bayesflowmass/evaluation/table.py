@@ -1,4 +1,4 @@
-"""The comparison table of an evaluation, as plain text and as markdown."""
+"""The comparison table of an evaluation: five rows for a terminal, all rows as plain text and as markdown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from bayesflowmass.baselines import PUBLISHED
 
-__all__ = ["COLUMNS", "comparison_rows", "format_cells", "format_markdown", "format_text"]
+__all__ = ["COLUMNS", "comparison_rows", "format_cells", "format_markdown", "format_summary", "format_text"]
 
 COLUMNS = {
     "mean_residual": "mean",
@@ -65,20 +65,51 @@ def comparison_rows(metrics: Mapping[str, Any]) -> list[tuple[str, dict[str, flo
     return rows
 
 
+_SUMMARY_COLUMNS = {
+    "scatter_14_15": "scatter",
+    "slope_14_15": "slope",
+    "scatter_over_slope_14_15": "scatter/slope",
+    "coverage_68": "in 68%",
+    "coverage_95": "in 95%",
+}
+_FAMILIES = {
+    "M-sigma": ("msigma_",),
+    "virial and projected mass": ("virial_", "projected_"),
+    "galaxy count": ("richness",),
+}
+
+
+def format_summary(metrics: Mapping[str, Any]) -> str:
+    """The model beside the best of each simple method and the published flow, in five rows for a terminal.
+
+    Best is the smallest scatter over slope for 14 <= log10 M_true <= 15: shrinking all masses to the middle does not help.
+    """
+    rows = [("this model", dict(metrics))]
+    for family, starts in _FAMILIES.items():
+        members = {n: e for n, e in metrics["baselines"].items() if n.startswith(starts)}
+        known = [n for n, e in members.items() if e.get("scatter_over_slope_14_15") is not None]
+        if not known:
+            continue
+        best = min(known, key=lambda n: members[n]["scatter_over_slope_14_15"])
+        name = family if len(members) == 1 else f"{family} (best of {len(members)}: {NAMES.get(best, best)})"
+        rows.append((name, members[best]))
+    published = [row for row in comparison_rows(metrics) if row[0].startswith("[")]
+    rows += published[:1]
+    lines = _columns(
+        ["", *_SUMMARY_COLUMNS.values()],
+        [[name, *format_cells({key: row.get(key) for key in _SUMMARY_COLUMNS})] for name, row in rows],
+    )
+    notes = ["Scatter [dex] and slope of predicted on true log10 mass, for true masses of 14-15."]
+    if published:
+        notes.append("[...]: published, on other mocks of the same kind.")
+    return "\n".join([_heading(metrics), *lines, *notes])
+
+
 def format_text(metrics: Mapping[str, Any]) -> str:
     """The table for a terminal, with what it is a table of above and what it means below."""
     rows = comparison_rows(metrics)
-    width = max(len(name) for name, _ in rows)
-    cells = [["", *COLUMNS.values()]] + [[name, *format_cells(numbers)] for name, numbers in rows]
-    widths = [width] + [max(len(line[i]) for line in cells) for i in range(1, len(cells[0]))]
-    lines = [
-        "  ".join(
-            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in cells
-    ]
-    rule = "-" * len(lines[0])
-    return "\n".join([_heading(metrics), rule, lines[0], rule, *lines[1:], rule, *_notes(metrics)])
+    lines = _columns(["", *COLUMNS.values()], [[name, *format_cells(numbers)] for name, numbers in rows])
+    return "\n".join([_heading(metrics), *lines, *_notes(metrics)])
 
 
 def format_markdown(metrics: Mapping[str, Any]) -> str:
@@ -94,6 +125,20 @@ def format_markdown(metrics: Mapping[str, Any]) -> str:
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join([_heading(metrics), "", *lines, "", *_notes(metrics)])
+
+
+def _columns(heading: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a table, names to the left and numbers to the right, between rules."""
+    cells = [heading, *rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(heading))]
+    lines = [
+        "  ".join(
+            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in cells
+    ]
+    rule = "-" * len(lines[0])
+    return [rule, lines[0], rule, *lines[1:], rule]
 
 
 def _heading(metrics: Mapping[str, Any]) -> str:
