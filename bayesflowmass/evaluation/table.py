@@ -80,9 +80,9 @@ _FAMILIES = {
 
 
 def format_summary(metrics: Mapping[str, Any]) -> str:
-    """The model beside the best of each simple method and the published flow, in five rows for a terminal.
+    """The model beside the best of each simple method and the published flow, in five rows.
 
-    Best is the smallest scatter over slope for 14 <= log10 M_true <= 15: shrinking all masses to the middle does not help.
+    Best is the smallest scatter over slope for 14 <= log10 M_true <= 15: shrinking masses to the middle does not help.
     """
     rows = [("this model", dict(metrics))]
     for family, starts in _FAMILIES.items():
