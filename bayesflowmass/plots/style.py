@@ -6,27 +6,39 @@ Figures are made without pyplot: no global state, no display.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.common.files import whole_file
 
 __all__ = [
     "COLOURS",
     "COLUMN_WIDTH",
+    "MASS_LABEL",
     "PAGE_WIDTH",
+    "PDF_LABEL",
+    "R_LABEL",
+    "V_LABEL",
     "JournalFigure",
+    "bin_values",
     "column_figure",
+    "fixed_figure",
     "journal_style",
     "save_figure",
+    "text_extent",
 ]
 
 COLUMN_WIDTH = 3.32
@@ -47,6 +59,11 @@ COLOURS = {
     "grey": "#999999",
 }
 """Okabe and Ito (2008): distinct to colour-blind readers and in print."""
+
+MASS_LABEL = r"$\log_{10}(M_{200\mathrm{c}}\,[h^{-1}M_\odot])$"
+PDF_LABEL = r"$p(\log_{10} M\,|\,\mathrm{galaxies})$ [dex$^{-1}$]"
+R_LABEL = r"$R_\mathrm{proj}$ [comoving $h^{-1}$ Mpc]"
+V_LABEL = r"$v_\mathrm{los}$ [km s$^{-1}$]"
 
 # Keys of rcParams differ between versions of matplotlib, and its stubs list those of one.
 _STYLE: Any = {
@@ -123,6 +140,28 @@ def column_figure(
         FigureCanvasAgg(figure)
         axes = figure.subplots(rows, columns, squeeze=False, **subplots)
     return figure, list(axes.reshape(-1))
+
+
+def fixed_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches whose parts stay where they are put."""
+    # Without an engine the figure would take the constrained one when it is saved in our style.
+    engine = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
+    figure = JournalFigure(figsize=(width, height), layout=engine)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def text_extent(text: Text) -> Bbox:
+    """Where a text stands in its figure, in pixels."""
+    figure = text.figure
+    assert isinstance(figure, Figure)
+    assert isinstance(figure.canvas, FigureCanvasAgg)
+    return text.get_window_extent(figure.canvas.get_renderer())
+
+
+def bin_values(bins: Mapping[str, Any], name: str) -> FloatArray:
+    """A row of numbers of a JSON file of bins, NaN where it holds none."""
+    return np.array([np.nan if v is None else v for v in bins[name]], dtype=np.float64)
 
 
 def save_figure(figure: Figure, stem: str | Path, formats: Sequence[str] = ("pdf", "png")) -> list[Path]:

@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 from numpy.typing import ArrayLike
@@ -17,10 +15,16 @@ from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.cosmology import radius_delta
 from bayesflowmass.plots.card.text import attribution_rows, draw_header, draw_numbers
-from bayesflowmass.plots.paper.pdfs import PDF_LABEL
-from bayesflowmass.plots.paper.phase_space import R_LABEL, V_LABEL
-from bayesflowmass.plots.paper.predicted_vs_true import MASS_LABEL
-from bayesflowmass.plots.style import COLOURS, PAGE_WIDTH, JournalFigure, journal_style
+from bayesflowmass.plots.style import (
+    COLOURS,
+    MASS_LABEL,
+    PAGE_WIDTH,
+    PDF_LABEL,
+    R_LABEL,
+    V_LABEL,
+    fixed_figure,
+    journal_style,
+)
 from bayesflowmass.posterior import MassPosterior
 
 __all__ = ["plot_cluster_card"]
@@ -84,9 +88,7 @@ def plot_cluster_card(
     true = known if known is not None and np.isfinite(known) else None
     true_name = "truth" if cluster.metadata.masses or member is not None else "in the catalogue"
     height = _HEIGHT + (_BAR if change is not None else 0.0)
-    fixed = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
-    figure = JournalFigure(figsize=(PAGE_WIDTH, height), layout=fixed)
-    FigureCanvasAgg(figure)
+    figure = fixed_figure(PAGE_WIDTH, height)
 
     def panel(left: float, bottom: float, width: float, tall: float) -> Axes:
         """Axes at inches from the lower left."""

@@ -6,15 +6,13 @@ import textwrap
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from bayesflowmass.baselines.dispersion import gapper, standard_deviation
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.cosmology import velocity_dispersion_evrard
 from bayesflowmass.estimator import FLAGS
+from bayesflowmass.plots.style import text_extent
 from bayesflowmass.posterior import MassPosterior
 
 __all__ = ["attribution_rows", "draw_header", "draw_numbers"]
@@ -28,10 +26,11 @@ def draw_header(axis: Axes, cluster: ClusterCatalog, posterior: MassPosterior) -
     name = f"{cluster.column('cluster_id')[0]}"
     title = axis.text(0.0, 1.0, name, fontsize=14, weight="bold", va="top", transform=axis.transAxes,
                       parse_math=False)  # fmt: skip
-    share = _room(title) / 0.94
+    room = 0.94 * axis.figure.bbox.width
+    share = text_extent(title).width / room
     if share > 1.0:
         title.set_fontsize(max(9.0, 14.0 / share))
-        kept = int(len(name) / max(1.0, _room(title) / 0.94)) - 4
+        kept = int(len(name) / max(1.0, text_extent(title).width / room)) - 4
         if kept < len(name) - 4:
             # The end of a name tells clusters apart as well as its beginning.
             title.set_text(f"{name[: kept // 2]} ... {name[len(name) - kept // 2 :]}")
@@ -45,14 +44,6 @@ def draw_header(axis: Axes, cluster: ClusterCatalog, posterior: MassPosterior) -
         rf"$z = {z:.4g}$,   {n} galaxies"
     )
     axis.text(0.0, 0.0, text, fontsize=9.5, va="bottom", transform=axis.transAxes)
-
-
-def _room(text: Text) -> float:
-    """Width of a text as a share of the page."""
-    figure = text.figure
-    assert isinstance(figure, Figure)
-    assert isinstance(figure.canvas, FigureCanvasAgg)
-    return float(text.get_window_extent(figure.canvas.get_renderer()).width / figure.bbox.width)
 
 
 def attribution_rows(

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from bayesflowmass.common.arrays import FloatArray
-from bayesflowmass.plots.paper.predicted_vs_true import MASS_LABEL
-from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
+from bayesflowmass.plots.style import COLOURS, MASS_LABEL, bin_values, column_figure, journal_style
 
 __all__ = ["plot_calibration_by_mass"]
 
@@ -37,19 +34,19 @@ def plot_calibration_by_mass(
             (by_true, "true mass", "blue", "o", -0.006),
             (by_predicted, "predicted mass", "vermillion", "s", 0.006),
         ):
-            keep = _column(bins, "n") >= min_count
-            x = _column(bins, "mean_mass")[keep] + offset
+            keep = bin_values(bins, "n") >= min_count
+            x = bin_values(bins, "mean_mass")[keep] + offset
             style: dict[str, Any] = {"fmt": marker, "ms": 2.8, "lw": 0.8, "color": COLOURS[colour]}
             top.errorbar(
                 x,
-                _column(bins, "mean_residual")[keep],
-                _column(bins, "mean_residual_se")[keep],
+                bin_values(bins, "mean_residual")[keep],
+                bin_values(bins, "mean_residual_se")[keep],
                 label=f"by {label}",
                 **style,
             )
             for name, fill in (("coverage_68", COLOURS[colour]), ("coverage_95", "white")):
                 bottom.errorbar(
-                    x, _column(bins, name)[keep], _column(bins, f"{name}_se")[keep], mfc=fill, **style
+                    x, bin_values(bins, name)[keep], bin_values(bins, f"{name}_se")[keep], mfc=fill, **style
                 )
         top.axhline(0.0, color=COLOURS["black"], lw=0.6, ls="--")
         top.set_ylabel(r"$\langle\epsilon\rangle$ [dex]")
@@ -62,7 +59,3 @@ def plot_calibration_by_mass(
             ylim=(min(0.3, bottom.get_ylim()[0]), 1.02), xlabel=MASS_LABEL, ylabel="coverage of 68, 95 %"
         )
     return figure
-
-
-def _column(bins: Bins, name: str) -> FloatArray:
-    return np.array([np.nan if v is None else v for v in bins[name]], dtype=np.float64)

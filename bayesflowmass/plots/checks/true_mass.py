@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from bayesflowmass.common.arrays import FloatArray
-from bayesflowmass.plots.paper.predicted_vs_true import MASS_LABEL
-from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
+from bayesflowmass.plots.style import COLOURS, MASS_LABEL, bin_values, column_figure, journal_style
 
 __all__ = ["plot_true_mass"]
 
@@ -29,7 +27,7 @@ def plot_true_mass(by_true_mass: Mapping[str, Any], *, title: str | None = None)
         4.6, rows=3, sharex=True, gridspec_kw={"height_ratios": [1.3, 1.0, 1.3]}
     )
     keep = np.asarray(by_true_mass["compared"], dtype=bool)
-    x = _column(by_true_mass, "mean")
+    x = bin_values(by_true_mass, "mean")
     panels = (
         (top, "mean_residual", "blue", "mean"),
         (middle, "scatter", "blue", "scatter"),
@@ -39,14 +37,14 @@ def plot_true_mass(by_true_mass: Mapping[str, Any], *, title: str | None = None)
     with journal_style():
         for axis, name, colour, label in panels:
             paint = COLOURS[colour]
-            low, high = (_column(by_true_mass, f"band_{end}_{name}")[keep] for end in ("low", "high"))
+            low, high = (bin_values(by_true_mass, f"band_{end}_{name}")[keep] for end in ("low", "high"))
             band = "expected by the model, 95 % in all bins" if axis is top else None
             axis.fill_between(x[keep], low, high, color=paint, alpha=0.2, lw=0, label=band)
-            axis.plot(x[keep], _column(by_true_mass, f"expected_{name}")[keep], color=paint, lw=0.8)
+            axis.plot(x[keep], bin_values(by_true_mass, f"expected_{name}")[keep], color=paint, lw=0.8)
             axis.errorbar(
                 x[keep],
-                _column(by_true_mass, name)[keep],
-                _column(by_true_mass, f"{name}_se")[keep],
+                bin_values(by_true_mass, name)[keep],
+                bin_values(by_true_mass, f"{name}_se")[keep],
                 fmt="o",
                 ms=2.8,
                 lw=0.8,
@@ -67,7 +65,3 @@ def plot_true_mass(by_true_mass: Mapping[str, Any], *, title: str | None = None)
         )
         bottom.legend(loc="lower left", ncols=2)
     return figure
-
-
-def _column(values: Mapping[str, Any], name: str) -> FloatArray:
-    return np.array([np.nan if v is None else v for v in values[name]], dtype=np.float64)

@@ -7,15 +7,20 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
 
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.plots.paper.model_layout import Block, Layer, ModelLayout, model_layout
-from bayesflowmass.plots.style import COLOURS, COLUMN_WIDTH, PAGE_WIDTH, JournalFigure, journal_style
+from bayesflowmass.plots.style import (
+    COLOURS,
+    COLUMN_WIDTH,
+    PAGE_WIDTH,
+    fixed_figure,
+    journal_style,
+    text_extent,
+)
 
 __all__ = ["plot_architecture"]
 
@@ -48,11 +53,8 @@ def plot_architecture(estimator: MassEstimator, *, title: str | None = None) -> 
     rows = _wrapped(layout.trunk)
     height = 2 * _MARGIN + (0.2 if title else 0.0) + _HEADER + sum(_height(row) + _GAP for row in rows)
     height += 0.32 + sum(_step_height(step) + _GAP for step, _ in steps) + 0.16 * _legend_lines(layout)
-    # Without an engine the figure would take the constrained one when it is saved in our style.
     width = PAGE_WIDTH if max(len(step.network) for step, _ in steps) > 4 else COLUMN_WIDTH
-    fixed = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
-    figure = JournalFigure(figsize=(width, height), layout=fixed)
-    FigureCanvasAgg(figure)
+    figure = fixed_figure(width, height)
     with journal_style():
         axis = figure.add_axes((0.0, 0.0, 1.0, 1.0))
         axis.set(xlim=(0, width), ylim=(0, height))
@@ -251,22 +253,10 @@ def _text(
     style: str = "normal",
 ) -> Text:
     """Text in a box of given inches, smaller where it must be."""
-    label = axis.text(
-        x,
-        y,
-        text,
-        ha=ha,
-        va="center",
-        fontsize=size,
-        style=style,
-        linespacing=1.3 if "sqrt" in text else 1.08,
-    )
-    figure = axis.figure
-    assert isinstance(figure, Figure)
-    assert isinstance(figure.canvas, FigureCanvasAgg)
-    renderer = figure.canvas.get_renderer()
-    extent = label.get_window_extent(renderer)
-    fits = min(width * figure.dpi / extent.width, height * figure.dpi / extent.height)
+    spacing = 1.3 if "sqrt" in text else 1.08
+    label = axis.text(x, y, text, ha=ha, va="center", fontsize=size, style=style, linespacing=spacing)
+    extent, dpi = text_extent(label), axis.figure.dpi
+    fits = min(width * dpi / extent.width, height * dpi / extent.height)
     if fits < 1.0:
         # Text in small print is relatively wider: its hints are those of whole pixels.
         label.set_fontsize(max(_SMALLEST, math.floor(38.0 * size * fits) / 40.0))

@@ -11,14 +11,12 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from bayesflowmass.common.arrays import FloatArray
-from bayesflowmass.plots.paper.predicted_vs_true import MASS_LABEL
-from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
+from bayesflowmass.plots.style import COLOURS, MASS_LABEL, PDF_LABEL, column_figure, journal_style
 from bayesflowmass.posterior import MassPosterior
 
-__all__ = ["CLUSTER_COLOURS", "PDF_LABEL", "ClusterPdfs", "plot_pdf_panels", "plot_pdfs"]
+__all__ = ["CLUSTER_COLOURS", "ClusterPdfs", "plot_pdf_panels", "plot_pdfs"]
 
 CLUSTER_COLOURS = ("blue", "vermillion", "green", "orange", "purple", "sky")
-PDF_LABEL = r"$p(\log_{10} M\,|\,\mathrm{galaxies})$ [dex$^{-1}$]"
 
 
 @dataclass(frozen=True)

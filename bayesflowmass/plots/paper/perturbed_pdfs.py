@@ -10,9 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bayesflowmass.plots.paper.pdfs import CLUSTER_COLOURS, PDF_LABEL, ClusterPdfs
-from bayesflowmass.plots.paper.predicted_vs_true import MASS_LABEL
-from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
+from bayesflowmass.plots.paper.pdfs import CLUSTER_COLOURS, ClusterPdfs
+from bayesflowmass.plots.style import COLOURS, MASS_LABEL, PDF_LABEL, column_figure, journal_style
 
 __all__ = ["plot_perturbed_pdfs"]
 

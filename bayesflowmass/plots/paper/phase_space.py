@@ -13,12 +13,10 @@ from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike
 
 from bayesflowmass.common.arrays import BoolArray, FloatArray
-from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
+from bayesflowmass.plots.style import COLOURS, R_LABEL, V_LABEL, column_figure, journal_style
 
-__all__ = ["R_LABEL", "V_LABEL", "draw_galaxies", "draw_image", "plot_phase_space"]
+__all__ = ["draw_galaxies", "draw_image", "plot_phase_space"]
 
-R_LABEL = r"$R_\mathrm{proj}$ [comoving $h^{-1}$ Mpc]"
-V_LABEL = r"$v_\mathrm{los}$ [km s$^{-1}$]"
 
 _EXTENT = (0.0, 1.6, -2200.0, 2200.0)
 

@@ -12,12 +12,17 @@ from numpy.typing import ArrayLike
 
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.diagnostics import merged_edges
-from bayesflowmass.plots.style import COLOURS, COLUMN_WIDTH, PAGE_WIDTH, column_figure, journal_style
+from bayesflowmass.plots.style import (
+    COLOURS,
+    COLUMN_WIDTH,
+    MASS_LABEL,
+    PAGE_WIDTH,
+    column_figure,
+    journal_style,
+)
 
-__all__ = ["MASS_LABEL", "plot_predicted_vs_true", "plot_predicted_vs_true_samples"]
+__all__ = ["plot_predicted_vs_true", "plot_predicted_vs_true_samples"]
 
-
-MASS_LABEL = r"$\log_{10}(M_{200\mathrm{c}}\,[h^{-1}M_\odot])$"
 
 _COLOURS = ("blue", "vermillion", "green", "purple")
 

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from bayesflowmass.common.arrays import FloatArray
-from bayesflowmass.plots.paper.predicted_vs_true import MASS_LABEL
-from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
+from bayesflowmass.plots.style import COLOURS, MASS_LABEL, column_figure, journal_style
 
 __all__ = ["Masses", "plot_real_clusters"]
 

@@ -10,12 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bayesflowmass.common.arrays import FloatArray
-from bayesflowmass.plots.style import COLOURS, COLUMN_WIDTH, column_figure, journal_style
+from bayesflowmass.plots.style import COLOURS, COLUMN_WIDTH, R_LABEL, V_LABEL, column_figure, journal_style
 
 __all__ = ["plot_saliency"]
-
-_VELOCITY = r"$v_\mathrm{los}$ [km s$^{-1}$]"
-_RADIUS = r"$R_\mathrm{proj}$ [comoving $h^{-1}$ Mpc]"
 
 
 def plot_saliency(clusters: Mapping[str, Mapping[str, Any]]) -> Figure:
@@ -47,12 +44,12 @@ def plot_saliency(clusters: Mapping[str, Mapping[str, Any]]) -> Figure:
             left.set_title(title)
             if "note" in entry:
                 right.set_title(entry["note"])
-            left.set_ylabel(_VELOCITY)
+            left.set_ylabel(V_LABEL)
             for axis in (left, right):
                 axis.set(xlim=extent[:2], ylim=extent[2:])
             if row == rows - 1:
-                left.set_xlabel(_RADIUS)
-                right.set_xlabel(_RADIUS)
+                left.set_xlabel(R_LABEL)
+                right.set_xlabel(R_LABEL)
         bar = figure.colorbar(shown, ax=[axes[2 * r + 1] for r in range(rows)], pad=0.02)
         bar.set_label(r"$\Delta\log_{10} M$ where masked [dex]")
     return figure
