@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +22,12 @@ import torch
 import xarray as xr
 
 from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.posterior.summary import PosteriorSummary
 
 with warnings.catch_warnings():
     # 0.23 announces version 1 once a day.
     warnings.simplefilter("ignore", FutureWarning)
     import arviz as az
-
-if TYPE_CHECKING:
-    from bayesflowmass.posterior.mass_posterior import MassPosterior
 
 __all__ = ["read_arviz", "select_bin", "to_arviz"]
 
@@ -39,7 +37,7 @@ _ATTRIBUTES = {"units": "log10(Msun/h)", "mass_definition": "200c"}
 
 
 def to_arviz(
-    posterior: MassPosterior,
+    posterior: PosteriorSummary,
     log10_true: npt.ArrayLike | None = None,
     *,
     n_samples: int = 500,

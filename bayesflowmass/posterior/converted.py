@@ -12,6 +12,8 @@ the mass know a little about the concentration, which is neglected.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,6 +21,7 @@ from torch import Tensor
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import MDPL2, Cosmology, concentration_median, convert_mass
 from bayesflowmass.posterior.density import Density
+from bayesflowmass.posterior.draws import Disagreement, DrawPosteriors
 
 __all__ = ["CONCENTRATION_SCATTER", "MASS_DEFINITIONS", "ConvertedDensity"]
 
@@ -35,7 +38,7 @@ _REDSHIFT_NODES = 6
 _LIMITS = (12.5, 16.2)
 
 
-class ConvertedDensity:
+class ConvertedDensity(Density):
     """The density of log10 M_X [Msun/h] from that of log10 M200c.
 
     Args:
@@ -73,6 +76,10 @@ class ConvertedDensity:
     def n_clusters(self) -> int:
         return self.base.n_clusters
 
+    @property
+    def n_draws(self) -> int | None:
+        return self.base.n_draws
+
     def log_pdf(self, x: Tensor) -> Tensor:
         terms = []
         for log_weight, coefficients in zip(self._log_weights, self._shifts, strict=True):
@@ -85,6 +92,29 @@ class ConvertedDensity:
         for log_weight, coefficients in zip(self._log_weights, self._shifts, strict=True):
             total = total + log_weight.exp() * self.base.cdf(_undo(x, coefficients)[0])
         return total
+
+    def log_pdf_and_cdf(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        terms, total = [], torch.zeros_like(x)
+        for log_weight, coefficients in zip(self._log_weights, self._shifts, strict=True):
+            origin, slope = _undo(x, coefficients)
+            log_pdf, cdf = self.base.log_pdf_and_cdf(origin)
+            terms.append(log_weight + log_pdf - slope.log1p())
+            total = total + log_weight.exp() * cdf
+        return torch.stack(terms).logsumexp(0), total
+
+    @cached_property
+    def disagreement(self) -> Disagreement | None:
+        """The scatter of the concentration is not a matter of the weights: it adds to the aleatoric part."""
+        before = self.base.disagreement
+        if before is None:
+            return None
+        aleatoric = np.sqrt(np.maximum(self.moments[1].numpy() - before.sigma_epistemic**2, 0.0))
+        return before._replace(sigma_aleatoric=aleatoric)
+
+    def of_draws(self, at: Tensor | None = None) -> DrawPosteriors:
+        raise ValueError(
+            "Draws of the weights are of M200c; take them before the mass definition is changed."
+        )
 
     def window(self) -> tuple[Tensor, Tensor]:
         low, high = self.base.window()

@@ -1,163 +1,85 @@
-"""Where the PDF of many clusters comes from: a flow, a mixture of flows, a change of prior, of variable.
-
-Everything here is float64, with one column per cluster: x has shape (k, n) or (1, n) and so has the result.
-"""
+"""What a posterior needs to know of the densities of its clusters; adding a density is adding one file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from abc import ABC, abstractmethod
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-__all__ = ["ConditionedDistribution", "Density", "FlowDensity"]
+from bayesflowmass.posterior.draws import Disagreement, DrawPosteriors
+from bayesflowmass.posterior.tabulated import Tabulated, tabulate
 
-# Values of a density evaluated at once: 4 million float64 are 32 MB for each intermediate.
-_AT_ONCE = 4_000_000
-# Probability left outside the window over which a density is tabulated, on each side.
-WINDOW_TAIL = 1e-12
+__all__ = ["Density"]
 
 
-class ConditionedDistribution(Protocol):
-    """A distribution over log10 mass for each cluster: what a conditioned flow, or many draws of it, gives.
+class Density(ABC):
+    """Densities of the log10 masses of n clusters, one column for each: x, p and results are (k, n), float64.
 
-    `batch_shape` is (n,), or (draws, n) for an equally weighted mixture over draws of the weights of a
-    network.
+    A new density says where it is (`window`), what it is (`log_pdf`, `cdf`) and what the draws of the weights behind
+    it disagree about. Its table, moments, quantiles and peak follow; it overrides those that it knows better.
     """
 
     @property
-    def batch_shape(self) -> torch.Size: ...
-
-    def log_prob(self, value: Tensor) -> Tensor: ...
-
-    def cdf(self, value: Tensor) -> Tensor: ...
-
-    def icdf(self, value: Tensor) -> Tensor: ...
-
-
-class Density(Protocol):
-    """One-dimensional densities of n clusters."""
+    @abstractmethod
+    def n_clusters(self) -> int:
+        """n."""
 
     @property
-    def n_clusters(self) -> int: ...
+    @abstractmethod
+    def n_draws(self) -> int | None:
+        """Draws of the weights that this is a mixture over; None for a point model."""
 
+    @abstractmethod
     def log_pdf(self, x: Tensor) -> Tensor:
         """ln of the density per dex, (k, n) -> (k, n)."""
-        ...
 
+    @abstractmethod
     def cdf(self, x: Tensor) -> Tensor:
         """P(log10 mass < x), (k, n) -> (k, n)."""
-        ...
 
+    @abstractmethod
     def window(self) -> tuple[Tensor, Tensor]:
         """Limits (n,) that hold all but a negligible probability."""
-        ...
-
-
-class FlowDensity:
-    """The PDF that flows give: p(m) = 1/D sum_d p_d(m) over D draws of the weights (D = 1: a point model).
-
-    Args:
-        blocks: conditioned distributions of consecutive clusters, all (n_b,) or all (draws, n_b).
-
-    Raises:
-        ValueError: the blocks are empty or their shapes disagree.
-    """
-
-    def __init__(self, blocks: Sequence[ConditionedDistribution]) -> None:
-        shapes = [tuple(block.batch_shape) for block in blocks]
-        if not shapes or any(len(shape) not in (1, 2) for shape in shapes):
-            raise ValueError(
-                "A posterior needs distributions of batch shape (clusters,) or (draws, clusters); "
-                f"found {shapes}."
-            )
-        if len({shape[:-1] for shape in shapes}) > 1:
-            raise ValueError(f"All blocks of a posterior need the same number of draws; found {shapes}.")
-        self.blocks = tuple(blocks)
-        self.sizes = [shape[-1] for shape in shapes]
-        self.n_draws = shapes[0][0] if len(shapes[0]) == 2 else None
 
     @property
-    def n_clusters(self) -> int:
-        return sum(self.sizes)
+    @abstractmethod
+    def disagreement(self) -> Disagreement | None:
+        """Parts of the variance and mutual information; None for a point model."""
 
-    def parts(self) -> Iterator[tuple[ConditionedDistribution, slice]]:
-        """Each block, and the clusters it holds."""
-        start = 0
-        for block, size in zip(self.blocks, self.sizes, strict=True):
-            yield block, slice(start, start + size)
-            start += size
-
-    def log_pdf(self, x: Tensor) -> Tensor:
-        return self._evaluate(x, "log_prob")
-
-    def cdf(self, x: Tensor) -> Tensor:
-        return self._evaluate(x, "cdf")
-
-    def log_pdf_and_cdf(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Both at the same masses (k, n), for little more than one of them."""
-        log_pdf, cdf = self._evaluate(x, "log_prob_and_cdf").unbind()
-        return log_pdf, cdf
-
-    def draw_log_pdf_and_cdf(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """ln of the density and the cdf of each draw, (k, n) -> (k, draws, n)."""
-        log_pdf, cdf = self._evaluate(x, "log_prob_and_cdf", average=False).unbind()
-        return log_pdf, cdf
-
-    def icdf(self, p: Tensor) -> Tensor:
-        """Quantiles (k, n) of single flows, by their own exact inverse.
+    @abstractmethod
+    def of_draws(self, at: Tensor | None = None) -> DrawPosteriors:
+        """The posterior of each draw of the weights, and its density `at` log10 masses (n,).
 
         Raises:
-            ValueError: for a mixture over draws, which has no closed inverse.
+            ValueError: this density has no draws of its own.
         """
-        if self.n_draws is not None:
-            raise ValueError("A mixture over draws has no closed quantiles; use MassPosterior.quantile.")
-        return self._evaluate(p, "icdf")
 
-    def window(self) -> tuple[Tensor, Tensor]:
-        tails = torch.tensor([WINDOW_TAIL, 1.0 - WINDOW_TAIL], dtype=torch.float64)[:, None]
-        ends = self._evaluate(tails.expand(2, self.n_clusters), "icdf", average=False)
-        return ends[0].reshape(-1, self.n_clusters).amin(0), ends[1].reshape(-1, self.n_clusters).amax(0)
+    def log_pdf_and_cdf(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Both at the same masses, (k, n) each."""
+        return self.log_pdf(x), self.cdf(x)
 
-    def _evaluate(self, x: Tensor, method: str, average: bool = True) -> Tensor:
-        x = x.to(torch.float64).expand(-1, self.n_clusters)
-        return torch.cat(
-            [
-                self._evaluate_block(block, part, method, average)
-                for block, part in zip(self.blocks, x.split(self.sizes, dim=-1), strict=True)
-            ],
-            dim=-1,
-        )
+    @cached_property
+    def table(self) -> Tabulated:
+        """The density and its cdf on adaptive nodes."""
+        return tabulate(self)
 
-    @torch.no_grad()
-    def _evaluate_block(
-        self, block: ConditionedDistribution, x: Tensor, method: str, average: bool
-    ) -> Tensor:
-        values = x.unsqueeze(1).expand(-1, *block.batch_shape) if self.n_draws is not None else x
-        rows = max(1, _AT_ONCE // max(1, block.batch_shape.numel()))
-        mixed = self.n_draws is not None and average
-        results = []
-        for chunk in values.split(rows):
-            if method == "log_prob_and_cdf":
-                log_pdf, cdf = (part.to(device="cpu", dtype=torch.float64) for part in _both(block, chunk))
-                if mixed:
-                    log_pdf, cdf = _average(log_pdf, log=True), _average(cdf, log=False)
-                results.append(torch.stack([log_pdf, cdf]))
-                continue
-            result = getattr(block, method)(chunk).to(device="cpu", dtype=torch.float64)
-            results.append(_average(result, log=method == "log_prob") if mixed else result)
-        return torch.cat(results, dim=1 if method == "log_prob_and_cdf" else 0)
+    @cached_property
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance of log10 mass, (n,) each."""
+        return self.table.moments()
 
+    def quantile(self, p: Tensor) -> Tensor:
+        """log10 masses at which the cdf is p, (k, n) -> (k, n)."""
+        return self.table.quantile(p.T.contiguous()).T
 
-def _both(block: ConditionedDistribution, x: Tensor) -> tuple[Tensor, Tensor]:
-    """log_prob and cdf, in one pass where the distribution has one."""
-    together: Callable[[Tensor], tuple[Tensor, Tensor]] | None = getattr(block, "log_prob_and_cdf", None)
-    return (block.log_prob(x), block.cdf(x)) if together is None else together(x)
+    @cached_property
+    def median(self) -> Tensor:
+        """Median log10 mass (n,)."""
+        return self.quantile(torch.full((1, self.n_clusters), 0.5, dtype=torch.float64))[0]
 
-
-def _average(values: Tensor, log: bool) -> Tensor:
-    """Mean over draws (dimension 1) of values, or of exp(values), as a logarithm."""
-    if not log:
-        return values.mean(1)
-    return values.logsumexp(1) - torch.log(torch.tensor(float(values.shape[1]), dtype=values.dtype))
+    @cached_property
+    def mode(self) -> Tensor:
+        """log10 mass of the highest density per dex (n,), to 1e-7 dex; the first of equal peaks."""
+        return self.table.mode(self.log_pdf)

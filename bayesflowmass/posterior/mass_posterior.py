@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from astropy.table import Table
 from torch import Tensor
 
-from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.cosmology import MDPL2, Cosmology
 from bayesflowmass.posterior.converted import ConvertedDensity
-from bayesflowmass.posterior.density import ConditionedDistribution, Density, FlowDensity
-from bayesflowmass.posterior.draw_tables import DrawPosteriors, draw_posteriors
-from bayesflowmass.posterior.golden_section import golden_section
+from bayesflowmass.posterior.density import Density
+from bayesflowmass.posterior.draws import DrawPosteriors
+from bayesflowmass.posterior.flow_density import ConditionedDistribution, FlowDensity
+from bayesflowmass.posterior.masses_table import masses_table
 from bayesflowmass.posterior.priors import MassPrior, make_prior
 from bayesflowmass.posterior.recalibrated import CdfMap, RecalibratedDensity
 from bayesflowmass.posterior.reweighted import ReweightedDensity
-from bayesflowmass.posterior.tabulated import Tabulated, tabulate
-from bayesflowmass.posterior.variance import Disagreement, disagreement
-
-if TYPE_CHECKING:
-    from astropy.table import Table
+from bayesflowmass.posterior.tabulated import Tabulated
 
 __all__ = ["MassPosterior"]
+
+# Of the network's own PDF on either side of the training range: with more beyond, the 95 % interval lies there.
+_BEYOND = 0.975
 
 
 class MassPosterior:
@@ -159,8 +159,8 @@ class MassPosterior:
 
     @property
     def raw(self) -> MassPosterior:
-        """The posterior before recalibration, under the same prior; itself where there was none."""
-        return self if self._raw is None else self._raw
+        """The posterior before recalibration, of the same mass under the same prior; itself where there was none."""
+        return self if self._raw is None else self._raw.with_mass_definition(self.mdef)
 
     @property
     def recalibration(self) -> str | None:
@@ -185,23 +185,17 @@ class MassPosterior:
         return self._derived(ConvertedDensity(self._density, mdef, self.redshift, self.cosmology), mdef=mdef)
 
     def _derived(self, density: Density, **changes: Any) -> MassPosterior:
-        """The same clusters with another density; nothing that was computed from the old one is kept."""
+        """The same clusters with another density; all that follows from a density is kept by the density."""
         result = copy(self)
-        for name in ("table", "_moments", "median", "map", "_draws"):
-            result.__dict__.pop(name, None)
         result._density = density
         for name, value in changes.items():
             setattr(result, name, value)
         return result
 
-    @cached_property
+    @property
     def table(self) -> Tabulated:
         """The density and its cdf on adaptive nodes (`Tabulated`)."""
-        if isinstance(self._density, ReweightedDensity):
-            return self._density.table
-        if self._density is not self.flow_density:
-            return tabulate(self._density)
-        return Tabulated.concatenate([tabulate(FlowDensity([block])) for block in self.flow_density.blocks])
+        return self._density.table
 
     def pdf(self, log10_mass: npt.ArrayLike) -> FloatArray:
         """Density per dex at log10 masses (..., n)."""
@@ -231,76 +225,36 @@ class MassPosterior:
         shape = np.broadcast_shapes(levels.shape if levels.ndim != 1 else (levels.size, 1), (len(self),))
         wide = levels if levels.ndim != 1 else levels[:, None]
         flat = torch.from_numpy(np.array(np.broadcast_to(wide, shape))).reshape(-1, len(self))
-        if isinstance(self._density, RecalibratedDensity):
-            inner = self._density.cdf_map.inverse(flat).clamp(1e-300, 1.0 - 2.0**-53)
-            result = torch.from_numpy(self.raw.quantile(inner.numpy()))
-        elif self._density is self.flow_density and self.flow_density.n_draws is None:
-            result = self.flow_density.icdf(flat)
-        else:
-            result = self.table.quantile(flat.T.contiguous()).T
-            if self._density is self.flow_density:
-                result = self._polish(result, flat)
-        return np.asarray(result.reshape(shape).numpy())
-
-    def _polish(self, x: Tensor, p: Tensor) -> Tensor:
-        """Newton steps on the exact cdf, from quantiles that are good to 1e-8."""
-        for _ in range(2):
-            slope = self._density.log_pdf(x).exp()
-            step = (self._density.cdf(x) - p) / slope
-            x = torch.where(step.abs() < 0.01, x - step, x)
-        return x
-
-    @cached_property
-    def _moments(self) -> tuple[FloatArray, FloatArray]:
-        mean, variance = self.table.moments()
-        return mean.numpy(), variance.numpy()
+        return np.asarray(self._density.quantile(flat).reshape(shape).numpy())
 
     @property
     def mean(self) -> FloatArray:
         """Mean of log10 mass (n,)."""
-        return self._moments[0]
+        return np.asarray(self._density.moments[0].numpy())
 
     @property
     def sigma(self) -> FloatArray:
         """Standard deviation of log10 mass (n,), dex."""
-        return np.sqrt(self._moments[1])
+        return np.asarray(self._density.moments[1].sqrt().numpy())
 
-    @cached_property
+    @property
     def median(self) -> FloatArray:
         """Median log10 mass (n,)."""
-        return self.quantile(0.5)
+        return np.asarray(self._density.median.numpy())
 
-    @cached_property
+    @property
     def map(self) -> FloatArray:
         """log10 mass of the highest density per dex (n,), to 1e-7 dex; the first of equal peaks."""
-        x, pdf = self.table.x, self.table.pdf
-        peak = pdf.argmax(1, keepdim=True)
-        lower = x.gather(1, (peak - 1).clamp_min(0)).T
-        upper = x.gather(1, (peak + 1).clamp_max(x.shape[1] - 1)).T
-        best, height = x.gather(1, peak).T, pdf.gather(1, peak).T.log()
-        middle = golden_section(self._density.log_pdf, lower, upper)
-        better = self._density.log_pdf(middle) >= height
-        return np.asarray(torch.where(better, middle, best)[0].numpy())
+        return np.asarray(self._density.mode.numpy())
 
-    @cached_property
-    def _draws(self) -> Disagreement | None:
-        if isinstance(self._density, ConvertedDensity):
-            # The scatter of the concentration is not a matter of the weights: it adds to the aleatoric part.
-            base = self._derived(self._density.base)._draws
-            if base is None:
-                return None
-            aleatoric = np.sqrt(np.maximum(self._moments[1] - base.sigma_epistemic**2, 0.0))
-            return base._replace(sigma_aleatoric=aleatoric)
-        if isinstance(self._density, RecalibratedDensity):
-            before = self.raw._draws
-            # A map of the cdf does not know which part was wrong: both change in proportion.
-            factor = self.sigma / self.raw.sigma
-            return before and before._replace(
-                sigma_aleatoric=factor * before.sigma_aleatoric,
-                sigma_epistemic=factor * before.sigma_epistemic,
-            )
-        weight = self._density.log_weight_of if isinstance(self._density, ReweightedDensity) else None
-        return disagreement(self.flow_density, self.table, weight)
+    @property
+    def has_mass(self) -> BoolArray:
+        """Whether the numbers are a mass (n,): finite, and the 95 % interval of the network's own PDF reaches into the
+        training range, beyond which nothing was learnt."""
+        limits = self.training_prior.log10_mass_range
+        below, not_above = self.flow_density.cdf(torch.tensor(limits, dtype=torch.float64)[:, None]).numpy()
+        finite = np.isfinite(self.median) & np.isfinite(self.mean) & np.isfinite(self.sigma)
+        return np.asarray(finite & (below <= _BEYOND) & (not_above >= 1.0 - _BEYOND))
 
     @property
     def n_draws(self) -> int | None:
@@ -310,12 +264,14 @@ class MassPosterior:
     @property
     def sigma_aleatoric(self) -> FloatArray | None:
         """Root of the mean over draws of the variance (n,), dex; None for a point model."""
-        return None if self._draws is None else self._draws.sigma_aleatoric
+        found = self._density.disagreement
+        return None if found is None else found.sigma_aleatoric
 
     @property
     def sigma_epistemic(self) -> FloatArray | None:
         """Standard deviation over draws of the mean (n,), dex; None for a point model."""
-        return None if self._draws is None else self._draws.sigma_epistemic
+        found = self._density.disagreement
+        return None if found is None else found.sigma_epistemic
 
     @property
     def mutual_information(self) -> FloatArray | None:
@@ -325,7 +281,8 @@ class MassPosterior:
         It is what one would learn about the weights from the true mass of the cluster. Over D draws it is
         at most ln D.
         """
-        return None if self._draws is None else self._draws.mutual_information
+        found = self._density.disagreement
+        return None if found is None else found.mutual_information
 
     def interval(self, level: float = 0.68, kind: str = "central") -> FloatArray:
         """Lower and upper limits (2, n) of an interval that holds the probability `level`.
@@ -349,7 +306,7 @@ class MassPosterior:
             return self._conformal(level)
         if kind != "hpd":
             raise ValueError(f"Unknown kind of interval {kind!r}; expected 'central', 'hpd' or 'conformal'.")
-        return self._shortest(level)
+        return np.asarray(self.table.shortest(level).T.contiguous().numpy())
 
     def _conformal(self, level: float) -> FloatArray:
         if self._cdf_map is None or self.mdef != "200c":
@@ -359,32 +316,23 @@ class MassPosterior:
         half = 0.5 * self._cdf_map.conformal_level(level).clamp(0.0, 1.0 - 1e-12).numpy()
         return self.quantile(np.stack([0.5 - half, 0.5 + half]))
 
-    def _shortest(self, level: float) -> FloatArray:
-        """Minimise the width over the probability below the interval: a grid, then golden-section search."""
-        room, edge = 1.0 - level, 1e-9 * (1.0 - level)
-        below = torch.linspace(edge, room - edge, 33, dtype=torch.float64).expand(len(self), -1)
-
-        def width(start: Tensor) -> Tensor:
-            return self.table.quantile(start + level) - self.table.quantile(start)
-
-        best = width(below).argmin(1, keepdim=True)
-        lower = below.gather(1, (best - 1).clamp_min(0))
-        upper = below.gather(1, (best + 1).clamp_max(32))
-        start = golden_section(lambda p: -width(p), lower, upper)
-        limits = torch.cat([self.table.quantile(start), self.table.quantile(start + level)], dim=1)
-        return np.asarray(limits.T.contiguous().numpy())
-
     def sample(self, n_samples: int, seed: int) -> FloatArray:
         """Draws (n_samples, n) by the inverse cdf; the same seed gives the same draws."""
         uniform = np.random.default_rng(seed).random((n_samples, len(self)))
         # An exact zero would be minus infinity.
         return self.quantile(np.clip(uniform, 1e-16, 1.0 - 1e-16))
 
-    def to_table(self, **options: Any) -> Table:
-        """The masses table (`bayesflowmass.posterior.masses_table`), whose keyword arguments these are."""
-        from bayesflowmass.posterior.masses_table import masses_table
+    def to_table(self, mdef: str | None = None, **options: Any) -> Table:
+        """The masses table (`bayesflowmass.posterior.masses_table`).
 
-        return masses_table(self, **options)
+        Args:
+            mdef: definition of mass, ``"200c"``, ``"500c"``, ``"vir"`` or ``"200m"``; default: that of this posterior.
+            options: ``units``, ``h``, ``pdf``, ``flags``, ``model``.
+
+        Raises:
+            ValueError: unknown units or definition, or an h that is not positive.
+        """
+        return masses_table(self if mdef is None else self.with_mass_definition(mdef), **options)
 
     def to_arviz(self, log10_true: npt.ArrayLike | None = None, **options: Any) -> Any:
         """ArviZ's container of these posteriors (`bayesflowmass.posterior.arviz_adapter`).
@@ -393,6 +341,7 @@ class MassPosterior:
             log10_true: true masses of a test set (n,).
             options: ``n_samples``, ``seed``, ``bin_width``, ``constants``.
         """
+        # ArviZ takes a second to import, and few need it.
         from bayesflowmass.posterior.arviz_adapter import to_arviz
 
         return to_arviz(self, log10_true, **options)
@@ -403,18 +352,10 @@ class MassPosterior:
         Raises:
             ValueError: the mass definition was converted, or the posterior recalibrated.
         """
-        if self._raw is not None:
-            raise ValueError("A recalibration has no draws of the weights; take those of `posterior.raw`.")
-        if isinstance(self._density, ConvertedDensity):
-            raise ValueError(
-                "Draws of the weights are of M200c; take them before the mass definition is changed."
-            )
-        weight = self._density.log_weight_of if isinstance(self._density, ReweightedDensity) else None
-        return draw_posteriors(self.flow_density, self.table.x, weight, at)
+        return self._density.of_draws(at)
 
-    def _apply(self, function: Any, log10_mass: npt.ArrayLike) -> FloatArray:
+    def _apply(self, function: Callable[[Tensor], Tensor], log10_mass: npt.ArrayLike) -> FloatArray:
         values = np.asarray(log10_mass, dtype=np.float64)
         shape = np.broadcast_shapes(values.shape, (len(self),))
         flat = torch.from_numpy(np.array(np.broadcast_to(values, shape)))
-        result: Tensor = function(flat.reshape(-1, len(self)))
-        return np.asarray(result.reshape(shape).numpy())
+        return np.asarray(function(flat.reshape(-1, len(self))).reshape(shape).numpy())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,7 @@ from astropy.table import MaskedColumn, Table
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.common.version import __version__
 from bayesflowmass.cosmology import radius_delta
-
-if TYPE_CHECKING:
-    from bayesflowmass.posterior.mass_posterior import MassPosterior
+from bayesflowmass.posterior.summary import PosteriorSummary
 
 __all__ = ["MASS_UNITS", "masses_table", "with_missing_rows"]
 
@@ -27,11 +25,10 @@ _NEVER_MASKED = ("cluster_id", "n_galaxies", "redshift", "prior", "flags")
 
 
 def masses_table(
-    posterior: MassPosterior,
+    posterior: PosteriorSummary,
     *,
     units: str = "Msun/h",
     h: float | None = None,
-    mdef: str = "200c",
     pdf: bool = False,
     flags: npt.ArrayLike | None = None,
     model: str = "",
@@ -47,20 +44,18 @@ def masses_table(
     Args:
         units: of all masses, ``"Msun/h"`` or ``"Msun"``; the radius is then in Mpc/h or Mpc.
         h: Hubble parameter that turns one into the other; default: that of the model's cosmology.
-        mdef: definition of mass, ``"200c"``, ``"500c"``, ``"vir"`` or ``"200m"``.
         pdf: add the PDF.
         flags: of each cluster (n,), joined by commas.
         model: where the masses come from, for the header.
 
     Raises:
-        ValueError: unknown units or definition, or an h that is not positive.
+        ValueError: unknown units, or an h that is not positive.
     """
     if units not in MASS_UNITS:
         raise ValueError(f"Unknown unit of mass {units!r}; expected 'Msun/h' or 'Msun'.")
     h = posterior.cosmology.h if h is None else float(h)
     if not (math.isfinite(h) and h > 0.0):
         raise ValueError(f"h is {h}; expected a positive number such as 0.6777.")
-    chosen = posterior.with_mass_definition(mdef)
     shift = -math.log10(h) if units == "Msun" else 0.0
     length = "Mpc" if units == "Msun" else "Mpc/h"
     n = len(posterior)
@@ -71,18 +66,19 @@ def masses_table(
         table["n_galaxies"] = posterior.n_galaxies
     if posterior.redshift is not None:
         table["redshift"] = posterior.redshift
+    mdef = posterior.mdef
     mass = f"log10 M{mdef} [{units}]"
-    _add(table, "log10_mass", chosen.median + shift, f"median of {mass}")
-    _add(table, "log10_mass_mean", chosen.mean + shift, f"mean of {mass}")
-    _add(table, "log10_mass_map", chosen.map + shift, f"highest density per dex of {mass}")
-    _add(table, "sigma", chosen.sigma, "standard deviation [dex]")
-    _add(table, "sigma_aleatoric", chosen.sigma_aleatoric, "its part from galaxies and noise [dex]", n)
-    _add(table, "sigma_epistemic", chosen.sigma_epistemic, "its part from the weights [dex]", n)
-    for name, values in zip(_QUANTILES, chosen.quantile(list(_QUANTILES.values())), strict=True):
+    _add(table, "log10_mass", posterior.median + shift, f"median of {mass}")
+    _add(table, "log10_mass_mean", posterior.mean + shift, f"mean of {mass}")
+    _add(table, "log10_mass_map", posterior.map + shift, f"highest density per dex of {mass}")
+    _add(table, "sigma", posterior.sigma, "standard deviation [dex]")
+    _add(table, "sigma_aleatoric", posterior.sigma_aleatoric, "its part from galaxies and noise [dex]", n)
+    _add(table, "sigma_epistemic", posterior.sigma_epistemic, "its part from the weights [dex]", n)
+    for name, values in zip(_QUANTILES, posterior.quantile(list(_QUANTILES.values())), strict=True):
         _add(table, name, values + shift, f"quantile {_QUANTILES[name]} of {mass}")
     if posterior.redshift is not None:
         radius = radius_delta(
-            chosen.median, posterior.redshift, mdef, comoving=True, cosmology=posterior.cosmology
+            posterior.median, posterior.redshift, mdef, comoving=True, cosmology=posterior.cosmology
         )
         scale = 1.0 / h if units == "Msun" else 1.0
         _add(table, f"r{mdef}", radius * scale, f"comoving R{mdef} of the median mass [{length}]")
@@ -106,7 +102,7 @@ def masses_table(
         start = round(low + shift - _GRID_MARGIN, 2)
         count = math.ceil((high + shift + _GRID_MARGIN - start) / _GRID_STEP) + 1
         grid = start + _GRID_STEP * np.arange(count)
-        _add(table, "pdf", chosen.pdf((grid - shift)[:, None]).T, f"density per dex of {mass}")
+        _add(table, "pdf", posterior.pdf((grid - shift)[:, None]).T, f"density per dex of {mass}")
         table.meta |= {"pdf_lo": float(grid[0]), "pdf_hi": float(grid[-1]), "pdf_n": count}
     return table
 

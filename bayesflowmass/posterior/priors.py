@@ -1,4 +1,4 @@
-"""Populations of cluster masses, used as priors: flat in log10 mass, or the halo mass function.
+"""Populations of cluster masses, used as priors: flat in log10 mass, the mass function, piecewise, selected.
 
 A flow trained on a population q(m), m = log10 M200c [Msun/h], gives p(m | d) proportional to L(d | m) q(m).
 The posterior under another prior pi(m) is therefore p(m | d) pi(m) / q(m), normalised over the range where
@@ -18,7 +18,16 @@ from torch import Tensor
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import MDPL2, Cosmology, mass_function
 
-__all__ = ["PRIOR_NAMES", "FlatPrior", "MassFunctionPrior", "MassPrior", "make_prior"]
+__all__ = [
+    "PRIOR_NAMES",
+    "FlatPrior",
+    "MassFunctionPrior",
+    "MassPrior",
+    "PiecewisePrior",
+    "SelectedPrior",
+    "breaks_of",
+    "make_prior",
+]
 
 PRIOR_NAMES = ("flat", "hmf")
 
@@ -26,10 +35,16 @@ PRIOR_NAMES = ("flat", "hmf")
 # < 0.5).
 _MASS_NODES = 12
 _REDSHIFT_NODES = 8
+# ln of a probability stays finite where it is zero.
+_LEAST = 1e-30
 
 
 class MassPrior(Protocol):
-    """A prior on log10 M200c [Msun/h] over a bounded range."""
+    """A prior on log10 M200c [Msun/h] over a bounded range.
+
+    One whose density jumps inside the range also has ``breaks``, the log10 masses at which it does; integrals are split
+    there.
+    """
 
     @property
     def name(self) -> str: ...
@@ -123,6 +138,111 @@ class MassFunctionPrior:
         in_both = np.polynomial.chebyshev.chebfit(unit_z, in_mass.T, _REDSHIFT_NODES - 1)
         t = (2.0 * redshift - (z_low + z_high)) / (z_high - z_low)
         return np.ascontiguousarray(np.polynomial.chebyshev.chebval(t, in_both))
+
+
+@dataclass(frozen=True)
+class PiecewisePrior:
+    """Density per dex of log10 M200c [Msun/h] that is constant between consecutive edges.
+
+    A network trained on a sample that was thinned above some mass learns p(m | d) proportional to
+    L(d | m) q(m), with the thinned q. Told q, `MassPosterior.with_prior` divides by it.
+
+    Args:
+        edges: k + 1 increasing values of log10 M200c [Msun/h].
+        densities: k relative densities per dex, positive; only their ratios matter.
+        name: what tables call this prior.
+
+    Raises:
+        ValueError: the edges do not increase, a density is not positive, or the numbers do not fit.
+    """
+
+    edges: tuple[float, ...]
+    densities: tuple[float, ...]
+    name: str = "piecewise"
+
+    def __post_init__(self) -> None:
+        edges, densities = np.asarray(self.edges, np.float64), np.asarray(self.densities, np.float64)
+        if len(edges) < 2 or not np.all(np.isfinite(edges)) or not np.all(np.diff(edges) > 0):
+            raise ValueError(
+                f"The edges of a piecewise prior are {self.edges}; at least two finite, increasing values of"
+                " log10 mass [Msun/h] are expected."
+            )
+        if len(densities) != len(edges) - 1 or not np.all(np.isfinite(densities) & (densities > 0)):
+            raise ValueError(
+                f"The densities of a piecewise prior are {self.densities}; {len(edges) - 1} positive values"
+                f" are expected, one for each interval between {len(edges)} edges."
+            )
+
+    @property
+    def log10_mass_range(self) -> tuple[float, float]:
+        """First and last edge, log10 M200c [Msun/h]."""
+        return float(self.edges[0]), float(self.edges[-1])
+
+    @property
+    def breaks(self) -> tuple[float, ...]:
+        """The edges."""
+        return self.edges
+
+    def log_density(self, redshift: FloatArray) -> Callable[[Tensor], Tensor]:
+        """ln of the density, up to a constant, as a function of log10 mass (*, n); constant beyond the
+        edges."""
+        inner = torch.tensor(self.edges[1:-1], dtype=torch.float64)
+        values = torch.tensor(self.densities, dtype=torch.float64).log()
+
+        def evaluate(log10_mass: Tensor) -> Tensor:
+            return values[torch.bucketize(log10_mass.contiguous(), inner, right=True)]
+
+        return evaluate
+
+
+@dataclass(frozen=True)
+class SelectedPrior:
+    """pi(m) P(select | m, z), m = log10 M200c [Msun/h]: the population of a sample that was selected otherwise
+    than by the galaxies that the model sees, such as by X-rays.
+
+    A selection by those galaxies themselves (ten at least) cancels and must not be put in here (docs/priors.md).
+
+    Args:
+        prior: pi.
+        probability: P of log10 masses and redshifts that broadcast, such as a `SelectionProbability` or a
+            `SelectionTable`; only its shape matters.
+    """
+
+    prior: MassPrior
+    probability: Callable[[FloatArray, FloatArray], FloatArray]
+
+    @property
+    def name(self) -> str:
+        """That of pi, with a remark."""
+        return f"{self.prior.name}, selected"
+
+    @property
+    def log10_mass_range(self) -> tuple[float, float]:
+        """That of pi."""
+        return self.prior.log10_mass_range
+
+    @property
+    def breaks(self) -> tuple[float, ...]:
+        """Those of pi."""
+        return breaks_of(self.prior)
+
+    def log_density(self, redshift: FloatArray) -> Callable[[Tensor], Tensor]:
+        """ln of the density, up to a constant per cluster, as a function of log10 mass (*, n)."""
+        before = self.prior.log_density(redshift)
+        low, high = self.log10_mass_range
+
+        def evaluate(log10_mass: Tensor) -> Tensor:
+            # Tables reach a little beyond the range; what is there has no weight.
+            mass = np.clip(log10_mass.detach().numpy(), low, high)
+            chance = np.asarray(self.probability(mass, np.broadcast_to(redshift, mass.shape)))
+            return before(log10_mass) + torch.from_numpy(np.log(np.maximum(chance, _LEAST)))
+
+        return evaluate
+
+
+def breaks_of(prior: MassPrior) -> tuple[float, ...]:
+    """log10 masses at which a prior says that its density jumps."""
+    return tuple(getattr(prior, "breaks", ()))
 
 
 def make_prior(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from bayesflowmass.posterior.density import Density
+from bayesflowmass.posterior.draws import Disagreement, DrawPosteriors
 
 __all__ = ["CdfMap", "RecalibratedDensity"]
+
+# Quantiles are asked for inside these limits: those of 0 and 1 are infinite.
+_SMALLEST, _LAST_DIGIT = 1e-300, 2.0**-53
 
 
 class CdfMap(Protocol):
@@ -37,7 +42,7 @@ class CdfMap(Protocol):
         ...
 
 
-class RecalibratedDensity:
+class RecalibratedDensity(Density):
     """p(m) = p_raw(m) R'(F_raw(m)), F(m) = R(F_raw(m)).
 
     Args:
@@ -53,21 +58,43 @@ class RecalibratedDensity:
     def n_clusters(self) -> int:
         return self.raw.n_clusters
 
+    @property
+    def n_draws(self) -> int | None:
+        return self.raw.n_draws
+
     def log_pdf(self, x: Tensor) -> Tensor:
-        """ln of the density per dex, (k, n) -> (k, n)."""
-        raw = self.raw.log_pdf(x)
-        value = raw + self.cdf_map.log_slope(self._raw_cdf(x))
-        # Outside the range of a prior the slope of the map has no meaning.
-        return torch.where(raw == -torch.inf, raw, value)
+        return self._map(*self.raw.log_pdf_and_cdf(x))[0]
 
     def cdf(self, x: Tensor) -> Tensor:
-        """P(log10 mass < x), (k, n) -> (k, n)."""
-        return self.cdf_map(self._raw_cdf(x))
+        # Sums over draws may exceed 1 by rounding.
+        return self.cdf_map(self.raw.cdf(x).clamp(0.0, 1.0))
+
+    def log_pdf_and_cdf(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        log_pdf, u = self._map(*self.raw.log_pdf_and_cdf(x))
+        return log_pdf, self.cdf_map(u)
 
     def window(self) -> tuple[Tensor, Tensor]:
-        """Limits (n,) that hold all but a negligible probability."""
         return self.raw.window()
 
-    def _raw_cdf(self, x: Tensor) -> Tensor:
-        # Sums over draws may exceed 1 by rounding.
-        return self.raw.cdf(x).clamp(0.0, 1.0)
+    def quantile(self, p: Tensor) -> Tensor:
+        """Through the exact inverse of the map, so as exact as those of the raw density."""
+        return self.raw.quantile(self.cdf_map.inverse(p).clamp(_SMALLEST, 1.0 - _LAST_DIGIT))
+
+    @cached_property
+    def disagreement(self) -> Disagreement | None:
+        """A map of the cdf does not know which part was wrong: both change in proportion."""
+        before = self.raw.disagreement
+        factor = (self.moments[1] / self.raw.moments[1]).sqrt().numpy()
+        return before and before._replace(
+            sigma_aleatoric=factor * before.sigma_aleatoric, sigma_epistemic=factor * before.sigma_epistemic
+        )
+
+    def of_draws(self, at: Tensor | None = None) -> DrawPosteriors:
+        raise ValueError("A recalibration has no draws of the weights; take those of `posterior.raw`.")
+
+    def _map(self, log_pdf: Tensor, cdf: Tensor) -> tuple[Tensor, Tensor]:
+        """ln of the density, and the raw cdf inside [0, 1]."""
+        u = cdf.clamp(0.0, 1.0)
+        # Outside the range of a prior the slope of the map has no meaning.
+        value = torch.where(log_pdf == -torch.inf, log_pdf, log_pdf + self.cdf_map.log_slope(u))
+        return value, u

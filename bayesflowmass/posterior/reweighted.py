@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from bayesflowmass.common.arrays import FloatArray
-from bayesflowmass.posterior.density import FlowDensity
-from bayesflowmass.posterior.piecewise_prior import PiecewisePrior
-from bayesflowmass.posterior.priors import MassPrior
+from bayesflowmass.posterior.density import Density
+from bayesflowmass.posterior.draws import Disagreement, DrawPosteriors, disagreement, draw_posteriors
+from bayesflowmass.posterior.flow_density import FlowDensity
+from bayesflowmass.posterior.priors import MassPrior, breaks_of
 from bayesflowmass.posterior.tabulated import Tabulated, tabulate
 
 __all__ = ["ReweightedDensity"]
 
 
-class ReweightedDensity:
+class ReweightedDensity(Density):
     """p(m) = p_flow(m) w(m) / Z, w = pi_new / pi_train, Z = int p_flow w dm over the range of the new prior.
 
     Args:
@@ -55,6 +56,10 @@ class ReweightedDensity:
     def n_clusters(self) -> int:
         return self.flow.n_clusters
 
+    @property
+    def n_draws(self) -> int | None:
+        return self.flow.n_draws
+
     def log_weight(self, x: Tensor) -> Tensor:
         """ln w at x (k, n), up to a constant for each cluster."""
         return self._new(x) - self._old(x)
@@ -69,17 +74,22 @@ class ReweightedDensity:
         """The normalised density on adaptive nodes."""
         if len(self.flow.blocks) == 1:
             low, high = self.limits
-            jumps = {*_breaks(self.prior), *_breaks(self.training_prior)}
+            jumps = {*breaks_of(self.prior), *breaks_of(self.training_prior)}
             inner = sorted(jump for jump in jumps if low < jump < high)
             return tabulate(self.flow, self.log_weight, self.limits, inner)
         return Tabulated.concatenate(
             [
-                ReweightedDensity(
-                    FlowDensity([block]), self.prior, self.training_prior, self.redshift[rows]
-                ).table
-                for block, rows in self.flow.parts()
+                ReweightedDensity(part, self.prior, self.training_prior, self.redshift[rows]).table
+                for part, rows in self.flow.parts()
             ]
         )
+
+    @cached_property
+    def disagreement(self) -> Disagreement | None:
+        return disagreement(self.flow, self.table, self.log_weight_of)
+
+    def of_draws(self, at: Tensor | None = None) -> DrawPosteriors:
+        return draw_posteriors(self.flow, self.table.x, self.log_weight_of, at)
 
     @cached_property
     def _log_norm(self) -> Tensor:
@@ -102,8 +112,3 @@ class ReweightedDensity:
     def window(self) -> tuple[Tensor, Tensor]:
         low, high = (torch.full((self.n_clusters,), end, dtype=torch.float64) for end in self.limits)
         return low, high
-
-
-def _breaks(prior: MassPrior) -> tuple[float, ...]:
-    """Where a prior jumps."""
-    return prior.edges if isinstance(prior, PiecewisePrior) else ()

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from bayesflowmass.posterior.density import Density, FlowDensity
-
-__all__ = ["Tabulated", "tabulate"]
+__all__ = ["Curve", "Tabulated", "middle_density", "tabulate"]
 
 _FIRST_NODES = 33
 _NODES = 193
@@ -25,6 +24,27 @@ _NODES = 193
 _ROWS = 1024
 # Half of the panel that holds a jump of the weight, dex.
 _BREAK = 1e-9
+_GOLDEN = 0.5 * (5.0**0.5 - 1.0)
+# A bracket shrinks by 3e-8 in so many golden sections; rounding of a function near its peak allows no more.
+_SECTIONS = 36
+# Grid of the probability below the shortest interval, before golden sections.
+_LEVELS = 33
+
+
+class Curve(Protocol):
+    """What can be tabulated: densities of n clusters."""
+
+    def log_pdf(self, x: Tensor) -> Tensor:
+        """ln of the density per dex, (k, n) -> (k, n)."""
+        ...
+
+    def log_pdf_and_cdf(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Both at the same masses, (k, n) each."""
+        ...
+
+    def window(self) -> tuple[Tensor, Tensor]:
+        """Limits (n,) that hold all but a negligible probability."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -58,6 +78,29 @@ class Tabulated:
         parts = [part._moments() for _, part in self._parts()]
         return torch.cat([mean for mean, _ in parts]), torch.cat([variance for _, variance in parts])
 
+    def mode(self, log_pdf: Callable[[Tensor], Tensor]) -> Tensor:
+        """Where the exact density ``log_pdf`` (1, n) -> (1, n) is highest, (n,), searched about the highest node."""
+        peak = self.pdf.argmax(1, keepdim=True)
+        lower = self.x.gather(1, (peak - 1).clamp_min(0)).T
+        upper = self.x.gather(1, (peak + 1).clamp_max(self.x.shape[1] - 1)).T
+        best, height = self.x.gather(1, peak).T, self.pdf.gather(1, peak).T.log()
+        middle = _highest(log_pdf, lower, upper)
+        return torch.where(log_pdf(middle) >= height, middle, best)[0]
+
+    def shortest(self, level: float) -> Tensor:
+        """Limits (n, 2) of the shortest interval that holds the probability ``level``."""
+        room, edge = 1.0 - level, 1e-9 * (1.0 - level)
+        below = torch.linspace(edge, room - edge, _LEVELS, dtype=self.x.dtype).expand(len(self.x), -1)
+
+        def shortness(start: Tensor) -> Tensor:
+            return self.quantile(start) - self.quantile(start + level)
+
+        best = shortness(below).argmax(1, keepdim=True)
+        lower = below.gather(1, (best - 1).clamp_min(0))
+        upper = below.gather(1, (best + 1).clamp_max(_LEVELS - 1))
+        start = _highest(shortness, lower, upper)
+        return torch.cat([self.quantile(start), self.quantile(start + level)], dim=1)
+
     @staticmethod
     def concatenate(tables: Sequence[Tabulated]) -> Tabulated:
         """Tables of consecutive clusters as one."""
@@ -89,7 +132,7 @@ class Tabulated:
     def _moments(self) -> tuple[Tensor, Tensor]:
         width = self.x.diff(dim=1)
         half = 0.5 * width
-        middle = 4.0 * _middle_density(self.cdf.diff(dim=1), width, self.pdf)
+        middle = 4.0 * middle_density(self.cdf.T, width.T, self.pdf.T).T
         left, right = self.pdf[:, :-1], self.pdf[:, 1:]
         total = (width * (left + middle + right)).sum(1)
         # About a centre near the mean: squares of masses of 14 would lose three digits.
@@ -115,7 +158,7 @@ class Tabulated:
 
 
 def tabulate(
-    density: Density,
+    density: Curve,
     weight: Callable[[Tensor], Tensor] | None = None,
     limits: tuple[float, float] | None = None,
     breaks: Sequence[float] = (),
@@ -174,19 +217,16 @@ def _adaptive_nodes(table: Tabulated, window: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def _tabulate_at(
-    density: Density,
+    density: Curve,
     x: Tensor,
     weight: Callable[[Tensor], Tensor] | None,
     limits: tuple[float, float] | None,
 ) -> Tabulated:
-    if isinstance(density, FlowDensity):
-        log_pdf, cdf = density.log_pdf_and_cdf(x)
-    else:
-        cdf, log_pdf = density.cdf(x), density.log_pdf(x)
+    log_pdf, cdf = density.log_pdf_and_cdf(x)
     if limits is None:
         return Tabulated(x.T.contiguous(), log_pdf.exp().T.contiguous(), cdf.T.contiguous())
     width, middle_x = x.diff(dim=0), 0.5 * (x[1:] + x[:-1])
-    middle = _middle_density(cdf.diff(dim=0).T, width.T, log_pdf.exp().T).T
+    middle = middle_density(cdf, width, log_pdf.exp())
     log_middle = torch.where(middle > 0.0, middle, 0.0).log()
     # Where nearly all of the density lies outside the limits, differences of its cdf have no digits left.
     leaked = (cdf[-1] - cdf[0]) < 1e-5
@@ -202,9 +242,24 @@ def _tabulate_at(
     return Tabulated(x.T.contiguous(), (pdf / total[-1]).T.contiguous(), cdf.T.contiguous())
 
 
-def _middle_density(rise: Tensor, width: Tensor, pdf: Tensor) -> Tensor:
-    """Density half-way through each panel (n, k - 1) of the cubic cdf; Simpson's rule then returns `rise`."""
-    return (1.5 * rise / width - 0.25 * (pdf[:, :-1] + pdf[:, 1:])).clamp_min(0.0)
+def middle_density(cdf: Tensor, width: Tensor, pdf: Tensor) -> Tensor:
+    """Density half-way through each panel of the cubic cdf, (k, ...) -> (k - 1, ...); Simpson's rule then returns the
+    probability of the panel."""
+    return (1.5 * cdf.diff(dim=0) / width - 0.25 * (pdf[:-1] + pdf[1:])).clamp_min(0.0)
+
+
+def _highest(function: Callable[[Tensor], Tensor], lower: Tensor, upper: Tensor) -> Tensor:
+    """Where an elementwise function of one peak is highest between two limits, by golden sections."""
+    left, right = upper - _GOLDEN * (upper - lower), lower + _GOLDEN * (upper - lower)
+    f_left, f_right = function(left), function(right)
+    for _ in range(_SECTIONS):
+        down = f_left > f_right
+        lower, upper = torch.where(down, lower, left), torch.where(down, right, upper)
+        new = torch.where(down, upper - _GOLDEN * (upper - lower), lower + _GOLDEN * (upper - lower))
+        f_new = function(new)
+        left, right = torch.where(down, new, right), torch.where(down, left, new)
+        f_left, f_right = torch.where(down, f_new, f_right), torch.where(down, f_left, f_new)
+    return 0.5 * (lower + upper)
 
 
 def _hermite(t: Tensor, rise: Tensor, left: Tensor, right: Tensor) -> Tensor:

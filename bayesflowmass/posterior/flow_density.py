@@ -1,0 +1,162 @@
+"""The PDFs that flows give, averaged over draws of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from bayesflowmass.posterior.density import Density
+from bayesflowmass.posterior.draws import Disagreement, DrawPosteriors, disagreement, draw_posteriors
+from bayesflowmass.posterior.tabulated import Tabulated, tabulate
+
+__all__ = ["ConditionedDistribution", "FlowDensity"]
+
+# Values of a density evaluated at once: 4 million float64 are 32 MB for each intermediate.
+_AT_ONCE = 4_000_000
+# Probability left outside the window over which a density is tabulated, on each side.
+WINDOW_TAIL = 1e-12
+
+
+class ConditionedDistribution(Protocol):
+    """A distribution over log10 mass for each cluster: what a conditioned flow, or many draws of it, gives.
+
+    `batch_shape` is (n,), or (draws, n) for an equally weighted mixture over draws of the weights of a
+    network.
+    """
+
+    @property
+    def batch_shape(self) -> torch.Size: ...
+
+    def log_prob(self, value: Tensor) -> Tensor: ...
+
+    def cdf(self, value: Tensor) -> Tensor: ...
+
+    def icdf(self, value: Tensor) -> Tensor: ...
+
+
+class FlowDensity(Density):
+    """The PDF that flows give: p(m) = 1/D sum_d p_d(m) over D draws of the weights (D = 1: a point model).
+
+    Args:
+        blocks: conditioned distributions of consecutive clusters, all (n_b,) or all (draws, n_b).
+
+    Raises:
+        ValueError: the blocks are empty or their shapes disagree.
+    """
+
+    def __init__(self, blocks: Sequence[ConditionedDistribution]) -> None:
+        shapes = [tuple(block.batch_shape) for block in blocks]
+        if not shapes or any(len(shape) not in (1, 2) for shape in shapes):
+            raise ValueError(
+                "A posterior needs distributions of batch shape (clusters,) or (draws, clusters); "
+                f"found {shapes}."
+            )
+        if len({shape[:-1] for shape in shapes}) > 1:
+            raise ValueError(f"All blocks of a posterior need the same number of draws; found {shapes}.")
+        self.blocks = tuple(blocks)
+        self.sizes = [shape[-1] for shape in shapes]
+        self._n_draws = shapes[0][0] if len(shapes[0]) == 2 else None
+
+    @property
+    def n_clusters(self) -> int:
+        return sum(self.sizes)
+
+    @property
+    def n_draws(self) -> int | None:
+        return self._n_draws
+
+    def parts(self) -> Iterator[tuple[FlowDensity, slice]]:
+        """The density of each block, and the clusters it holds."""
+        start = 0
+        for block, size in zip(self.blocks, self.sizes, strict=True):
+            yield FlowDensity([block]), slice(start, start + size)
+            start += size
+
+    def log_pdf(self, x: Tensor) -> Tensor:
+        return self._evaluate(x, "log_prob")
+
+    def cdf(self, x: Tensor) -> Tensor:
+        return self._evaluate(x, "cdf")
+
+    def log_pdf_and_cdf(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        log_pdf, cdf = self._evaluate(x, "log_prob_and_cdf").unbind()
+        return log_pdf, cdf
+
+    def draw_log_pdf_and_cdf(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """ln of the density and the cdf of each draw, (k, n) -> (k, D, n); a point model has D = 1."""
+        log_pdf, cdf = self._evaluate(x, "log_prob_and_cdf", average=False).unbind()
+        return (log_pdf[:, None], cdf[:, None]) if self.n_draws is None else (log_pdf, cdf)
+
+    @cached_property
+    def table(self) -> Tabulated:
+        return Tabulated.concatenate([tabulate(part) for part, _ in self.parts()])
+
+    def quantile(self, p: Tensor) -> Tensor:
+        """Single flows answer with their own exact inverse; that of a mixture is polished on its exact cdf."""
+        if self.n_draws is None:
+            return self._evaluate(p, "icdf")
+        x = super().quantile(p)
+        # Newton, from quantiles that are good to 1e-8.
+        for _ in range(2):
+            log_pdf, cdf = self.log_pdf_and_cdf(x)
+            step = (cdf - p) / log_pdf.exp()
+            x = torch.where(step.abs() < 0.01, x - step, x)
+        return x
+
+    @cached_property
+    def disagreement(self) -> Disagreement | None:
+        return disagreement(self, self.table)
+
+    def of_draws(self, at: Tensor | None = None) -> DrawPosteriors:
+        return draw_posteriors(self, self.table.x, at=at)
+
+    def window(self) -> tuple[Tensor, Tensor]:
+        tails = torch.tensor([WINDOW_TAIL, 1.0 - WINDOW_TAIL], dtype=torch.float64)[:, None]
+        ends = self._evaluate(tails.expand(2, self.n_clusters), "icdf", average=False)
+        return ends[0].reshape(-1, self.n_clusters).amin(0), ends[1].reshape(-1, self.n_clusters).amax(0)
+
+    def _evaluate(self, x: Tensor, method: str, average: bool = True) -> Tensor:
+        x = x.to(torch.float64).expand(-1, self.n_clusters)
+        return torch.cat(
+            [
+                self._evaluate_block(block, part, method, average)
+                for block, part in zip(self.blocks, x.split(self.sizes, dim=-1), strict=True)
+            ],
+            dim=-1,
+        )
+
+    @torch.no_grad()
+    def _evaluate_block(
+        self, block: ConditionedDistribution, x: Tensor, method: str, average: bool
+    ) -> Tensor:
+        values = x.unsqueeze(1).expand(-1, *block.batch_shape) if self.n_draws is not None else x
+        rows = max(1, _AT_ONCE // max(1, block.batch_shape.numel()))
+        mixed = self.n_draws is not None and average
+        results = []
+        for chunk in values.split(rows):
+            if method == "log_prob_and_cdf":
+                log_pdf, cdf = (part.to(device="cpu", dtype=torch.float64) for part in _both(block, chunk))
+                if mixed:
+                    log_pdf, cdf = _average(log_pdf, log=True), _average(cdf, log=False)
+                results.append(torch.stack([log_pdf, cdf]))
+                continue
+            result = getattr(block, method)(chunk).to(device="cpu", dtype=torch.float64)
+            results.append(_average(result, log=method == "log_prob") if mixed else result)
+        return torch.cat(results, dim=1 if method == "log_prob_and_cdf" else 0)
+
+
+def _both(block: ConditionedDistribution, x: Tensor) -> tuple[Tensor, Tensor]:
+    """log_prob and cdf, in one pass where the distribution has one."""
+    together: Callable[[Tensor], tuple[Tensor, Tensor]] | None = getattr(block, "log_prob_and_cdf", None)
+    return (block.log_prob(x), block.cdf(x)) if together is None else together(x)
+
+
+def _average(values: Tensor, log: bool) -> Tensor:
+    """Mean over draws (dimension 1) of values, or of exp(values), as a logarithm."""
+    if not log:
+        return values.mean(1)
+    return values.logsumexp(1) - torch.log(torch.tensor(float(values.shape[1]), dtype=values.dtype))
