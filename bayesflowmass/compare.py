@@ -36,7 +36,7 @@ from bayesflowmass.comparison.report import format_markdown, format_text
 from bayesflowmass.comparison.runs import baseline_runs, model_run
 from bayesflowmass.comparison.statistics import Bin, Comparison, Method, mass_bins, section_numbers
 from bayesflowmass.comparison.verdicts import TOLERANCES, Verdict, section_verdicts, summary_sentence
-from bayesflowmass.diagnostics import nominal_pair
+from bayesflowmass.diagnostics.calibration import nominal_pair
 from bayesflowmass.plots.checks.comparison import ACCURACY, FIRST_PAGE, plot_comparison
 from bayesflowmass.plots.style import save_figure
 

@@ -26,7 +26,8 @@ from bayesflowmass.command.shared import DrawSettings, OutFolder
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.version import __version__
-from bayesflowmass.diagnostics import coverage, merged_edges, nominal_pair, uniformity
+from bayesflowmass.diagnostics import coverage, merged_edges, uniformity
+from bayesflowmass.diagnostics.calibration import nominal_pair
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.posterior import PRIOR_NAMES
 from bayesflowmass.recalibration import Recalibration

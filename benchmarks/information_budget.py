@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bayesflowmass.baselines import fit_richness
+from bayesflowmass.baselines.richness import fit_richness
 from bayesflowmass.command import load_yaml
 from bayesflowmass.diagnostics import log_density_gaussian, summarise
 from bayesflowmass.estimator import MassEstimator

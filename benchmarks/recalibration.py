@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.diagnostics import coverage, holm, merged_edges, uniformity
+from bayesflowmass.diagnostics import coverage, merged_edges, uniformity
+from bayesflowmass.diagnostics.multiplicity import holm
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.mocks import MockParameters, simulate_catalog
 from bayesflowmass.plots.style import save_figure

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 
 from bayesflowmass.bayes.application import condition_draws
-from bayesflowmass.command import TrainSettings, parse_settings
+from bayesflowmass.command import TrainSettings
+from bayesflowmass.command.run import parse_settings
 from bayesflowmass.flows import build_flow
 from bayesflowmass.posterior import number_of_draws
 from bayesflowmass.train import train_arguments

@@ -17,7 +17,8 @@ import torch
 from bayesflowmass.bayes.application import condition_draws
 from bayesflowmass.bayes.choice import top_layers
 from bayesflowmass.bayes.guides.eigenbasis import Eigenbasis
-from bayesflowmass.command import TrainSettings, parse_settings
+from bayesflowmass.command import TrainSettings
+from bayesflowmass.command.run import parse_settings
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.flows import build_flow
 from bayesflowmass.posterior import MassPosterior

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bayesflowmass.baselines.surface_pressure import projected_surface_share, virial_surface_share
+from bayesflowmass.baselines.surface_pressure import surface_share
 from bayesflowmass.baselines.virial import projected_mass_profile, virial_mass_profile
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import FloatArray
@@ -25,10 +25,6 @@ DynamicalForm = Literal["formula", "inverse", "regression"]
 _PROFILES: dict[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
     "virial": virial_mass_profile,
     "projected": projected_mass_profile,
-}
-_SHARES: dict[str, Callable[[ArrayLike], FloatArray]] = {
-    "virial": virial_surface_share,
-    "projected": projected_surface_share,
 }
 _LEAST = 5
 # Proper Mpc/h: only galaxies that all sit on the centre are closer.
@@ -123,7 +119,7 @@ def _nfw_table(kind: str, surface_pressure: bool, concentration: float) -> tuple
     s = np.geomspace(1e-3, 1e3, 6000)
     enclosed = np.log1p(s) - s / (1.0 + s)
     whole = np.log1p(concentration) - concentration / (1.0 + concentration)
-    share = _SHARES[kind](s) if surface_pressure else 0.0
+    share = surface_share(kind, s) if surface_pressure else 0.0
     return np.log(s), np.log(concentration**3 * enclosed / (whole * s**3 * (1.0 - share)))
 
 

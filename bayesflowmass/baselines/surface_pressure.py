@@ -16,40 +16,31 @@ from scipy.integrate import cumulative_simpson
 
 from bayesflowmass.common.arrays import FloatArray
 
-__all__ = ["projected_surface_share", "virial_surface_share"]
+__all__ = ["surface_share"]
 
 
 # s = r / r_s; beyond the table, which ends where galaxies are never looked for, its last value stays.
 _SMALLEST, _LARGEST, _OUTSIDE, _POINTS = 1e-4, 1e3, 1e6, 6000
 
 
-def virial_surface_share(scaled_radius: ArrayLike) -> FloatArray:
-    """4 pi b^3 rho(b) sigma_r^2(b) / [M(b) sigma_3D^2(<b)]: the share of the virial mass inside b = s r_s.
+def surface_share(kind: str, scaled_radius: ArrayLike) -> FloatArray:
+    """Share of a mass inside b = s r_s that is the surface term.
 
-    0.22 at s = 4, 1/3 for a singular isothermal sphere.
-
-    Args:
-        scaled_radius: s = b / r_s of an isotropic NFW halo, any shape.
-    """
-    log_s, virial, _ = _table()
-    return np.asarray(np.interp(np.log(np.asarray(scaled_radius, dtype=np.float64)), log_s, virial))
-
-
-def projected_surface_share(scaled_radius: ArrayLike) -> FloatArray:
-    """pi b^4 rho(b) sigma_r^2(b) / int_0^b 4 pi r^3 rho sigma_r^2 dr: the share of the projected mass inside b.
-
-    0.35 at s = 4, 1/2 for a singular isothermal sphere.
+    "virial": 4 pi b^3 rho(b) sigma_r^2(b) / [M(b) sigma_3D^2(<b)], 0.22 at s = 4, 1/3 for a singular isothermal
+    sphere. "projected": pi b^4 rho(b) sigma_r^2(b) / int_0^b 4 pi r^3 rho sigma_r^2 dr, 0.35 at s = 4, 1/2 for that
+    sphere.
 
     Args:
+        kind: "virial" or "projected".
         scaled_radius: s = b / r_s of an isotropic NFW halo, any shape.
     """
-    log_s, _, projected = _table()
-    return np.asarray(np.interp(np.log(np.asarray(scaled_radius, dtype=np.float64)), log_s, projected))
+    log_s, shares = _table()
+    return np.asarray(np.interp(np.log(np.asarray(scaled_radius, dtype=np.float64)), log_s, shares[kind]))
 
 
 @lru_cache(maxsize=1)
-def _table() -> tuple[FloatArray, FloatArray, FloatArray]:
-    """ln s and both shares, in units of r_s, of the density at r_s and of G times their product."""
+def _table() -> tuple[FloatArray, dict[str, FloatArray]]:
+    """ln s and the shares by kind, in units of r_s, of the density at r_s and of G times their product."""
     # Reaches far beyond the table: pressure is an integral from outside.
     log_s = np.linspace(np.log(_SMALLEST), np.log(_OUTSIDE), _POINTS)
     s = np.exp(log_s)
@@ -62,4 +53,4 @@ def _table() -> tuple[FloatArray, FloatArray, FloatArray]:
     moment = 4.0 * cumulative_simpson(pressure * s**4, x=log_s, initial=0.0)
     kept = slice(1, int(np.searchsorted(s, _LARGEST)))
     log_s, s, pressure, thermal, moment = (values[kept] for values in (log_s, s, pressure, thermal, moment))
-    return log_s, pressure * s**3 / thermal, pressure * s**4 / moment
+    return log_s, {"virial": pressure * s**3 / thermal, "projected": pressure * s**4 / moment}

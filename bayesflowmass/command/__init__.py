@@ -7,8 +7,8 @@ them on.
 
 from bayesflowmass.command.mocks import AugmentationSettings, MockSettings
 from bayesflowmass.command.nbody import NbodySettings
-from bayesflowmass.command.run import parse_settings, run_command
-from bayesflowmass.command.settings import ConfigError, Settings, build_settings, config_path, load_yaml
+from bayesflowmass.command.run import run_command
+from bayesflowmass.command.settings import ConfigError, Settings, build_settings, load_yaml
 from bayesflowmass.command.training import (
     EncoderSettings,
     FitSettings,
@@ -31,8 +31,6 @@ __all__ = [
     "TrainSettings",
     "WeightsSettings",
     "build_settings",
-    "config_path",
     "load_yaml",
-    "parse_settings",
     "run_command",
 ]

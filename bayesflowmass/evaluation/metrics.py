@@ -15,7 +15,8 @@ from bayesflowmass.baselines.suite import Baseline
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.common.version import __version__
-from bayesflowmass.diagnostics import crps_gaussian, log_density_gaussian, nominal_pair, summarise
+from bayesflowmass.diagnostics import crps_gaussian, log_density_gaussian, summarise
+from bayesflowmass.diagnostics.calibration import nominal_pair
 from bayesflowmass.diagnostics.posterior_summary import epistemic_share
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluation.calibration import halo_of

@@ -30,7 +30,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.stats import spearmanr
 
-from bayesflowmass.baselines import dynamical_mass, without_interlopers
+from bayesflowmass.baselines.dynamical import dynamical_mass, without_interlopers
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.cosmology import transverse_mpc_h_per_radian
 from bayesflowmass.estimator import MassEstimator

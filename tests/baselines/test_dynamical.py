@@ -11,19 +11,15 @@ from scipy.integrate import quad
 
 from bayesflowmass.baselines import (
     biweight,
-    clipped_deviation,
-    dynamical_mass,
     fit_baselines,
-    fit_dynamical,
     predict_baselines,
     projected_mass,
-    projected_surface_share,
     standard_deviation,
-    velocity_dispersion,
     virial_mass,
-    virial_surface_share,
-    without_interlopers,
 )
+from bayesflowmass.baselines.dispersion import clipped_deviation, velocity_dispersion
+from bayesflowmass.baselines.dynamical import dynamical_mass, fit_dynamical, without_interlopers
+from bayesflowmass.baselines.surface_pressure import surface_share
 from bayesflowmass.baselines.virial import projected_mass_profile, virial_mass_profile
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.cosmology import GRAVITATIONAL_CONSTANT as G
@@ -158,8 +154,8 @@ def test_surface_shares_equal_quadratures_of_the_jeans_equation(s):
 
     thermal = quad(lambda x: 3 * x**2 * pressure(x), 0, s)[0]
     moment = quad(lambda x: 4 * x**3 * pressure(x), 0, s)[0]
-    assert virial_surface_share(s) == pytest.approx(s**3 * pressure(s) / thermal, rel=1e-3)
-    assert projected_surface_share(s) == pytest.approx(s**4 * pressure(s) / moment, rel=1e-3)
+    assert surface_share("virial", s) == pytest.approx(s**3 * pressure(s) / thermal, rel=1e-3)
+    assert surface_share("projected", s) == pytest.approx(s**4 * pressure(s) / moment, rel=1e-3)
 
 
 def test_profiles_are_the_masses_of_the_innermost_galaxies():

@@ -9,13 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayesflowmass.baselines import (
-    fit_msigma,
-    fit_richness,
-    gapper,
-    standard_deviation,
-    velocity_dispersion,
-)
+from bayesflowmass.baselines import fit_msigma, gapper, standard_deviation
+from bayesflowmass.baselines.dispersion import velocity_dispersion
+from bayesflowmass.baselines.richness import fit_richness
 from bayesflowmass.cosmology import efunc
 
 velocities = st.lists(st.floats(-2500, 2500), min_size=2, max_size=30)

@@ -14,9 +14,9 @@ from bayesflowmass.command import (
     TrainSettings,
     build_settings,
     load_yaml,
-    parse_settings,
     run_command,
 )
+from bayesflowmass.command.run import parse_settings
 from bayesflowmass.command.settings import parse_yaml
 from bayesflowmass.infer import InferSettings
 

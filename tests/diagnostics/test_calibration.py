@@ -12,19 +12,21 @@ from scipy import integrate, stats
 from bayesflowmass.diagnostics import (
     PosteriorSummary,
     assess_calibration,
-    compare_by_true_mass,
-    correlated_uniforms,
-    effective_number,
-    halo_correlation,
-    highest_density_level,
-    holm,
     interval_score,
     merged_edges,
     pit_histogram,
-    quantile_edges,
     uniformity,
 )
-from bayesflowmass.diagnostics.dependence import pair_covariance
+from bayesflowmass.diagnostics.bins import quantile_edges
+from bayesflowmass.diagnostics.dependence import (
+    correlated_uniforms,
+    effective_number,
+    halo_correlation,
+    pair_covariance,
+)
+from bayesflowmass.diagnostics.expectation import compare_by_true_mass
+from bayesflowmass.diagnostics.highest_density import highest_density_level
+from bayesflowmass.diagnostics.multiplicity import holm
 from bayesflowmass.posterior import MassPosterior
 from benchmarks.calibration.controls import FAULTS, gaussian_control
 

@@ -11,23 +11,22 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from bayesflowmass.diagnostics import (
-    binned_statistics,
     bootstrap_errors,
-    bootstrap_weights,
     coverage,
     crps_from_density,
     crps_gaussian,
     fit_equation8,
     log_density_gaussian,
-    mass_edges,
-    nominal_pair,
     pit_histogram,
     residual,
-    shot_noise_msigma,
     summarise,
     uniformity,
-    weighted_residual_statistics,
 )
+from bayesflowmass.diagnostics.bins import binned_statistics, mass_edges
+from bayesflowmass.diagnostics.bootstrap import bootstrap_weights
+from bayesflowmass.diagnostics.calibration import nominal_pair
+from bayesflowmass.diagnostics.equation8 import shot_noise_msigma
+from bayesflowmass.diagnostics.residuals import weighted_residual_statistics
 
 
 def _plain(true, predicted):

@@ -17,8 +17,9 @@ from PIL import Image, PngImagePlugin
 from run_folders import write_run
 
 from bayesflowmass.cli import main as cli
-from bayesflowmass.command import TrainSettings, parse_settings
+from bayesflowmass.command import TrainSettings
 from bayesflowmass.command.record import command_line
+from bayesflowmass.command.run import parse_settings
 from bayesflowmass.compare import compare
 from bayesflowmass.comparison.alignment import Run, columns_of
 from bayesflowmass.diagnostics import PosteriorSummary

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from bayesflowmass.diagnostics import shot_noise_msigma
+from bayesflowmass.diagnostics.equation8 import shot_noise_msigma
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
 __all__ = ["ScatterPair", "plot_equation8"]
