@@ -9,9 +9,9 @@ dex.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bayesflowmass.common.lazy import lazy_exports
 from bayesflowmass.common.version import __version__ as __version__
 
 __all__ = [
@@ -37,27 +37,19 @@ if TYPE_CHECKING:
     from bayesflowmass.mocks import MockParameters
     from bayesflowmass.posterior import MassPosterior
 
-# Imported on first use: `bayesflowmass --help` should not wait for torch.
-_HOMES = {
-    "MDPL2": "cosmology",
-    "CatalogError": "catalog",
-    "CatalogMetadata": "catalog",
-    "ClusterCatalog": "catalog",
-    "ConditionalFlow": "flows",
-    "ContextEncoder": "encoders",
-    "Cosmology": "cosmology",
-    "KDEEncoder": "encoders",
-    "MassEstimator": "estimator",
-    "MassPosterior": "posterior",
-    "MockParameters": "mocks",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'bayesflowmass' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"bayesflowmass.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "MDPL2": "cosmology",
+        "CatalogError": "catalog",
+        "CatalogMetadata": "catalog",
+        "ClusterCatalog": "catalog",
+        "ConditionalFlow": "flows",
+        "ContextEncoder": "encoders",
+        "Cosmology": "cosmology",
+        "KDEEncoder": "encoders",
+        "MassEstimator": "estimator",
+        "MassPosterior": "posterior",
+        "MockParameters": "mocks",
+    },
+)

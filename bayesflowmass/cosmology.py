@@ -5,6 +5,8 @@ otherwise), velocities km/s. A mass definition ``mdef`` is a spherical overdensi
 (times the critical density), ``"200m"`` (times the mean matter density) or ``"vir"`` (Bryan & Norman 1998,
 arXiv:astro-ph/9710107). With M in Msun/h and R in Mpc/h the Hubble constant drops out of every relation here
 except the shape of the power spectrum: ``h`` matters only to the concentration and to the mass function.
+
+astropy.cosmology, colossus and scipy are imported where they are used: reading a table should not wait for them.
 """
 
 from __future__ import annotations
@@ -17,14 +19,8 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-import astropy.cosmology
 import numpy as np
-from colossus.cosmology import cosmology as colossus_cosmology
-from colossus.halo import concentration as colossus_concentration
-from colossus.lss import bias as colossus_bias
-from colossus.lss import mass_function as colossus_mass_function
 from numpy.typing import ArrayLike
-from scipy.interpolate import RegularGridInterpolator
 
 from bayesflowmass.common.arrays import FloatArray
 
@@ -227,16 +223,16 @@ def mass_function(log10_mass: ArrayLike, z: ArrayLike, cosmology: Cosmology = MD
 def halo_bias(log10_mass: ArrayLike, z: float, cosmology: Cosmology = MDPL2) -> FloatArray:
     """Linear bias of haloes of mass M200c at one redshift (Tinker et al. 2010, arXiv:1001.3162, by colossus)."""
     mass = np.atleast_1d(10.0 ** np.asarray(log10_mass, dtype=np.float64))
-    with _colossus(cosmology):
-        bias = colossus_bias.haloBias(mass, float(_redshift(z)), "200c", model="tinker10")
+    with _colossus(cosmology) as colossus:
+        bias = colossus.lss.bias.haloBias(mass, float(_redshift(z)), "200c", model="tinker10")
     return np.asarray(bias, dtype=np.float64)
 
 
 def linear_correlation(r: ArrayLike, z: float, cosmology: Cosmology = MDPL2) -> FloatArray:
     """Linear matter correlation function at comoving separations r [Mpc/h] and one redshift (colossus)."""
     separation = np.atleast_1d(np.asarray(r, dtype=np.float64))
-    with _colossus(cosmology):
-        correlation = colossus_cosmology.getCurrent().correlationFunction(separation, float(_redshift(z)))
+    with _colossus(cosmology) as colossus:
+        correlation = colossus.cosmology.cosmology.getCurrent().correlationFunction(separation, float(_redshift(z)))
     return np.asarray(correlation, dtype=np.float64)
 
 
@@ -355,8 +351,10 @@ def _redshift(z: ArrayLike) -> FloatArray:
 
 @lru_cache(maxsize=16)
 def _astropy(cosmology: Cosmology) -> Any:
+    from astropy.cosmology import FlatLambdaCDM
+
     # H0 = 100 makes every distance come out in Mpc/h; Tcmb0 = 0 leaves radiation out, as in the N-body runs.
-    return astropy.cosmology.FlatLambdaCDM(H0=100.0, Om0=cosmology.Om0, Tcmb0=0.0)
+    return FlatLambdaCDM(H0=100.0, Om0=cosmology.Om0, Tcmb0=0.0)
 
 
 @lru_cache(maxsize=16)
@@ -366,18 +364,26 @@ def _distance_table(cosmology: Cosmology) -> tuple[FloatArray, FloatArray]:
 
 
 @contextmanager
-def _colossus(cosmology: Cosmology) -> Iterator[None]:
-    """Set colossus' global cosmology, and put back the one that was there."""
-    before = colossus_cosmology.current_cosmo
-    colossus_cosmology.setCurrent(_colossus_cosmology(cosmology))
+def _colossus(cosmology: Cosmology) -> Iterator[Any]:
+    """The package colossus, its global cosmology set; afterwards the one that was there is put back."""
+    import colossus.cosmology.cosmology
+    import colossus.halo.concentration
+    import colossus.lss.bias
+    import colossus.lss.mass_function
+
+    state = colossus.cosmology.cosmology
+    before = state.current_cosmo
+    state.setCurrent(_colossus_cosmology(cosmology))
     try:
-        yield
+        yield colossus
     finally:
-        colossus_cosmology.current_cosmo = before
+        state.current_cosmo = before
 
 
 @lru_cache(maxsize=16)
 def _colossus_cosmology(cosmology: Cosmology) -> Any:
+    from colossus.cosmology import cosmology as colossus_cosmology
+
     return colossus_cosmology.Cosmology(
         name=f"bayesflowmass-{cosmology.name}",
         flat=True,
@@ -392,17 +398,16 @@ def _colossus_cosmology(cosmology: Cosmology) -> Any:
 
 
 def _concentration_at(log10_mass: FloatArray, z: float, cosmology: Cosmology) -> FloatArray:
-    with _colossus(cosmology):
+    with _colossus(cosmology) as colossus:
         mass = np.atleast_1d(10.0**log10_mass)
-        return np.asarray(
-            colossus_concentration.concentration(mass, "200c", z, model="diemer19"), dtype=np.float64
-        )
+        median = colossus.halo.concentration.concentration(mass, "200c", z, model="diemer19")
+    return np.asarray(median, dtype=np.float64)
 
 
 def _log_mass_function_at(log10_mass: FloatArray, z: float, cosmology: Cosmology) -> FloatArray:
-    with _colossus(cosmology):
+    with _colossus(cosmology) as colossus:
         mass = np.atleast_1d(10.0**log10_mass)
-        density = colossus_mass_function.massFunction(
+        density = colossus.lss.mass_function.massFunction(
             mass, z, mdef="200c", model="tinker08", q_in="M", q_out="dndlnM"
         )
     return np.log(np.asarray(density, dtype=np.float64) * math.log(10.0))
@@ -426,6 +431,8 @@ def _redshift_nodes(redshifts: FloatArray) -> FloatArray:
 
 def _over_redshift(function: Any, log10_mass: ArrayLike, z: ArrayLike, cosmology: Cosmology) -> FloatArray:
     """Evaluate function(masses, redshift, cosmology) over arrays of both; by a table for many redshifts."""
+    from scipy.interpolate import RegularGridInterpolator
+
     mass, redshift = np.broadcast_arrays(np.asarray(log10_mass, dtype=np.float64), _redshift(z))
     result = np.empty(mass.shape)
     if mass.size == 0:

@@ -6,16 +6,17 @@ number: cluster i owns ``flat[offsets[i]:offsets[i + 1]]``. No function here loo
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import torch
-import torch.utils.dlpack
 from numpy.typing import ArrayLike, NDArray
 
 from bayesflowmass.catalog.metadata import CatalogError
 from bayesflowmass.common.arrays import BoolArray, IntArray
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "checked_mask",
@@ -115,6 +116,10 @@ def to_tensor(name: str, array: Any) -> torch.Tensor:
     Raises:
         CatalogError: for a column that is not numbers.
     """
+    # Imported late: reading a table should not wait for torch.
+    import torch
+    import torch.utils.dlpack
+
     if pa.types.is_boolean(array.type) or array.null_count:
         return torch.from_numpy(np.array(to_numpy(array)))
     if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog.arrays import (
@@ -20,6 +19,9 @@ from bayesflowmass.catalog.arrays import (
 )
 from bayesflowmass.catalog.metadata import METADATA_KEY, CatalogError, CatalogMetadata
 from bayesflowmass.common.arrays import IntArray
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Columns"]
 
@@ -142,7 +144,7 @@ class Columns:
         kind = columns[0].dtype if dtype is None else dtype
         if len(columns) == 1:
             return columns[0].to(kind).unsqueeze(-1)
-        result = torch.empty((self.n_galaxies_total, len(columns)), dtype=kind)
+        result = columns[0].new_empty((self.n_galaxies_total, len(columns)), dtype=kind)
         for index, column in enumerate(columns):
             result[:, index] = column
         return result
@@ -166,6 +168,5 @@ class Columns:
 
     def _tensor(self, name: str) -> torch.Tensor:
         if name == "r_proj" and name not in self._galaxies:
-            return torch.from_numpy(self.r_proj)
-        array = self._find(name, self._galaxies, "galaxy")
-        return to_tensor(name, array)
+            return to_tensor(name, pa.array(self.r_proj))
+        return to_tensor(name, self._find(name, self._galaxies, "galaxy"))

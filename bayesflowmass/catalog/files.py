@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from bayesflowmass.catalog.arrays import is_list
@@ -109,6 +108,9 @@ def iterate_tables(
     pending: list[Any] = []
     rows = 0
     with _parquet_errors(Path(path)):
+        # Imported late: it imports pandas.
+        import pyarrow.dataset as pads
+
         dataset = pads.dataset([str(place) for place in places], format="parquet")
         batches = dataset.to_batches(
             columns=chosen, filter=where, batch_size=batch_size, batch_readahead=1, fragment_readahead=1

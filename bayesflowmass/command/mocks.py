@@ -7,7 +7,6 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from bayesflowmass.command.settings import Settings
-from bayesflowmass.mocks import Randomisation
 
 __all__ = ["AugmentationSettings", "MockSettings"]
 
@@ -44,7 +43,11 @@ class MockSettings(Settings):
     @field_validator("randomise")
     @classmethod
     def _known_priors(cls, value: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-        Randomisation(value)
+        if value:
+            # Imported late: --help should not wait for the mocks.
+            from bayesflowmass.mocks import Randomisation
+
+            Randomisation(value)
         return value
 
     @model_validator(mode="after")

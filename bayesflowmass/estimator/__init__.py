@@ -1,11 +1,10 @@
 """Encoder + flow + what they were trained on: save, load, infer."""
 
-from bayesflowmass.estimator.flags import FLAGS
-from bayesflowmass.estimator.mass_estimator import MassEstimator, resolve_device
-from bayesflowmass.estimator.model_folder import ModelError
-from bayesflowmass.estimator.reference import Reference
-from bayesflowmass.estimator.shipped import DEFAULT_MODEL, SHIPPED_COMPLETE, shipped_models
-from bayesflowmass.estimator.training_info import TrainingInfo
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bayesflowmass.common.lazy import lazy_exports
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -18,3 +17,27 @@ __all__ = [
     "resolve_device",
     "shipped_models",
 ]
+
+if TYPE_CHECKING:
+    from bayesflowmass.estimator.flags import FLAGS
+    from bayesflowmass.estimator.mass_estimator import MassEstimator, resolve_device
+    from bayesflowmass.estimator.model_folder import ModelError
+    from bayesflowmass.estimator.reference import Reference
+    from bayesflowmass.estimator.shipped import DEFAULT_MODEL, SHIPPED_COMPLETE, shipped_models
+    from bayesflowmass.estimator.training_info import TrainingInfo
+
+# Imported on first use: what a model was trained on can be read without torch.
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "DEFAULT_MODEL": "shipped",
+        "FLAGS": "flags",
+        "SHIPPED_COMPLETE": "shipped",
+        "MassEstimator": "mass_estimator",
+        "ModelError": "model_folder",
+        "Reference": "reference",
+        "TrainingInfo": "training_info",
+        "resolve_device": "mass_estimator",
+        "shipped_models": "shipped",
+    },
+)

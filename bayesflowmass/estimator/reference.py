@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import BoolArray, FloatArray
@@ -141,6 +140,8 @@ class Reference:
 
     def outer_probability(self, measured: ClusterStatistics) -> FloatArray:
         """P(count <= observed) in training clusters of that richness and dispersion (fractions, n)."""
+        from scipy import stats
+
         result = np.ones_like(measured.outer_counts)
         for row, counts, model in zip(result, measured.outer_counts, self.outer_model, strict=True):
             mean, shape = _expected(measured, model), 1.0 / max(model[3], 1e-6)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from bayesflowmass.catalog import CatalogError, CatalogMetadata, ClusterCatalog
 from bayesflowmass.common.arrays import FloatArray, IntArray
@@ -265,6 +264,8 @@ def _with_completeness(
     catalog: ClusterCatalog, targets: Any, angle: FloatArray, survey: Survey
 ) -> ClusterCatalog:
     """Multiply by the share of the targets in each disc that have a redshift."""
+    from scipy.spatial import cKDTree
+
     centres = unit_vectors(catalog.column("ra"), catalog.column("dec"))
     chord = 2.0 * np.sin(0.5 * angle)
 

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.cosmology import SPEED_OF_LIGHT
@@ -59,6 +56,10 @@ def find_duplicates(
     n = ra.size
     if n == 0:
         return Duplicates(np.zeros(0, dtype=bool), 0, 0)
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
     tree = cKDTree(unit_vectors(ra, dec))
     links = [tree.query_pairs(np.radians(radius / 3600.0), output_type="ndarray").astype(np.int64)]
     if ids is not None:

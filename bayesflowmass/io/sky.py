@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from bayesflowmass.catalog.arrays import offsets_from_counts
 from bayesflowmass.common.arrays import FloatArray, IntArray
@@ -67,6 +66,8 @@ def galaxies_around(
     Returns:
         Index of each galaxy found, and how many there are for each cluster (n_clusters,).
     """
+    from scipy.spatial import cKDTree
+
     angle = np.minimum(r_max / transverse_mpc_h_per_radian(z_clusters, cosmology), np.pi)
     # A tree of many galaxies is asked about few clusters: what matters is to build it fast.
     tree = cKDTree(unit_vectors(ra, dec), balanced_tree=False, compact_nodes=False)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.common.arrays import FloatArray
@@ -65,6 +64,8 @@ class Survey:
         depth = velocity / SPEED_OF_LIGHT * (1.0 + redshift)
         by_z = np.argsort(self.z, kind="stable")
         z = self.z[by_z]
+        from scipy.spatial import cKDTree
+
         kept = np.zeros(z.size, dtype=bool)
         # Clusters of similar redshifts together: they share a depth and a size on the sky.
         for group in np.array_split(np.argsort(redshift), min(_GROUPS, redshift.size)):

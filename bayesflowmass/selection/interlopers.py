@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy.integrate import cumulative_trapezoid, quad
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.catalog.arrays import segment_median, segment_sum
@@ -77,6 +76,8 @@ def remove_interlopers(
 @lru_cache(maxsize=8)
 def _profile(concentration: float) -> tuple[FloatArray, FloatArray, float]:
     """R / R200c, sigma_los / V200c there, and the dispersion of all galaxies inside R200c over V200c."""
+    from scipy.integrate import cumulative_trapezoid, quad
+
     scaled = np.geomspace(0.01, 3.0, 60)
 
     def density(r: float) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from numpy.polynomial.chebyshev import chebvander2d
-from scipy.special import expit
 
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 
@@ -67,6 +66,8 @@ class SelectionProbability:
         Raises:
             ValueError: outside the range of the mocks.
         """
+        from scipy.special import expit
+
         mass, z = np.broadcast_arrays(
             np.asarray(log10_mass, dtype=np.float64), np.asarray(redshift, dtype=np.float64)
         )
@@ -93,6 +94,8 @@ class SelectionProbability:
 
 
 def _fit_logistic(features: FloatArray, selected: BoolArray) -> FloatArray:
+    from scipy.special import expit
+
     coefficients = np.zeros(features.shape[1])
     objective = _objective(features, selected, coefficients)
     for _ in range(_STEPS):

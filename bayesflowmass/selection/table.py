@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.interpolate import PchipInterpolator
 
 from bayesflowmass.common.arrays import FloatArray
 
@@ -46,6 +45,8 @@ class SelectionTable:
             raise ValueError("selection: every probability is 0, so that no cluster can be in the sample.")
         self.log10_mass_range = float(mass[0]), float(mass[-1])
         # Slopes of denormal numbers overflow in the interpolation; nobody's probability is so small.
+        from scipy.interpolate import PchipInterpolator
+
         self._curve = PchipInterpolator(mass, np.where(chance < 1e-100, 0.0, chance))
 
     def __call__(self, log10_mass: npt.ArrayLike, redshift: npt.ArrayLike = 0.0) -> FloatArray:
