@@ -5,8 +5,6 @@ otherwise), velocities km/s. A mass definition ``mdef`` is a spherical overdensi
 (times the critical density), ``"200m"`` (times the mean matter density) or ``"vir"`` (Bryan & Norman 1998,
 arXiv:astro-ph/9710107). With M in Msun/h and R in Mpc/h the Hubble constant drops out of every relation here
 except the shape of the power spectrum: ``h`` matters only to the concentration and to the mass function.
-
-astropy.cosmology, colossus and scipy are imported where they are used: reading a table should not wait for them.
 """
 
 from __future__ import annotations
@@ -352,8 +350,7 @@ def _redshift(z: ArrayLike) -> FloatArray:
 @lru_cache(maxsize=16)
 def _astropy(cosmology: Cosmology) -> Any:
     from astropy.cosmology import FlatLambdaCDM
-
-    # H0 = 100 makes every distance come out in Mpc/h; Tcmb0 = 0 leaves radiation out, as in the N-body runs.
+    # H0 = 100: distances in Mpc/h; Tcmb0 = 0: no radiation, as in the N-body runs. Imported late for readers' sake.
     return FlatLambdaCDM(H0=100.0, Om0=cosmology.Om0, Tcmb0=0.0)
 
 
@@ -399,8 +396,8 @@ def _colossus_cosmology(cosmology: Cosmology) -> Any:
 
 def _concentration_at(log10_mass: FloatArray, z: float, cosmology: Cosmology) -> FloatArray:
     with _colossus(cosmology) as colossus:
-        mass = np.atleast_1d(10.0**log10_mass)
-        median = colossus.halo.concentration.concentration(mass, "200c", z, model="diemer19")
+        masses = np.atleast_1d(10.0**log10_mass)
+        median = colossus.halo.concentration.concentration(masses, "200c", z, model="diemer19")
     return np.asarray(median, dtype=np.float64)
 
 

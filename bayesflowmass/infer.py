@@ -7,40 +7,26 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from astropy.table import MaskedColumn, Table, vstack
 from pydantic import Field
 from tqdm import tqdm
 
-from bayesflowmass.catalog import CatalogError, ClusterCatalog
-from bayesflowmass.catalog.files import is_catalog_file
 from bayesflowmass.command import run_command
 from bayesflowmass.command.record import command_line
-from bayesflowmass.command.shared import PosteriorSettings
+from bayesflowmass.command.shared import InputPath, OutFolder, OutTable, PosteriorSettings
 from bayesflowmass.common.arrays import FloatArray
-from bayesflowmass.encoders import KDEError
-from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.estimator.flags import (
-    FLAGS,
-    UNUSABLE,
-    cluster_flags,
-    pressed_against_edge,
-    usable_clusters,
-)
-from bayesflowmass.estimator.systematic import sigma_systematic
-from bayesflowmass.estimator.told import choose_model, notes, tell
-from bayesflowmass.io import load_catalog
-from bayesflowmass.io.selection_file import read_selection
-from bayesflowmass.novelty import Assessment
-from bayesflowmass.novelty.masses_table import p_values_of, with_novelty
-from bayesflowmass.plots.card.write import write_cards
-from bayesflowmass.posterior import MassPosterior, MassPrior, SelectedPrior, make_prior
-from bayesflowmass.posterior.masses_table import with_missing_rows
-from bayesflowmass.posterior.write_table import check_table_path, write_table
-from bayesflowmass.selection import cylinder
+
+# The rest is imported where it is used: --help, and an error in a table, should not wait for torch and a model.
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from bayesflowmass.catalog import ClusterCatalog
+    from bayesflowmass.estimator import MassEstimator, TrainingInfo
+    from bayesflowmass.novelty import Assessment
+    from bayesflowmass.posterior import MassPosterior, MassPrior
 
 __all__ = ["InferSettings", "infer", "main", "read_observations", "summary"]
 
@@ -58,14 +44,14 @@ class InferSettings(PosteriorSettings):
         False,
         description="all galaxies to some depth are in the table: use the shipped model that counts them",
     )
-    galaxies: Path = Field(description="catalogue (parquet), or table of galaxies")
-    clusters: Path | None = Field(None, description="table of clusters")
-    out: Path = Field(Path("masses.ecsv"), description="table to write (ecsv, fits, votable, parquet)")
-    selection: Path | None = Field(
+    galaxies: InputPath = Field(description="catalogue (parquet), or table of galaxies")
+    clusters: InputPath | None = Field(None, description="table of clusters")
+    out: OutTable = Field(Path("masses.ecsv"), description="table to write (ecsv, fits, votable, parquet)")
+    selection: InputPath | None = Field(
         None, description="table log10_mass, probability of being in the sample, which multiplies the prior"
     )
     pdf: bool = Field(False, description="add each PDF on a grid")
-    cards: Path | None = Field(None, description="folder for one page (PDF and PNG) of each cluster")
+    cards: OutFolder | None = Field(None, description="folder for one page (PDF and PNG) of each cluster")
     mdef: Literal["200c", "500c", "vir", "200m"] = Field("200c", description="mass definition")
     units: Literal["Msun/h", "Msun"] = Field("Msun/h", description="unit of mass")
     h: float | None = Field(None, gt=0, description="Hubble parameter for Msun; default: the model's")
@@ -124,6 +110,14 @@ def infer(
     Raises:
         CatalogError: there are no clusters, or none of them can have a mass.
     """
+    from astropy.table import vstack
+
+    from bayesflowmass.catalog import CatalogError
+    from bayesflowmass.estimator.flags import UNUSABLE, cluster_flags, pressed_against_edge, usable_clusters
+    from bayesflowmass.estimator.systematic import sigma_systematic
+    from bayesflowmass.novelty.masses_table import p_values_of, with_novelty
+    from bayesflowmass.posterior.masses_table import with_missing_rows
+
     catalog = _in_cylinder(catalog, estimator)
     if len(catalog) == 0:
         raise CatalogError("The catalogue has no clusters, so there is nothing to infer.")
@@ -187,7 +181,31 @@ def read_observations(
     Raises:
         CatalogError: one sentence with the file, column, row or cluster, what was found and what to do.
     """
-    info = estimator.training_info
+    from bayesflowmass.estimator.told import tell
+
+    catalog = _read(
+        estimator.training_info, galaxies, clusters, column, unit, cluster_id, redshift, cleaned, mode
+    )
+    return tell(catalog, estimator, assume or {})
+
+
+def _read(
+    info: TrainingInfo,
+    galaxies: str | os.PathLike[str] | Table,
+    clusters: str | os.PathLike[str] | Table | None,
+    column: Mapping[str, str] | None,
+    unit: Mapping[str, str] | None,
+    cluster_id: str | None,
+    redshift: float | None,
+    cleaned: bool,
+    mode: str | None,
+) -> ClusterCatalog:
+    """`read_observations` for a model that is not loaded yet; arguments as there."""
+    from astropy.table import Table
+
+    from bayesflowmass.catalog.files import is_catalog_file
+    from bayesflowmass.io import load_catalog
+
     options: dict[str, Any] = {
         "units": dict(unit or {}) or None,
         "cluster_id": cluster_id,
@@ -207,11 +225,13 @@ def read_observations(
         catalog = catalog.with_metadata(mode=mode)
         if catalog.has("mode"):
             catalog = catalog.without("mode")
-    return tell(catalog, estimator, assume or {})
+    return catalog
 
 
 def _in_cylinder(catalog: ClusterCatalog, estimator: MassEstimator) -> ClusterCatalog:
     """Galaxies beyond the cylinder of training are left out, as they were there."""
+    from bayesflowmass.selection import cylinder
+
     selection = estimator.training_info.selection
     return cylinder(catalog, selection.get("r_max") or np.inf, selection.get("v_max") or np.inf)
 
@@ -227,6 +247,9 @@ def _posterior(
 ) -> tuple[MassPosterior | None, npt.NDArray[np.intp], Assessment | None]:
     """Posterior of the usable clusters of a chunk, their rows, their novelty; what is refused joins
     `problems`."""
+    from bayesflowmass.catalog import CatalogError
+    from bayesflowmass.encoders import KDEError
+
     rows = start + np.flatnonzero(problems[start : start + _CHUNK] == "")
     if len(rows) == 0:
         return None, rows, None
@@ -248,6 +271,8 @@ def _posterior(
 
 def _with_systematic(table: Table, values: FloatArray | None) -> Table:
     """The table with the column ``sigma_systematic``, masked where the model does not know it."""
+    from astropy.table import MaskedColumn
+
     n = len(table)
     column = MaskedColumn(np.zeros(n) if values is None else values, mask=np.full(n, values is None))
     column.description = "its part from mock parameters that nobody knows [dex]"
@@ -257,6 +282,8 @@ def _with_systematic(table: Table, values: FloatArray | None) -> Table:
 
 def summary(table: Table, out: str | os.PathLike[str]) -> str:
     """What a table holds, in a few lines: clusters, masses, flags, where it was written."""
+    from bayesflowmass.estimator.flags import FLAGS
+
     mass = np.ma.asarray(table["log10_mass"]).compressed()
     sigma = np.ma.asarray(table["sigma"]).compressed()
     name = f"log10 M{table.meta['mdef']} [{table.meta['units']}]"
@@ -291,23 +318,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _infer_with(settings: InferSettings) -> None:
     """Take the values out of the settings, infer, write, and say what was found."""
-    out = check_table_path(settings.out)
+    from bayesflowmass.estimator.shipped import choose_model
+    from bayesflowmass.estimator.training_info import read_training_info
+
     chosen = choose_model(settings.model, settings.complete)
+    # The table before the model: it is read in a fifth of the time, and it is where most mistakes are.
+    catalog = _read(
+        read_training_info(chosen),
+        settings.galaxies,
+        settings.clusters,
+        settings.column,
+        settings.unit,
+        settings.cluster_id,
+        settings.redshift,
+        settings.cleaned,
+        settings.mode,
+    )
+
+    from bayesflowmass.estimator import MassEstimator
+    from bayesflowmass.estimator.told import notes, tell
+    from bayesflowmass.plots.card.write import write_cards
+    from bayesflowmass.posterior.write_table import write_table
+
     estimator = MassEstimator.load(chosen, settings.device)
     if settings.model is None:
         print(f"model: {chosen}, which ships with the package (docs/model_card.md)", file=sys.stderr)
-    catalog = read_observations(
-        estimator,
-        settings.galaxies,
-        settings.clusters,
-        column=settings.column,
-        unit=settings.unit,
-        cluster_id=settings.cluster_id,
-        redshift=settings.redshift,
-        cleaned=settings.cleaned,
-        mode=settings.mode,
-        assume=settings.assume,
-    )
+    catalog = tell(catalog, estimator, settings.assume)
     for note in [*catalog.metadata.extra.get("notes", []), *notes(catalog, estimator)]:
         print(f"note: {note}", file=sys.stderr)
     prior = _prior(settings, estimator)
@@ -325,9 +361,9 @@ def _infer_with(settings: InferSettings) -> None:
         progress=settings.progress,
     )
     table.meta["command"] = command_line("bayesflowmass infer", settings)
-    write_table(table, out)
+    write_table(table, settings.out)
     _warn(table)
-    print(summary(table, out))
+    print(summary(table, settings.out))
     if settings.cards is not None:
         usable = ~np.ma.getmaskarray(np.ma.asarray(table["log10_mass"]))
         paths = write_cards(
@@ -355,6 +391,9 @@ def _numbers(table: Table, name: str) -> FloatArray:
 
 def _prior(settings: InferSettings, estimator: MassEstimator) -> str | MassPrior:
     """The prior by name, or times the probability of being in the sample."""
+    from bayesflowmass.io.selection_file import read_selection
+    from bayesflowmass.posterior import SelectedPrior, make_prior
+
     if settings.selection is None:
         return settings.prior
     info = estimator.training_info
@@ -364,6 +403,8 @@ def _prior(settings: InferSettings, estimator: MassEstimator) -> str | MassPrior
 
 def _warn(table: Table) -> None:
     """One line on standard error for clusters without a mass, naming the first."""
+    from bayesflowmass.estimator.flags import UNUSABLE
+
     for flag, why in UNUSABLE.items():
         rows = [row for row in table if flag in str(row["flags"]).split(",")]
         if rows:

@@ -18,7 +18,7 @@ from bayesflowmass.command import (
     load_yaml,
     run_command,
 )
-from bayesflowmass.estimator.model_folder import DESCRIPTION, WEIGHTS
+from bayesflowmass.estimator.description import DESCRIPTION, WEIGHTS
 from bayesflowmass.inspection.files import (
     inspect_box,
     inspect_catalog,

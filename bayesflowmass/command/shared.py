@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
 from bayesflowmass.command.settings import Settings
+from bayesflowmass.common.outputs import check_can_write, check_folder, check_table_path
 
-__all__ = ["DrawSettings", "ModelTestSettings", "OutFolder", "PosteriorSettings"]
+__all__ = [
+    "DrawSettings",
+    "InputPath",
+    "ModelTestSettings",
+    "OutFile",
+    "OutFolder",
+    "OutTable",
+    "PosteriorSettings",
+]
 
 
-def _not_a_file(out: Path) -> Path:
-    if out.is_file():
-        raise ValueError(f"'{out}' is a file; give a folder")
-    return out
+def _readable(path: Path) -> Path:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ValueError(f"{(error.strerror or str(error)).lower()}") from None
+    if not os.access(path, os.R_OK):
+        raise ValueError("it may not be read by you")
+    if path.is_file() and found.st_size == 0:
+        raise ValueError("the file is empty")
+    return path
 
 
-OutFolder = Annotated[Path, AfterValidator(_not_a_file)]
+InputPath = Annotated[Path, AfterValidator(_readable)]
+"""A file or folder that is there; what is in it, readers say."""
+
+OutFile = Annotated[Path, AfterValidator(check_can_write)]
+"""A file that can be written."""
+
+OutTable = Annotated[Path, AfterValidator(check_table_path)]
+"""A table that can be written: the ending says its format."""
+
+OutFolder = Annotated[Path, AfterValidator(check_folder)]
 """A folder to write into; it need not exist."""
 
 
@@ -47,4 +72,4 @@ class ModelTestSettings(PosteriorSettings):
     """One model on one catalogue of known masses."""
 
     model: Path = Field(description="model folder")
-    catalog: Path = Field(description="test catalogue with log10_mass (parquet)")
+    catalog: InputPath = Field(description="test catalogue with log10_mass (parquet)")

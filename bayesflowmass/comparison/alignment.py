@@ -19,7 +19,7 @@ from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.version import __version__
 from bayesflowmass.diagnostics import PosteriorSummary
-from bayesflowmass.estimator.model_folder import DESCRIPTION, WEIGHTS
+from bayesflowmass.estimator.description import DESCRIPTION, WEIGHTS
 
 __all__ = [
     "COLUMNS",

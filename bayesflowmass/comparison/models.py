@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bayesflowmass.estimator.model_folder import DESCRIPTION
+from bayesflowmass.estimator.description import DESCRIPTION
 
 __all__ = ["PREDICTIONS", "RunSource", "find_work", "parse_models"]
 

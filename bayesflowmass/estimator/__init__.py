@@ -21,7 +21,7 @@ __all__ = [
 if TYPE_CHECKING:
     from bayesflowmass.estimator.flags import FLAGS
     from bayesflowmass.estimator.mass_estimator import MassEstimator, resolve_device
-    from bayesflowmass.estimator.model_folder import ModelError
+    from bayesflowmass.estimator.description import ModelError
     from bayesflowmass.estimator.reference import Reference
     from bayesflowmass.estimator.shipped import DEFAULT_MODEL, SHIPPED_COMPLETE, shipped_models
     from bayesflowmass.estimator.training_info import TrainingInfo
@@ -34,7 +34,7 @@ __getattr__, __dir__ = lazy_exports(
         "FLAGS": "flags",
         "SHIPPED_COMPLETE": "shipped",
         "MassEstimator": "mass_estimator",
-        "ModelError": "model_folder",
+        "ModelError": "description",
         "Reference": "reference",
         "TrainingInfo": "training_info",
         "resolve_device": "mass_estimator",

@@ -19,13 +19,9 @@ from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.common.version import __version__
 from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator.conditioning import AT_ONCE, condition_in_parts
+from bayesflowmass.estimator.description import DESCRIPTION, ModelError, does_not_describe
 from bayesflowmass.estimator.flags import cluster_flags, pressed_against_edge, require_usable
-from bayesflowmass.estimator.model_folder import (
-    DESCRIPTION,
-    ModelError,
-    read_model_folder,
-    write_model_folder,
-)
+from bayesflowmass.estimator.model_folder import read_model_folder, write_model_folder
 from bayesflowmass.estimator.shipped import model_folder
 from bayesflowmass.estimator.training_info import TrainingInfo
 from bayesflowmass.flows import ConditionalFlow
@@ -297,7 +293,6 @@ class MassEstimator:
         """
         folder = model_folder(folder)
         tensors, description = read_model_folder(folder)
-        path = Path(folder) / DESCRIPTION
         try:
             encoder = ContextEncoder.from_description(description["encoder"])
             flow = ConditionalFlow.from_description(description["flow"])
@@ -317,10 +312,7 @@ class MassEstimator:
                 for i, one in enumerate(description.get("recalibrations", ()))
             ]
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(
-                f"'{path}' does not describe a model that this version knows ({error}); "
-                "train the model again, or use the version that wrote it."
-            ) from None
+            raise does_not_describe(folder, error) from None
         parts: dict[str, nn.Module] = {"encoder": encoder, "flow": flow}
         if weights is not None:
             parts["weights"] = weights

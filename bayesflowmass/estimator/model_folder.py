@@ -18,17 +18,16 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from bayesflowmass.common.files import write_whole
+from bayesflowmass.estimator.description import (
+    DESCRIPTION,
+    FORMAT,
+    FORMAT_VERSION,
+    WEIGHTS,
+    ModelError,
+    read_description,
+)
 
-__all__ = ["ModelError", "read_model_folder", "write_model_folder"]
-
-FORMAT = "bayesflowmass-model"
-FORMAT_VERSION = 1
-WEIGHTS = "model.safetensors"
-DESCRIPTION = "model.json"
-
-
-class ModelError(ValueError):
-    """A model folder that cannot be used; the message says which file, what was found and what to do."""
+__all__ = ["read_model_folder", "write_model_folder"]
 
 
 def write_model_folder(
@@ -63,13 +62,7 @@ def read_model_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Tensor]
             the two files do not belong together.
     """
     folder = Path(folder)
-    for name in (DESCRIPTION, WEIGHTS):
-        if not (folder / name).is_file():
-            raise ModelError(
-                f"'{folder}' is not a model: it has no {name}; "
-                "give the folder that `bayesflowmass train --out` wrote."
-            )
-    description = _read_description(folder / DESCRIPTION)
+    description = read_description(folder)
     data = (folder / WEIGHTS).read_bytes()
     try:
         tensors = load_tensors(data)
@@ -84,24 +77,3 @@ def read_model_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Tensor]
             "copy both files of the model again."
         )
     return tensors, description
-
-
-def _read_description(path: Path) -> dict[str, Any]:
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(
-            f"'{path}' is truncated or not JSON ({error}); copy or train the model again."
-        ) from None
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise ModelError(
-            f"'{path}' does not describe a bayesflowmass model: its format is not '{FORMAT}'; "
-            "give the folder that `bayesflowmass train --out` wrote."
-        )
-    version = description.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise ModelError(
-            f"'{path}' was written by a newer bayesflowmass ({description.get('version', 'unknown')}, "
-            f"model format {version}; this one reads up to {FORMAT_VERSION}); upgrade bayesflowmass."
-        )
-    return description

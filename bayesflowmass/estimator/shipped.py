@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["DEFAULT_MODEL", "SHIPPED", "SHIPPED_COMPLETE", "model_folder", "shipped_models"]
+__all__ = ["DEFAULT_MODEL", "SHIPPED", "SHIPPED_COMPLETE", "choose_model", "model_folder", "shipped_models"]
 
 DEFAULT_MODEL = "sky"
 """What `bayesflowmass infer` uses when no model is named."""
@@ -30,3 +30,25 @@ def model_folder(model: str | os.PathLike[str]) -> Path:
     """The folder of a model: a path, or the name of a shipped model where no such path exists."""
     path = Path(model)
     return path if path.exists() else shipped_models().get(str(model), path)
+
+
+def choose_model(model: str | os.PathLike[str] | None, complete: bool = False) -> Path:
+    """The folder of the model: as named, else the shipped one for samples that are complete or not.
+
+    Raises:
+        ValueError: a model was named and ``complete`` chooses another, or the package comes without models.
+    """
+    if model is not None:
+        if complete and str(model) != SHIPPED_COMPLETE:
+            raise ValueError(
+                f"--complete chooses the shipped model '{SHIPPED_COMPLETE}', but --model is '{model}'; leave one of"
+                " them out."
+            )
+        return Path(model)
+    name = SHIPPED_COMPLETE if complete else DEFAULT_MODEL
+    if name not in shipped_models():
+        raise ValueError(
+            f"This installation comes without the model '{name}'; train one with `bayesflowmass train --config"
+            f" {name}.yaml` and name its folder with --model."
+        )
+    return Path(name)

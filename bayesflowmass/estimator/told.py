@@ -1,10 +1,8 @@
-"""Which model `infer` uses, and what it can be told about the clusters."""
+"""What a model can be told about the clusters."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -12,29 +10,7 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.estimator.mass_estimator import MassEstimator
 from bayesflowmass.estimator.shipped import DEFAULT_MODEL, SHIPPED_COMPLETE, shipped_models
 
-__all__ = ["choose_model", "notes", "tell"]
-
-
-def choose_model(model: str | os.PathLike[str] | None, complete: bool = False) -> Path:
-    """The folder of the model: as named, else the shipped one for samples that are complete or not.
-
-    Raises:
-        ValueError: a model was named and ``complete`` chooses another, or the package comes without models.
-    """
-    if model is not None:
-        if complete and str(model) != SHIPPED_COMPLETE:
-            raise ValueError(
-                f"--complete chooses the shipped model '{SHIPPED_COMPLETE}', but --model is '{model}'; leave one of"
-                " them out."
-            )
-        return Path(model)
-    name = SHIPPED_COMPLETE if complete else DEFAULT_MODEL
-    if name not in shipped_models():
-        raise ValueError(
-            f"This installation comes without the model '{name}'; train one with `bayesflowmass train --config"
-            f" {name}.yaml` and name its folder with --model."
-        )
-    return Path(name)
+__all__ = ["notes", "tell"]
 
 
 def tell(catalog: ClusterCatalog, estimator: MassEstimator, assume: Mapping[str, float]) -> ClusterCatalog:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -11,9 +12,11 @@ import numpy as np
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.common.version import __version__
 from bayesflowmass.cosmology import MDPL2, Cosmology
+from bayesflowmass.estimator.description import does_not_describe, read_description
 from bayesflowmass.estimator.reference import Reference
+from bayesflowmass.estimator.shipped import model_folder
 
-__all__ = ["TrainingInfo"]
+__all__ = ["TrainingInfo", "read_training_info"]
 
 MASSES = ("flat", "hmf")
 
@@ -154,3 +157,17 @@ class TrainingInfo:
         if plain.get("reference") is not None:
             plain["reference"] = Reference.from_dict(plain["reference"])
         return cls(**plain)
+
+
+def read_training_info(folder: str | os.PathLike[str]) -> TrainingInfo:
+    """What a model was trained on, without its weights: a folder, or the name of a shipped model.
+
+    Raises:
+        ModelError: the model is missing, truncated, foreign or from a newer version.
+    """
+    folder = model_folder(folder)
+    description = read_description(folder)
+    try:
+        return TrainingInfo.from_dict(description["training"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise does_not_describe(folder, error) from None

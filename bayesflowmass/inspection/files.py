@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.cosmology import MDPL2
 from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.estimator.model_folder import DESCRIPTION, WEIGHTS, ModelError
+from bayesflowmass.estimator.description import DESCRIPTION, WEIGHTS, ModelError
 from bayesflowmass.inspection.report import Inspection
 from bayesflowmass.io.formats import BoxFormat, CatalogFormat
 

@@ -15,7 +15,7 @@ from astropy.io.votable import parse_single_table
 from astropy.table import Table
 
 from bayesflowmass.common.run_folder import RECORD, SETTINGS
-from bayesflowmass.posterior.write_table import TABLE_FORMATS
+from bayesflowmass.common.outputs import TABLE_FORMATS
 
 __all__ = ["MassTable", "ReportError", "RunFolder", "read_run_folder", "read_run_folders"]
 

@@ -15,31 +15,9 @@ from astropy.io.votable.tree import Param
 from astropy.table import Table
 
 from bayesflowmass.common.files import whole_file
+from bayesflowmass.common.outputs import TABLE_FORMATS, check_table_path
 
-__all__ = ["TABLE_FORMATS", "check_table_path", "write_table"]
-
-TABLE_FORMATS = {
-    ".ecsv": "ascii.ecsv",
-    ".fits": "fits",
-    ".vot": "votable",
-    ".votable": "votable",
-    ".xml": "votable",
-    ".parquet": "parquet",
-}
-
-
-def check_table_path(path: str | os.PathLike[str]) -> Path:
-    """The path, if a table can be written to it.
-
-    Raises:
-        ValueError: the ending names no format, or the folder does not exist.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in TABLE_FORMATS:
-        raise ValueError(f"Cannot write '{path}': the name must end in one of {', '.join(TABLE_FORMATS)}.")
-    if not path.parent.is_dir():
-        raise ValueError(f"Cannot write '{path}': the folder '{path.parent}' does not exist; make it first.")
-    return path
+__all__ = ["write_table"]
 
 
 def write_table(table: Table, path: str | os.PathLike[str]) -> Path:

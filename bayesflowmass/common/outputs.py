@@ -1,0 +1,87 @@
+"""Can results be written where they shall go? Asked before the work and not after it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from bayesflowmass.common.files import PARTIAL, reason_of
+
+__all__ = ["TABLE_FORMATS", "check_can_write", "check_folder", "check_table_path"]
+
+TABLE_FORMATS = {
+    ".ecsv": "ascii.ecsv",
+    ".fits": "fits",
+    ".vot": "votable",
+    ".votable": "votable",
+    ".xml": "votable",
+    ".parquet": "parquet",
+}
+"""Endings of tables that can be written, and astropy's names of their formats."""
+
+
+def check_table_path(path: str | os.PathLike[str]) -> Path:
+    """The path, if a table can be written to it.
+
+    Raises:
+        ValueError: the ending names no format, or see `check_can_write`.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in TABLE_FORMATS:
+        raise ValueError(f"Cannot write '{path}': the name must end in one of {', '.join(TABLE_FORMATS)}.")
+    return check_can_write(path)
+
+
+def check_can_write(path: str | os.PathLike[str]) -> Path:
+    """The path, if a file can be put there now.
+
+    Raises:
+        ValueError: its folder does not exist, it is a folder itself, the name is too long, or the place is read-only.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise ValueError(f"Cannot write '{path}': the folder '{path.parent}' does not exist; make it first.")
+    try:
+        if _there(path) and path.is_dir():
+            raise ValueError(f"Cannot write '{path}': it is a folder; give the name of a file.")
+        _try_in(path.parent)
+    except OSError as error:
+        raise ValueError(f"Cannot write '{path}': {reason_of(error)}; give another --out.") from None
+    return path
+
+
+def check_folder(folder: str | os.PathLike[str]) -> Path:
+    """The folder, if files can be put there, or it can be made; it is not made here.
+
+    Raises:
+        ValueError: it is a file, the name is too long, or the place is read-only.
+    """
+    folder = Path(folder)
+    try:
+        there, missing = folder.absolute(), ""
+        while not _there(there):
+            there, missing = there.parent, there.name
+        if not there.is_dir():
+            raise ValueError(f"'{there}' is a file; give a folder.")
+        _there(there / missing)
+        _try_in(there)
+    except OSError as error:
+        raise ValueError(f"Cannot write into '{folder}': {reason_of(error)}; give another --out.") from None
+    return folder
+
+
+def _there(path: Path) -> bool:
+    """Whether there is anything of that name; what else is wrong with the name is raised."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _try_in(folder: Path) -> None:
+    """Make a file and remove it: permissions alone do not tell of read-only disks."""
+    handle, name = tempfile.mkstemp(dir=folder, prefix=PARTIAL)
+    os.close(handle)
+    os.unlink(name)
