@@ -19,30 +19,28 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.command import run_command
 from bayesflowmass.command.record import write_record
-from bayesflowmass.command.shared import OutFolder, PosteriorSettings
+from bayesflowmass.command.shared import InputPath, OutFolder, PosteriorSettings
 from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.version import __version__
-from bayesflowmass.comparison.alignment import Run, align, file_hash, read_predictions
-from bayesflowmass.comparison.models import RunSource, find_work, parse_models
-from bayesflowmass.comparison.report import format_markdown, format_text
-from bayesflowmass.comparison.runs import baseline_runs, model_run
-from bayesflowmass.comparison.statistics import Bin, Comparison, Method, mass_bins, section_numbers
-from bayesflowmass.comparison.verdicts import TOLERANCES, Verdict, section_verdicts, summary_sentence
-from bayesflowmass.diagnostics.calibration import nominal_pair
-from bayesflowmass.plots.checks.comparison import ACCURACY, FIRST_PAGE, plot_comparison
-from bayesflowmass.plots.style import save_figure
+
+# The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
+if TYPE_CHECKING:
+    from bayesflowmass.catalog import ClusterCatalog
+    from bayesflowmass.comparison.alignment import Run
+    from bayesflowmass.comparison.models import RunSource
+    from bayesflowmass.comparison.statistics import Bin, Comparison, Method
+    from bayesflowmass.comparison.verdicts import Verdict
 
 __all__ = ["CompareSettings", "compare", "main"]
 
-Sections = Mapping[str, Mapping[str, Sequence[Run]]]
+Sections = Mapping[str, Mapping[str, Sequence["Run"]]]
 
 
 class CompareSettings(PosteriorSettings):
@@ -53,14 +51,14 @@ class CompareSettings(PosteriorSettings):
         description="models: RUN, or LABEL=RUN,RUN,... for trainings with several seeds; RUN is a model folder or a "
         "parquet file of predictions; folders NAME-0, NAME-1, ... are seeds of NAME",
     )
-    work: Path | None = Field(
+    work: InputPath | None = Field(
         None,
         description="instead of models: folder with SET/METHOD-SEED/predictions.parquet, and test.parquet",
     )
     sets: tuple[str, ...] = Field((), description="sets of the work folder; default: all")
     methods: tuple[str, ...] = Field((), description="methods of the work folder; default: all")
     predictions: str = Field("predictions.parquet", description="name of the files in the work folder")
-    catalog: Path | None = Field(None, description="test catalogue with log10_mass (parquet)")
+    catalog: InputPath | None = Field(None, description="test catalogue with log10_mass (parquet)")
     out: OutFolder = Field(
         Path("comparison"), description="folder for comparison.json, comparison.md and figures"
     )
@@ -72,7 +70,7 @@ class CompareSettings(PosteriorSettings):
         (14.0, 14.3, 14.7, 15.0, 15.4), description="edges of the mass bins, log10 M200c [Msun/h]"
     )
     baselines: bool = Field(False, description="M-sigma relations and galaxy count among the models")
-    baseline_catalog: Path | None = Field(
+    baseline_catalog: InputPath | None = Field(
         None, description="catalogue to fit the baselines on; simulated when absent"
     )
     alpha: float = Field(0.05, gt=0, lt=1, description="familywise error rate of the verdicts")
@@ -103,7 +101,7 @@ def compare(
     reference: str | None = None,
     edges: Sequence[float] = (14.0, 14.3, 14.7, 15.0, 15.4),
     alpha: float = 0.05,
-    tolerances: Mapping[str, float] = TOLERANCES,
+    tolerances: Mapping[str, float] | None = None,
     figures: bool = True,
 ) -> dict[str, Any]:
     """Compare predictions and write comparison.json, comparison.md and figures.
@@ -116,7 +114,7 @@ def compare(
         reference: label that the others are compared with; by default the first without uncertain weights.
         edges: of the mass bins, log10 M200c [Msun/h].
         alpha: familywise error rate of the verdicts of a section.
-        tolerances: loss of ``log_score`` [nats] and ``crps`` [dex] that counts as none.
+        tolerances: loss of ``log_score`` [nats] and ``crps`` [dex] that counts as none; default: `TOLERANCES`.
         figures: draw them.
 
     Returns:
@@ -125,7 +123,12 @@ def compare(
     Raises:
         ValueError: there is nothing to compare, or the predictions are of different clusters or priors.
     """
-    folder = Path(out)
+    from bayesflowmass.comparison.report import format_markdown
+    from bayesflowmass.comparison.statistics import Comparison, mass_bins
+    from bayesflowmass.comparison.verdicts import TOLERANCES, section_verdicts
+    from bayesflowmass.diagnostics.calibration import nominal_pair
+
+    folder, tolerances = Path(out), dict(tolerances or TOLERANCES)
     folder.mkdir(parents=True, exist_ok=True)
     bins = mass_bins(edges)
     population = None if catalog is None else (catalog.metadata.masses or {}).get("distribution")
@@ -163,7 +166,7 @@ def compare(
         "n_haloes": int(np.unique(halo).size),
         "edges": list(edges),
         "alpha": alpha,
-        "tolerances": dict(tolerances),
+        "tolerances": tolerances,
         "version": __version__,
         "date": datetime.now(UTC).date().isoformat(),
         "sections": written,
@@ -176,6 +179,9 @@ def compare(
 def _aligned(
     given: Mapping[str, Sequence[Run]], catalog: ClusterCatalog | None, prior: str
 ) -> tuple[list[Method], np.ndarray[Any, np.dtype[np.int64]]]:
+    from bayesflowmass.comparison.alignment import align
+    from bayesflowmass.comparison.statistics import Method
+
     runs = [run for method in given.values() for run in method]
     for run in runs:
         stated = run.note.get("prior")
@@ -196,6 +202,9 @@ def _section(
     name: str, comparison: Comparison, bins: Sequence[Bin], verdicts: Sequence[Verdict]
 ) -> dict[str, Any]:
     """What ``comparison.json`` holds of one set."""
+    from bayesflowmass.comparison.statistics import section_numbers
+    from bayesflowmass.comparison.verdicts import summary_sentence
+
     return {
         "name": name,
         **section_numbers(comparison, bins),
@@ -241,6 +250,9 @@ def _remarks(methods: Sequence[Method], catalog: ClusterCatalog | None) -> list[
 
 
 def _draw(folder: Path, section: Mapping[str, Any]) -> dict[str, str]:
+    from bayesflowmass.plots.checks.comparison import ACCURACY, FIRST_PAGE, plot_comparison
+    from bayesflowmass.plots.style import save_figure
+
     suffix = f"_{section['name']}" if section["name"] else ""
     names = {"first": f"first_page{suffix}", "accuracy": f"accuracy{suffix}"}
     for key, panels in (("first", FIRST_PAGE), ("accuracy", ACCURACY)):
@@ -250,6 +262,11 @@ def _draw(folder: Path, section: Mapping[str, Any]) -> dict[str, str]:
 
 def run(settings: CompareSettings, report: Callable[[str], None] = print) -> dict[str, Any]:
     """The command: predict what is not stored, compare, report."""
+    from bayesflowmass.catalog import CatalogError, ClusterCatalog
+    from bayesflowmass.comparison.alignment import file_hash, read_predictions
+    from bayesflowmass.comparison.report import format_text
+    from bayesflowmass.comparison.runs import baseline_runs, model_run
+
     path, sections = settings.catalog, _sources(settings)
     if path is None and settings.work is not None and (settings.work / "test.parquet").is_file():
         path = settings.work / "test.parquet"
@@ -305,6 +322,8 @@ def run(settings: CompareSettings, report: Callable[[str], None] = print) -> dic
 
 
 def _sources(settings: CompareSettings) -> Mapping[str, Mapping[str, Sequence[RunSource]]]:
+    from bayesflowmass.comparison.models import find_work, parse_models
+
     if settings.work is not None:
         return find_work(settings.work, settings.sets, settings.predictions, settings.methods)
     return {"": parse_models(settings.models)}

@@ -73,13 +73,8 @@ class Cosmology:
     name: str = "mdpl2"
 
     def __post_init__(self) -> None:
-        limits = {
-            "Om0": (0.0, 1.0),
-            "h": (0.1, 2.0),
-            "sigma8": (0.0, 3.0),
-            "ns": (0.0, 2.0),
-            "Ob0": (0.0, 1.0),
-        }
+        unit, double = (0.0, 1.0), (0.0, 2.0)
+        limits = {"Om0": unit, "h": (0.1, 2.0), "sigma8": (0.0, 3.0), "ns": double, "Ob0": unit}
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if not isinstance(value, int | float) or not low < value <= high:
@@ -230,7 +225,9 @@ def linear_correlation(r: ArrayLike, z: float, cosmology: Cosmology = MDPL2) -> 
     """Linear matter correlation function at comoving separations r [Mpc/h] and one redshift (colossus)."""
     separation = np.atleast_1d(np.asarray(r, dtype=np.float64))
     with _colossus(cosmology) as colossus:
-        correlation = colossus.cosmology.cosmology.getCurrent().correlationFunction(separation, float(_redshift(z)))
+        correlation = colossus.cosmology.cosmology.getCurrent().correlationFunction(
+            separation, float(_redshift(z))
+        )
     return np.asarray(correlation, dtype=np.float64)
 
 
@@ -350,6 +347,7 @@ def _redshift(z: ArrayLike) -> FloatArray:
 @lru_cache(maxsize=16)
 def _astropy(cosmology: Cosmology) -> Any:
     from astropy.cosmology import FlatLambdaCDM
+
     # H0 = 100: distances in Mpc/h; Tcmb0 = 0: no radiation, as in the N-body runs. Imported late for readers' sake.
     return FlatLambdaCDM(H0=100.0, Om0=cosmology.Om0, Tcmb0=0.0)
 

@@ -10,10 +10,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.table import Table
 from pydantic import Field
 
 from bayesflowmass import evaluate as evaluate_verb
@@ -21,9 +20,12 @@ from bayesflowmass import infer as infer_verb
 from bayesflowmass import report as report_verb
 from bayesflowmass import simulate as simulate_verb
 from bayesflowmass import train as train_verb
-from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.command import Settings, run_command
-from bayesflowmass.mocks import simulate_catalog
+from bayesflowmass.command.shared import OutFolder
+
+# The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
+if TYPE_CHECKING:
+    from bayesflowmass.catalog import ClusterCatalog
 
 __all__ = ["demo", "main", "write_example_tables"]
 
@@ -33,7 +35,7 @@ Verb = Callable[[Sequence[str] | None], int]
 class DemoSettings(Settings):
     """`bayesflowmass demo`: mocks, a trained model, its accuracy and the masses of a table, in minutes."""
 
-    out: Path = Field(Path("demo"), description="folder to write into")
+    out: OutFolder = Field(Path("demo"), description="folder to write into")
     train_config: str = Field("quick.yaml", description="settings of the training run")
     n_test: int = Field(5000, gt=20, description="test clusters, drawn from the mass function")
     seed: int = Field(0, ge=0, description="random seed")
@@ -130,6 +132,10 @@ def write_example_tables(
     Returns:
         The clusters.
     """
+    from astropy.table import Table
+
+    from bayesflowmass.mocks import simulate_catalog
+
     catalog = simulate_catalog(n_clusters, masses="flat", log10_mass_range=(13.8, 15.2), seed=seed)
     names = np.array([f"cluster-{i + 1:02d}" for i in range(len(catalog))])
     rows: dict[str, Any] = {"cluster_id": np.repeat(names, catalog.n_galaxies)}
@@ -147,6 +153,8 @@ def write_example_tables(
 
 def _show(masses: Path, clusters: Path) -> None:
     """Print the table of masses, with the truth that a mock knows beside it."""
+    from astropy.table import Table
+
     table = Table.read(masses, format="ascii.ecsv")
     truth = Table.read(clusters, format="ascii.csv")
     known = {str(row["cluster_id"]): float(row["log10_mass"]) for row in truth}

@@ -18,34 +18,26 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
-from bayesflowmass.baselines import BaselinePrediction, fit_baselines, predict_baselines
-from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.command import run_command
 from bayesflowmass.command.record import write_record
-from bayesflowmass.command.shared import ModelTestSettings, OutFolder
+from bayesflowmass.command.shared import InputPath, ModelTestSettings, OutFolder
 from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.version import __version__
-from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.evaluation.calibration import calibration_figures, measure_calibration
-from bayesflowmass.evaluation.metrics import measure_metrics
-from bayesflowmass.evaluation.predictions import Predictions, predict, prior_range_of
-from bayesflowmass.evaluation.table import NAMES, format_text
-from bayesflowmass.mocks import MockParameters, simulate_catalog
-from bayesflowmass.plots.checks.calibration_by_mass import plot_calibration_by_mass
-from bayesflowmass.plots.checks.residuals import plot_residuals
-from bayesflowmass.plots.paper.pdfs import plot_pdfs
-from bayesflowmass.plots.paper.predicted_vs_true import plot_predicted_vs_true
-from bayesflowmass.plots.style import save_figure
 
-__all__ = ["EvaluateSettings", "evaluate", "main", "predict"]
+# The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
+if TYPE_CHECKING:
+    from bayesflowmass.baselines import BaselinePrediction
+    from bayesflowmass.catalog import ClusterCatalog
+    from bayesflowmass.estimator import MassEstimator
+    from bayesflowmass.evaluation.predictions import Predictions
+
+__all__ = ["EvaluateSettings", "evaluate", "main"]
 
 _BASELINE_CLUSTERS = 5000
 
@@ -54,7 +46,7 @@ class EvaluateSettings(ModelTestSettings):
     """`bayesflowmass evaluate`: accuracy and calibration on a catalogue of known masses."""
 
     out: OutFolder = Field(Path("evaluation"), description="folder for metrics.json and figures")
-    baseline_catalog: Path | None = Field(
+    baseline_catalog: InputPath | None = Field(
         None, description="catalogue to fit the baselines on; simulated when absent"
     )
     bootstrap: int = Field(200, gt=1, description="bootstrap samples over haloes")
@@ -95,6 +87,12 @@ def evaluate(
         CatalogError: the catalogue is empty or has no masses.
         ValueError: a posterior gives a true mass no probability.
     """
+    from bayesflowmass.baselines import fit_baselines, predict_baselines
+    from bayesflowmass.catalog import CatalogError
+    from bayesflowmass.evaluation.calibration import measure_calibration
+    from bayesflowmass.evaluation.metrics import measure_metrics
+    from bayesflowmass.evaluation.predictions import predict, prior_range_of
+
     if len(catalog) == 0 or not catalog.has("log10_mass"):
         raise CatalogError(
             "The catalogue to evaluate on has no clusters or no column log10_mass; true masses are needed."
@@ -151,6 +149,8 @@ def simulate_like_training(
         seed: of the mocks.
         parameters: mock parameters where the model was trained on a given catalogue; default: the defaults.
     """
+    from bayesflowmass.mocks import MockParameters, simulate_catalog
+
     info = estimator.training_info
     low, high = info.redshift_range
     given = (info.config.get("simulate") or {}).get("parameters") or parameters or {}
@@ -174,6 +174,9 @@ def simulate_like_training(
 def _write_predictions(
     path: Path, catalog: ClusterCatalog, p: Predictions, simple: dict[str, BaselinePrediction]
 ) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     truth = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
     columns: dict[str, Any] = {
         "cluster_id": catalog.column("cluster_id"),
@@ -214,6 +217,14 @@ def _draw(
     metrics: dict[str, Any],
     calibration: dict[str, Any],
 ) -> list[Path]:
+    from bayesflowmass.evaluation.calibration import calibration_figures
+    from bayesflowmass.evaluation.table import NAMES
+    from bayesflowmass.plots.checks.calibration_by_mass import plot_calibration_by_mass
+    from bayesflowmass.plots.checks.residuals import plot_residuals
+    from bayesflowmass.plots.paper.pdfs import plot_pdfs
+    from bayesflowmass.plots.paper.predicted_vs_true import plot_predicted_vs_true
+    from bayesflowmass.plots.style import save_figure
+
     truth = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
     population = {"hmf": "mass-function set", "flat": "flat set"}.get(str(metrics["population"]), "test set")
     title = f"{population}, {metrics['prior']} prior"
@@ -259,6 +270,10 @@ def _three_clusters(truth: FloatArray) -> IntArray:
 
 def run(settings: EvaluateSettings, report: Callable[[str], None] = print) -> dict[str, Any]:
     """The command: read, evaluate, report."""
+    from bayesflowmass.catalog import ClusterCatalog
+    from bayesflowmass.estimator import MassEstimator
+    from bayesflowmass.evaluation.table import format_text
+
     estimator = MassEstimator.load(settings.model, settings.device)
     catalog = ClusterCatalog.read(settings.catalog)
     training = None if settings.baseline_catalog is None else ClusterCatalog.read(settings.baseline_catalog)

@@ -5,23 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from bayesflowmass.command import run_command
 from bayesflowmass.command.settings import Settings
-from bayesflowmass.io.archives import (
-    AnswerCache,
-    ArchiveError,
-    Caller,
-    ClusterPosition,
-    FetchedCluster,
-    default_cache_folder,
-    fetch_cluster,
-    resolve_name,
-)
-from bayesflowmass.posterior.write_table import check_table_path, write_table
+from bayesflowmass.command.shared import OutTable
+
+# The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
+if TYPE_CHECKING:
+    from bayesflowmass.io.archives import AnswerCache, Caller, FetchedCluster
 
 __all__ = ["FetchSettings", "fetch", "main"]
 
@@ -40,7 +35,7 @@ class FetchSettings(Settings):
     )
     radius: float = Field(2.0, gt=0, description="of the cylinder [comoving Mpc/h]")
     v_max: float = Field(4000.0, gt=0, description="half depth of the cylinder [km/s]")
-    out: Path = Field(Path("galaxies.ecsv"), description="table to write (ecsv, fits, votable, parquet)")
+    out: OutTable = Field(Path("galaxies.ecsv"), description="table to write (ecsv, fits, votable, parquet)")
     cache: bool = Field(True, description="keep answers, and take kept ones")
     cache_folder: Path | None = Field(
         None, description="where answers are kept; default: bayesflowmass/archives in the user's cache"
@@ -94,6 +89,15 @@ def fetch(
     Raises:
         ArchiveError: astroquery is not installed, the object is unknown, nothing is there, or no connection.
     """
+    from bayesflowmass.io.archives import (
+        AnswerCache,
+        ArchiveError,
+        Caller,
+        ClusterPosition,
+        fetch_cluster,
+        resolve_name,
+    )
+
     caller, cache = caller or Caller(), cache or AnswerCache(None)
     if position is None or redshift is None:
         if name is None:
@@ -127,7 +131,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fetch_with(settings: FetchSettings) -> None:
-    out = check_table_path(settings.out)
+    from bayesflowmass.io.archives import AnswerCache, Caller, default_cache_folder
+    from bayesflowmass.posterior.write_table import write_table
+
+    out = settings.out
     folder = Path(settings.cache_folder) if settings.cache_folder else default_cache_folder()
     cache = AnswerCache(folder if settings.cache else None)
     caller = Caller(timeout=settings.timeout, attempts=settings.attempts)

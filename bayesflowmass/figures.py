@@ -11,46 +11,27 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.table import Table
-from matplotlib.figure import Figure
 from pydantic import Field
 
-from bayesflowmass.baselines import PUBLISHED, fit_baselines, predict_baselines
-from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.command import run_command
 from bayesflowmass.command.record import write_record
-from bayesflowmass.command.shared import ModelTestSettings, OutFolder
+from bayesflowmass.command.shared import InputPath, ModelPath, ModelTestSettings, OutFolder
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.common.files import write_whole
-from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.evaluate import simulate_like_training
-from bayesflowmass.evaluation.paper import (
-    Predicted,
-    clusters_of_three_masses,
-    expected_counts,
-    literature_masses,
-    predict_quantiles,
-    pure_like,
-    scatter_pair,
-)
-from bayesflowmass.evaluation.table import NAMES
-from bayesflowmass.plots.card.write import phase_space_image
-from bayesflowmass.plots.checks.epistemic import Widths, plot_epistemic_by_mass
-from bayesflowmass.plots.paper.architecture import plot_architecture
-from bayesflowmass.plots.paper.equation8 import ScatterPair, plot_equation8
-from bayesflowmass.plots.paper.masses import plot_masses
-from bayesflowmass.plots.paper.pdfs import ClusterPdfs, plot_pdf_panels
-from bayesflowmass.plots.paper.perturbed_pdfs import plot_perturbed_pdfs
-from bayesflowmass.plots.paper.phase_space import plot_phase_space
-from bayesflowmass.plots.paper.predicted_vs_true import plot_predicted_vs_true_samples
-from bayesflowmass.plots.paper.real_clusters import Masses, plot_real_clusters
-from bayesflowmass.plots.paper.saliency import plot_saliency
-from bayesflowmass.plots.style import save_figure
-from bayesflowmass.saliency import masked_map
-from bayesflowmass.selection import completeness, velocity_errors
+
+# The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from bayesflowmass.catalog import ClusterCatalog
+    from bayesflowmass.estimator import MassEstimator
+    from bayesflowmass.evaluation.paper import Predicted
+    from bayesflowmass.plots.paper.equation8 import ScatterPair
+    from bayesflowmass.plots.paper.pdfs import ClusterPdfs
+    from bayesflowmass.plots.paper.real_clusters import Masses
 
 __all__ = ["FiguresSettings", "figures", "main"]
 
@@ -62,16 +43,18 @@ _FAMILIES = ("msigma_inverse", "msigma_regression", "msigma_evrard", "virial", "
 class FiguresSettings(ModelTestSettings):
     """`bayesflowmass figures`: the figures of the paper, drawn with your models and your test set."""
 
-    pure: Path | None = Field(None, description="model folder of the model of pure clusters")
-    also: tuple[Path, ...] = Field((), description="further model folders, for figure 6")
-    pure_catalog: Path | None = Field(
+    pure: ModelPath | None = Field(None, description="model folder of the model of pure clusters")
+    also: tuple[ModelPath, ...] = Field((), description="further model folders, for figure 6")
+    pure_catalog: InputPath | None = Field(
         None, description="test catalogue of pure clusters; simulated like --catalog when absent"
     )
-    training_catalog: Path | None = Field(
+    training_catalog: InputPath | None = Field(
         None, description="catalogue that the model was trained on; 5000 clusters are simulated when absent"
     )
-    masses: Path | None = Field(None, description="table of masses of observed clusters, written by infer")
-    literature: Path | None = Field(
+    masses: InputPath | None = Field(
+        None, description="table of masses of observed clusters, written by infer"
+    )
+    literature: InputPath | None = Field(
         None,
         description="table cluster_id, log10_mass, lower, upper of the same clusters (dex), for figure 8",
     )
@@ -118,6 +101,14 @@ def figures(
     Raises:
         CatalogError: a catalogue is empty or has no masses, or has no members to count for equation 8.
     """
+    from bayesflowmass.catalog import CatalogError
+    from bayesflowmass.evaluate import simulate_like_training
+    from bayesflowmass.evaluation.paper import clusters_of_three_masses, predict_quantiles, pure_like
+    from bayesflowmass.plots.paper.architecture import plot_architecture
+    from bayesflowmass.plots.paper.equation8 import plot_equation8
+    from bayesflowmass.plots.paper.predicted_vs_true import plot_predicted_vs_true_samples
+    from bayesflowmass.plots.style import save_figure
+
     folder = Path(out)
     for which in (catalog, pure_catalog, training_catalog):
         if which is not None and (len(which) == 0 or not which.has("log10_mass")):
@@ -170,6 +161,11 @@ def _pairs(
     options: Mapping[str, Any],
 ) -> dict[str, ScatterPair]:
     """Equation 8 of the models, of the paper, and of every baseline, by name."""
+    from bayesflowmass.baselines import PUBLISHED, fit_baselines, predict_baselines
+    from bayesflowmass.evaluation.paper import predict_quantiles, scatter_pair
+    from bayesflowmass.evaluation.table import NAMES
+    from bayesflowmass.plots.paper.equation8 import ScatterPair
+
     colours = {"pure": "vermillion"}
     pairs: dict[str, ScatterPair] = {}
     for kind, (_, clusters) in samples.items():
@@ -194,6 +190,8 @@ def _pairs(
 
 
 def _pdfs(estimator: MassEstimator, clusters: ClusterCatalog, options: Mapping[str, Any]) -> ClusterPdfs:
+    from bayesflowmass.plots.paper.pdfs import ClusterPdfs
+
     labels = [f"{n} galaxies" for n in clusters.n_galaxies]
     return ClusterPdfs.of(estimator.posterior(clusters, **options), clusters.column("log10_mass"), labels)
 
@@ -203,6 +201,9 @@ def _masses(
     training: ClusterCatalog,
     catalog: ClusterCatalog,
 ) -> Figure:
+    from bayesflowmass.evaluation.paper import expected_counts
+    from bayesflowmass.plots.paper.masses import plot_masses
+
     sets = {"training set": training.column("log10_mass")} | {
         f"test set, {name}": clusters.column("log10_mass") for name, (_, clusters) in samples.items()
     }
@@ -212,6 +213,9 @@ def _masses(
 def _pdf_panels(
     samples: Mapping[str, tuple[MassEstimator, ClusterCatalog]], options: Mapping[str, Any]
 ) -> Figure:
+    from bayesflowmass.evaluation.paper import clusters_of_three_masses
+    from bayesflowmass.plots.paper.pdfs import plot_pdf_panels
+
     return plot_pdf_panels(
         {
             name: _pdfs(model, clusters[clusters_of_three_masses(clusters.column("log10_mass"))], options)
@@ -223,6 +227,9 @@ def _pdf_panels(
 def _robustness(
     estimator: MassEstimator, three: ClusterCatalog, options: Mapping[str, Any], seed: int
 ) -> Figure:
+    from bayesflowmass.plots.paper.perturbed_pdfs import plot_perturbed_pdfs
+    from bayesflowmass.selection import completeness, velocity_errors
+
     return plot_perturbed_pdfs(
         {
             "all galaxies": _pdfs(estimator, three, options),
@@ -233,11 +240,16 @@ def _robustness(
 
 
 def _real_clusters(names: Sequence[str], masses: Masses, literature: Masses) -> Figure:
+    from bayesflowmass.plots.paper.real_clusters import plot_real_clusters
+
     star = next((name for name in names if "coma" in name.lower()), None)
     return plot_real_clusters(names, literature, {"this model": masses}, highlight=star)
 
 
 def _phase_space(estimator: MassEstimator, cluster: ClusterCatalog) -> Figure:
+    from bayesflowmass.plots.card.write import phase_space_image
+    from bayesflowmass.plots.paper.phase_space import plot_phase_space
+
     image, extent = phase_space_image(estimator, cluster)
     selection = cluster.metadata.selection
     mass, z = (float(cluster.column(name)[0]) for name in ("log10_mass", "redshift"))
@@ -255,6 +267,8 @@ def _phase_space(estimator: MassEstimator, cluster: ClusterCatalog) -> Figure:
 def _saliency(
     estimator: MassEstimator, cluster: ClusterCatalog, n_draws: int | None, seed: int
 ) -> dict[str, FloatArray | tuple[float, float, float, float] | None]:
+    from bayesflowmass.saliency import masked_map
+
     found = masked_map(estimator, cluster, n_draws=n_draws, seed=seed)
     return {
         "r_proj": np.asarray(cluster.r_proj),
@@ -268,6 +282,8 @@ def _saliency(
 
 
 def _saliency_maps(estimator: MassEstimator, three: ClusterCatalog, n_draws: int | None, seed: int) -> Figure:
+    from bayesflowmass.plots.paper.saliency import plot_saliency
+
     return plot_saliency(
         {
             rf"$\log_{{10}} M = {m:.2f}$": _saliency(estimator, three[k], n_draws, seed)
@@ -278,6 +294,8 @@ def _saliency_maps(estimator: MassEstimator, three: ClusterCatalog, n_draws: int
 
 def _epistemic(own: Predicted) -> dict[str, Figure]:
     """The figure of a model with a posterior of its weights."""
+    from bayesflowmass.plots.checks.epistemic import Widths, plot_epistemic_by_mass
+
     if own.sigma_epistemic is None or own.sigma_aleatoric is None:
         return {}
     widths = Widths(own.quantiles[:, 2], own.sigma_aleatoric, own.sigma_epistemic)
@@ -306,6 +324,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _figures_with(settings: FiguresSettings) -> None:
     """Take the values out of the settings, read, draw, and name the files."""
+    from astropy.table import Table
+
+    from bayesflowmass.catalog import ClusterCatalog
+    from bayesflowmass.estimator import MassEstimator
+    from bayesflowmass.evaluation.paper import literature_masses
+
     if (settings.masses is None) != (settings.literature is None):
         raise ValueError("Figure 8 needs --masses and --literature, or neither.")
 

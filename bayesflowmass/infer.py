@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from bayesflowmass.command import run_command
 from bayesflowmass.command.record import command_line
-from bayesflowmass.command.shared import InputPath, OutFolder, OutTable, PosteriorSettings
+from bayesflowmass.command.shared import InputPath, ModelPath, OutFolder, OutTable, PosteriorSettings
 from bayesflowmass.common.arrays import FloatArray
 
 # The rest is imported where it is used: --help, and an error in a table, should not wait for torch and a model.
@@ -36,7 +36,7 @@ _CHUNK = 2048
 class InferSettings(PosteriorSettings):
     """`bayesflowmass infer`: masses of the clusters of a catalogue or of tables."""
 
-    model: Path | None = Field(
+    model: ModelPath | None = Field(
         None,
         description="model folder, or the name of a shipped model; default: sky, which needs no training",
     )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from bayesflowmass.catalog import CatalogError
-from bayesflowmass.catalog.files import is_catalog_file
 from bayesflowmass.command import (
     ConfigError,
     Settings,
@@ -19,16 +18,10 @@ from bayesflowmass.command import (
     run_command,
 )
 from bayesflowmass.estimator.description import DESCRIPTION, WEIGHTS
-from bayesflowmass.inspection.files import (
-    inspect_box,
-    inspect_catalog,
-    inspect_model,
-    inspect_whole,
-    is_model_folder,
-)
-from bayesflowmass.inspection.report import Inspection
-from bayesflowmass.inspection.tables import inspect_table
-from bayesflowmass.io.formats import BoxFormat, CatalogFormat, TableFormat, identify
+
+# The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
+if TYPE_CHECKING:
+    from bayesflowmass.inspection.report import Inspection
 
 __all__ = ["InspectSettings", "inspect_file", "main"]
 
@@ -66,6 +59,13 @@ def inspect_file(
     Raises:
         CatalogError: there is no such file.
     """
+    from bayesflowmass.catalog import CatalogError
+    from bayesflowmass.catalog.files import is_catalog_file
+    from bayesflowmass.inspection.files import inspect_box, inspect_catalog, inspect_model, inspect_whole
+    from bayesflowmass.inspection.report import Inspection
+    from bayesflowmass.inspection.tables import inspect_table
+    from bayesflowmass.io.formats import BoxFormat, CatalogFormat, TableFormat, identify
+
     place = Path(path)
     if not place.exists():
         raise CatalogError(f"{place}: no such file or folder.")
@@ -91,6 +91,9 @@ def inspect_file(
 
 
 def _inspect_folder(place: Path) -> Inspection:
+    from bayesflowmass.inspection.files import inspect_catalog, inspect_model, is_model_folder
+    from bayesflowmass.inspection.report import Inspection
+
     if is_model_folder(place):
         return inspect_model(place)
     if any(place.glob("*.parquet")):
@@ -107,6 +110,8 @@ def _inspect_folder(place: Path) -> Inspection:
 
 def _inspect_settings(path: Path) -> Inspection:
     """A YAML file, which may be a configuration."""
+    from bayesflowmass.inspection.report import Inspection
+
     report = Inspection(str(path), "settings (YAML)")
     try:
         values = load_yaml(path)

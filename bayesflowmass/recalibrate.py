@@ -10,27 +10,24 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from tqdm import tqdm
 
-from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.command import run_command
 from bayesflowmass.command.record import write_record
-from bayesflowmass.command.shared import DrawSettings, OutFolder
+from bayesflowmass.command.shared import DrawSettings, InputPath, ModelPath, OutFolder
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.version import __version__
-from bayesflowmass.diagnostics import coverage, merged_edges, uniformity
-from bayesflowmass.diagnostics.calibration import nominal_pair
-from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.posterior import PRIOR_NAMES
-from bayesflowmass.recalibration import Recalibration
+
+# The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
+if TYPE_CHECKING:
+    from bayesflowmass.catalog import ClusterCatalog
+    from bayesflowmass.estimator import MassEstimator
 
 __all__ = ["RecalibrateSettings", "main", "recalibrate"]
 
@@ -41,8 +38,8 @@ _BATCH = 4096
 class RecalibrateSettings(DrawSettings):
     """`bayesflowmass recalibrate`: make stated probabilities come true on clusters of known mass."""
 
-    model: Path = Field(description="model folder")
-    catalog: Path = Field(
+    model: ModelPath = Field(description="model folder")
+    catalog: InputPath = Field(
         description="clusters with log10_mass that neither trained nor will test the model (parquet)"
     )
     out: OutFolder = Field(description="folder for the recalibrated model")
@@ -88,6 +85,11 @@ def recalibrate(
         CatalogError: there are no masses, or their population is unknown.
         ValueError: prior and population differ.
     """
+    import torch
+
+    from bayesflowmass.diagnostics import merged_edges, nominal_pair
+    from bayesflowmass.recalibration import Recalibration
+
     population, limits = _population(estimator, catalog)
     prior = population if prior is None else prior
     nominal, statement = nominal_pair(population, prior)
@@ -127,6 +129,9 @@ def recalibrate(
 
 def _population(estimator: MassEstimator, catalog: ClusterCatalog) -> tuple[str, tuple[float, float]]:
     """How the masses of a catalogue were drawn, and the limits of the prior that describes them."""
+    from bayesflowmass.catalog import CatalogError
+    from bayesflowmass.posterior import PRIOR_NAMES
+
     masses = catalog.metadata.masses or {}
     population = masses.get("distribution")
     if len(catalog) == 0 or not catalog.has("log10_mass"):
@@ -174,6 +179,8 @@ def _raw(
 
 def _held_out(catalog: ClusterCatalog, halo: NDArray[Any], fraction: float, seed: int) -> BoolArray:
     """Which clusters (n,) the maps do not see: whole haloes."""
+    from bayesflowmass.catalog import ClusterCatalog
+
     rows = ClusterCatalog.from_arrays(
         {"cluster_id": np.arange(len(catalog)), "halo_id": halo},
         {"x": np.zeros(0)},
@@ -186,6 +193,8 @@ def _held_out(catalog: ClusterCatalog, halo: NDArray[Any], fraction: float, seed
 
 
 def _uniformity(u: FloatArray, halo: NDArray[Any], seed: int) -> dict[str, Any]:
+    from bayesflowmass.diagnostics import coverage, uniformity
+
     test = uniformity(u, halo, seed=seed)
     return {
         "n_clusters": test.n,
@@ -197,6 +206,9 @@ def _uniformity(u: FloatArray, halo: NDArray[Any], seed: int) -> dict[str, Any]:
 
 def run(settings: RecalibrateSettings, report: Callable[[str], None] = print) -> dict[str, Any]:
     """The command: read, recalibrate, write, say what was found."""
+    from bayesflowmass.catalog import ClusterCatalog
+    from bayesflowmass.estimator import MassEstimator
+
     if settings.out.resolve() == settings.model.resolve():
         raise ValueError(
             f"--out is the model '{settings.model}' itself; the raw model is kept, give another folder."

@@ -7,50 +7,25 @@ the same again. The page needs no network, no script and no second file.
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, field_validator
 
 from bayesflowmass.command import run_command
 from bayesflowmass.command.settings import Settings
+from bayesflowmass.command.shared import InputPath
 from bayesflowmass.common.files import write_whole
-from bayesflowmass.common.version import __version__
-from bayesflowmass.estimator.flags import FLAGS
-from bayesflowmass.evaluation.table import NAMES, comparison_rows
-from bayesflowmass.page import Block, Page, Paragraph, Picture, Section, Verdict, picture, render_page
-from bayesflowmass.page.accuracy import FIGURES as ACCURACY_FIGURES
-from bayesflowmass.page.accuracy import accuracy_section
-from bayesflowmass.page.calibration import FIGURES as CALIBRATION_FIGURES
-from bayesflowmass.page.calibration import calibration_section
-from bayesflowmass.page.comparison import comparison_figures, comparison_sections, comparison_verdicts
-from bayesflowmass.page.folder import MassTable, RunFolder, read_run_folders
-from bayesflowmass.page.masses import card_alt, masses_section, masses_verdict
-from bayesflowmass.page.notes import note_sections
-from bayesflowmass.page.paper_figures import paper_figures
-from bayesflowmass.page.pictures import described
-from bayesflowmass.page.provenance import provenance_section
-from bayesflowmass.page.training import loss_alt, training_section, training_verdict
-from bayesflowmass.page.verdict import evaluation_verdict
-from bayesflowmass.plots.card.write import card_names
 
-__all__ = ["ReportSettings", "main", "report", "report_page"]
+__all__ = ["ReportSettings", "main", "report"]
 
 PAGE = "report.html"
-# Pages of single clusters shown, flagged ones first: each is some 200 kB.
-_MOST_CARDS = 24
-
-_Figures = Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]]
 
 
 class ReportSettings(Settings):
     """`bayesflowmass report DIR`: one self-contained HTML page from a run folder."""
 
-    folder: Path = Field(description="what train, evaluate, compare, infer or demo wrote")
+    folder: InputPath = Field(description="what train, evaluate, compare, infer or demo wrote")
     out: Path | None = Field(None, description="page to write; default: report.html in the folder")
 
     @field_validator("out")
@@ -75,193 +50,14 @@ def report(folder: str | Path, out: str | Path | None = None) -> Path:
     Raises:
         ReportError: the folder holds nothing to report, or a file in it cannot be read.
     """
+    # Imported late: --help, and the name of a folder that is not there, should not wait for torch.
+    from bayesflowmass.page import render_page
+    from bayesflowmass.page.contents import report_page
+
     place = Path(out) if out is not None else Path(folder) / PAGE
     html = render_page(report_page(folder))
     place.parent.mkdir(parents=True, exist_ok=True)
     return write_whole(place, html)
-
-
-def report_page(folder: str | Path) -> Page:
-    """The parts of the page of a run folder, before they become HTML; arguments and errors as of `report`."""
-    root = Path(folder)
-    runs, left_out = read_run_folders(root)
-    # Of models first, of masses then.
-    verdicts = [
-        (run, verdict) for of in (_model_verdicts, _mass_verdicts) for run in runs for verdict in of(run)
-    ]
-    if not verdicts:
-        verdicts = [(run, training_verdict(run.model)) for run in runs if run.model]
-    blocks: list[Block] = [_named(verdict, _place(run, root), len(verdicts)) for run, verdict in verdicts]
-    if not blocks:
-        blocks.append(Paragraph("Nothing here judges a model: figures and tables speak for themselves."))
-    if left_out:
-        blocks.append(
-            Paragraph(f"{left_out} more folders with results are not shown: report on each of them.")
-        )
-    # Of one kind side by side, in the order in which a reader asks.
-    kinds = (_comparison, _accuracy, _calibration, _notes)
-    parts = [(run, section) for kind in kinds for run in runs for section in kind(run)]
-    masses, cards = _masses(runs)
-    parts += masses
-    parts += [(run, section) for run in runs for section in _other_figures(run, cards)]
-    parts += [(run, section) for run in runs for section in _training(run, runs)]
-    titles = Counter(section.title for _, section in parts)
-    sections = [
-        replace(section, title=f"{section.title}: {_place(run, root)}")
-        if titles[section.title] > 1
-        else section
-        for run, section in parts
-    ]
-    return Page(
-        title=_title(runs),
-        subtitle=root.resolve().name,
-        sections=(Section("Verdict", tuple(blocks)), *sections, _provenance(runs, root)),
-        footer=f"Written by bayesflowmass {__version__} on {datetime.now(UTC).date().isoformat()}.",
-    )
-
-
-def _title(runs: Sequence[RunFolder]) -> str:
-    if any(run.comparison for run in runs):
-        return "Models compared"
-    if any(run.metrics for run in runs):
-        return "How good is this model?"
-    if any(run.masses for run in runs):
-        return "Masses of clusters"
-    if any(run.model for run in runs):
-        return "A trained model"
-    return "Results"
-
-
-def _place(run: RunFolder, root: Path) -> str:
-    """Name of a folder inside the one reported on; its own name for that one."""
-    return root.resolve().name if run.path == root else run.path.name
-
-
-def _named(verdict: Verdict, place: str, n: int) -> Verdict:
-    return replace(verdict, headline=f"{place}: {verdict.headline}") if n > 1 else verdict
-
-
-def _model_verdicts(run: RunFolder) -> Iterator[Verdict]:
-    if run.comparison:
-        yield from comparison_verdicts(run.comparison)
-    if run.metrics:
-        yield evaluation_verdict(run.metrics, run.calibration)
-
-
-def _mass_verdicts(run: RunFolder) -> Iterator[Verdict]:
-    for table in run.masses:
-        yield masses_verdict(table.rows, table.header, FLAGS)
-
-
-def _comparison(run: RunFolder) -> Iterator[Section]:
-    if run.comparison:
-        pictures: dict[str, list[Picture]] = {}
-        for stem, (name, caption, alt) in comparison_figures(run.comparison).items():
-            if stem in run.figures:
-                pictures.setdefault(name, []).append(picture(run.figures[stem], alt=alt, caption=caption))
-        yield from comparison_sections(run.comparison, pictures)
-
-
-def _accuracy(run: RunFolder) -> Iterator[Section]:
-    if run.metrics:
-        entries = {NAMES.get(name, name): entry for name, entry in run.metrics.get("baselines", {}).items()}
-        entries["this model"] = run.metrics
-        rows = [(name, numbers, entries.get(name, {})) for name, numbers in comparison_rows(run.metrics)]
-        yield accuracy_section(run.metrics, rows, _pictures(run, ACCURACY_FIGURES, run.metrics))
-
-
-def _calibration(run: RunFolder) -> Iterator[Section]:
-    if run.calibration:
-        yield calibration_section(run.calibration, _pictures(run, CALIBRATION_FIGURES, run.calibration))
-
-
-def _masses(runs: Sequence[RunFolder]) -> tuple[list[tuple[RunFolder, Section]], set[Path]]:
-    """Tables of masses with the cards of their clusters, wherever those lie; and the cards that there are."""
-    figures = {name: path for run in reversed(runs) for name, path in run.figures.items()}
-    parts, cards = [], set()
-    for run in runs:
-        for table in run.masses:
-            own = _cards(table, figures)
-            cards |= {path for path, _ in own}
-            shown = [
-                picture(path, alt=card_alt(row, table.header), caption=f"Cluster {row['cluster_id']}")
-                for path, row in own[:_MOST_CARDS]
-            ]
-            more: list[Block] = [*shown]
-            if len(own) > _MOST_CARDS:
-                more.append(
-                    Paragraph(f"{len(own) - _MOST_CARDS} more cards are in {own[0][0].parent.name}/.")
-                )
-            parts.append((run, masses_section(table.rows, table.header, name=table.name, cards=more)))
-    return parts, cards
-
-
-def _cards(table: MassTable, figures: Mapping[str, Path]) -> list[tuple[Path, Mapping[str, Any]]]:
-    """Card and row of each cluster that has one, flagged ones first."""
-    names = card_names([row["cluster_id"] for row in table.rows])
-    found = [(figures[name], row) for name, row in zip(names, table.rows, strict=True) if name in figures]
-    return sorted(found, key=lambda card: not card[1]["flags"])
-
-
-def _notes(run: RunFolder) -> Iterator[Section]:
-    for name, text in run.notes.items():
-        yield from note_sections(name, text)
-
-
-def _training(run: RunFolder, runs: Sequence[RunFolder]) -> Iterator[Section]:
-    """Of a model folder; of an evaluation where its model is not among the folders."""
-    if run.model or run.history:
-        loss = {"loss": ("Loss of training and validation clusters.", lambda _: loss_alt(run.history))}
-        pictures = _pictures(run, loss, {}) if run.history else []
-        training = run.model["training"] if run.model else None
-        yield training_section(training, model=run.model, history=run.history, figures=pictures)
-    elif run.metrics and not any(other.model for other in runs):
-        yield training_section(run.metrics.get("trained_on"))
-
-
-def _pictures(run: RunFolder, known: _Figures, numbers: Mapping[str, Any]) -> list[Picture]:
-    return [
-        picture(run.figures[name], alt=alt(numbers), caption=caption)
-        for name, (caption, alt) in known.items()
-        if name in run.figures
-    ]
-
-
-def _other_figures(run: RunFolder, cards: Collection[Path]) -> Iterator[Section]:
-    """Figures that no other section shows, with what they say of themselves."""
-    of_paper = paper_figures(run.drawn)
-    known = {*(ACCURACY_FIGURES if run.metrics else ()), *(CALIBRATION_FIGURES if run.calibration else ())}
-    known |= {"loss"} if run.history else set()
-    known |= set(comparison_figures(run.comparison)) if run.comparison else set()
-    shown = []
-    for name, path in run.figures.items():
-        if name not in known and path not in cards:
-            words = name.replace("_", " ")
-            text = described(path) or f"{words[0].upper()}{words[1:]}."
-            caption, alt = of_paper.get(name, (text, text))
-            shown.append(picture(path, alt=alt, caption=caption))
-    if shown:
-        yield Section("Figures", tuple(shown))
-
-
-def _provenance(runs: Sequence[RunFolder], root: Path) -> Section:
-    order = sorted(runs, key=lambda run: run.model is None)
-    records = [(_place(run, root), run.record) for run in order if run.record]
-    commands = [str(t.header["command"]) for run in runs for t in run.masses if t.header.get("command")]
-    settings = [
-        (f"{run.path.name}/settings.yaml, all settings of the training run", run.settings)
-        for run in order
-        if run.settings
-    ]
-    versions = [
-        (
-            f"{_place(run, root)}/metrics.json",
-            "bayesflowmass {version}, {date}, seed {seed}".format(**run.metrics),
-        )
-        for run in runs
-        if run.metrics and not run.record
-    ]
-    return provenance_section(records, commands=commands, settings=settings, versions=versions)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

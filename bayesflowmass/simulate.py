@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.command import MockSettings, run_command
 from bayesflowmass.command.nbody import MADE_FROM_NOTHING, NbodySettings
-from bayesflowmass.mocks import MockParameters, simulate_catalog, simulate_nbody
+from bayesflowmass.command.shared import OutFile
+
+# The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
+if TYPE_CHECKING:
+    from bayesflowmass.catalog import ClusterCatalog
 
 __all__ = ["SimulateSettings", "main", "simulate"]
 
@@ -20,7 +23,7 @@ __all__ = ["SimulateSettings", "main", "simulate"]
 class SimulateSettings(NbodySettings, MockSettings):
     """`bayesflowmass simulate`: make a mock catalogue, from nothing or from an N-body box."""
 
-    out: Path = Field(Path("catalog.parquet"), description="catalogue to write (parquet)")
+    out: OutFile = Field(Path("catalog.parquet"), description="catalogue to write (parquet)")
     seed: int = Field(0, ge=0, description="random seed")
     progress: bool = Field(True, description="show a progress bar")
 
@@ -37,6 +40,8 @@ def simulate(out: str | Path, n_clusters: int = 20000, **arguments: Any) -> Clus
         ValueError: for unusable arguments, or an ending other than .parquet.
         OSError: if the file cannot be written.
     """
+    from bayesflowmass.mocks import simulate_catalog
+
     out = _checked(out)
     catalog = simulate_catalog(n_clusters, **arguments)
     catalog.write(out)
@@ -58,6 +63,8 @@ def _checked(out: str | Path) -> Path:
 
 
 def _simulate_with(settings: SimulateSettings) -> None:
+    from bayesflowmass.mocks import MockParameters
+
     if settings.hosts is not None:
         _simulate_box(settings)
         return
@@ -74,6 +81,8 @@ def _simulate_with(settings: SimulateSettings) -> None:
 
 
 def _simulate_box(settings: SimulateSettings) -> None:
+    from bayesflowmass.mocks import simulate_nbody
+
     values = settings.model_dump(exclude=set(MADE_FROM_NOTHING))
     for name in ("log10_mass_range", "n_projections", "redshift"):
         # The defaults are those of mocks made from nothing; a box has its own.

@@ -10,36 +10,23 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.command import TrainSettings, run_command
 from bayesflowmass.command.record import write_record, write_settings
 from bayesflowmass.common.run_folder import SETTINGS
-from bayesflowmass.encoders import ContextEncoder, KDEEncoder
-from bayesflowmass.estimator import MassEstimator, TrainingInfo, resolve_device
-from bayesflowmass.flows import ConditionalFlow, build_flow
-from bayesflowmass.mocks import MockParameters
-from bayesflowmass.plots.checks.loss import plot_loss
-from bayesflowmass.plots.style import save_figure
-from bayesflowmass.posterior import MassPrior
-from bayesflowmass.training.augmentation import Augmentation
-from bayesflowmass.training.checkpoint import (
-    CheckpointError,
-    check_same_settings,
-    has_checkpoint,
-    read_settings,
-    remove_checkpoints,
-)
-from bayesflowmass.training.fit import FitResult, fit
-from bayesflowmass.training.known_population import known_population, tabulate
-from bayesflowmass.training.novelty import fit_novelty
-from bayesflowmass.training.phases import remove_phases, run_phase
-from bayesflowmass.training.preparation import TrainingData, prepare
-from bayesflowmass.training.random_state import derive_seed
-from bayesflowmass.training.sources import CatalogSource, Prefetched, Redrawn, TrainingSource
-from bayesflowmass.training.weight_report import describe_weights
-from bayesflowmass.training.weights import fit_weights, start_from, weight_options
+
+# The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
+if TYPE_CHECKING:
+    from bayesflowmass.catalog import ClusterCatalog
+    from bayesflowmass.encoders import ContextEncoder
+    from bayesflowmass.estimator import MassEstimator
+    from bayesflowmass.flows import ConditionalFlow
+    from bayesflowmass.posterior import MassPrior
+    from bayesflowmass.training.augmentation import Augmentation
+    from bayesflowmass.training.fit import FitResult
+    from bayesflowmass.training.preparation import TrainingData
+    from bayesflowmass.training.sources import TrainingSource
 
 __all__ = ["main", "train", "train_arguments"]
 
@@ -106,6 +93,18 @@ def train(
         CheckpointError: if the run in ``out`` was begun with other settings, or the disk is full.
         TrainingInterrupted: after Ctrl-C, once a checkpoint is written.
     """
+    from bayesflowmass.encoders import ContextEncoder, KDEEncoder
+    from bayesflowmass.estimator import MassEstimator, TrainingInfo, resolve_device
+    from bayesflowmass.training.augmentation import Augmentation
+    from bayesflowmass.training.checkpoint import remove_checkpoints
+    from bayesflowmass.training.fit import fit
+    from bayesflowmass.training.known_population import known_population, tabulate
+    from bayesflowmass.training.novelty import fit_novelty
+    from bayesflowmass.training.phases import remove_phases, run_phase
+    from bayesflowmass.training.preparation import prepare
+    from bayesflowmass.training.weight_report import describe_weights
+    from bayesflowmass.training.weights import fit_weights, start_from, weight_options
+
     out, augmentation = Path(out), augmentation or Augmentation()
     simulate, flow, options = dict(simulate or {}), dict(flow or {}), dict(options or {})
     encoder = encoder or ContextEncoder(KDEEncoder())
@@ -244,6 +243,10 @@ def _train_with(settings: TrainSettings) -> None:
 
 def train_arguments(settings: TrainSettings) -> dict[str, Any]:
     """The arguments of :func:`train` that settings stand for."""
+    from bayesflowmass.encoders import ContextEncoder, KDEEncoder
+    from bayesflowmass.mocks import MockParameters
+    from bayesflowmass.training.augmentation import Augmentation
+
     simulate = settings.simulate.model_dump()
     simulate["parameters"] = MockParameters.from_dict(simulate["parameters"])
     redshifts = simulate.pop("redshift_range")
@@ -291,6 +294,16 @@ def _weights(settings: TrainSettings) -> dict[str, Any]:
 
 def _finished(out: Path, settings: dict[str, Any], device: str, resume: bool) -> MassEstimator | None:
     """The model, where a run to be resumed had ended; refuses to write over an unfinished one."""
+    from bayesflowmass.estimator import MassEstimator
+    from bayesflowmass.training.checkpoint import (
+        CheckpointError,
+        check_same_settings,
+        has_checkpoint,
+        read_settings,
+        remove_checkpoints,
+    )
+    from bayesflowmass.training.phases import remove_phases
+
     checkpoint = out / "checkpoint"
     if out.exists() and not out.is_dir():
         raise ValueError(f"'{out}' is a file; give a folder for the model.")
@@ -324,6 +337,8 @@ def _drawn_from(population: str | MassPrior | None, selection: str | Path | None
 def _catalog(
     catalog: ClusterCatalog | str | Path | None, simulate: Mapping[str, Any], fresh_mocks: bool
 ) -> ClusterCatalog | None:
+    from bayesflowmass.catalog import ClusterCatalog
+
     if catalog is None:
         n, again = simulate.get("n_clusters", 20000), ", new ones for each draw" if fresh_mocks else ""
         print(
@@ -341,6 +356,9 @@ def _network(
     seed: int,
 ) -> ConditionalFlow:
     """A fresh flow, its target standardised by the training masses, or where it is told of them over their range."""
+    from bayesflowmass.flows import build_flow
+    from bayesflowmass.training.random_state import derive_seed
+
     target = seen.column("log10_mass")
     loc, scale = float(target.mean()), float(target.std())
     if population is not None:
@@ -356,6 +374,8 @@ def _network(
 
 
 def _source(data: TrainingData, redraw_every: int, prefetch: bool, stack: ExitStack) -> TrainingSource:
+    from bayesflowmass.training.sources import CatalogSource, Prefetched, Redrawn
+
     if not isinstance(data.source, CatalogSource):
         return data.source
     source: TrainingSource = data.source
@@ -365,6 +385,9 @@ def _source(data: TrainingData, redraw_every: int, prefetch: bool, stack: ExitSt
 
 
 def _draw_losses(result: FitResult, out: Path) -> None:
+    from bayesflowmass.plots.checks.loss import plot_loss
+    from bayesflowmass.plots.style import save_figure
+
     rows = result.history
     figure = plot_loss(
         [row.update for row in rows],

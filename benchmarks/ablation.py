@@ -22,7 +22,7 @@ import numpy as np
 from bayesflowmass import selection
 from bayesflowmass.diagnostics import summarise
 from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.evaluate import predict
+from bayesflowmass.evaluation.predictions import predict
 from bayesflowmass.mocks import simulate_catalog
 from bayesflowmass.train import main as train
 from benchmarks.provenance import header, provenance

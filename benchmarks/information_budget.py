@@ -33,7 +33,7 @@ from bayesflowmass.baselines.richness import fit_richness
 from bayesflowmass.command import load_yaml
 from bayesflowmass.diagnostics import log_density_gaussian, summarise
 from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.evaluate import predict
+from bayesflowmass.evaluation.predictions import predict
 from bayesflowmass.mocks import simulate_catalog
 from bayesflowmass.train import main as train
 from benchmarks.provenance import header, provenance

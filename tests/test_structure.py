@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import bayesflowmass
@@ -121,6 +122,54 @@ def test_no_import_comes_round_in_a_circle():
 
     for module in edges:
         walk(module, ())
+
+
+def imports_at_start(module: str) -> set[str]:
+    """Modules, of the package and others, that are loaded when a module is: not late, not for types alone."""
+
+    def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+        for node in body:
+            if isinstance(node, ast.If):
+                yield from statements(node.orelse if "TYPE_CHECKING" in ast.unparse(node.test) else node.body)
+            yield node
+
+    found = set()
+    for node in statements(ast.parse(MODULES[module].read_text(encoding="utf-8")).body):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {node.module, *(name for name in names if name in MODULES)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    parts = module.split(".")
+    parents = {".".join(parts[:n]) for n in range(1, len(parts))}
+    return found | parents
+
+
+def loaded_with(modules: Iterable[str]) -> set[str]:
+    """Names of all top-level packages, our own modules left out, that importing some modules loads."""
+    waiting, ours, others = list(modules), set(), set()
+    while waiting:
+        module = waiting.pop()
+        if module in MODULES and module not in ours:
+            ours.add(module)
+            waiting += imports_at_start(module)
+        elif module not in MODULES:
+            others.add(module.split(".")[0])
+    return others
+
+
+HEAVY = {"torch", "pyro", "scipy", "matplotlib", "pandas", "colossus", "arviz", "safetensors"}
+
+
+def test_help_and_bad_settings_wait_for_no_library():
+    """``bayesflowmass infer --help``, and the name of a file that is not there, come in half a second."""
+    light = loaded_with(["bayesflowmass.cli", *(f"bayesflowmass.{verb}" for verb in VERBS)])
+    assert light & (HEAVY | {"astropy", "pyarrow"}) == set()
+
+
+def test_an_error_in_a_table_waits_for_neither_torch_nor_the_model():
+    read = ["bayesflowmass.io", "bayesflowmass.estimator.training_info", "bayesflowmass.estimator.shipped"]
+    assert loaded_with(read) & HEAVY == set()
 
 
 def test_inside_a_room_files_import_files_and_not_the_room():

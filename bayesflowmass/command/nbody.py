@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from bayesflowmass.command.settings import Settings
+from bayesflowmass.command.shared import InputPath
 
 __all__ = ["MADE_FROM_NOTHING", "NbodySettings"]
 
@@ -18,10 +18,10 @@ MADE_FROM_NOTHING = ("n_clusters", "redshift_range", "parameters", "randomise")
 class NbodySettings(Settings):
     """Where the box is, and how clusters are cut out of it."""
 
-    hosts: Path | None = Field(
+    hosts: InputPath | None = Field(
         None, description="host haloes of an N-body box (Rockstar CSV or text); makes mocks from the box"
     )
-    galaxies: Path | None = Field(
+    galaxies: InputPath | None = Field(
         None, description="box: its galaxies or subhaloes (UniverseMachine, Rockstar); may be the hosts' file"
     )
     membership: Literal["id", "radius"] = Field(

@@ -115,7 +115,11 @@ def _sentence(kind: type[Settings], error: Any, source: str) -> str:
     if error["type"] == "missing":
         flag = name.replace("_", "-")
         return f"'{name}' is missing from {source}; give it as --{flag} or in the configuration."
-    message = error["msg"].removeprefix("Value error, ")
+    message = error["msg"].removeprefix("Value error, ").rstrip(".")
     if not location:
         return f"In {source}: {message}."
-    return f"'{name}' in {source} is {error['input']!r}: {message[0].lower()}{message[1:]}."
+    return f"'{name}' in {source} is {_shown(error['input'])}: {message[0].lower()}{message[1:]}."
+
+
+def _shown(value: Any) -> str:
+    return repr(str(value) if isinstance(value, Path) else value)

@@ -10,10 +10,12 @@ from pydantic import AfterValidator, Field
 
 from bayesflowmass.command.settings import Settings
 from bayesflowmass.common.outputs import check_can_write, check_folder, check_table_path
+from bayesflowmass.estimator.shipped import SHIPPED
 
 __all__ = [
     "DrawSettings",
     "InputPath",
+    "ModelPath",
     "ModelTestSettings",
     "OutFile",
     "OutFolder",
@@ -34,8 +36,17 @@ def _readable(path: Path) -> Path:
     return path
 
 
+def _model(path: Path) -> Path:
+    if path.exists() or str(path) in SHIPPED:
+        return path
+    raise ValueError(f"there is no such folder, and the models of the package are {', '.join(SHIPPED)}")
+
+
 InputPath = Annotated[Path, AfterValidator(_readable)]
 """A file or folder that is there; what is in it, readers say."""
+
+ModelPath = Annotated[Path, AfterValidator(_model)]
+"""A model folder, or the name of a model that ships with the package."""
 
 OutFile = Annotated[Path, AfterValidator(check_can_write)]
 """A file that can be written."""
@@ -71,5 +82,5 @@ class PosteriorSettings(DrawSettings):
 class ModelTestSettings(PosteriorSettings):
     """One model on one catalogue of known masses."""
 
-    model: Path = Field(description="model folder")
+    model: ModelPath = Field(description="model folder")
     catalog: InputPath = Field(description="test catalogue with log10_mass (parquet)")

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from bayesflowmass.command.mocks import AugmentationSettings, MockSettings
 from bayesflowmass.command.settings import Settings
+from bayesflowmass.command.shared import InputPath, OutFolder
 
 __all__ = [
     "EncoderSettings",
@@ -95,7 +96,7 @@ class FitSettings(Settings):
         description="that the training masses were drawn from; the network then learns PDFs under a flat prior."
         " Default: PDFs under the population of its training clusters",
     )
-    selection: Path | None = Field(
+    selection: InputPath | None = Field(
         None,
         description="table log10_mass, probability: that a cluster of the population is in the catalogue",
     )
@@ -131,7 +132,7 @@ class WeightsSettings(Settings):
     fit: dict[str, Any] = Field(
         default_factory=dict, description="settings of fit that differ in the phases of this posterior"
     )
-    start: Path | None = Field(
+    start: InputPath | None = Field(
         None,
         description="model folder of the same settings and seed, whose trained weights are taken instead of"
         " training them again",
@@ -146,8 +147,8 @@ class WeightsSettings(Settings):
 class TrainSettings(Settings):
     """`bayesflowmass train`: train a mass estimator."""
 
-    catalog: Path | None = Field(None, description="training catalogue (parquet); simulated when absent")
-    out: Path = Field(Path("runs/default"), description="model folder to write")
+    catalog: InputPath | None = Field(None, description="training catalogue (parquet); simulated when absent")
+    out: OutFolder = Field(Path("runs/default"), description="model folder to write")
     resume: bool = Field(False, description="continue from the last checkpoint in --out")
     seed: int = Field(0, ge=0, description="random seed")
     device: str = Field("auto", description="auto, cpu or cuda")

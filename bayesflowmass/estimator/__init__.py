@@ -19,9 +19,9 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from bayesflowmass.estimator.description import ModelError
     from bayesflowmass.estimator.flags import FLAGS
     from bayesflowmass.estimator.mass_estimator import MassEstimator, resolve_device
-    from bayesflowmass.estimator.description import ModelError
     from bayesflowmass.estimator.reference import Reference
     from bayesflowmass.estimator.shipped import DEFAULT_MODEL, SHIPPED_COMPLETE, shipped_models
     from bayesflowmass.estimator.training_info import TrainingInfo

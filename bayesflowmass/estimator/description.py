@@ -7,7 +7,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DESCRIPTION", "FORMAT", "FORMAT_VERSION", "WEIGHTS", "ModelError", "does_not_describe", "read_description"]
+__all__ = [
+    "DESCRIPTION",
+    "FORMAT",
+    "FORMAT_VERSION",
+    "WEIGHTS",
+    "ModelError",
+    "does_not_describe",
+    "read_description",
+]
 
 FORMAT = "bayesflowmass-model"
 FORMAT_VERSION = 1

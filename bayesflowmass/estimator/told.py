@@ -8,7 +8,6 @@ import numpy as np
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.estimator.mass_estimator import MassEstimator
-from bayesflowmass.estimator.shipped import DEFAULT_MODEL, SHIPPED_COMPLETE, shipped_models
 
 __all__ = ["notes", "tell"]
 

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from astropy.io.votable import parse_single_table
 from astropy.table import Table
 
-from bayesflowmass.common.run_folder import RECORD, SETTINGS
 from bayesflowmass.common.outputs import TABLE_FORMATS
+from bayesflowmass.common.run_folder import RECORD, SETTINGS
 
 __all__ = ["MassTable", "ReportError", "RunFolder", "read_run_folder", "read_run_folders"]
 

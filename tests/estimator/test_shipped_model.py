@@ -16,8 +16,8 @@ from small_model import toy_catalog, toy_estimator
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator, TrainingInfo, shipped, shipped_models
-from bayesflowmass.estimator.systematic import sigma_systematic, systematic_nodes
 from bayesflowmass.estimator.shipped import choose_model
+from bayesflowmass.estimator.systematic import sigma_systematic, systematic_nodes
 from bayesflowmass.evaluation.test_sets import fresh_mocks
 from bayesflowmass.flows import build_flow
 from bayesflowmass.infer import main as infer_main

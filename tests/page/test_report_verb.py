@@ -25,13 +25,14 @@ from bayesflowmass.comparison.alignment import Run, columns_of
 from bayesflowmass.diagnostics import PosteriorSummary
 from bayesflowmass.evaluate import EvaluateSettings
 from bayesflowmass.page import Page, Paragraph, Picture, Section, Table, render_page
+from bayesflowmass.page.contents import report_page
 from bayesflowmass.page.folder import ReportError
 from bayesflowmass.page.notes import note_sections
 from bayesflowmass.page.numbers import number, percent, with_error
 from bayesflowmass.page.verdict import evaluation_verdict
 from bayesflowmass.plots.card.write import card_names
 from bayesflowmass.posterior.write_table import write_table
-from bayesflowmass.report import main, report, report_page
+from bayesflowmass.report import main, report
 
 ODD = "<b>A & B</b>"
 
