@@ -25,8 +25,9 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from bayesflowmass.command import run_command
+from bayesflowmass.command.paths import InputPath, OutFolder
 from bayesflowmass.command.record import write_record
-from bayesflowmass.command.shared import InputPath, OutFolder, PosteriorSettings
+from bayesflowmass.command.shared import PosteriorSettings
 from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.version import __version__
 

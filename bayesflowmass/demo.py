@@ -21,7 +21,7 @@ from bayesflowmass import report as report_verb
 from bayesflowmass import simulate as simulate_verb
 from bayesflowmass import train as train_verb
 from bayesflowmass.command import Settings, run_command
-from bayesflowmass.command.shared import OutFolder
+from bayesflowmass.command.paths import OutFolder
 
 # The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
 if TYPE_CHECKING:

@@ -24,8 +24,9 @@ import numpy as np
 from pydantic import Field
 
 from bayesflowmass.command import run_command
+from bayesflowmass.command.paths import InputPath, OutFolder
 from bayesflowmass.command.record import write_record
-from bayesflowmass.command.shared import InputPath, ModelTestSettings, OutFolder
+from bayesflowmass.command.shared import ModelTestSettings
 from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.version import __version__

@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from bayesflowmass.command import run_command
+from bayesflowmass.command.paths import OutTable
 from bayesflowmass.command.settings import Settings
-from bayesflowmass.command.shared import OutTable
 
 # The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ import numpy as np
 from pydantic import Field
 
 from bayesflowmass.command import run_command
+from bayesflowmass.command.paths import InputPath, ModelPath, OutFolder
 from bayesflowmass.command.record import write_record
-from bayesflowmass.command.shared import InputPath, ModelPath, ModelTestSettings, OutFolder
+from bayesflowmass.command.shared import ModelTestSettings
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.common.files import write_whole
 

@@ -15,8 +15,9 @@ from pydantic import Field
 from tqdm import tqdm
 
 from bayesflowmass.command import run_command
+from bayesflowmass.command.paths import InputPath, ModelPath, OutFolder, OutTable
 from bayesflowmass.command.record import command_line
-from bayesflowmass.command.shared import InputPath, ModelPath, OutFolder, OutTable, PosteriorSettings
+from bayesflowmass.command.shared import PosteriorSettings
 from bayesflowmass.common.arrays import FloatArray
 
 # The rest is imported where it is used: --help, and an error in a table, should not wait for torch and a model.

@@ -18,8 +18,9 @@ from pydantic import Field
 from tqdm import tqdm
 
 from bayesflowmass.command import run_command
+from bayesflowmass.command.paths import InputPath, ModelPath, OutFolder
 from bayesflowmass.command.record import write_record
-from bayesflowmass.command.shared import DrawSettings, InputPath, ModelPath, OutFolder
+from bayesflowmass.command.shared import DrawSettings
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.version import __version__

@@ -13,8 +13,8 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from bayesflowmass.command import run_command
+from bayesflowmass.command.paths import InputPath
 from bayesflowmass.command.settings import Settings
-from bayesflowmass.command.shared import InputPath
 from bayesflowmass.common.files import write_whole
 
 __all__ = ["ReportSettings", "main", "report"]

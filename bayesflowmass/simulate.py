@@ -11,7 +11,7 @@ from pydantic import Field
 
 from bayesflowmass.command import MockSettings, run_command
 from bayesflowmass.command.nbody import MADE_FROM_NOTHING, NbodySettings
-from bayesflowmass.command.shared import OutFile
+from bayesflowmass.command.paths import OutFile
 
 # The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
 if TYPE_CHECKING:

@@ -267,7 +267,7 @@ def test_bad_tables_end_with_code_2_and_one_sentence(what, model, tmp_path, caps
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--model", "nowhere"], ["'nowhere' is not a model"]),
+        (["--model", "nowhere"], ["--model", "'nowhere' is not a model"]),
         (["--galaxies", "nowhere.csv"], ["nowhere.csv"]),
         (["--unit", "x=furlong"], ["furlong"]),
         (["--column", "cluster_id=nothing"], ["there is no column nothing"]),
@@ -316,14 +316,14 @@ def test_a_full_disk_and_ctrl_c_end_in_a_sentence(model, catalog, tmp_path, caps
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bayesflowmass.infer.write_table", full)
+    monkeypatch.setattr("bayesflowmass.posterior.write_table.write_table", full)
     code, _ = run(model, tmp_path, *flat_tables(catalog))
     assert (code, "the disk is full" in capsys.readouterr().err) == (2, True)
 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bayesflowmass.infer.write_table", interrupted)
+    monkeypatch.setattr("bayesflowmass.posterior.write_table.write_table", interrupted)
     code, _ = run(model, tmp_path, *flat_tables(catalog))
     assert (code, "interrupted" in capsys.readouterr().err) == (130, True)
 

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from bayesflowmass.command.paths import InputPath
 from bayesflowmass.command.settings import Settings
-from bayesflowmass.command.shared import InputPath
 
 __all__ = ["MADE_FROM_NOTHING", "NbodySettings"]
 

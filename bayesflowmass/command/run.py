@@ -14,6 +14,7 @@ import yaml
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from bayesflowmass.command.paths import check_paths
 from bayesflowmass.command.settings import Settings, build_settings, load_yaml, parse_yaml
 
 __all__ = ["parse_settings", "run_command"]
@@ -38,7 +39,9 @@ def run_command(
     Any other exception is a mistake of ours and keeps its traceback.
     """
     try:
-        body(parse_settings(kind, argv, prog=prog, default_config=default_config))
+        settings = parse_settings(kind, argv, prog=prog, default_config=default_config)
+        check_paths(settings)
+        body(settings)
     except KeyboardInterrupt as interrupt:
         print(f"{prog}: interrupted. {interrupt}".rstrip(), file=sys.stderr)
         return EXIT_INTERRUPTED

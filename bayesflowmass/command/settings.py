@@ -118,8 +118,4 @@ def _sentence(kind: type[Settings], error: Any, source: str) -> str:
     message = error["msg"].removeprefix("Value error, ").rstrip(".")
     if not location:
         return f"In {source}: {message}."
-    return f"'{name}' in {source} is {_shown(error['input'])}: {message[0].lower()}{message[1:]}."
-
-
-def _shown(value: Any) -> str:
-    return repr(str(value) if isinstance(value, Path) else value)
+    return f"'{name}' in {source} is {error['input']!r}: {message[0].lower()}{message[1:]}."

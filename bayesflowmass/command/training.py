@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from bayesflowmass.command.mocks import AugmentationSettings, MockSettings
+from bayesflowmass.command.paths import InputPath, OutFolder
 from bayesflowmass.command.settings import Settings
-from bayesflowmass.command.shared import InputPath, OutFolder
 
 __all__ = [
     "EncoderSettings",

@@ -1,0 +1,90 @@
+"""Paths in settings: what a command reads must be there, where it writes must be writable, both before the work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+from bayesflowmass.command.settings import ConfigError, Settings
+from bayesflowmass.common.outputs import check_can_write, check_folder, check_table_path
+from bayesflowmass.estimator.shipped import SHIPPED
+
+__all__ = ["InputPath", "ModelPath", "OutFile", "OutFolder", "OutTable", "check_paths"]
+
+
+@dataclass(frozen=True)
+class _Check:
+    """Raises ValueError for a path that a command cannot use."""
+
+    function: Callable[[Path], object]
+
+
+def _readable(path: Path) -> None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise ValueError(f"'{path}' does not exist.") from None
+    except OSError as error:
+        raise ValueError(f"'{path}': {(error.strerror or str(error)).lower()}.") from None
+    if not os.access(path, os.R_OK):
+        raise ValueError(f"'{path}' may not be read by you; ask its owner, or copy it.")
+    if path.is_file() and found.st_size == 0:
+        raise ValueError(f"'{path}' is empty.")
+
+
+def _model(path: Path) -> None:
+    if not path.exists() and str(path) not in SHIPPED:
+        raise ValueError(
+            f"'{path}' is not a model: there is no such folder, and those of the package are {', '.join(SHIPPED)}."
+        )
+
+
+InputPath = Annotated[Path, _Check(_readable)]
+"""A file or folder that is there; what is in it, readers say."""
+
+ModelPath = Annotated[Path, _Check(_model)]
+"""A model folder, or the name of a model that ships with the package."""
+
+OutFile = Annotated[Path, _Check(check_can_write)]
+"""A file that can be written."""
+
+OutTable = Annotated[Path, _Check(check_table_path)]
+"""A table that can be written: the ending says its format."""
+
+OutFolder = Annotated[Path, _Check(check_folder)]
+"""A folder to write into; it need not exist."""
+
+
+def check_paths(settings: Settings, prefix: str = "--") -> None:
+    """Look at every path in settings, before a command that may take hours begins.
+
+    Raises:
+        ConfigError: naming the flag, the path and what is wrong with it.
+    """
+    for name, field in type(settings).listed_fields().items():
+        value, flag = getattr(settings, name), prefix + name.replace("_", "-")
+        if isinstance(value, Settings):
+            check_paths(value, f"{flag}.")
+            continue
+        for path in value if isinstance(value, tuple) else (value,):
+            for check in _checks(field.annotation, field.metadata):
+                if not isinstance(path, Path):
+                    continue
+                try:
+                    check.function(path)
+                except ValueError as error:
+                    raise ConfigError(f"{flag}: {error}") from None
+
+
+def _checks(annotation: Any, metadata: list[Any]) -> Iterator[_Check]:
+    """Checks of a field: of its type, or of an optional or repeated one."""
+    yield from (item for item in metadata if isinstance(item, _Check))
+    if get_origin(annotation) is Annotated:
+        inner, *more = get_args(annotation)
+        yield from _checks(inner, more)
+        return
+    for argument in get_args(annotation):
+        yield from _checks(argument, [])
