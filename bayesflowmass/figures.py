@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bayesflowmass.command import run_command
 from bayesflowmass.command.paths import InputPath, ModelPath, OutFolder
@@ -61,6 +61,12 @@ class FiguresSettings(ModelTestSettings):
     )
     out: OutFolder = Field(Path("figures"), description="folder for the figures")
     bootstrap: int = Field(200, gt=1, description="bootstrap samples over haloes, for the errors of figure 6")
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> FiguresSettings:
+        if (self.masses is None) != (self.literature is None):
+            raise ValueError("figure 8 needs --masses and --literature, or neither")
+        return self
 
 
 def figures(
@@ -330,9 +336,6 @@ def _figures_with(settings: FiguresSettings) -> None:
     from bayesflowmass.catalog import ClusterCatalog
     from bayesflowmass.estimator import MassEstimator
     from bayesflowmass.evaluation.paper import literature_masses
-
-    if (settings.masses is None) != (settings.literature is None):
-        raise ValueError("Figure 8 needs --masses and --literature, or neither.")
 
     def read(path: Path | None) -> ClusterCatalog | None:
         return None if path is None else ClusterCatalog.read(path)

@@ -11,7 +11,7 @@ import pytest
 from comparisons import SIGMA, gaussian_run
 from small_model import toy_catalog, toy_estimator
 
-from bayesflowmass.compare import CompareSettings, compare, main
+from bayesflowmass.compare import compare, main
 from bayesflowmass.comparison import runs as compare_runs
 from bayesflowmass.comparison.alignment import columns_of, read_predictions, write_predictions
 from bayesflowmass.comparison.models import find_work, parse_models
@@ -247,7 +247,7 @@ class TestNames:
         (["--models", "{work}/small/point-0"], "There is only one model to compare, 'point'"),
         ([], "either --models or --work says what to compare"),
         (["--models", "x", "--work", "{work}"], "either --models or --work"),
-        (["--work", "{work}/nothing"], "does not exist; give a folder that holds SET/METHOD-SEED"),
+        (["--work", "{work}/nothing"], "nothing' does not exist"),
         (["--work", "{work}", "--reference", "poin"], "The reference 'poin' is not among the models"),
         (["--work", "{work}", "--edges", "15", "14"], "at least two edges, increasing"),
         (
@@ -288,7 +288,7 @@ def test_a_model_without_a_catalogue_is_refused(tmp_path, capsys):
     assert "must predict and there is no catalogue; give --catalog FILE" in capsys.readouterr().err
 
 
-def test_the_output_must_not_be_a_file(tmp_path):
+def test_the_output_must_not_be_a_file(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="is a file; give a folder"):
-        CompareSettings(models=("a", "b"), out=tmp_path / "file")
+    assert main(["--models", "a", "b", "--out", str(tmp_path / "file")]) == 2
+    assert "is a file; give a folder" in capsys.readouterr().err
