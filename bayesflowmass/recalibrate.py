@@ -88,7 +88,8 @@ def recalibrate(
     """
     import torch
 
-    from bayesflowmass.diagnostics import merged_edges, nominal_pair
+    from bayesflowmass.diagnostics import merged_edges
+    from bayesflowmass.diagnostics.calibration import nominal_pair
     from bayesflowmass.recalibration import Recalibration
 
     population, limits = _population(estimator, catalog)
