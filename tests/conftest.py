@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import pytest
@@ -22,6 +23,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real catalogues at {folder}; set BAYESFLOWMASS_SHARED_DATA to run this test")
     return folder
+
+
+@pytest.fixture(scope="module")
+def estimator() -> Any:
+    """An untrained model of a few hundred weights."""
+    from small_model import toy_estimator
+
+    return toy_estimator()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

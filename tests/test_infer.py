@@ -8,18 +8,13 @@ import numpy as np
 import pytest
 from astropy.table import Table
 from numpy.testing import assert_allclose
-from small_model import toy_catalog, toy_estimator
+from small_model import toy_catalog
 
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.cosmology import SPEED_OF_LIGHT, transverse_mpc_h_per_radian
 from bayesflowmass.estimator import MassEstimator, TrainingInfo
 from bayesflowmass.infer import infer, main, read_observations
 from bayesflowmass.mocks import simulate_catalog
-
-
-@pytest.fixture(scope="module")
-def estimator():
-    return toy_estimator()
 
 
 @pytest.fixture(scope="module")

@@ -261,11 +261,6 @@ def test_a_markdown_table_has_a_rule_below_its_heads():
     assert table(["a", "b"], [["1", "2"]]) == "| a | b |\n|---|---|\n| 1 | 2 |\n"
 
 
-@pytest.fixture(scope="module")
-def estimator():
-    return toy_estimator()
-
-
 class TestRealClusters:
     """On the files themselves; masses of a toy model mean nothing, so galaxies and sentences are looked at."""
 

@@ -17,11 +17,6 @@ from bayesflowmass.estimator.flags import usable_clusters
 from bayesflowmass.selection import completeness, remove_interlopers
 
 
-@pytest.fixture(scope="module")
-def estimator():
-    return toy_estimator()
-
-
 @pytest.fixture
 def model(estimator, tmp_path):
     return estimator.save(tmp_path / "model")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from figure_checks import drawn_texts, off_the_page, overlapping
 from matplotlib.text import Text
-from small_model import toy_catalog, toy_estimator
+from small_model import toy_catalog
 
 from bayesflowmass.bayes.ensemble import EnsemblePosterior
 from bayesflowmass.catalog import ClusterCatalog
@@ -44,11 +44,6 @@ def observed(n_galaxies, name=LONG):
         .with_columns(cluster_id=np.array([name]))
         .with_metadata(masses=None)
     )
-
-
-@pytest.fixture(scope="module")
-def estimator():
-    return toy_estimator()
 
 
 @pytest.fixture(scope="module")
