@@ -16,7 +16,7 @@ from bayesflowmass.encoders.kde.covariance import KernelShape
 from bayesflowmass.encoders.kde.grid import Grid
 from bayesflowmass.encoders.kde.kernels import kernel_sum, values_per_galaxy
 from bayesflowmass.encoders.kde.plan import Group, Plan
-from bayesflowmass.encoders.kde.ragged import chunks_by_richness, padded_index
+from bayesflowmass.encoders.ragged import chunks_by_richness, padded_index
 
 __all__ = ["densities"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from bayesflowmass.encoders.kde.ragged import segment_sum, spread
+from bayesflowmass.encoders.ragged import segment_sum, spread
 
 __all__ = ["KDEError", "KernelShape", "kernel_shape", "sample_covariance"]
 

@@ -20,7 +20,7 @@ from bayesflowmass.encoders.kde.batches import densities
 from bayesflowmass.encoders.kde.covariance import KDEError, KernelShape, kernel_shape, sample_covariance
 from bayesflowmass.encoders.kde.grid import Grid
 from bayesflowmass.encoders.kde.plan import Plan, bin_orders, block_nodes, narrow_orders, precision_levels
-from bayesflowmass.encoders.kde.ragged import check_offsets, group_of, segment_sum, spread
+from bayesflowmass.encoders.ragged import check_offsets, group_of, segment_sum, spread
 
 __all__ = ["KDEEncoder", "KDEError"]
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from bayesflowmass.encoders.kde.axes import AxisNodes, ScaledAxis
 from bayesflowmass.encoders.kde.covariance import KernelShape
 from bayesflowmass.encoders.kde.plan import CUT, TILES, Level, largest_split
-from bayesflowmass.encoders.kde.ragged import chunks_by_richness
+from bayesflowmass.encoders.ragged import chunks_by_richness
 
 __all__ = ["kernel_sum", "values_per_galaxy"]
 
