@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from bayesflowmass.catalog import CatalogError
-from bayesflowmass.io.table import read_any_table
+from bayesflowmass.io.any_table import read_any_table
 from bayesflowmass.selection import SelectionProbability, SelectionTable
 
 __all__ = ["read_selection"]

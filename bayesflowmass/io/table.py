@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import difflib
-import gzip
 import os
 import re
-import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from astropy.table import Table
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.io.any_table import read_any_table
 
-__all__ = ["FlatTable", "read_any_table"]
+__all__ = ["FlatTable"]
 
-_FORMATS = {
-    ".csv": "ascii.csv",
-    ".ecsv": "ascii.ecsv",
-    ".tsv": "ascii.tab",
-    ".fits": "fits",
-    ".fit": "fits",
-    ".vot": "votable",
-    ".votable": "votable",
-    ".xml": "votable",
-    ".parquet": "parquet",
-}
 _NAME_WITH_UNIT = re.compile(r"^(.*?)\s*[\[(]([^\])]+)[\])]$")
 
 
@@ -202,88 +186,6 @@ _KNOWN = {
         "sigma_v_err",
     ),
 }
-
-
-def read_any_table(source: Any) -> Any:
-    """An astropy table from a path (csv, ecsv, fits, votable, parquet, text) or from a table-like object.
-
-    Raises:
-        CatalogError: if the file is missing, empty, or not of the format that its name says.
-    """
-    if not isinstance(source, str | os.PathLike):
-        return source if isinstance(source, Table) else Table(source)
-    path = Path(source)
-    if not path.is_file():
-        raise CatalogError(f"{path}: no such file.")
-    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    kind = _FORMATS.get(suffix.lower(), "ascii")
-    try:
-        table = _read_parquet(path) if kind == "parquet" else _read_astropy(path, kind)
-    except CatalogError:
-        raise
-    except Exception as error:
-        # Readers of a dozen formats fail in as many ways; to the user all of them mean one thing.
-        reason = " ".join(str(error).removeprefix("ERROR: ").partition(" with the guesses")[0].split())[:200]
-        raise CatalogError(f"{path}: cannot be read as {kind.removeprefix('ascii.')}: {reason}") from error
-    if len(table) == 0:
-        raise CatalogError(f"{path}: the table has no rows.")
-    return table
-
-
-def _read_astropy(path: Path, kind: str) -> Any:
-    with warnings.catch_warnings():
-        # Unknown units are refused by name later, and integers beyond int64 kept as text.
-        warnings.simplefilter("ignore")
-        if kind == "votable":
-            # An ID is a name without the blanks and brackets by which a format is known.
-            return Table.read(path, format=kind, use_names_over_ids=True)
-        if not kind.startswith("ascii"):
-            return Table.read(path, format=kind)
-        packed = path.suffix == ".gz"
-        with path.open("rb") as stream:
-            start = stream.read(6)
-        text: Any = str(path)
-        if packed or start[:3] == b"\xef\xbb\xbf" or start == b"#Table":
-            # astropy's fast reader knows neither compression nor byte-order marks.
-            with (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig") as lines:
-                text = lines.read().splitlines()
-            # SkyServer puts a line such as "#Table1" above the names.
-            text = text[1:] if text and text[0].startswith("#Table") else text
-        if kind != "ascii":
-            return Table.read(text, format=kind, guess=False)
-        header = None if packed else _commented_header(path)
-        if header is not None:
-            return Table.read(text, format="ascii.commented_header", header_start=header, guess=False)
-        return Table.read(text, format=kind)
-
-
-def _commented_header(path: Path) -> int | None:
-    """Which of several comments above a text table has its names: the last one, if it has as many words."""
-    comments: list[list[str]] = []
-    with path.open(encoding="utf-8-sig", errors="replace") as lines:
-        for line in lines:
-            if line.strip() and not line.startswith("#"):
-                words: list[str] = next((c for c in reversed(comments) if c), [])
-                fits = len(words) == len(line.split()) and not any(_is_number(word) for word in words)
-                return comments.index(words) if fits and len(comments) > 1 else None
-            comments.append(line.lstrip("#").split())
-    return None
-
-
-def _read_parquet(path: Path) -> Any:
-    table = pq.read_table(path)
-    columns = {}
-    for name in table.column_names:
-        column = table[name].combine_chunks()
-        if pa.types.is_dictionary(column.type):
-            column = column.dictionary_decode()
-        missing = column.is_null().to_numpy(zero_copy_only=False)
-        if missing.any() and not pa.types.is_floating(column.type):
-            filler = "" if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) else 0
-            columns[name] = np.ma.array(column.fill_null(filler).to_numpy(zero_copy_only=False), mask=missing)
-        else:
-            columns[name] = column.to_numpy(zero_copy_only=False)
-    return Table(columns)
 
 
 def _values(column: Any) -> Any:

@@ -12,7 +12,7 @@ from box_files import FULL, HLIST, OUT, QUERY, UM, cosmosim, dr1, haloes, rockst
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.io import box_info, iterate_box, load_catalog, read_box
 from bayesflowmass.io.formats.universemachine import DR1_RECORD
-from bayesflowmass.io.text_rows import iterate_rows
+from bayesflowmass.io.text.blocks import iterate_rows
 
 
 @pytest.mark.parametrize(("names", "index"), [(FULL, True), (FULL, False), (QUERY, True), (QUERY, False)])

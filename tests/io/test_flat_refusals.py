@@ -206,7 +206,7 @@ def test_bad_input_is_refused_with_a_sentence(name):
         (None, "no such file"),
         ("", "the file is empty"),
         ("a,b\n", "no rows"),
-        ("a,b\n1,2,3\n", "cannot be read as csv"),
+        ("a,b\n1,2,3\n", "line 2 has 3 values; expected 2 .a, b."),
     ],
 )
 def test_a_file_that_is_no_table_is_one_sentence(tmp_path, content, message):

@@ -7,10 +7,8 @@ sorts, by what they give: tables of galaxies or clusters (`TableFormat`), the ha
 
 from __future__ import annotations
 
-import csv
 import os
 import re
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,13 +18,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow.parquet as pq
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.cosmology import MDPL2, Cosmology
-from bayesflowmass.io.table import read_any_table
-from bayesflowmass.io.text_rows import open_bytes
+from bayesflowmass.io.any_table import read_any_table
+from bayesflowmass.io.containers.fits import fits_columns, is_fits
+from bayesflowmass.io.containers.votable import is_votable, votable_columns
+from bayesflowmass.io.opening import at_rest, open_bytes, packed_as
+from bayesflowmass.io.text.layout import TextLayout
+from bayesflowmass.io.text.table import layout_of
 
 __all__ = [
     "BoxFormat",
@@ -40,7 +41,7 @@ __all__ = [
     "normal_name",
 ]
 
-_HEAD_BYTES = 65_536
+_HEAD_BYTES = 2**18
 
 
 def normal_name(name: str) -> str:
@@ -53,23 +54,20 @@ class FileHead:
     """The beginning of a file, for formats to recognise themselves by.
 
     Args:
-        path: a file; unpacked where its name ends in .gz, .bz2 or .xz.
+        path: a file; unpacked where its content says that it is packed.
 
     Raises:
         CatalogError: if the file is missing, empty or unreadable.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = at_rest(path)
         with open_bytes(self.path) as stream:
-            try:
-                self.data = stream.read(_HEAD_BYTES)
-            except (OSError, EOFError) as error:
-                raise CatalogError(
-                    f"{self.path}: the compressed file is damaged or half-written ({error}); copy it again."
-                ) from error
+            self.data = stream.read(_HEAD_BYTES)
         if not self.data:
             raise CatalogError(f"{self.path}: the file is empty.")
+        if packed_as(self.data) is not None:
+            raise CatalogError(f"{self.path}: this file is packed twice; unpack it once.")
 
     @property
     def size(self) -> int:
@@ -91,12 +89,23 @@ class FileHead:
         """Whole lines of the head, none for a binary file."""
         if not self.is_text:
             return []
-        lines = self.data.decode("utf-8", errors="replace").lstrip("\ufeff").splitlines()
-        return lines[:-1] if len(self.data) == _HEAD_BYTES and len(lines) > 1 else lines
+        text = self.data.decode("utf-8", errors="replace").lstrip("\ufeff")
+        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        if len(self.data) == _HEAD_BYTES or not lines[-1]:
+            return lines[:-1] if len(lines) > 1 else lines
+        return lines
+
+    @cached_property
+    def layout(self) -> TextLayout | None:
+        """How the lines of a text table are made; None for what is no such table."""
+        try:
+            return layout_of(self.lines) if self.is_text else None
+        except CatalogError as error:
+            raise CatalogError(f"{self.path}: {error}") from None
 
     @cached_property
     def numbers(self) -> list[list[float]]:
-        """Rows of a table of numbers without a header, from its first lines; empty where a word is found."""
+        """Rows of a table of numbers that has no names, from its first lines; empty where a word is found."""
         rows = []
         for line in self.lines[:200]:
             if line.strip() and not line.lstrip().startswith("#"):
@@ -104,13 +113,14 @@ class FileHead:
                     rows.append([float(word) for word in line.split()])
                 except ValueError:
                     return []
-        return rows
+        # Names beat what numbers look like.
+        return rows if self.layout is None or not self.layout.named else []
 
     @cached_property
     def columns(self) -> list[str]:
         """Names of the columns of a table, as far as the file says."""
-        if self.data[:9] == b"SIMPLE  =":
-            return _fits_columns(self.path)
+        if is_fits(self.data):
+            return fits_columns(self.path, str(self.path))
         if self.data[:4] == b"PAR1":
             try:
                 return list(pq.read_schema(self.path).names)
@@ -118,27 +128,9 @@ class FileHead:
                 raise CatalogError(
                     f"{self.path}: not a whole parquet file (truncated or damaged)."
                 ) from error
-        if self.data.lstrip()[:5].lower() == b"<?xml" or b"<VOTABLE" in self.data[:2000].upper():
-            return list(read_any_table(self.path).colnames)
-        return _text_columns(self.lines)
-
-
-def _fits_columns(path: Path) -> list[str]:
-    try:
-        with warnings.catch_warnings(), fits.open(path, lazy_load_hdus=True) as hdus:
-            warnings.simplefilter("ignore")
-            return next((list(hdu.columns.names) for hdu in hdus if hasattr(hdu, "columns")), [])
-    except (OSError, TypeError, ValueError) as error:
-        raise CatalogError(f"{path}: not a whole FITS file ({error}); copy it again.") from error
-
-
-def _text_columns(lines: Sequence[str]) -> list[str]:
-    rows = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    if not rows:
-        return []
-    delimiter = next((mark for mark in (",", "\t", "|", ";") if mark in rows[0]), " ")
-    words = next(csv.reader([rows[0].strip()], delimiter=delimiter, skipinitialspace=True))
-    return [word.strip() for word in words if word.strip() or delimiter != " "]
+        if is_votable(self.data):
+            return votable_columns(self.data)
+        return [] if self.layout is None else list(self.layout.form.names)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.common.arrays import BoolArray
 from bayesflowmass.io.formats.base import log10_of_mass, normal_name
-from bayesflowmass.io.text_rows import Kind
+from bayesflowmass.io.text.rows import Kind
 
 __all__ = ["PHASE_SPACE", "BoxColumn", "check_box", "choose_columns", "converted", "wanted_kinds"]
 

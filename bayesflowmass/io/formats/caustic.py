@@ -10,7 +10,7 @@ from astropy.table import Table
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.cosmology import SPEED_OF_LIGHT
 from bayesflowmass.io.formats.base import FileHead, Reading, TableFormat
-from bayesflowmass.io.text_rows import read_rows
+from bayesflowmass.io.text.blocks import read_rows
 
 __all__ = ["CausticSNUpy"]
 

@@ -9,7 +9,8 @@ from astropy.table import Table
 
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.io.formats.base import FileHead, Reading, TableFormat
-from bayesflowmass.io.text_rows import Kind, read_rows
+from bayesflowmass.io.text.blocks import read_rows
+from bayesflowmass.io.text.rows import Kind
 
 __all__ = ["Mamposst"]
 

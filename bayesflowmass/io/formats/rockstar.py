@@ -19,7 +19,7 @@ from bayesflowmass.io.formats.box_columns import (
     converted,
     wanted_kinds,
 )
-from bayesflowmass.io.text_rows import iterate_rows
+from bayesflowmass.io.text.blocks import iterate_rows
 
 __all__ = ["Rockstar"]
 

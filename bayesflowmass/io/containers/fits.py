@@ -1,0 +1,206 @@
+"""Tables in FITS, binary and text; columns as they are stored, without their meaning for other programmes."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from astropy import units
+from astropy.io import fits
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from bayesflowmass.catalog import CatalogError
+from bayesflowmass.io.opening import read_bytes
+from bayesflowmass.io.text.values import column_values, text_array
+
+__all__ = ["fits_columns", "is_fits", "read_fits_table"]
+
+_BYTES = {"L": 1, "B": 1, "I": 2, "J": 4, "K": 8, "A": 1, "E": 4, "D": 8, "C": 8, "M": 16, "P": 8, "Q": 16}
+_NUMPY = {"L": "u1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
+_TRUE, _FALSE = ord("T"), ord("F")
+
+
+def is_fits(start: bytes) -> bool:
+    """Whether the first bytes of a file are those of FITS."""
+    return start[:9] == b"SIMPLE  ="
+
+
+def fits_columns(path: Path, name: str) -> list[str]:
+    """Names of the columns of the first table.
+
+    Raises:
+        CatalogError: if the file is damaged, or has no table.
+    """
+    data = read_bytes(path)
+    return _names(_first_table(data, name)[0], name)
+
+
+def read_fits_table(path: Path, name: str) -> Table:
+    """The first table of a FITS file; columns of arrays of varying length are left out.
+
+    Raises:
+        CatalogError: if the file is damaged or half-written, or has no table.
+    """
+    data = read_bytes(path)
+    header, tables, start = _first_table(data, name)
+    names = _names(header, name)
+    rows, width = int(header["NAXIS2"]), int(header["NAXIS1"])
+    if start + rows * width > len(data):
+        raise CatalogError(
+            f"{name}: the file announces {rows} rows of {width} bytes and ends before them, so it is half-written; "
+            "copy it again."
+        )
+    read = _text_fields if str(header["XTENSION"]).strip() == "TABLE" else _binary_fields
+    result, left_out = Table(meta={"notes": []}), []
+    try:
+        for place, (one, values) in enumerate(
+            zip(names, read(data, start, header, names, name), strict=True), 1
+        ):
+            if values is None:
+                left_out.append(one)
+                continue
+            result[one] = values
+            if (unit := str(header.get(f"TUNIT{place}", "")).strip()) and unit != "---":
+                result[one].unit = units.Unit(unit, parse_strict="silent")
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
+        raise CatalogError(
+            f"{name}: the header of this FITS table is damaged ({error}); copy it again."
+        ) from error
+    if left_out:
+        result.meta["notes"].append(
+            f"columns that are no numbers or text are left out: {', '.join(left_out)}."
+        )
+    if tables > 1:
+        result.meta["notes"].append(f"the first of {tables} tables in this FITS file is read.")
+    return result
+
+
+def _first_table(data: bytes, name: str) -> tuple[Any, int, int]:
+    """Header of the first table, how many there are, and where its rows begin."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            hdus = fits.open(
+                io.BytesIO(data), memmap=False, lazy_load_hdus=False, disable_image_compression=True
+            )
+            tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
+            if not tables:
+                raise CatalogError(
+                    f"{name}: this FITS file holds no table; expected one of galaxies or clusters."
+                )
+            hdu = tables[0]
+            if hdu.header.get("ZTABLE") or hdu.header.get("ZIMAGE"):
+                raise CatalogError(f"{name}: this FITS table is compressed by fpack; unpack it with funpack.")
+            start = int(hdu.fileinfo()["datLoc"])
+            if int(hdu.header["NAXIS2"]) < 0 or int(hdu.header["NAXIS1"]) < 0:
+                raise ValueError("a negative number of rows")
+    except CatalogError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        raise CatalogError(f"{name}: not a whole FITS file ({reason}); copy it again.") from error
+    return hdu.header, len(tables), start
+
+
+def _names(header: Any, name: str) -> list[str]:
+    names = []
+    for place in range(1, int(header.get("TFIELDS", 0)) + 1):
+        given = str(header.get(f"TTYPE{place}", "")).strip()
+        names.append(given or f"col{place}")
+    twice = sorted({one for one in names if names.count(one) > 1})
+    if twice:
+        raise CatalogError(
+            f"{name}: column {twice[0]} is there {names.count(twice[0])} times; rename all but one."
+        )
+    return names
+
+
+def _binary_fields(
+    data: bytes, start: int, header: Any, names: list[str], name: str
+) -> Iterator[NDArray[Any] | None]:
+    """The columns of a binary table; None for one that is neither numbers nor text."""
+    forms = [
+        re.match(r"(\d*)([LXBIJKAEDCMPQ])", str(header[f"TFORM{place}"]))
+        for place in range(1, len(names) + 1)
+    ]
+    if None in forms:
+        raise ValueError(f"TFORM{forms.index(None) + 1}")
+    fields = []
+    for form in forms:
+        assert form is not None
+        repeat, code = int(form.group(1) or 1), form.group(2)
+        size = (repeat + 7) // 8 if code == "X" else repeat * _BYTES[code]
+        fields.append((code, repeat, f"V{size}", size))
+    width = int(header["NAXIS1"])
+    if sum(size for *_, size in fields) != width:
+        raise ValueError(f"columns of {sum(size for *_, size in fields)} bytes in rows of {width}")
+    kind = np.dtype([(f"f{place}", void) for place, (*_, void, _) in enumerate(fields)])
+    records = np.frombuffer(data, dtype=kind, count=int(header["NAXIS2"]), offset=start)
+    for place, (code, repeat, _, size) in enumerate(fields):
+        if size == 0 or code in "XCMPQ":
+            yield None
+            continue
+        raw = np.ascontiguousarray(records[f"f{place}"])
+        if code == "A":
+            yield _text(raw.view(f"S{size}"), f"{name}: {names[place]}")
+        else:
+            stored = raw.view(_NUMPY[code])
+            yield _numbers(stored.reshape(-1, repeat) if repeat > 1 else stored, code, header, place + 1)
+
+
+def _numbers(stored: NDArray[Any], code: str, header: Any, place: int) -> NDArray[Any] | None:
+    """Values of what is stored, scaled, and masked where it is the null of the column."""
+    if code == "L":
+        known = np.isin(stored, (_TRUE, _FALSE))
+        if not (known | (stored == 0)).all():
+            return None
+        return stored == _TRUE if known.all() else np.ma.array(stored == _TRUE, mask=~known)
+    null = header.get(f"TNULL{place}")
+    mask = stored == int(null) if null is not None and code in "BIJK" else np.zeros(1, dtype=bool)
+    values: NDArray[Any] = stored.astype(stored.dtype.newbyteorder("="))
+    scale, zero = header.get(f"TSCAL{place}", 1), header.get(f"TZERO{place}", 0)
+    if scale == 1 and zero == 2**63 and code == "K":
+        # Unsigned: the sign bit is turned.
+        values = values.view(np.uint64) ^ np.uint64(2**63)
+    elif scale == 1 and zero == int(zero) and code in "BIJK" and zero != 0:
+        values = values.astype(np.int64) + int(zero)
+    elif scale != 1 or zero != 0:
+        values = values * float(scale) + float(zero)
+    return np.ma.array(values, mask=mask) if mask.any() else values
+
+
+def _text(values: NDArray[Any], where: str) -> NDArray[Any]:
+    """Text without the blanks that fill it up; what follows a zero byte is no part of it."""
+    characters = values.view("u1").reshape(values.size, -1)
+    ended = np.logical_or.accumulate(characters == 0, axis=1)
+    values = np.where(ended, np.uint8(0), characters).view(values.dtype).ravel()
+    try:
+        text = np.char.decode(values, "utf-8")
+    except UnicodeDecodeError:
+        text = np.char.decode(values, "latin-1")
+    return text_array(pa.array(np.char.strip(text).tolist(), pa.string()), where)
+
+
+def _text_fields(
+    data: bytes, start: int, header: Any, names: list[str], name: str
+) -> Iterator[NDArray[Any] | None]:
+    """The columns of a table of text: its characters, read as numbers or words as their forms say."""
+    rows, width = int(header["NAXIS2"]), int(header["NAXIS1"])
+    lines = [data[start + row * width : start + (row + 1) * width].decode("latin-1") for row in range(rows)]
+    for place, one in enumerate(names, start=1):
+        form = str(header[f"TFORM{place}"]).strip().upper()
+        begin, length = int(header[f"TBCOL{place}"]) - 1, int(form[1:].partition(".")[0])
+        if begin < 0 or begin + length > width:
+            raise ValueError(f"column {one} lies beyond the end of the rows")
+        null = str(header.get(f"TNULL{place}", "")).strip()
+        cells = [line[begin : begin + length].strip() for line in lines]
+        array = pa.array(["" if cell == null else cell for cell in cells], pa.string())
+        where = f"{name}: {one}"
+        yield text_array(array, where) if form[0] == "A" else column_values(array, where)

@@ -1,0 +1,137 @@
+"""VOTables, read by astropy from bytes; what would make it open anything else is refused before."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+from xml.parsers import expat
+
+import numpy as np
+from astropy.io.votable import parse
+from astropy.table import Table
+
+from bayesflowmass.catalog import CatalogError
+from bayesflowmass.io.opening import read_bytes
+
+__all__ = ["is_votable", "read_votable", "votable_columns"]
+
+_ENCODING = re.compile(rb"""^\s*<\?xml[^>]*?\bencoding\s*=\s*["']([^"']*)["']""", re.I)
+_PLAIN = {"utf-8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"}
+
+
+def is_votable(start: bytes) -> bool:
+    """Whether the first bytes of a file are those of a VOTable."""
+    plain = start.lstrip(b"\xef\xbb\xbf \t\r\n")
+    return plain[:5].lower() == b"<?xml" or b"<VOTABLE" in start[:4096].upper()
+
+
+def votable_columns(start: bytes) -> list[str]:
+    """Names of the columns of the first table, as far as the first bytes of a file say."""
+    text = start.partition(b"</TABLE>")[0].decode("utf-8", errors="replace")
+    names = []
+    for field in re.findall(r"<(?:\w+:)?FIELD\b((?:[^<>\"']|\"[^\"]*\"|'[^']*')*)>", text):
+        match = re.search(r"""\bname\s*=\s*("([^"]*)"|'([^']*)')""", field)
+        if match is not None:
+            names.append(html.unescape(match.group(2) or match.group(3) or ""))
+    return names
+
+
+def read_votable(path: Path, name: str) -> Table:
+    """The first table of a VOTable, all of its rows counted.
+
+    Raises:
+        CatalogError: if the document points to another file or address, declares entities, or is damaged.
+    """
+    data = read_bytes(path)
+    _refuse_pointers(data, name)
+    try:
+        with warnings.catch_warnings():
+            # Its many complaints about form are no faults of values.
+            warnings.simplefilter("ignore")
+            tables = list(parse(io.BytesIO(data), verify="ignore", invalid="exception").iter_tables())
+            if not tables:
+                raise CatalogError(f"{name}: this VOTable holds no table.")
+            # An ID is a name without the blanks and brackets by which a format is known.
+            table = tables[0].to_table(use_names_over_ids=True)
+    except CatalogError:
+        raise
+    except Exception as error:
+        # astropy fails on damaged documents in as many ways as there are; to a user they are one.
+        reason = " ".join(str(error).split())[:150]
+        raise CatalogError(f"{name}: not a whole VOTable, or a damaged one ({reason}).") from error
+    written = _rows_written(data)
+    if written is not None and written != len(table):
+        raise CatalogError(
+            f"{name}: the document has {written} rows and {len(table)} were understood; save the table again."
+        )
+    result = _plain(table)
+    if len(tables) > 1:
+        result.meta["notes"].append(f"the first of {len(tables)} tables in this VOTable is read.")
+    return result
+
+
+def _refuse_pointers(data: bytes, name: str) -> None:
+    encoding = _ENCODING.match(data.lstrip(b"\xef\xbb\xbf"))
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or (
+        encoding is not None and encoding.group(1).decode("ascii", "replace").lower() not in _PLAIN
+    ):
+        raise CatalogError(f"{name}: this XML is not UTF-8; save it as UTF-8.")
+    if b"<!" not in data.replace(b"<!--", b"").replace(b"<![CDATA[", b"") and b"STREAM" not in data.upper():
+        return
+    parser = expat.ParserCreate()
+
+    def element(tag: str, attributes: dict[str, str]) -> None:
+        if tag.rpartition(":")[2].upper() == "STREAM" and any(
+            key.rpartition(":")[2].lower() == "href" for key in attributes
+        ):
+            raise CatalogError(
+                f"{name}: the rows of this VOTable are elsewhere (STREAM href), and reading a table opens that file "
+                "only: download what it points to, or save the table with its rows."
+            )
+
+    def entity(*_: Any) -> None:
+        raise CatalogError(
+            f"{name}: this XML declares entities, as no table needs; save it without a DOCTYPE."
+        )
+
+    parser.StartElementHandler = element
+    parser.EntityDeclHandler = entity
+    try:
+        parser.Parse(data, True)
+    except expat.ExpatError as error:
+        raise CatalogError(f"{name}: not a whole XML document ({error}); copy the file again.") from None
+
+
+def _rows_written(data: bytes) -> int | None:
+    """Rows of the first table, where they are written as elements."""
+    first = re.search(rb"<(?:\w+:)?TABLEDATA\b.*?(?:</(?:\w+:)?TABLEDATA\s*>|\Z)", data, re.S)
+    if first is None or b"<!--" in first.group() or b"CDATA" in first.group():
+        return None
+    return len(re.findall(rb"<(?:\w+:)?TR\b", first.group()))
+
+
+def _plain(table: Any) -> Table:
+    """Numbers and text; what is neither is left out and said."""
+    result, left_out = Table(meta={"notes": []}), []
+    for one in table.colnames:
+        column = table[one]
+        values = np.ma.asarray(column)
+        if values.dtype.kind == "O":
+            known = values[~np.ma.getmaskarray(values)]
+            if not all(isinstance(value, str) for value in known):
+                left_out.append(one)
+                continue
+            values = np.ma.asarray(
+                [value if isinstance(value, str) else "" for value in np.ma.getdata(values)]
+            )
+        result[one] = values if np.ma.getmaskarray(values).any() else np.ma.getdata(values)
+        result[one].unit = column.unit
+    if left_out:
+        result.meta["notes"].append(
+            f"columns that are no numbers or text are left out: {', '.join(left_out)}."
+        )
+    return result

@@ -1,0 +1,232 @@
+"""What a text table looks like, from its first lines: delimiter, names, units, and where the rows begin."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from astropy import units
+
+from bayesflowmass.io.text.rows import MISSING, RowFormat, split_line
+from bayesflowmass.io.text.values import is_number
+
+__all__ = ["TextLayout", "find_layout"]
+
+_SAMPLE = 200
+_BRACKETS = re.compile(r"\s+([\[(][^\])]*[\])])")
+
+
+@dataclass(frozen=True)
+class TextLayout:
+    """How a text table is made.
+
+    Args:
+        form: delimiter and names of its rows.
+        units: of each column, as the table gives them, or None.
+        skip: lines above the first row.
+        named: the names are the table's own, not ``col1, col2, ...``.
+        notes: what was decided, in sentences.
+        kinds: ``{name: type}`` of columns that the table declares, such as ``int64``.
+    """
+
+    form: RowFormat
+    units: tuple[str | None, ...]
+    skip: int
+    named: bool = True
+    notes: tuple[str, ...] = ()
+    kinds: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def decimal_comma(self) -> bool:
+        """Whether a comma can be the point of a number."""
+        return self.form.delimiter not in (",",)
+
+
+def find_layout(lines: Sequence[str]) -> TextLayout | None:
+    """The layout of a table from its first lines (without their ends), or None where there is no row.
+
+    Names stand in a line of their own above the rows, or else in the last comment that has as many words as there
+    are columns. A line of units and one of dashes may follow, as VizieR writes them.
+    """
+    preface = _ned_preface(lines)
+    comments: list[str] = []
+    start = preface
+    while start < len(lines) and _is_remark(lines[start]):
+        comments.append(lines[start])
+        start += 1
+    body = [
+        line for line in lines[start : start + _SAMPLE] if line.strip() and not line.lstrip().startswith("#")
+    ]
+    if not body:
+        return None
+    if body[0].lstrip().startswith("|") and not body[-1].lstrip().startswith("|"):
+        return _ipac(lines, start)
+    delimiter = _delimiter(body)
+    cells = [split_line(line, delimiter) or [] for line in body]
+    width = Counter(len(row) for row in (cells[1:] or cells)).most_common(1)[0][0]
+    notes = []
+    if preface:
+        notes.append(f"{preface} lines above the names are passed over.")
+    names = _names_of(body[0], delimiter, width, all(not row[-1:] or not row[-1] for row in cells[1:]))
+    if _is_header(names, cells[1:], width):
+        found, below = _units_below(cells[1:3], len(names))
+        skip = _line_number(lines, start, 1 + below)
+        return TextLayout(RowFormat(_filled(names), delimiter), found, skip, notes=tuple(notes))
+    commented = _names_in_comments(comments, delimiter, width)
+    if commented is None:
+        form = RowFormat(tuple(f"col{place}" for place in range(1, width + 1)), delimiter)
+        return TextLayout(form, (None,) * width, start, named=False, notes=tuple(notes))
+    notes.append(f"names of columns taken from a comment: {', '.join(commented)}.")
+    return TextLayout(RowFormat(_filled(commented), delimiter), (None,) * width, start, notes=tuple(notes))
+
+
+def _is_remark(line: str) -> bool:
+    return not line.strip() or line.lstrip()[:1] in ("#", "\\")
+
+
+def _ned_preface(lines: Sequence[str]) -> int:
+    """Lines of prose above the names of a bar-separated table of NED."""
+    named = re.compile(r"\s*No\.\s*\|\s*Object Name\s*\|", re.I)
+    return next((number for number, line in enumerate(lines[:200]) if named.match(line)), 0)
+
+
+def _line_number(lines: Sequence[str], start: int, count: int) -> int:
+    """Lines up to and with the ``count``-th that is neither empty nor a comment, from ``start`` on."""
+    for number in range(start, len(lines)):
+        if lines[number].strip() and not lines[number].lstrip().startswith("#"):
+            count -= 1
+            if count == 0:
+                return number + 1
+    return len(lines)
+
+
+def _delimiter(body: Sequence[str]) -> str:
+    """The mark that parts the first line and most others into the same number of values; else blanks."""
+    for mark in ("\t", "|", ";", ","):
+        counts = [len(split_line(line, mark) or []) for line in body]
+        width, often = Counter(counts[1:] or counts).most_common(1)[0]
+        if counts[0] < 2 or width < 2 or often < 0.5 * len(counts[1:]):
+            continue
+        # "1 149,98 19,99": blanks part the values, and the commas are points.
+        if mark == "," and any(
+            re.search(r"\d[ \t]+[+-]?\d", cell) for cell in (split_line(body[-1], mark) or [])
+        ):
+            continue
+        return mark
+    return " "
+
+
+def _names_of(line: str, delimiter: str, width: int, open_end: bool = False) -> list[str]:
+    """Words of a line of names; a unit in brackets belongs to the name before it.
+
+    Args:
+        open_end: the rows end with a delimiter, after which nothing stands.
+    """
+    if delimiter != " ":
+        names = split_line(line, delimiter) or []
+        if len(names) == width + 1 and not names[-1]:
+            return names[:-1]
+        return [*names, ""] if open_end and len(names) == width - 1 else names
+    words = split_line(line, " ") or []
+    if len(words) != width:
+        joined = split_line(_BRACKETS.sub(lambda match: match.group(1).replace(" ", "\x01"), line), " ") or []
+        if len(joined) == width:
+            return [re.sub(r"(?=[\[(])", " ", word.replace("\x01", " "), count=1) for word in joined]
+    return words
+
+
+def _is_header(first: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> bool:
+    """Whether the first line has names: nowhere a number, or a word above a column of numbers."""
+    filled = [cell for cell in first if cell not in MISSING]
+    if not filled:
+        return False
+    if not any(is_number(cell) for cell in filled):
+        return True
+    for place, cell in enumerate(first):
+        if cell in MISSING or is_number(cell):
+            continue
+        below = [
+            row[place]
+            for row in rows
+            if len(row) == width and row[place : place + 1] and row[place] not in MISSING
+        ]
+        if below and sum(map(is_number, below)) > 0.8 * len(below):
+            return True
+    return False
+
+
+def _units_below(rows: Sequence[Sequence[str]], width: int) -> tuple[tuple[str | None, ...], int]:
+    """Units in the line below the names, and how many lines below the names are no rows."""
+    none: tuple[str | None, ...] = (None,) * width
+    dashes = [bool(row) and all(re.fullmatch(r"[-=:+]+", cell) for cell in row) for row in rows]
+    if dashes[:1] == [True]:
+        return none, 1
+    if dashes[1:2] == [True] and len(rows[0]) == width:
+        return tuple(_unit(cell) for cell in rows[0]), 2
+    if rows and len(rows[0]) == width and not any(map(is_number, rows[0])):
+        known = [_unit(cell) for cell in rows[0] if cell]
+        if known and all(unit is None or _parses(unit) for unit in known) and any(known):
+            return tuple(_unit(cell) for cell in rows[0]), 1
+    return none, 0
+
+
+def _unit(cell: str) -> str | None:
+    plain = cell.strip().strip("[]()").strip()
+    return None if plain in ("", "-", "--", "---") else plain.strip('"')
+
+
+def _parses(unit: str) -> bool:
+    try:
+        units.Unit(unit)
+    except (ValueError, TypeError):
+        return unit in (
+            "degrees",
+            "km/sec",
+            "kms-1",
+            "Mpc/h",
+            "kpc/h",
+            "h:m:s",
+            "d:m:s",
+            '"h:m:s"',
+            '"d:m:s"',
+        )
+    return True
+
+
+def _names_in_comments(comments: Sequence[str], delimiter: str, width: int) -> list[str] | None:
+    numbered = [re.match(r"#\s*(?:col(?:umn)?\s*)?(\d+)[.:)=]?\s+([A-Za-z_]\S*)", line) for line in comments]
+    pairs = [(int(match.group(1)), match.group(2).rstrip(":,")) for match in numbered if match is not None]
+    if [place for place, _ in pairs] == list(range(1, width + 1)):
+        return [name for _, name in pairs]
+    for line in reversed(comments):
+        plain = line.lstrip().lstrip("#").strip()
+        for mark in dict.fromkeys((delimiter, ",", " ")):
+            names = _names_of(plain, mark, width)
+            if len(names) == width and all(name and not is_number(name) for name in names):
+                return names
+    return None
+
+
+def _filled(names: Sequence[str]) -> tuple[str, ...]:
+    """Names, with ``col<n>`` for a column that has none."""
+    return tuple(name or f"col{place}" for place, name in enumerate(names, start=1))
+
+
+def _ipac(lines: Sequence[str], start: int) -> TextLayout:
+    """A table whose names, types and units stand between bars, above values in those places."""
+    head = []
+    for line in lines[start:]:
+        if not line.lstrip().startswith("|"):
+            break
+        head.append(line.rstrip())
+    bars = [place for place, mark in enumerate(head[0]) if mark == "|"]
+    spans = tuple((left + 1, right) for left, right in pairwise(bars))
+    names = tuple(head[0][left:right].strip() for left, right in spans)
+    given = [head[2][left:right].strip() for left, right in spans] if len(head) > 2 else [""] * len(names)
+    spans = tuple((left - 1, right) for left, right in spans)
+    return TextLayout(
+        RowFormat(_filled(names), " ", spans), tuple(_unit(unit) for unit in given), start + len(head)
+    )

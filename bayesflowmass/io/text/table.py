@@ -1,0 +1,153 @@
+"""A text table of any of the forms that are known, as an astropy table."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+from astropy import units
+from astropy.table import Table
+
+from bayesflowmass.catalog import CatalogError
+from bayesflowmass.io.opening import open_bytes, read_bytes
+from bayesflowmass.io.text.ecsv import ecsv_layout, typed
+from bayesflowmass.io.text.layout import TextLayout, find_layout
+from bayesflowmass.io.text.machine_readable import is_machine_readable, machine_readable_layout
+from bayesflowmass.io.text.rows import iterate_parts
+from bayesflowmass.io.text.values import column_values
+
+__all__ = ["layout_of", "read_text_table"]
+
+_HEAD_BYTES = 2**18
+_LONGEST_HEAD = 2**24
+
+
+def layout_of(lines: Sequence[str]) -> TextLayout | None:
+    """The layout of a text table from its first lines; None where they hold no row.
+
+    Raises:
+        CatalogError: for a damaged header of ECSV or of a machine-readable table, without the name of the file.
+    """
+    if lines and lines[0].startswith("# %ECSV"):
+        return ecsv_layout(lines)
+    if is_machine_readable(lines):
+        return machine_readable_layout(lines)
+    return find_layout(lines)
+
+
+def read_text_table(path: Path, name: str) -> Table:
+    """Read a text table; columns are int64, float64 or text, masked where numbers are missing.
+
+    ``meta["notes"]`` says what was decided or passed over.
+
+    Args:
+        path: of the file.
+        name: of it, for messages.
+
+    Raises:
+        CatalogError: names the line or the column.
+    """
+    stream, head = _text_stream(path)
+    with stream:
+        try:
+            layout = layout_of(head.split("\n"))
+        except CatalogError as error:
+            raise CatalogError(f"{name}: {error}") from None
+        if layout is None:
+            raise CatalogError(f"{name}: the table has no rows.")
+        names = layout.form.names
+        twice = [one for one, count in Counter(names).items() if count > 1]
+        if twice:
+            raise CatalogError(
+                f"{name}: the header names column {twice[0]} {Counter(names)[twice[0]]} times; rename all but one."
+            )
+        for _ in range(layout.skip):
+            stream.readline()
+        counted: dict[str, int] = {}
+        parts = list(
+            iterate_parts(
+                stream,
+                layout.form,
+                dict.fromkeys(names, "text"),
+                name,
+                first_line=layout.skip + 1,
+                notes=counted,
+            )
+        )
+    table = pa.concat_tables(parts) if parts else pa.table({one: pa.array([], pa.string()) for one in names})
+    return _converted(table, layout, name, counted)
+
+
+def _converted(table: pa.Table, layout: TextLayout, name: str, counted: dict[str, int]) -> Table:
+    kinds = layout.kinds
+    columns = {}
+    for one in table.column_names:
+        where = f"{name}: {one}"
+        columns[one] = (
+            typed(table[one], kinds[one], where)
+            if one in kinds
+            else column_values(table[one], where, layout.decimal_comma)
+        )
+    notes = list(layout.notes)
+    if counted.get("comment_lines"):
+        notes.append(f"lines among the rows that begin with # are passed over: {counted['comment_lines']}.")
+    if counted.get("not_utf8"):
+        notes.append("the text is not UTF-8; it was read as Latin-1.")
+    empty = np.ones(table.num_rows, dtype=bool)
+    for values in columns.values():
+        empty &= np.ma.getmaskarray(values) if values.dtype.kind != "U" else values == ""
+    if empty.any():
+        notes.append(f"rows without any value are passed over: {int(empty.sum())}.")
+        columns = {one: values[~empty] for one, values in columns.items()}
+    # A delimiter at the end of every line makes a column that has neither name nor values.
+    last = table.column_names[-1] if table.column_names else ""
+    if (
+        layout.named
+        and len(columns) > 1
+        and last == f"col{len(columns)}"
+        and np.ma.getmaskarray(columns[last]).all()
+    ):
+        del columns[last]
+    result = Table(columns, copy=False)
+    for one, unit in zip(layout.form.names, layout.units, strict=True):
+        if unit is not None and one in result.colnames:
+            result[one].unit = units.Unit(unit, parse_strict="silent")
+    result.meta["notes"] = notes
+    return result
+
+
+def _text_stream(path: Path) -> tuple[IO[bytes], str]:
+    """A text opened at its first line, behind any byte-order mark, and its first lines."""
+    with open_bytes(path) as stream:
+        head = stream.read(_HEAD_BYTES)
+        while len(head) < _LONGEST_HEAD and head.rstrip().rpartition(b"\n")[2].lstrip().startswith(b"#"):
+            more = stream.read(_HEAD_BYTES)
+            head += more
+            if not more:
+                break
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff") or (b"\r" in head and b"\n" not in head):
+        data = read_bytes(path)
+        if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            data = data.decode("utf-16", errors="replace").encode("utf-8")
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        return io.BytesIO(data), _decoded(data[:_HEAD_BYTES], len(data) > _HEAD_BYTES)
+    stream = open_bytes(path)
+    if head[:3] == b"\xef\xbb\xbf":
+        stream.read(3)
+        head = head[3:]
+    return stream, _decoded(head, len(head) >= _HEAD_BYTES - 3)
+
+
+def _decoded(head: bytes, cut: bool) -> str:
+    if cut and b"\n" in head:
+        head = head[: head.rindex(b"\n")]
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError:
+        text = head.decode("latin-1")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
