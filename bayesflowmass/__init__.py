@@ -37,19 +37,4 @@ if TYPE_CHECKING:
     from bayesflowmass.mocks import MockParameters
     from bayesflowmass.posterior import MassPosterior
 
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "MDPL2": "cosmology",
-        "CatalogError": "catalog",
-        "CatalogMetadata": "catalog",
-        "ClusterCatalog": "catalog",
-        "ConditionalFlow": "flows",
-        "ContextEncoder": "encoders",
-        "Cosmology": "cosmology",
-        "KDEEncoder": "encoders",
-        "MassEstimator": "estimator",
-        "MassPosterior": "posterior",
-        "MockParameters": "mocks",
-    },
-)
+__getattr__, __dir__ = lazy_exports(__name__, __file__)

@@ -27,17 +27,4 @@ if TYPE_CHECKING:
     from bayesflowmass.estimator.training_info import TrainingInfo
 
 # Imported on first use: what a model was trained on can be read without torch.
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "DEFAULT_MODEL": "shipped",
-        "FLAGS": "flags",
-        "SHIPPED_COMPLETE": "shipped",
-        "MassEstimator": "mass_estimator",
-        "ModelError": "description",
-        "Reference": "reference",
-        "TrainingInfo": "training_info",
-        "resolve_device": "mass_estimator",
-        "shipped_models": "shipped",
-    },
-)
+__getattr__, __dir__ = lazy_exports(__name__, __file__)
