@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common import files
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.mocks import catalog_builder, simulate_catalog
@@ -194,9 +195,7 @@ def test_other_data_are_refused_on_resuming(
 def test_a_full_disk_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    from bayesflowmass.training import checkpoint
-
-    write = checkpoint._write_through
+    write = files.write_through
 
     def full(path: Path, content: bytes) -> None:
         if path.parent.name.endswith("10"):
@@ -205,7 +204,7 @@ def test_a_full_disk_is_one_sentence(
         write(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_write_through", full)
+        patch.setattr(files, "write_through", full)
         assert command(tmp_path) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "Cannot write the checkpoint of update 10" in error

@@ -1,1 +1,1 @@
-"""What every room uses: the version, whole-file writing, threads, array types."""
+"""What every room uses: the version, whole-file writing, settings, threads, array types."""

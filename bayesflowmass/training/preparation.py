@@ -16,9 +16,8 @@ from bayesflowmass.mocks import simulate_catalog
 from bayesflowmass.training.augmentation import Augmentation
 from bayesflowmass.training.device import memory_allows
 from bayesflowmass.training.fingerprint import hash_tensors
-from bayesflowmass.training.halo_views import halo_numbers
 from bayesflowmass.training.random_state import derive_seed, numpy_generator
-from bayesflowmass.training.sources import CatalogSource, FixedSource, TrainingSource
+from bayesflowmass.training.sources import CatalogSource, FixedSource, TrainingSource, halo_numbers
 
 __all__ = ["TrainingData", "prepare"]
 

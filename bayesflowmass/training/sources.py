@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.training.fingerprint import hash_tensors
-from bayesflowmass.training.halo_views import halo_numbers
+from bayesflowmass.training.random_state import torch_generator
 
 __all__ = [
     "CatalogSource",
@@ -29,6 +29,8 @@ __all__ = [
     "Redrawn",
     "TrainingSource",
     "check_data",
+    "halo_numbers",
+    "one_view_of_each",
 ]
 
 # Between slices of this size a preparation can be given up.
@@ -219,3 +221,22 @@ def check_data(context: Tensor, log10_mass: Tensor, what: str) -> None:
                 f" {first};"
                 " remove or repair them."
             )
+
+
+def halo_numbers(catalog: ClusterCatalog) -> Tensor | None:
+    """Numbers (N,) of the halos of a catalogue, equal for views of one halo; None without a ``halo_id``."""
+    if not catalog.has("halo_id"):
+        return None
+    return torch.from_numpy(np.unique(catalog.column("halo_id"), return_inverse=True)[1].astype(np.int64))
+
+
+def one_view_of_each(halo: Tensor, seed: int, index: int) -> Tensor:
+    """Rows, in increasing order, of one cluster of each halo, drawn at random: (number of halos,), on the CPU.
+
+    Args:
+        halo: (N,) numbers of halos.
+        seed, index: of the choice.
+    """
+    shuffled = torch.randperm(len(halo), generator=torch_generator(seed, "view of halo", index)).numpy()
+    first = np.unique(halo.cpu().numpy()[shuffled], return_index=True)[1]
+    return torch.from_numpy(np.sort(shuffled[first]))

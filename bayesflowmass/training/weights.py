@@ -17,11 +17,10 @@ from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.flows import ConditionalFlow
 from bayesflowmass.training.fit import FitResult, fit
-from bayesflowmass.training.halo_views import one_view_of_each
 from bayesflowmass.training.last_layers import MirroredSource, cut_before_random_layers
 from bayesflowmass.training.phases import run_phase
 from bayesflowmass.training.random_state import derive_seed
-from bayesflowmass.training.sources import TrainingSource
+from bayesflowmass.training.sources import TrainingSource, one_view_of_each
 from bayesflowmass.training.weight_report import note_convergence
 
 __all__ = ["LAST_LAYER_FIT", "fit_weights", "start_from", "weight_options"]

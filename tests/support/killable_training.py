@@ -19,6 +19,7 @@ import torch
 import torch._dynamo
 from tqdm import tqdm
 
+from bayesflowmass.common import files
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.mocks import catalog_builder
 from bayesflowmass.train import train
@@ -75,8 +76,8 @@ def arrange_death(where: str, count: int) -> None:
         return call
 
     if where == "half a file":
-        checkpoint._write_through = dies(
-            checkpoint._write_through, lambda path, content: path.write_bytes(content[: len(content) // 2])
+        files.write_through = dies(
+            files.write_through, lambda path, content: path.write_bytes(content[: len(content) // 2])
         )
     elif where == "before a rename":
         os.replace = dies(os.replace)

@@ -9,7 +9,7 @@ from small_model import toy_catalog
 
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.train import train
-from bayesflowmass.training.halo_views import halo_numbers, one_view_of_each
+from bayesflowmass.training.sources import halo_numbers, one_view_of_each
 
 HALO = torch.tensor([7, 3, 3, 9, 3, 7])
 
