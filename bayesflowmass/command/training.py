@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from bayesflowmass.command.mocks import AugmentationSettings, MockSettings
 from bayesflowmass.command.paths import InputPath, OutFolder
 from bayesflowmass.command.settings import Settings
+from bayesflowmass.training.options import FitOptions
 
 __all__ = [
     "EncoderSettings",
@@ -56,35 +57,9 @@ class FlowSettings(Settings):
     )
 
 
-class FitSettings(Settings):
+class FitSettings(FitOptions):
     """Maximum likelihood by stochastic gradients."""
 
-    learning_rate: float = Field(1e-4, gt=0, description="Adam step size")
-    schedule: Literal["constant", "cosine", "plateau"] = Field(
-        "constant", description="learning rate over the updates"
-    )
-    warmup_updates: int = Field(0, ge=0, description="steps of linear warm-up of the learning rate")
-    final_fraction: float = Field(
-        0.01, ge=0, le=1, description="share of the learning rate that cosine ends at"
-    )
-    plateau_updates: int = Field(
-        200, gt=0, description="plateau: steps without improvement before a reduction"
-    )
-    plateau_factor: float = Field(0.5, gt=0, lt=1, description="plateau: factor of each reduction")
-    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay (AdamW)")
-    clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient")
-    average_decay: float = Field(
-        0.0, ge=0, lt=1, description="decay of the running mean of the weights; 0: none"
-    )
-    batch_size: int = Field(100, gt=0, description="clusters in a batch")
-    max_updates: int = Field(2000, gt=0, description="gradient steps at most")
-    patience_updates: int | None = Field(
-        200, gt=0, description="stop after so many steps without a better smoothed validation loss"
-    )
-    validate_every: int = Field(20, gt=0, description="steps between validations")
-    smoothing_updates: float = Field(
-        200.0, ge=0, description="time constant, in steps, of the smoothed validation loss; 0: raw"
-    )
     flip_velocity: bool = Field(False, description="mirror v_los of half of each batch")
     fresh_mocks: bool = Field(False, description="simulate new clusters each epoch")
     redraw_every: int = Field(
@@ -100,11 +75,6 @@ class FitSettings(Settings):
         None,
         description="table log10_mass, probability: that a cluster of the population is in the catalogue",
     )
-    checkpoint_every: int = Field(500, gt=0, description="steps between checkpoints")
-    precision: Literal["float32", "tf32", "bf16"] = Field(
-        "float32", description="of matrix products; tf32 and bf16 need a GPU"
-    )
-    cuda_graphs: bool = Field(False, description="replay each step as one CUDA graph (GPU only)")
 
 
 class WeightsSettings(Settings):

@@ -6,6 +6,8 @@ A checkpoint folder holds::
     latest                   the name of the checkpoint to resume from
     update-0000500/          tensors.safetensors (weights, best weights, optimiser, generators) and state.json
 
+``state.json`` holds the hash of the tensors, and each JSON file one of itself: a flipped bit is refused on reading.
+
 Each ``update-*`` folder is written under a temporary name, flushed to disk and renamed; then ``latest`` is
 replaced by a rename; then older checkpoints are removed. At every instant ``latest`` names a complete
 checkpoint, or none.
@@ -17,6 +19,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +29,22 @@ from torch import Tensor
 
 from bayesflowmass.common import files
 from bayesflowmass.common.files import flush_folder, reason_of, remove_partials, write_whole
+from bayesflowmass.training.fingerprint import hash_bytes, seal, unseal
 
 __all__ = [
     "CheckpointError",
     "check_same_settings",
     "has_checkpoint",
     "read_checkpoint",
+    "read_json",
     "read_settings",
+    "read_tensors",
     "remove_checkpoints",
     "write_checkpoint",
     "write_settings",
 ]
 
-FORMAT = 1
+FORMAT = 2
 LATEST = "latest"
 SETTINGS = "settings.json"
 TENSORS = "tensors.safetensors"
@@ -60,7 +66,7 @@ def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     remove_checkpoints(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / SETTINGS, json.dumps(settings, indent=1).encode())
+        write_whole(folder / SETTINGS, seal(settings))
     except OSError as error:
         raise CheckpointError(
             f"Cannot write to the checkpoint folder '{folder}': {reason_of(error)}."
@@ -70,7 +76,7 @@ def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
 def read_settings(folder: Path) -> dict[str, Any] | None:
     """What the run in this folder was started with; None where there is none."""
     path = folder / SETTINGS
-    return _read_json(path) if path.is_file() else None
+    return read_json(path) if path.is_file() else None
 
 
 def check_same_settings(begun: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
@@ -111,10 +117,10 @@ def write_checkpoint(
                 shutil.rmtree(leftover)
         temporary.mkdir(parents=True)
         on_host = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-        files.write_through(temporary / TENSORS, safetensors.torch.save(on_host))
-        files.write_through(
-            temporary / STATE, json.dumps({"format": FORMAT, "update": update, **state}).encode()
-        )
+        content = safetensors.torch.save(on_host)
+        files.write_through(temporary / TENSORS, content)
+        note = {"format": FORMAT, "update": update, "tensors": hash_bytes(content), **state}
+        files.write_through(temporary / STATE, seal(note))
         flush_folder(temporary)
         os.replace(temporary, folder / name)
         write_whole(folder / LATEST, name.encode())
@@ -141,20 +147,28 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
     name = _latest(folder)
     if name is None:
         return None
-    remedy = "remove the folder and train anew"
-    state = _read_json(folder / name / STATE)
+    state = read_json(folder / name / STATE)
     if state.get("format") != FORMAT:
         raise CheckpointError(
             f"The checkpoint '{folder / name}' has format {state.get('format')!r}; this version reads"
-            f" {FORMAT}; {remedy}."
+            f" {FORMAT}; remove the folder and train anew."
         )
+    return read_tensors(folder / name / TENSORS, state.pop("tensors")), state
+
+
+def read_tensors(path: Path, expected: str) -> dict[str, Tensor]:
+    """The tensors of a file whose bytes have the hash ``expected``.
+
+    Raises:
+        CheckpointError: they have another, or the file cannot be read.
+    """
     try:
-        tensors = safetensors.torch.load((folder / name / TENSORS).read_bytes())
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(
-            f"The checkpoint '{folder / name / TENSORS}' is damaged ({error}); {remedy}."
-        ) from error
-    return tensors, state
+        content = path.read_bytes()
+        if hash_bytes(content) != expected:
+            raise ValueError("its content is not what was written")
+        return safetensors.torch.load(content)
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise _damaged(path, error) from error
 
 
 def remove_checkpoints(folder: Path) -> None:
@@ -176,7 +190,7 @@ def _latest(folder: Path) -> str | None:
     path = folder / LATEST
     if not path.is_file():
         return None
-    name = path.read_text(encoding="utf-8").strip()
+    name = path.read_text(encoding="utf-8", errors="replace").strip()
     if not name.startswith("update-") or "/" in name or not (folder / name).is_dir():
         raise CheckpointError(
             f"'{path}' names the checkpoint {name[:80]!r}, which is not there; remove '{folder}' and train"
@@ -196,15 +210,27 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """What was sealed in a file.
+
+    Raises:
+        CheckpointError: a byte is not what was written, or the file cannot be read.
+    """
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"The checkpoint file '{path}' is damaged ({error}); remove its folder and train anew."
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"The checkpoint file '{path}' is not one of ours; remove its folder and train anew."
-        )
-    return content
+        text = path.read_bytes()
+        return unseal(text)
+    except OSError as error:
+        raise _damaged(path, error) from error
+    except ValueError as error:
+        with suppress(ValueError):
+            # Written by an earlier version, without a hash.
+            plain = json.loads(text)
+            if isinstance(plain, dict) and "format" in plain and "sha256" not in plain:
+                return plain
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"The checkpoint file '{path}' is damaged ({error}); remove its folder and train anew."
+    )

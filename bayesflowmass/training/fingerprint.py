@@ -1,14 +1,19 @@
-"""Hashes of weights and of data: to prove that two runs agree, and to refuse to resume on other data."""
+"""Hashes of weights, data and files: to prove that two runs agree, to refuse other data and damaged files."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["hash_tensors", "hash_weights"]
+__all__ = ["hash_bytes", "hash_tensors", "hash_weights", "seal", "unseal"]
+
+_SEALED = re.compile(rb'\{"sha256": "([0-9a-f]{64})", (.*)', re.DOTALL)
 
 
 def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
@@ -24,3 +29,27 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
 def hash_weights(module: nn.Module) -> str:
     """SHA-256 of the parameters and buffers of a module; equal exactly where every bit of them is equal."""
     return hash_tensors(module.state_dict())
+
+
+def hash_bytes(content: bytes) -> str:
+    """SHA-256 of the content of a file."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def seal(content: Mapping[str, Any]) -> bytes:
+    """JSON whose first entry, ``sha256``, is the hash of all that follows it."""
+    rest = json.dumps(content)[1:].encode()
+    return b'{"sha256": "%b", %b' % (hash_bytes(rest).encode(), rest)
+
+
+def unseal(text: bytes) -> dict[str, Any]:
+    """What was sealed, without the hash.
+
+    Raises:
+        ValueError: a byte is not what was written.
+    """
+    found = _SEALED.fullmatch(text)
+    if found is None or hash_bytes(found[2]) != found[1].decode():
+        raise ValueError("its content is not what was written")
+    content: dict[str, Any] = json.loads(b"{" + found[2])
+    return content

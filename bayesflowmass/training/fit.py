@@ -16,19 +16,19 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from tqdm import tqdm
 
+from bayesflowmass.common.settings import build_settings
 from bayesflowmass.estimator import resolve_device
 from bayesflowmass.training.device import batches, place
 from bayesflowmass.training.fingerprint import hash_tensors
 from bayesflowmass.training.history import HistoryRow
 from bayesflowmass.training.interrupt import DeferredInterrupt, TrainingInterrupted
-from bayesflowmass.training.learning_rate import LearningRate, Schedule
+from bayesflowmass.training.options import FitOptions
 from bayesflowmass.training.random_state import seeded_globals, torch_generator
 from bayesflowmass.training.run_files import RunFiles
 from bayesflowmass.training.sources import EpochData, TrainingSource, check_data
 from bayesflowmass.training.state import TrainingState
-from bayesflowmass.training.stopping import SmoothedStopping
 from bayesflowmass.training.update import (
-    Precision,
+    check_device,
     make_optimizer,
     make_update,
     matmul_precision,
@@ -63,121 +63,83 @@ def fit(
     train_source: TrainingSource,
     validation: tuple[Tensor, Tensor],
     *,
-    learning_rate: float = 1e-4,
-    betas: tuple[float, float] = (0.9, 0.999),
-    weight_decay: float = 0.0,
-    schedule: Schedule = "constant",
-    warmup_updates: int = 0,
-    final_fraction: float = 0.01,
-    plateau_updates: int = 200,
-    plateau_factor: float = 0.5,
-    clip_norm: float | None = None,
-    average_decay: float = 0.0,
-    batch_size: int = 100,
-    max_updates: int = 2000,
-    patience_updates: int | None = 200,
-    smoothing_updates: float = 200.0,
-    min_improvement: float = 0.0,
-    validate_every: int = 20,
     flip_velocity: Callable[[Tensor], Tensor] | None = None,
     seed: int = 0,
     device: str | torch.device = "auto",
-    precision: Precision = "float32",
-    cuda_graphs: bool = False,
     checkpoint_folder: str | Path | None = None,
-    checkpoint_every: int = 500,
     resume: bool = False,
     history_path: str | Path | None = None,
-    keep: Literal["best", "last"] = "best",
     configuration: Mapping[str, Any] | None = None,
     progress: bool = True,
+    **options: Any,
 ) -> FitResult:
     """Fit the weights of a conditional density by maximum likelihood, in place, and restore the best ones.
 
-    The defaults are those of the paper (Kodi Ramanah et al. 2020), except that the patience applies to a
-    smoothed validation loss. The same arguments give the same weights, bit by bit, on the same number of CPU
-    threads, whether or not the run was killed and resumed on the way.
+    The same arguments give the same weights, bit by bit, on the same number of CPU threads, whether or not the run
+    was killed and resumed on the way.
 
     Args:
         flow: a module with ``log_prob(log10_mass (B,), context (B, C)) -> (B,)``.
         train_source: the clusters of each epoch; every epoch is shuffled, and its last, incomplete batch left
             out.
         validation: (context (N, C), log10_mass (N,)).
-        learning_rate, betas, weight_decay: of Adam; with decay, AdamW, which spares biases.
-        schedule, warmup_updates, final_fraction, plateau_updates, plateau_factor: see
-            :class:`~bayesflowmass.training.learning_rate.LearningRate`.
-        clip_norm: largest norm of the gradient.
-        average_decay: decay of a running mean of the weights, which is then what is validated and kept; 0:
-            none.
-        max_updates: updates at most.
-        patience_updates, smoothing_updates, min_improvement: see
-            :class:`~bayesflowmass.training.stopping.SmoothedStopping`.
-        validate_every: updates between validations.
         flip_velocity: mirrors contexts (B, C) in velocity; applied to half of each batch, a random half since
             batches are shuffled.
         seed: of the permutations and of the global generators while training.
-        precision, cuda_graphs: tf32, bf16 and graphs need a GPU.
+        device: auto, cpu or cuda.
         checkpoint_folder: where to keep checkpoints, one every ``checkpoint_every`` updates.
         resume: go on from the latest checkpoint, or begin anew where there is none.
         history_path: a CSV file that grows with each validation.
-        keep: the weights that stay: those of the best smoothed validation loss, or the last ones, where an
-            objective must be converged and not stopped early.
         configuration: further values (for JSON) that a resumed run must share, such as the settings of the
             caller.
         progress: show a bar on standard error.
+        options: fields of :class:`~bayesflowmass.training.options.FitOptions`, such as ``learning_rate``.
 
     Raises:
         ValueError: for unusable values or data, or if the loss is no longer finite.
         CheckpointError: if a checkpoint cannot be written, read, or belongs to a run with other settings.
         TrainingInterrupted: after Ctrl-C or SIGTERM, once a checkpoint is written.
     """
-    settings: dict[str, Any] = {
-        "seed": seed, "learning_rate": learning_rate, "betas": list(betas), "weight_decay": weight_decay,
-        "schedule": schedule, "warmup_updates": warmup_updates, "final_fraction": final_fraction,
-        "plateau_updates": plateau_updates, "plateau_factor": plateau_factor, "clip_norm": clip_norm,
-        "average_decay": average_decay, "batch_size": batch_size, "max_updates": max_updates,
-        "patience_updates": patience_updates, "smoothing_updates": smoothing_updates,
-        "min_improvement": min_improvement, "validate_every": validate_every, "precision": precision,
-        "flip_velocity": flip_velocity is not None, "keep": keep,
-    }  # fmt: skip
-    _check_positive(batch_size=batch_size, validate_every=validate_every, max_updates=max_updates)
-    _check_positive(checkpoint_every=checkpoint_every)
+    chosen = build_settings(FitOptions, options, "the options of fit")
     where = resolve_device(device)
+    check_device(chosen.precision, chosen.cuda_graphs, where)
     check_data(*validation, "validation data")
     flow.to(where)
-    stopping = SmoothedStopping(patience_updates, smoothing_updates, min_improvement)
-    rate = LearningRate(
-        learning_rate, schedule, warmup_updates, max_updates, final_fraction, plateau_factor, plateau_updates
-    )
+    rate, stopping = chosen.rate(), chosen.stopping()
     optimizer = make_optimizer(
-        flow, learning_rate=learning_rate, betas=betas, weight_decay=weight_decay, cuda_graphs=cuda_graphs
+        flow,
+        learning_rate=chosen.learning_rate,
+        betas=chosen.betas,
+        weight_decay=chosen.weight_decay,
+        cuda_graphs=chosen.cuda_graphs,
     )
-    update = make_update(flow, optimizer, clip_norm=clip_norm, precision=precision, cuda_graphs=cuda_graphs)
+    update = make_update(
+        flow,
+        optimizer,
+        clip_norm=chosen.clip_norm,
+        precision=chosen.precision,
+        cuda_graphs=chosen.cuda_graphs,
+    )
     losses = torch.zeros((), dtype=torch.float64, device=where)
-    state = TrainingState(flow, optimizer, stopping, rate, average_decay, loss_sum=losses)
-    files = RunFiles(checkpoint_folder, checkpoint_every, history_path)
+    state = TrainingState(flow, optimizer, stopping, rate, chosen.average_decay, loss_sum=losses)
+    files = RunFiles(checkpoint_folder, chosen.checkpoint_every, history_path)
     with ExitStack() as stack:
         stack.enter_context(seeded_globals(seed))
-        stack.enter_context(matmul_precision(precision, where))
+        stack.enter_context(matmul_precision(chosen.precision))
         stack.enter_context(_without_argument_checks())
         signals = stack.enter_context(DeferredInterrupt())
-        settings["training data"] = train_source.fingerprint()
-        population = getattr(flow, "population", None)
-        if population is not None:
-            settings["population"] = hash_tensors({"log_density": population.log_density})[:12]
-        settings["validation data"] = hash_tensors({"context": validation[0], "log10_mass": validation[1]})[
-            :12
-        ]
+        settings = chosen.result() | {"seed": seed, "flip_velocity": flip_velocity is not None}
+        settings |= _data_hashes(flow, train_source, validation)
         files.open(state, dict(configuration or {}) | settings, resume)
-        bar = stack.enter_context(_progress_bar(max_updates, state.update, progress))
+        bar = stack.enter_context(_progress_bar(chosen.max_updates, state.update, progress))
         held_out = place(validation, where)
         try:
-            for rows, target in _training_batches(state, train_source, seed, batch_size, max_updates, where):
+            for rows, target in _training_batches(state, train_source, seed, chosen, where):
                 with signals.deferred():
                     set_learning_rate(optimizer, rate.at(state.update))
                     state.count(update(target, _half_flipped(rows, flip_velocity)))
                     bar.update(1)
-                    if state.update % validate_every == 0 or state.update == max_updates:
+                    if state.update % chosen.validate_every == 0 or state.update == chosen.max_updates:
                         row = _validate(state, held_out, where)
                         files.note(row)
                         shown = f"loss {row.train_loss:.3f}, validation {row.validation_loss:.3f}"
@@ -187,8 +149,25 @@ def fit(
                     files.save_if_due(state)
         except KeyboardInterrupt:
             raise TrainingInterrupted(files.save_interrupted(state)) from None
-        if keep == "best":
+        if chosen.keep == "best":
             state.restore_best()
+    return _result(state, str(where))
+
+
+def _data_hashes(
+    flow: nn.Module, source: TrainingSource, validation: tuple[Tensor, Tensor]
+) -> dict[str, str]:
+    """What a resumed run must share of its data."""
+    found = {"training data": source.fingerprint()}
+    population = getattr(flow, "population", None)
+    if population is not None:
+        found["population"] = hash_tensors({"log_density": population.log_density})[:12]
+    held_out = {"context": validation[0], "log10_mass": validation[1]}
+    return found | {"validation data": hash_tensors(held_out)[:12]}
+
+
+def _result(state: TrainingState, device: str) -> FitResult:
+    stopping = state.stopping
     assert stopping.best is not None
     assert stopping.best_raw is not None
     return FitResult(
@@ -199,7 +178,7 @@ def fit(
         best_smoothed_loss=stopping.best,
         stopped_by="patience" if stopping.exhausted else "max_updates",
         seconds=state.seconds,
-        device=str(where),
+        device=device,
     )
 
 
@@ -221,22 +200,21 @@ def _training_batches(
     state: TrainingState,
     source: TrainingSource,
     seed: int,
-    batch_size: int,
-    max_updates: int,
+    options: FitOptions,
     device: torch.device,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     placed: EpochData | None = None
     origin: EpochData | None = None
-    while state.update < max_updates and not state.stopping.exhausted:
+    while state.update < options.max_updates and not state.stopping.exhausted:
         epoch, done = state.position
         data = source.epoch(epoch)
         if placed is None or origin is None or data.context is not origin.context:
             placed = None  # Free the previous epoch on the device before the next one is copied there.
             placed, origin = EpochData(*place((data.context, data.log10_mass), device)), data
         order = torch.randperm(len(data.log10_mass), generator=torch_generator(seed, "permutation", epoch))
-        for batch in batches(placed.context, placed.log10_mass, order, batch_size, device, first=done):
+        for batch in batches(placed.context, placed.log10_mass, order, options.batch_size, device, first=done):
             yield batch
-            if state.update >= max_updates:
+            if state.update >= options.max_updates:
                 return
         state.position = (epoch + 1, 0)
 
@@ -304,9 +282,3 @@ def _progress_bar(total: int, initial: int, shown: bool) -> Any:
         mininterval=0.2 if sys.stderr.isatty() else 20.0,
         dynamic_ncols=True,
     )
-
-
-def _check_positive(**values: int) -> None:
-    for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}; expected at least 1.")

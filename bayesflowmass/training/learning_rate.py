@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 __all__ = ["LearningRate", "Schedule"]
 
@@ -39,26 +39,6 @@ class LearningRate:
     plateau_updates: int = 200
     reductions: int = 0
     last_reduction: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse constants that have no meaning."""
-        if not (math.isfinite(self.base) and self.base > 0):
-            raise ValueError(f"learning_rate is {self.base}; expected a positive number.")
-        if self.schedule not in get_args(Schedule):
-            raise ValueError(
-                f"schedule is '{self.schedule}'; expected one of {', '.join(get_args(Schedule))}."
-            )
-        if not 0 <= self.warmup_updates < self.max_updates:
-            raise ValueError(
-                f"warmup_updates is {self.warmup_updates}; expected 0 to below max_updates ="
-                f" {self.max_updates}."
-            )
-        if not 0 <= self.final_fraction <= 1:
-            raise ValueError(f"final_fraction is {self.final_fraction}; expected a number from 0 to 1.")
-        if not 0 < self.factor < 1:
-            raise ValueError(f"plateau_factor is {self.factor}; expected a number between 0 and 1.")
-        if self.plateau_updates < 1:
-            raise ValueError(f"plateau_updates is {self.plateau_updates}; expected at least 1.")
 
     def at(self, update: int) -> float:
         """The learning rate of the update numbered ``update``, counting from 0."""

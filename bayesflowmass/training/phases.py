@@ -6,22 +6,23 @@ latter last: where it is there, the phase is done.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 from torch import nn
 
-from bayesflowmass.common.files import remove_partials, write_whole
+from bayesflowmass.common.files import reason_of, remove_partials, write_whole
 from bayesflowmass.training.checkpoint import (
     CheckpointError,
     check_same_settings,
+    read_json,
+    read_tensors,
     remove_checkpoints,
 )
+from bayesflowmass.training.fingerprint import hash_bytes, seal
 from bayesflowmass.training.fit import FitResult
 from bayesflowmass.training.history import HistoryRow
 
@@ -46,15 +47,9 @@ def run_phase(
     """
     tensors, note = folder / f"{name}.safetensors", folder / f"{name}.json"
     if note.is_file():
-        try:
-            found = json.loads(note.read_bytes())
-            weights = safetensors.torch.load(tensors.read_bytes())
-        except (OSError, ValueError, safetensors.SafetensorError) as error:
-            raise CheckpointError(
-                f"The finished phase '{note}' is damaged ({error}); remove '{folder}' and train again."
-            ) from error
+        found = read_json(note)
         check_same_settings(found["settings"], settings, str(folder))
-        module.load_state_dict(weights)
+        module.load_state_dict(read_tensors(tensors, found["tensors"]))
         history = tuple(HistoryRow(*row) for row in found["result"].pop("history"))
         return FitResult(history=history, **found["result"])
     result = run()
@@ -62,11 +57,12 @@ def run_phase(
     content = asdict(result) | {"history": [row.to_list() for row in result.history]}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(tensors, safetensors.torch.save(state))
-        write_whole(note, json.dumps({"settings": settings, "result": content}).encode())
+        weights = safetensors.torch.save(state)
+        write_whole(tensors, weights)
+        write_whole(note, seal({"tensors": hash_bytes(weights), "settings": settings, "result": content}))
     except OSError as error:
         raise CheckpointError(
-            f"Cannot note in '{folder}' that the phase '{name}' is done: {error.strerror or error}; make room and"
+            f"Cannot note in '{folder}' that the phase '{name}' is done: {reason_of(error)}; make room and"
             " go on with --resume."
         ) from error
     remove_checkpoints(folder / f"{name}-checkpoint")

@@ -49,8 +49,6 @@ class TrainingState:
 
     def __post_init__(self) -> None:
         """Begin the average at the initial weights."""
-        if not 0 <= self.average_decay < 1:
-            raise ValueError(f"average_decay is {self.average_decay}; expected a number from 0 to below 1.")
         if self.average_decay > 0:
             self.average = {name: p.detach().clone() for name, p in self.flow.named_parameters()}
 

@@ -36,21 +36,6 @@ class SmoothedStopping:
     best_raw: float | None = None
     best_update: int = 0
 
-    def __post_init__(self) -> None:
-        """Refuse constants that have no meaning."""
-        if self.patience_updates is not None and self.patience_updates < 1:
-            raise ValueError(
-                f"patience_updates is {self.patience_updates}; expected at least 1, or none to never stop."
-            )
-        if not (math.isfinite(self.smoothing_updates) and self.smoothing_updates >= 0):
-            raise ValueError(
-                f"smoothing_updates is {self.smoothing_updates}; expected a non-negative number of updates."
-            )
-        if not (math.isfinite(self.min_improvement) and self.min_improvement >= 0):
-            raise ValueError(
-                f"min_improvement is {self.min_improvement}; expected a non-negative number of nats."
-            )
-
     def observe(self, update: int, loss: float) -> bool:
         """Take the validation loss at ``update``; True where the smoothed loss is the best so far.
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal, Protocol, cast, get_args
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
+from bayesflowmass.training.options import Precision
+
 __all__ = [
     "ConditionalDensity",
-    "Precision",
+    "check_device",
     "make_optimizer",
     "make_update",
     "matmul_precision",
@@ -19,7 +21,6 @@ __all__ = [
     "set_learning_rate",
 ]
 
-Precision = Literal["float32", "tf32", "bf16"]
 Update = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -75,20 +76,23 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
             group["lr"] = rate
 
 
-@contextmanager
-def matmul_precision(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Allow TF32 in matrix products within the block, where ``precision`` asks for it.
+def check_device(precision: Precision, cuda_graphs: bool, device: torch.device) -> None:
+    """Refuse what only a GPU can do elsewhere.
 
     Raises:
-        ValueError: if the precision is unknown, or needs a GPU and there is none.
+        ValueError: naming the option.
     """
-    if precision not in get_args(Precision):
-        raise ValueError(f"precision is '{precision}'; expected one of {', '.join(get_args(Precision))}.")
-    if precision != "float32" and device.type != "cuda":
-        raise ValueError(
-            f"precision is '{precision}', which needs a CUDA device, but training runs on {device.type}; use"
-            " float32."
-        )
+    asked = {f"precision is '{precision}'": precision != "float32", "cuda_graphs is on": cuda_graphs}
+    for option, needs_gpu in asked.items():
+        if needs_gpu and device.type != "cuda":
+            raise ValueError(
+                f"{option}, which needs a CUDA device, but training runs on {device.type}; leave it out."
+            )
+
+
+@contextmanager
+def matmul_precision(precision: Precision) -> Iterator[None]:
+    """Allow TF32 in matrix products within the block, where ``precision`` asks for it."""
     before = torch.get_float32_matmul_precision()
     if precision == "tf32":
         torch.set_float32_matmul_precision("high")
@@ -125,10 +129,6 @@ def make_update(
 
     if not cuda_graphs:
         return eager
-    if device.type != "cuda":
-        raise ValueError(
-            f"cuda_graphs needs a CUDA device, but training runs on {device.type}; leave it out."
-        )
     return _graphed(eager, flow, optimizer)
 
 

@@ -13,17 +13,21 @@ from torch import Tensor, nn
 from bayesflowmass.bayes.choice import choose
 from bayesflowmass.bayes.priors import as_prior
 from bayesflowmass.bayes.protocol import WEIGHT_POSTERIORS, WeightPosterior, parse_weights
+from bayesflowmass.common.settings import build_settings
 from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.flows import ConditionalFlow
 from bayesflowmass.training.fit import FitResult, fit
 from bayesflowmass.training.last_layers import MirroredSource, cut_before_random_layers
+from bayesflowmass.training.options import FitOptions
 from bayesflowmass.training.phases import run_phase
 from bayesflowmass.training.random_state import derive_seed
 from bayesflowmass.training.sources import TrainingSource, one_view_of_each
 from bayesflowmass.training.weight_report import note_convergence
 
-__all__ = ["LAST_LAYER_FIT", "fit_weights", "start_from", "weight_options"]
+__all__ = ["LAST_LAYER_FIT", "check_weights", "fit_weights", "start_from", "weight_options"]
+
+_KEYS = ("method", "which", "guide", "prior", "options", "fit", "start")
 
 LAST_LAYER_FIT: dict[str, Any] = {
     "learning_rate": 2e-3, "betas": (0.9, 0.99), "schedule": "cosine", "final_fraction": 0.0, "warmup_updates": 0,
@@ -65,6 +69,26 @@ def weight_options(
         if options.get(key) is not None:
             options[key] = as_prior(options[key])
     return WEIGHT_POSTERIORS[method], options
+
+
+def check_weights(weights: Mapping[str, Any], flow: ConditionalFlow, options: FitOptions) -> None:
+    """Find before the training what would end the fit of the posterior: unknown names, values out of range.
+
+    Args:
+        weights: see `weight_options`.
+        flow: of the architecture, untrained.
+        options: of maximum likelihood, which the phases of the posterior share where ``weights`` says nothing.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    unknown = [key for key in weights if key not in _KEYS]
+    if unknown:
+        raise ValueError(f"weights has no setting '{unknown[0]}'; it takes {', '.join(_KEYS)}.")
+    method, chosen = weight_options(weights, flow)
+    shared = options.model_dump() | dict(weights.get("fit") or {})
+    build_settings(FitOptions, shared, "weights.fit")
+    method.check(flow, chosen)
 
 
 def start_from(flow: ConditionalFlow, folder: str | Path, settings: Mapping[str, Any]) -> None:

@@ -244,7 +244,7 @@ def test_a_foreign_pointer_is_refused(tmp_path: Path):
 def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path):
     checkpoint(tmp_path, 10)
     (tmp_path / "update-0000010" / "state.json").write_text('{"format": 99}')
-    with pytest.raises(CheckpointError, match="has format 99; this version reads 1"):
+    with pytest.raises(CheckpointError, match="has format 99; this version reads 2"):
         read_checkpoint(tmp_path)
 
 
