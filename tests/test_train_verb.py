@@ -11,8 +11,10 @@ import pytest
 import torch
 import yaml
 
+from bayesflowmass import train as verb
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common import files
+from bayesflowmass.common.lock import sole_writer
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.mocks import catalog_builder, simulate_catalog
@@ -212,9 +214,41 @@ def test_a_full_disk_is_one_sentence(
     assert command(tmp_path, "--resume") == 0
 
 
+def test_two_trainings_in_one_folder_are_refused(tmp_path: Path, catalog: ClusterCatalog):
+    with (
+        sole_writer(tmp_path / "run", "training"),
+        pytest.raises(ValueError, match="run' is in use by training, process"),
+    ):
+        small(tmp_path / "run", catalog, resume=True)
+
+
+def test_a_run_killed_at_the_very_end_draws_its_losses_when_resumed(
+    tmp_path: Path, catalog: ClusterCatalog, monkeypatch: pytest.MonkeyPatch
+):
+    def dies(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    for name in ("save", "tidy up"):
+        out = tmp_path / name
+        with monkeypatch.context() as patch:
+            if name == "save":
+                patch.setattr(MassEstimator, "save", dies)
+            else:
+                patch.setattr(verb, "tidy_up", dies)
+            with pytest.raises(RuntimeError, match="killed"):
+                small(out, catalog)
+        small(out, catalog, resume=True)
+        assert sorted(path.name for path in out.iterdir()) == [
+            "history.csv", "loss.pdf", "loss.png", "model.json", "model.safetensors",
+        ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--out", "/dev/null/run"], "Cannot write to '/dev/null/run'"),
+        (["--weights", "variational", "--weights.fit", "max_update=3"], "did you mean 'max_updates'?"),
+        (["--fit.cuda-graphs"], "cuda_graphs is on, which needs a CUDA device"),
         (["--fit.max-update", "3"], "did you mean --fit.max-updates?"),
         (["--fit.max-updates", "0"], "fit.max_updates"),
         (["--flow.kind", "gaussian"], "unknown flow kind 'gaussian'"),

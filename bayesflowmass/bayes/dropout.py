@@ -66,6 +66,10 @@ class DropoutPosterior(WeightPosterior):
         weights = _layout(module, masks).flatten(dict(module.named_parameters())).detach()
         return cls(module, masks, weights)
 
+    @classmethod
+    def check(cls, module: nn.Module, data: Data, options: Mapping[str, Any]) -> None:
+        mask_consumers(module, data)
+
     def draw(self, n_draws: int, seed: int) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(seed)
         weights = self.layout.split(self.weights)

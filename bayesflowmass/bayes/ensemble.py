@@ -63,8 +63,7 @@ class EnsemblePosterior(WeightPosterior):
         Raises:
             ValueError: fewer than two members, which have no spread.
         """
-        if members < 2:
-            raise ValueError(f"members is {members}; an ensemble needs at least 2, and 5 is usual.")
+        cls.check(module, data, {"members": members})
         layout = WeightLayout(module, choose(module, "all"))
         rows = []
         for k, own_seed in enumerate(_seeds(seed, members)):
@@ -77,6 +76,12 @@ class EnsemblePosterior(WeightPosterior):
             for name, value in layout.split(rows[0]).items():
                 module.get_parameter(name).copy_(value)
         return cls(module, torch.stack(rows))
+
+    @classmethod
+    def check(cls, module: nn.Module, data: Data, options: Mapping[str, Any]) -> None:
+        members = options.get("members", 2)
+        if members < 2:
+            raise ValueError(f"members is {members}; an ensemble needs at least 2, and 5 is usual.")
 
     def draw(self, n_draws: int, seed: int) -> dict[str, Tensor]:
         """The members in order, from the first again after the last; the seed has no say."""

@@ -99,12 +99,7 @@ class LaplacePosterior(WeightPosterior):
             ValueError: the weights are too many for a full Hessian.
         """
         names = choose(module, which)
-        layout, prior = WeightLayout(module, names), prior or NormalPrior()
-        if layout.n_weights > LARGEST:
-            raise ValueError(
-                f"Laplace's approximation of {layout.n_weights} weights needs a Hessian of as many rows; choose "
-                f"at most {LARGEST} weights ('which'), or a network with a narrower last hidden layer."
-            )
+        layout, prior = _layout(module, names), prior or NormalPrior()
         if not trained:
             maximise_weights(module, train_prior, len(data[1]), maximise, seed=seed, name="point")
         mean = layout.flatten(dict(module.named_parameters())).detach()
@@ -132,6 +127,10 @@ class LaplacePosterior(WeightPosterior):
         }
         return cls(module, names, mean, scale_tril.to(mean), found)
 
+    @classmethod
+    def check(cls, module: nn.Module, data: Data, options: Mapping[str, Any]) -> None:
+        _layout(module, choose(module, options.get("which", "last")))
+
     def draw(self, n_draws: int, seed: int) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(n_draws, len(self.mean), dtype=self.mean.dtype, generator=generator)
@@ -152,6 +151,16 @@ class LaplacePosterior(WeightPosterior):
         n = layout.n_weights
         found = {key: value for key, value in description.items() if key not in ("method", "names")}
         return cls(module, names, like.new_zeros(n), like.new_zeros(n, n), found)
+
+
+def _layout(module: nn.Module, names: tuple[str, ...]) -> WeightLayout:
+    layout = WeightLayout(module, names)
+    if layout.n_weights > LARGEST:
+        raise ValueError(
+            f"Laplace's approximation of {layout.n_weights} weights needs a Hessian of as many rows; choose "
+            f"at most {LARGEST} weights ('which'), or a network with a narrower last hidden layer."
+        )
+    return layout
 
 
 def choose_precision(eigenvalues: Tensor, square: float) -> float:

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Protocol, Self
 
 from torch import Tensor, nn
 
+from bayesflowmass.bayes.choice import choose
+
 __all__ = ["WEIGHT_POSTERIORS", "Data", "Maximise", "WeightPosterior", "parse_weights"]
 
 Data = tuple[Tensor, Tensor]
@@ -55,6 +57,21 @@ class WeightPosterior(nn.Module, ABC):
     def defaults(cls, module: nn.Module) -> dict[str, Any]:
         """Options of `fit` that depend on the module, for who does not choose them: such as ``which``."""
         return {}
+
+    @classmethod
+    def check(cls, module: nn.Module, data: Data, options: Mapping[str, Any]) -> None:
+        """Refuse options that `fit` would refuse after a training.
+
+        Args:
+            module: of the architecture, to throw away.
+            data: a few clusters of the right shape; their values do not matter.
+            options: of `fit`.
+
+        Raises:
+            ValueError: naming the option.
+        """
+        if "which" in options:
+            choose(module, options["which"])
 
     @classmethod
     @abstractmethod

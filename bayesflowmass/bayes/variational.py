@@ -82,18 +82,9 @@ class VariationalPosterior(WeightPosterior):
         Raises:
             ValueError: the guide is unknown.
         """
-        if guide is None:
-            widths = [
-                shape[1]
-                for shape in WeightLayout(module, choose(module, which)).shapes.values()
-                if len(shape) == 2
-            ]
-            guide = "eigenbasis" if max(widths, default=1) <= WIDEST else "mean_field"
-        if guide not in GUIDES:
-            raise ValueError(f"Unknown guide {guide!r}; choose one of {', '.join(GUIDES)}.")
         if not trained:
             maximise_weights(module, train_prior, len(data[1]), maximise, seed=seed, name="point")
-        q = GUIDES[guide](module, prior, which, **(guide_options or {}))
+        q = _guide(module, which, guide, guide_options, prior)
         if isinstance(q, Eigenbasis):
             q.align(module, lambda: _apply(module, data))
         trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -117,6 +108,13 @@ class VariationalPosterior(WeightPosterior):
         }
         return cls(q.requires_grad_(False), found)
 
+    @classmethod
+    def check(cls, module: nn.Module, data: Data, options: Mapping[str, Any]) -> None:
+        given = {name: options[name] for name in ("guide", "guide_options", "prior") if name in options}
+        q = _guide(module, options.get("which", "last"), **given)
+        kept = {name: options[name] for name in ("estimator", "tempering") if options.get(name) is not None}
+        VariationalObjective(module, q, 1, **kept)
+
     def draw(self, n_draws: int, seed: int) -> dict[str, Tensor]:
         return self.guide.draw(n_draws, seed)
 
@@ -132,6 +130,29 @@ class VariationalPosterior(WeightPosterior):
         guide = WeightGuide.from_description(module, description["guide"])
         found = {key: value for key, value in description.items() if key not in ("method", "guide")}
         return cls(guide.requires_grad_(False), found)
+
+
+def _guide(
+    module: nn.Module,
+    which: Choice,
+    guide: str | None = None,
+    guide_options: Mapping[str, Any] | None = None,
+    prior: WeightPrior | None = None,
+) -> WeightGuide:
+    """The guide of this name; None: the eigenbasis, or the mean field where layers are too wide for it."""
+    if guide is None:
+        widths = [
+            shape[1]
+            for shape in WeightLayout(module, choose(module, which)).shapes.values()
+            if len(shape) == 2
+        ]
+        guide = "eigenbasis" if max(widths, default=1) <= WIDEST else "mean_field"
+    if guide not in GUIDES:
+        raise ValueError(f"Unknown guide {guide!r}; choose one of {', '.join(GUIDES)}.")
+    try:
+        return GUIDES[guide](module, prior, which, **(guide_options or {}))
+    except TypeError as error:
+        raise ValueError(f"guide_options of the guide {guide!r}: {error}.") from None
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,10 +12,8 @@ from typing import IO
 
 from bayesflowmass.common.files import reason_of
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows has no such locks, so two writers are not told apart there.
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["FolderInUseError", "sole_writer"]
 
@@ -40,7 +39,7 @@ def sole_writer(folder: Path, what: str) -> Iterator[None]:
         FolderInUseError: another process is at work there.
         ValueError: nothing can be written there.
     """
-    there = folder.is_dir()
+    there = os.path.isdir(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stream = _locked(folder / LOCK)
@@ -64,7 +63,8 @@ def _locked(path: Path) -> IO[str]:
     """The file, open and locked."""
     while True:
         stream = path.open("a+", encoding="utf-8")
-        if fcntl is None:
+        if sys.platform == "win32":
+            # It has no such locks: two writers are not told apart.
             return stream
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -166,7 +166,8 @@ def read_tensors(path: Path, expected: str) -> dict[str, Tensor]:
         content = path.read_bytes()
         if hash_bytes(content) != expected:
             raise ValueError("its content is not what was written")
-        return safetensors.torch.load(content)
+        tensors: dict[str, Tensor] = safetensors.torch.load(content)
+        return tensors
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise _damaged(path, error) from error
 

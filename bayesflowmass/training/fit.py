@@ -212,7 +212,9 @@ def _training_batches(
             placed = None  # Free the previous epoch on the device before the next one is copied there.
             placed, origin = EpochData(*place((data.context, data.log10_mass), device)), data
         order = torch.randperm(len(data.log10_mass), generator=torch_generator(seed, "permutation", epoch))
-        for batch in batches(placed.context, placed.log10_mass, order, options.batch_size, device, first=done):
+        for batch in batches(
+            placed.context, placed.log10_mass, order, options.batch_size, device, first=done
+        ):
             yield batch
             if state.update >= options.max_updates:
                 return

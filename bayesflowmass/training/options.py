@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,7 +11,7 @@ from bayesflowmass.common.settings import Settings
 from bayesflowmass.training.learning_rate import LearningRate, Schedule
 from bayesflowmass.training.stopping import SmoothedStopping
 
-__all__ = ["FitOptions"]
+__all__ = ["FitOptions", "with_default_options"]
 
 # Another value of these gives no other weights, but for rounding.
 _NO_RESULT = {"checkpoint_every", "cuda_graphs"}
@@ -95,3 +96,8 @@ class FitOptions(Settings):
     def result(self) -> dict[str, Any]:
         """What decides the weights, for JSON: a resumed run must share it."""
         return self.model_dump(mode="json", exclude=_NO_RESULT)
+
+
+def with_default_options(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a run whose section ``fit`` names all options, to compare them with those of other versions."""
+    return {**settings, "fit": FitOptions().result() | dict(settings.get("fit") or {})}

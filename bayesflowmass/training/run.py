@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -31,7 +32,7 @@ from bayesflowmass.training.checkpoint import (
 from bayesflowmass.training.fit import FitResult, fit
 from bayesflowmass.training.known_population import known_population, tabulate
 from bayesflowmass.training.novelty import fit_novelty
-from bayesflowmass.training.options import FitOptions
+from bayesflowmass.training.options import FitOptions, with_default_options
 from bayesflowmass.training.phases import remove_phases, run_phase
 from bayesflowmass.training.preparation import TrainingData, prepare
 from bayesflowmass.training.random_state import derive_seed
@@ -128,7 +129,7 @@ class Request:
                     " flat or hmf."
                 )
             read_selection(self.selection)
-        if self.out.exists() and not self.out.is_dir():
+        if os.path.isfile(self.out):
             raise ValueError(f"'{self.out}' is a file; give a folder for the model.")
         options = self.fit_options
         check_device(options.precision, options.cuda_graphs, resolve_device(self.device))
@@ -206,7 +207,8 @@ def finished_model(request: Request) -> MassEstimator | None:
     if read_settings(request.checkpoints) is not None or not (request.out / "model.json").is_file():
         return None
     estimator = MassEstimator.load(request.out, request.device)
-    check_same_settings(estimator.training_info.config, request.settings, str(request.out))
+    begun, now = map(with_default_options, (estimator.training_info.config, request.settings))
+    check_same_settings(begun, now, str(request.out))
     return estimator
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from bayesflowmass.bayes.choice import choose
@@ -19,7 +20,7 @@ from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.flows import ConditionalFlow
 from bayesflowmass.training.fit import FitResult, fit
 from bayesflowmass.training.last_layers import MirroredSource, cut_before_random_layers
-from bayesflowmass.training.options import FitOptions
+from bayesflowmass.training.options import FitOptions, with_default_options
 from bayesflowmass.training.phases import run_phase
 from bayesflowmass.training.random_state import derive_seed
 from bayesflowmass.training.sources import TrainingSource, one_view_of_each
@@ -27,6 +28,7 @@ from bayesflowmass.training.weight_report import note_convergence
 
 __all__ = ["LAST_LAYER_FIT", "check_weights", "fit_weights", "start_from", "weight_options"]
 
+_ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)
 _KEYS = ("method", "which", "guide", "prior", "options", "fit", "start")
 
 LAST_LAYER_FIT: dict[str, Any] = {
@@ -53,7 +55,7 @@ def weight_options(
         flow: whose weights they are.
 
     Raises:
-        ValueError: the method is unknown or takes no such argument.
+        ValueError: the method is unknown, takes no such argument, or it has a wrong type.
     """
     method, options = parse_weights(str(weights["method"]))
     known = inspect.signature(WEIGHT_POSTERIORS[method].fit).parameters
@@ -68,6 +70,15 @@ def weight_options(
     for key in ("prior", "train_prior"):
         if options.get(key) is not None:
             options[key] = as_prior(options[key])
+    hints = get_type_hints(WEIGHT_POSTERIORS[method].fit)
+    for key, value in options.items():
+        try:
+            TypeAdapter(hints[key], config=_ANY_CLASS).validate_python(value)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise ValueError(
+                f"weights: {key} of the posterior '{method}' is {value!r}: {reason[0].lower()}{reason[1:]}."
+            ) from None
     return WEIGHT_POSTERIORS[method], options
 
 
@@ -76,7 +87,7 @@ def check_weights(weights: Mapping[str, Any], flow: ConditionalFlow, options: Fi
 
     Args:
         weights: see `weight_options`.
-        flow: of the architecture, untrained.
+        flow: of the architecture, to throw away.
         options: of maximum likelihood, which the phases of the posterior share where ``weights`` says nothing.
 
     Raises:
@@ -88,7 +99,7 @@ def check_weights(weights: Mapping[str, Any], flow: ConditionalFlow, options: Fi
     method, chosen = weight_options(weights, flow)
     shared = options.model_dump() | dict(weights.get("fit") or {})
     build_settings(FitOptions, shared, "weights.fit")
-    method.check(flow, chosen)
+    method.check(flow, (torch.zeros(2, flow.context_dim), torch.zeros(2)), chosen)
 
 
 def start_from(flow: ConditionalFlow, folder: str | Path, settings: Mapping[str, Any]) -> None:
@@ -104,9 +115,9 @@ def start_from(flow: ConditionalFlow, folder: str | Path, settings: Mapping[str,
         ModelError: there is no model in the folder.
     """
     trained = MassEstimator.load(folder, "cpu")
-    ours = {key: value for key, value in settings.items() if key != "weights"}
-    theirs = {key: value for key, value in trained.training_info.config.items() if key != "weights"}
-    odd = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+    ours, theirs = map(with_default_options, (settings, trained.training_info.config))
+    names = (ours.keys() | theirs.keys()) - {"weights"}
+    odd = sorted(key for key in names if ours.get(key) != theirs.get(key))
     if odd:
         raise ValueError(
             f"The model in '{folder}' cannot be the start of this one: it was trained with another"

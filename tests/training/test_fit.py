@@ -228,9 +228,15 @@ def test_progress_bar_on_standard_error_shows_both_losses(capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"learning_rate": -1.0}, "'learning_rate' in the options of fit is -1.0: input should be greater than 0"),
+        (
+            {"learning_rate": -1.0},
+            "'learning_rate' in the options of fit is -1.0: input should be greater than 0",
+        ),
         ({"batch_size": 0}, "'batch_size' in the options of fit is 0: input should be greater than 0"),
-        ({"schedule": "square"}, "'schedule' in the options of fit is 'square': input should be 'constant', 'cosine' or 'plateau'"),
+        (
+            {"schedule": "square"},
+            "'schedule' in the options of fit is 'square': input should be 'constant', 'cosine' or 'plateau'",
+        ),
         ({"patience_updates": 0}, "'patience_updates' in the options of fit is 0"),
         ({"average_decay": 1.0}, "'average_decay' in the options of fit is 1.0"),
         ({"device": "gpu9"}, "Unknown device 'gpu9'; expected auto, cpu or cuda"),

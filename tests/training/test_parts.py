@@ -235,6 +235,32 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path, broken: str):
         read_checkpoint(tmp_path)
 
 
+def test_a_flipped_bit_anywhere_in_a_checkpoint_is_refused(tmp_path: Path):
+    folder, rng = tmp_path / "checkpoint", np.random.default_rng(0)
+    tensors = {"weights/w": torch.randn(40), "random/torch": torch.arange(64, dtype=torch.uint8)}
+    write_settings(folder, {"seed": 1})
+    write_checkpoint(
+        folder, 10, tensors, {"position": [0, 3], "seconds": 0.25, "history": [ROWS[0].to_list()]}
+    )
+
+    def read() -> object:
+        return read_settings(folder), read_checkpoint(folder)
+
+    read()
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    assert len(paths) == 4
+    for path in paths:
+        content = path.read_bytes()
+        for place in rng.integers(0, 8 * len(content), 50):
+            damaged = bytearray(content)
+            damaged[place // 8] ^= 1 << (place % 8)
+            path.write_bytes(damaged)
+            with pytest.raises(CheckpointError, match=r"is damaged|which is not there"):
+                read()
+        path.write_bytes(content)
+    read()
+
+
 def test_a_foreign_pointer_is_refused(tmp_path: Path):
     (tmp_path / "latest").write_text("../elsewhere")
     with pytest.raises(CheckpointError, match="which is not there"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ from bayesflowmass.infer import infer
 from bayesflowmass.posterior import PredictiveMass, monte_carlo_error, number_of_draws
 from bayesflowmass.train import main, train
 from bayesflowmass.training import checkpoint, phases
+from bayesflowmass.training import run as run_module
+from bayesflowmass.training import weights as weights_module
 from bayesflowmass.training.convergence import last_fifth
 from bayesflowmass.training.history import HistoryRow
 from bayesflowmass.training.last_layers import MirroredSource, cut_before_random_layers
@@ -346,10 +349,57 @@ def test_an_unfinished_run_is_not_written_over(tmp_path: Path, catalog, monkeypa
     monkeypatch.undo()
     with pytest.raises(checkpoint.CheckpointError, match="unfinished training run"):
         small(tmp_path / "run", catalog, "variational")
-    with pytest.raises(checkpoint.CheckpointError, match="other settings"):
-        small(tmp_path / "run", catalog, "laplace", resume=True)
+    with pytest.raises(checkpoint.CheckpointError, match="seed was 3 and is now 4"):
+        small(tmp_path / "run", catalog, "variational", resume=True, seed=4)
     small(tmp_path / "run", catalog, "variational", resume=True)
     assert not (tmp_path / "run" / "phases").exists()
+
+
+def test_other_settings_of_the_weights_go_on_from_the_point(
+    tmp_path: Path, catalog, variational: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def dies(*_: object, **__: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(weights_module, "fit", dies)
+        with pytest.raises(KilledError):
+            small(tmp_path / "run", catalog, {"method": "ensemble", "fit": SHORT})
+    with monkeypatch.context() as patch:
+        # Maximum likelihood is done: what follows may not repeat it.
+        patch.setattr(run_module, "fit", dies)
+        small(tmp_path / "run", catalog, "variational", resume=True)
+    assert weights_hash(tmp_path / "run") == weights_hash(variational)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"fit": {"max_update": 3}}, "Unknown key 'max_update' in weights.fit; did you mean 'max_updates'?"),
+        ({"fit": {"batch_size": 0}}, "'batch_size' in weights.fit is 0"),
+        ({"fit": {"learning_rate": "fast"}}, "'learning_rate' in weights.fit is 'fast'"),
+        ({"whihc": "last"}, "weights has no setting 'whihc'; it takes method, which"),
+        ({"which": "nothing.*"}, "matches no parameter"),
+        ({"guide": "banana"}, "Unknown guide 'banana'"),
+        ({"options": {"guide_options": {"init": 1}}}, "guide_options of the guide 'eigenbasis'"),
+        ({"options": {"guide_options": {"init_scale": -1}}}, "init_scale is -1"),
+        ({"options": {"tempering": "hot"}}, "tempering of the posterior 'variational' is 'hot'"),
+        ({"options": {"tempering": -1.0}}, "tempering is -1.0"),
+        ({"options": {"temperature": 1.0}}, "has no option 'temperature'"),
+        ({"method": "ensemble:1"}, "members is 1"),
+        ({"method": "dropout"}, "no dropout"),
+        ({"start": "nowhere"}, "nowhere"),
+    ],
+    ids=str,
+)
+def test_settings_of_the_weights_are_checked_before_the_work(
+    tmp_path: Path, catalog, weights, message, monkeypatch
+):
+    monkeypatch.setattr(run_module, "prepare", lambda *_, **__: pytest.fail("the work had begun"))
+    changes = {"flow": {"kind": "affine", "hidden": (8,)}}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        small(tmp_path / "run", catalog, {"method": "variational"} | weights, **changes)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_damaged_phase_is_refused(tmp_path: Path):
