@@ -11,7 +11,6 @@ import pytest
 import torch
 import yaml
 
-from bayesflowmass import train as verb
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common import files
 from bayesflowmass.common.lock import sole_writer
@@ -19,6 +18,7 @@ from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.mocks import catalog_builder, simulate_catalog
 from bayesflowmass.train import main, train
+from bayesflowmass.training import run as run_module
 from bayesflowmass.training.augmentation import Augmentation
 from bayesflowmass.training.history import read_history
 from bayesflowmass.training.preparation import prepare
@@ -234,7 +234,7 @@ def test_a_run_killed_at_the_very_end_draws_its_losses_when_resumed(
             if name == "save":
                 patch.setattr(MassEstimator, "save", dies)
             else:
-                patch.setattr(verb, "tidy_up", dies)
+                patch.setattr(run_module, "tidy_up", dies)
             with pytest.raises(RuntimeError, match="killed"):
                 small(out, catalog)
         small(out, catalog, resume=True)
@@ -246,7 +246,7 @@ def test_a_run_killed_at_the_very_end_draws_its_losses_when_resumed(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--out", "/dev/null/run"], "Cannot write to '/dev/null/run'"),
+        (["--out", "/dev/null/run"], "'/dev/null' is a file; give a folder"),
         (["--weights", "variational", "--weights.fit", "max_update=3"], "did you mean 'max_updates'?"),
         (["--fit.cuda-graphs"], "cuda_graphs is on, which needs a CUDA device"),
         (["--fit.max-update", "3"], "did you mean --fit.max-updates?"),

@@ -11,7 +11,9 @@ from bayesflowmass.common.settings import Settings
 from bayesflowmass.training.learning_rate import LearningRate, Schedule
 from bayesflowmass.training.stopping import SmoothedStopping
 
-__all__ = ["FitOptions", "with_default_options"]
+__all__ = ["FitOptions", "Precision", "with_default_options"]
+
+Precision = Literal["float32", "tf32", "bf16"]
 
 # Another value of these gives no other weights, but for rounding.
 _NO_RESULT = {"checkpoint_every", "cuda_graphs"}
