@@ -1,26 +1,41 @@
-"""What ``model.json`` says of a model; reading it needs neither torch nor the weights."""
+"""What ``model.json`` says of a model; reading it needs neither torch nor the weights.
+
+It holds the SHA-256 of the weights (``weights_sha256``) and its own (``sha256``, of its bytes with zeros in that
+place), so that no bit of either file can change unseen. Models of version 0.1 (format 1) know the hash of their weights
+only.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 __all__ = [
     "DESCRIPTION",
     "FORMAT",
     "FORMAT_VERSION",
     "WEIGHTS",
+    "WHOLE_HASH",
     "ModelError",
     "does_not_describe",
     "read_description",
+    "signed_description",
 ]
 
 FORMAT = "bayesflowmass-model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+WHOLE_HASH = 2
+"""Format from which on a description knows its own hash."""
+
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
+_HASH = "sha256"
+_UNSIGNED = 64 * "0"
+_MOST_BYTES = 2**26
 
 
 class ModelError(ValueError):
@@ -33,6 +48,17 @@ def does_not_describe(folder: str | os.PathLike[str], error: Exception) -> Model
         f"'{Path(folder) / DESCRIPTION}' does not describe a model that this version knows ({error}); "
         "train the model again, or use the version that wrote it."
     )
+
+
+def signed_description(values: Mapping[str, Any]) -> bytes:
+    """The bytes of ``model.json``: format, hash and some values.
+
+    Raises:
+        ValueError: a value is not finite, or nothing that JSON knows.
+    """
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION, _HASH: _UNSIGNED}
+    unsigned = json.dumps(header | dict(values), indent=1, allow_nan=False).encode()
+    return unsigned.replace(_UNSIGNED.encode(), hashlib.sha256(unsigned).hexdigest().encode(), 1)
 
 
 def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -50,11 +76,16 @@ def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
                 "give the folder that `bayesflowmass train --out` wrote."
             )
     path = folder / DESCRIPTION
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    if path.stat().st_size > _MOST_BYTES:
         raise ModelError(
-            f"'{path}' is truncated or not JSON ({error}); copy or train the model again."
+            f"'{path}' has {path.stat().st_size} bytes; a description has some thousand. Copy it again."
+        )
+    data = path.read_bytes()
+    try:
+        description = json.loads(data.decode(), parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(
+            f"'{path}' is truncated or not JSON ({str(error)[:200]}); copy or train the model again."
         ) from None
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise ModelError(
@@ -62,9 +93,25 @@ def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
             "give the folder that `bayesflowmass train --out` wrote."
         )
     version = description.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise ModelError(
             f"'{path}' was written by a newer bayesflowmass ({description.get('version', 'unknown')}, "
-            f"model format {version}; this one reads up to {FORMAT_VERSION}); upgrade bayesflowmass."
+            f"model format {version}; this one reads 1 to {FORMAT_VERSION}), or is damaged: upgrade bayesflowmass, or "
+            "copy the model again."
+        )
+    if version >= WHOLE_HASH and not _signature_holds(data, description.get(_HASH)):
+        raise ModelError(
+            f"'{path}' is not as it was written (its SHA-256 differs), so that masses would be wrong; copy or train "
+            "the model again."
         )
     return description
+
+
+def _signature_holds(data: bytes, claimed: Any) -> bool:
+    if not isinstance(claimed, str) or len(claimed) != len(_UNSIGNED) or data.count(claimed.encode()) != 1:
+        return False
+    return hashlib.sha256(data.replace(claimed.encode(), _UNSIGNED.encode())).hexdigest() == claimed
+
+
+def _no_number(constant: str) -> NoReturn:
+    raise ValueError(f"it holds {constant}, which is no number")

@@ -19,7 +19,7 @@ from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.common.version import __version__
 from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator.conditioning import AT_ONCE, condition_in_parts
-from bayesflowmass.estimator.description import DESCRIPTION, ModelError, does_not_describe
+from bayesflowmass.estimator.description import DESCRIPTION, WHOLE_HASH, ModelError, does_not_describe
 from bayesflowmass.estimator.flags import cluster_flags, pressed_against_edge, require_usable
 from bayesflowmass.estimator.model_folder import read_model_folder, write_model_folder
 from bayesflowmass.estimator.shipped import model_folder
@@ -72,6 +72,8 @@ class MassEstimator:
         self.training_info = training_info
         self.novelty = novelty
         self.recalibrations = tuple(recalibrations)
+        self.notes: tuple[str, ...] = ()
+        """What a user of a loaded model should know of its files."""
 
     def posterior(
         self,
@@ -324,7 +326,13 @@ class MassEstimator:
                     f"The weights in '{folder}' do not fit the {name} that {DESCRIPTION} describes "
                     f"({' '.join(str(error).split())[:200]}); train the model again."
                 ) from None
-        return cls(encoder, flow, info, device, weights, novelty, recalibrations)
+        estimator = cls(encoder, flow, info, device, weights, novelty, recalibrations)
+        if description["format_version"] < WHOLE_HASH:
+            estimator.notes = (
+                f"the model '{folder}' was written by version 0.1, which stored no hash of its description: a damaged "
+                f"{DESCRIPTION} would not be seen (saving the model again adds it).",
+            )
+        return estimator
 
 
 def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -7,8 +7,8 @@ package.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,10 @@ from torch import Tensor
 from bayesflowmass.common.files import write_whole
 from bayesflowmass.estimator.description import (
     DESCRIPTION,
-    FORMAT,
-    FORMAT_VERSION,
     WEIGHTS,
     ModelError,
     read_description,
+    signed_description,
 )
 
 __all__ = ["read_model_folder", "write_model_folder"]
@@ -39,18 +38,23 @@ def write_model_folder(
         folder: created if missing; other files in it are left alone.
         tensors: weights and buffers by name.
         description: JSON-able.
+
+    Raises:
+        ModelError: a weight is not a finite number.
+        OSError: the disk is full, or the place cannot be written to.
     """
     folder = Path(folder)
+    wrong = not_finite(tensors)
+    if wrong is not None:
+        raise ModelError(
+            f"The weights '{wrong}' are not finite numbers, so there is no model to write; train again with a "
+            "smaller learning rate."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     weights = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    header = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
-    }
-    text = json.dumps(header | description, indent=1, allow_nan=False)
+    text = signed_description({"weights_sha256": hashlib.sha256(weights).hexdigest()} | description)
     write_whole(folder / WEIGHTS, weights)
-    write_whole(folder / DESCRIPTION, text.encode())
+    write_whole(folder / DESCRIPTION, text)
     return folder
 
 
@@ -59,7 +63,7 @@ def read_model_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Tensor]
 
     Raises:
         ModelError: the folder or one of its files is missing, truncated, foreign, newer than this version, or
-            the two files do not belong together.
+            the two files do not belong together; or a weight is not a finite number.
     """
     folder = Path(folder)
     description = read_description(folder)
@@ -76,4 +80,15 @@ def read_model_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Tensor]
             f"'{folder / WEIGHTS}' is not the file that {DESCRIPTION} describes (its SHA-256 differs); "
             "copy both files of the model again."
         )
+    wrong = not_finite(tensors)
+    if wrong is not None:
+        raise ModelError(
+            f"The weights '{wrong}' in '{folder / WEIGHTS}' are not finite numbers, so that masses would not be "
+            "either; train the model again."
+        )
     return tensors, description
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Name of a tensor with a NaN or an infinity, if there is one."""
+    return next((name for name, values in tensors.items() if not values.isfinite().all()), None)

@@ -33,11 +33,11 @@ def tell(catalog: ClusterCatalog, estimator: MassEstimator, assume: Mapping[str,
 
 
 def notes(catalog: ClusterCatalog, estimator: MassEstimator) -> list[str]:
-    """What the model makes of columns that it can use, in sentences for the reader of the masses."""
+    """What is to be known of the model's files, and what it makes of columns that it can use, in sentences."""
     optional = estimator.encoder.optional
     known = np.isfinite(optional.values(catalog)).sum(axis=0)
     n = len(catalog)
-    said = []
+    said = list(estimator.notes)
     for name, count in zip(optional.names, known, strict=True):
         of = "" if count == 0 else f" of {n - count} of {n} clusters"
         if name == "mode" and count < n:

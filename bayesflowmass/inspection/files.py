@@ -125,6 +125,7 @@ def inspect_model(path: Path) -> Inspection:
         f"{sum(p.numel() for p in estimator.flow.parameters())} parameters, trained on {info.n_train} clusters, "
         f"bayesflowmass {info.version}",
     ]
+    report.facts += estimator.notes
     report.commands = [f"bayesflowmass infer --model {path} --galaxies FILE --out masses.ecsv"]
     return report
 

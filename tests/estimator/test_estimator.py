@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from model_files import edited, signed
 from numpy.testing import assert_allclose
 from safetensors.torch import save_file
 from small_model import toy_catalog, toy_estimator
@@ -48,10 +49,6 @@ def test_saving_twice_replaces_the_model(estimator, model):
     assert (model / "history.csv").exists()
 
 
-def edit(path, **changes):
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
 def spoil_truncated_json(model):
     text = (model / "model.json").read_text()
     (model / "model.json").write_text(text[: len(text) // 2])
@@ -71,7 +68,7 @@ def spoil_other_weights(model):
 
 
 def spoil_encoder(model):
-    edit(model / "model.json", encoder={"kind": "something else"})
+    signed(model, encoder={"kind": "something else"})
 
 
 @pytest.mark.parametrize(
@@ -83,9 +80,9 @@ def spoil_encoder(model):
         (spoil_other_weights, r"is not the file that model\.json describes"),
         (spoil_encoder, "does not describe a model that this version knows"),
         (lambda m: (m / "model.json").write_text("[1]"), "does not describe a bayesflowmass model"),
-        (lambda m: edit(m / "model.json", format="other"), "does not describe a bayesflowmass model"),
-        (lambda m: edit(m / "model.json", format_version=99, version="9.9"), r"newer bayesflowmass \(9\.9"),
-        (lambda m: edit(m / "model.json", training={}), "no key 'log10_mass_range'"),
+        (lambda m: edited(m / "model.json", format="other"), "does not describe a bayesflowmass model"),
+        (lambda m: edited(m / "model.json", format_version=99, version="9.9"), r"newer bayesflowmass \(9\.9"),
+        (lambda m: signed(m, training={}), "no key 'log10_mass_range'"),
         (lambda m: (m / "model.safetensors").unlink(), r"is not a model: it has no model\.safetensors"),
     ],
 )
