@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bayesflowmass.networks.dense import NoParameters
 
-__all__ = ["ConditionalStandardNormal", "StandardNormal", "normal_cdf"]
+__all__ = ["ConditionalStandardNormal", "StandardNormal", "normal_cdf", "normal_probabilities"]
 
 _LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
 
@@ -24,6 +24,22 @@ def normal_cdf(z: Tensor) -> Tensor:
     """
     cdf: Tensor = 0.5 * torch.special.erfc(z * -math.sqrt(0.5))
     return cdf
+
+
+def normal_probabilities(z: Tensor) -> Tensor:
+    """
+    Probabilities that N(0, 1) gives to the pieces below, between and above increasing numbers: (K, *B) -> (K + 1, *B).
+
+    Each piece is a difference of the smaller tails at its ends, so that both tails keep their relative precision.
+    """
+    above = (z >= 0).to(z.dtype)
+    # The cdf is tail + above.
+    tail = 0.5 * torch.special.erfc(z.abs() * math.sqrt(0.5)) * (1 - 2 * above)
+    nothing = torch.zeros_like(z[:1])
+    pieces: Tensor = torch.cat([nothing, tail, nothing]).diff(dim=0) + torch.cat(
+        [nothing, above, nothing + 1]
+    ).diff(dim=0)
+    return pieces
 
 
 class StandardNormal(Normal):
@@ -65,6 +81,10 @@ class StandardNormal(Normal):
         """log(1 - cdf)."""
         log_sf: Tensor = torch.special.log_ndtr(self.loc - value)
         return log_sf
+
+    def probabilities(self, values: Tensor) -> Tensor:
+        """Of the pieces below, between and above increasing ``values``: (K, *B) -> (K + 1, *B)."""
+        return normal_probabilities(values + self.loc)
 
     def icdf(self, value: Tensor) -> Tensor:
         icdf: Tensor = torch.special.ndtri(value + self.loc)

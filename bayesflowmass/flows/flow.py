@@ -133,16 +133,16 @@ class ConditionalFlow(ConditionalTransformedDistribution, nn.Module):
         """
         base: Any
         base, transforms = self._conditioned(context, log10_mass.dtype)
-        if self.population is None:
+        population = self.population
+        if population is None or not len(population.edges):
             value, log_det = pull_back(transforms, log10_mass)
             log_prob: Tensor = base.log_prob(value) + log_det
             return log_prob
-        points = self.population.points.to(log10_mass).view(-1, *[1] * log10_mass.ndim)
-        masses = torch.cat([log10_mass.unsqueeze(0), points.expand(-1, *log10_mass.shape)])
+        edges = population.edges.to(log10_mass).view(-1, *[1] * log10_mass.ndim)
+        masses = torch.cat([log10_mass.unsqueeze(0), edges.expand(-1, *log10_mass.shape)])
         value, log_det = pull_back(transforms, masses)
-        log_probs = base.log_prob(value) + log_det
-        below, above = base.log_cdf(value[-2]), base.log_sf(value[-1])
-        return self.population.log_likelihood(log10_mass, log_probs[0], log_probs[1:-2], below, above)
+        log_prob = base.log_prob(value[0]) + log_det.expand_as(value)[0]
+        return population.log_likelihood(log10_mass, log_prob, base.probabilities(value[1:]))
 
     def forward(self, log10_mass: Tensor, context: Tensor) -> Tensor:
         return self.log_prob(log10_mass, context)

@@ -11,7 +11,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from bayesflowmass.flows.base import normal_cdf
+from bayesflowmass.flows.base import normal_cdf, normal_probabilities
 from bayesflowmass.flows.root_finding import bracketed_root
 from bayesflowmass.networks.dense import DenseNetwork
 
@@ -98,6 +98,10 @@ class GaussianMixture(TorchDistribution):
         """log(1 - cdf)."""
         tails: Tensor = torch.special.log_ndtr(-self._z(value))
         return (self.log_weights + tails).logsumexp(-1)
+
+    def probabilities(self, values: Tensor) -> Tensor:
+        """Of the pieces below, between and above increasing ``values``: (K, *B) -> (K + 1, *B)."""
+        return (self.log_weights.exp() * normal_probabilities(self._z(values))).sum(-1)
 
     def icdf(self, value: Tensor) -> Tensor:
         value = value.expand(torch.broadcast_shapes(value.shape, self.batch_shape))

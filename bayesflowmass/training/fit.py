@@ -161,7 +161,7 @@ def _data_hashes(
     found = {"training data": source.fingerprint()}
     population = getattr(flow, "population", None)
     if population is not None:
-        found["population"] = hash_tensors({"log_density": population.log_density})[:12]
+        found["population"] = hash_tensors(population._asdict())[:12]
     held_out = {"context": validation[0], "log10_mass": validation[1]}
     return found | {"validation data": hash_tensors(held_out)[:12]}
 

@@ -11,14 +11,12 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.cosmology import Cosmology
 from bayesflowmass.flows import TrainingPopulation
 from bayesflowmass.io.selection_file import read_selection
-from bayesflowmass.posterior import MassPrior, SelectedPrior, make_prior
+from bayesflowmass.posterior.priors import MassPrior, SelectedPrior, breaks_of, make_prior
 
 __all__ = ["known_population", "tabulate"]
 
-# Width of a cell [dex]; no PDF is so narrow that the sum over centres of such cells is not its integral to six digits.
-# Where the density has a step, which need not stand at an edge, its mean over points in the cell takes the place of
-# that at the centre.
-_CELL, _POINTS, _STEP = 0.03, 64, 0.5
+# Width of a cell [dex], in which the density is taken for its mean over so many points.
+_CELL, _POINTS = 0.03, 64
 # Change of ln q with redshift that a cluster would not notice.
 _STEADY = 0.1
 # ln q this far below its largest value stands for zero; no mass function falls by so much over the range of clusters.
@@ -60,27 +58,29 @@ def tabulate(prior: MassPrior, *catalogs: ClusterCatalog) -> TrainingPopulation:
     """
     low, high = prior.log10_mass_range
     n = int(np.ceil((high - low) / _CELL - 1e-9))
-    width = (high - low) / n
-    points = low + width / _POINTS * (torch.arange(n * _POINTS, dtype=torch.float64)[:, None] + 0.5)
+    jumps = [mass for mass in breaks_of(prior) if low < mass < high]
+    edges = torch.from_numpy(np.union1d(np.linspace(low, high, n + 1), jumps))
+    width = edges.diff()
+    points = edges[:-1, None] + width[:, None] * (
+        (torch.arange(_POINTS, dtype=torch.float64) + 0.5) / _POINTS
+    )
     redshift = np.concatenate([np.asarray(part.column("redshift"), dtype=np.float64) for part in catalogs])
     ends = np.array([redshift.min(), redshift.max()])
-    within = prior.log_density(ends)(points.expand(-1, 2)).double().view(n, _POINTS, 2)
-    steps = within.diff(dim=1).nan_to_num(0.0).abs().amax(1) > _STEP
-    both = torch.where(steps, within.logsumexp(1) - np.log(_POINTS), within[:, _POINTS // 2])
-    both = both - both.logsumexp(0) - np.log(width)
+    within = prior.log_density(ends)(points.reshape(-1, 1).expand(-1, 2)).double().view(-1, _POINTS, 2)
+    both = within.logsumexp(1) - np.log(_POINTS)
+    both = both - (both + width.log()[:, None]).logsumexp(0)
     change = float((both[:, 1] - both[:, 0]).nan_to_num(0.0).abs().max())
     if change > _STEADY:
         raise CatalogError(
             f"The population '{prior.name}' changes by {change:.2f} in ln density between the redshifts"
             f" {ends[0]:.3f} and {ends[1]:.3f} of the training clusters; train on clusters of one redshift."
         )
-    population = TrainingPopulation.of(low, high, both.mean(1))
-    density = population.log_density.numpy()
+    density = both.mean(1)
     for part in catalogs:
         mass = np.asarray(part.column("log10_mass"), dtype=np.float64)
-        cell = np.clip(((mass - low) / width).astype(int), 0, n - 1)
+        cell = np.clip(np.searchsorted(edges.numpy(), mass, side="right") - 1, 0, len(density) - 1)
         outside = (mass < low - 1e-6) | (mass > high + 1e-6)
-        odd = outside | ~(density[cell] > density.max() - _NOTHING)
+        odd = outside | ~(density.numpy()[cell] > float(density.max()) - _NOTHING)
         if odd.any():
             row = int(odd.argmax())
             raise CatalogError(
@@ -88,4 +88,4 @@ def tabulate(prior: MassPrior, *catalogs: ClusterCatalog) -> TrainingPopulation:
                 f" {low:.2f}-{high:.2f} does not have, the first {mass[row]:.3f} at row {row}; give the population that"
                 " they were drawn from."
             )
-    return population
+    return TrainingPopulation.of(edges, density)
