@@ -34,14 +34,14 @@ from bayesflowmass.common.version import __version__
 # The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
 if TYPE_CHECKING:
     from bayesflowmass.catalog import ClusterCatalog
-    from bayesflowmass.comparison.alignment import Run
     from bayesflowmass.comparison.models import RunSource
     from bayesflowmass.comparison.statistics import Bin, Comparison, Method
     from bayesflowmass.comparison.verdicts import Verdict
+    from bayesflowmass.evaluation.files import StoredPredictions
 
 __all__ = ["CompareSettings", "compare", "main"]
 
-Sections = Mapping[str, Mapping[str, Sequence["Run"]]]
+Sections = Mapping[str, Mapping[str, Sequence["StoredPredictions"]]]
 
 
 class CompareSettings(PosteriorSettings):
@@ -139,6 +139,11 @@ def compare(
     written = []
     for name, given in sections.items():
         methods, halo = _aligned(given, catalog, prior)
+        left_out = len(next(iter(given.values()))[0].cluster_id) - halo.size
+        if left_out:
+            remarks.append(
+                f"{left_out} clusters have no mass from one of the models and are left out of all."
+            )
         chosen = reference or next((m.label for m in methods if not m.bayesian), methods[0].label)
         if chosen not in given:
             raise ValueError(
@@ -178,7 +183,7 @@ def compare(
 
 
 def _aligned(
-    given: Mapping[str, Sequence[Run]], catalog: ClusterCatalog | None, prior: str
+    given: Mapping[str, Sequence[StoredPredictions]], catalog: ClusterCatalog | None, prior: str
 ) -> tuple[list[Method], np.ndarray[Any, np.dtype[np.int64]]]:
     from bayesflowmass.comparison.alignment import align
     from bayesflowmass.comparison.statistics import Method
@@ -264,9 +269,9 @@ def _draw(folder: Path, section: Mapping[str, Any]) -> dict[str, str]:
 def run(settings: CompareSettings, report: Callable[[str], None] = print) -> dict[str, Any]:
     """The command: predict what is not stored, compare, report."""
     from bayesflowmass.catalog import CatalogError, ClusterCatalog
-    from bayesflowmass.comparison.alignment import file_hash, read_predictions
     from bayesflowmass.comparison.report import format_text
     from bayesflowmass.comparison.runs import baseline_runs, model_run
+    from bayesflowmass.evaluation.files import file_hash, read_predictions
 
     path, sections = settings.catalog, _sources(settings)
     if path is None and settings.work is not None and (settings.work / "test.parquet").is_file():
@@ -283,7 +288,7 @@ def run(settings: CompareSettings, report: Callable[[str], None] = print) -> dic
             f"The catalogue '{path}' has no clusters or no column log10_mass; true masses are needed."
         )
     fingerprint = "" if path is None else file_hash(path)
-    predicted: dict[str, dict[str, list[Run]]] = {}
+    predicted: dict[str, dict[str, list[StoredPredictions]]] = {}
     for name, given in sections.items():
         for label, sources in given.items():
             for source in sources:

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FiguresSettings", "figures", "main"]
 
-_TRAINING_CLUSTERS = 5000
 # Variants of a baseline, such as the ways to measure a dispersion, share a mark in figure 6.
 _FAMILIES = ("msigma_inverse", "msigma_regression", "msigma_evrard", "virial", "projected")
 
@@ -109,8 +108,9 @@ def figures(
         CatalogError: a catalogue is empty or has no masses, or has no members to count for equation 8.
     """
     from bayesflowmass.catalog import CatalogError
-    from bayesflowmass.evaluate import simulate_like_training
-    from bayesflowmass.evaluation.paper import clusters_of_three_masses, predict_quantiles, pure_like
+    from bayesflowmass.evaluation.paper import predict_quantiles
+    from bayesflowmass.evaluation.test_sets import baseline_set, drawn_like, like_training
+    from bayesflowmass.evaluation.truth import clusters_of_three_masses
     from bayesflowmass.plots.paper.architecture import plot_architecture
     from bayesflowmass.plots.paper.equation8 import plot_equation8
     from bayesflowmass.plots.paper.predicted_vs_true import plot_predicted_vs_true_samples
@@ -120,11 +120,16 @@ def figures(
     for which in (catalog, pure_catalog, training_catalog):
         if which is not None and (len(which) == 0 or not which.has("log10_mass")):
             raise CatalogError("A catalogue has no clusters or no column log10_mass; true masses are needed.")
-    if pure is not None and pure_catalog is None:
-        pure_catalog = pure_like(catalog, pure, seed)
-    training = training_catalog or simulate_like_training(
-        estimator, _TRAINING_CLUSTERS, seed, catalog.metadata.extra.get("mock_parameters")
-    )
+    # A figure shows clusters as the model sees them, and those alone that it can give a mass.
+    catalog = _usable(estimator, catalog)
+    if pure is not None:
+        # Not the clusters that were simulated with the same seed to train on.
+        changes = drawn_like(catalog) | {"kind": "pure"}
+        made = pure_catalog or like_training(
+            pure.training_info, len(catalog), seed + 1_000_003, simulate=changes
+        )
+        pure_catalog = _usable(pure, made)
+    training = training_catalog or baseline_set(estimator.training_info, catalog, seed)
     options: dict[str, Any] = {"prior": prior, "n_draws": n_draws, "seed": seed}
     samples = {"pure": (pure, pure_catalog)} if pure is not None and pure_catalog is not None else {}
     samples[catalog.metadata.kind or "contaminated"] = (estimator, catalog)
@@ -155,6 +160,15 @@ def figures(
     files = [path for name, figure in drawn.items() for path in save_figure(figure, folder / name)]
     _write_choices(folder / "figures.json", three, prior, seed, pairs)
     return [*files, folder / "figures.json"]
+
+
+def _usable(estimator: MassEstimator, catalog: ClusterCatalog) -> ClusterCatalog:
+    """The clusters that the model can give a mass, as it sees them."""
+    from bayesflowmass.estimator.cylinder import in_cylinder
+    from bayesflowmass.estimator.flags import usable_clusters
+
+    seen = in_cylinder(catalog, estimator.training_info.selection)
+    return seen.filter(usable_clusters(seen) == "")
 
 
 def _pairs(
@@ -220,7 +234,7 @@ def _masses(
 def _pdf_panels(
     samples: Mapping[str, tuple[MassEstimator, ClusterCatalog]], options: Mapping[str, Any]
 ) -> Figure:
-    from bayesflowmass.evaluation.paper import clusters_of_three_masses
+    from bayesflowmass.evaluation.truth import clusters_of_three_masses
     from bayesflowmass.plots.paper.pdfs import plot_pdf_panels
 
     return plot_pdf_panels(
@@ -254,7 +268,7 @@ def _real_clusters(names: Sequence[str], masses: Masses, literature: Masses) -> 
 
 
 def _phase_space(estimator: MassEstimator, cluster: ClusterCatalog) -> Figure:
-    from bayesflowmass.plots.card.write import phase_space_image
+    from bayesflowmass.evaluation.cards import phase_space_image
     from bayesflowmass.plots.paper.phase_space import plot_phase_space
 
     image, extent = phase_space_image(estimator, cluster)

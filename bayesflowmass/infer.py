@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
-from tqdm import tqdm
 
 from bayesflowmass.command import run_command
 from bayesflowmass.command.paths import InputPath, ModelPath, OutFolder, OutTable
 from bayesflowmass.command.record import command_line
 from bayesflowmass.command.shared import PosteriorSettings
-from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.common.arrays import FloatArray, IntArray
 
 # The rest is imported where it is used: --help, and an error in a table, should not wait for torch and a model.
 if TYPE_CHECKING:
@@ -27,11 +25,9 @@ if TYPE_CHECKING:
     from bayesflowmass.catalog import ClusterCatalog
     from bayesflowmass.estimator import MassEstimator, TrainingInfo
     from bayesflowmass.novelty import Assessment
-    from bayesflowmass.posterior import MassPosterior, MassPrior
+    from bayesflowmass.posterior import MassPrior
 
 __all__ = ["InferSettings", "infer", "main", "read_observations", "summary"]
-
-_CHUNK = 2048
 
 
 class InferSettings(PosteriorSettings):
@@ -113,44 +109,20 @@ def infer(
     """
     from astropy.table import vstack
 
-    from bayesflowmass.catalog import CatalogError
-    from bayesflowmass.estimator.flags import UNUSABLE, cluster_flags, pressed_against_edge, usable_clusters
-    from bayesflowmass.estimator.systematic import sigma_systematic
-    from bayesflowmass.novelty.masses_table import p_values_of, with_novelty
-    from bayesflowmass.posterior.masses_table import with_missing_rows
+    from bayesflowmass.evaluation.masses_table import masses_tables, novelty_header
+    from bayesflowmass.evaluation.road import posteriors
 
-    catalog = _in_cylinder(catalog, estimator)
-    if len(catalog) == 0:
-        raise CatalogError("The catalogue has no clusters, so there is nothing to infer.")
-    problems = usable_clusters(catalog)
-    edge = np.zeros(len(catalog), dtype=bool)
-    tables = []
-    strange: list[tuple[npt.NDArray[np.intp], Assessment]] = []
-    with tqdm(
-        total=len(catalog), disable=not progress, desc="masses", unit=" clusters", file=sys.stderr
-    ) as bar:
-        for start in range(0, len(catalog), _CHUNK):
-            posterior, rows, found = _posterior(estimator, catalog, start, problems, prior, n_draws, seed)
-            if found is not None:
-                strange.append((rows, found))
-            if posterior is not None:
-                edge[rows] = pressed_against_edge(posterior, estimator.training_info)
-                table = posterior.to_table(pdf=pdf, units=units, mdef=mdef, h=h, model=model)
-                tables.append(_with_systematic(table, sigma_systematic(estimator, catalog[rows], prior)))
-            bar.update(min(_CHUNK, len(catalog) - start))
-    if not tables:
-        first, why = catalog.column("cluster_id")[0], UNUSABLE[str(problems[0])]
-        raise CatalogError(f"None of the {len(catalog)} clusters can have a mass: cluster {first} {why}.")
-    columns = {
-        "cluster_id": catalog.column("cluster_id"),
-        "n_galaxies": catalog.n_galaxies,
-        "redshift": catalog.column("redshift"),
-        "flags": cluster_flags(
-            catalog, estimator.training_info, edge, problems, p_values_of(strange, len(catalog))
-        ),
-    }
-    full = with_missing_rows(vstack(tables, metadata_conflicts="silent"), problems == "", columns)
-    return with_novelty(full, catalog, estimator.novelty, strange, seed)
+    tables: list[Table] = []
+    strange: list[tuple[IntArray, Assessment]] = []
+    batches = posteriors(estimator, catalog, prior, n_draws=n_draws, seed=seed, progress=progress)
+    options: dict[str, Any] = {"pdf": pdf, "units": units, "mdef": mdef, "h": h, "model": model}
+    for batch, table in masses_tables(batches, **options):
+        tables.append(table)
+        if batch.novelty is not None:
+            strange.append((batch.rows, batch.novelty))
+    full = vstack(tables, metadata_conflicts="silent")
+    full.meta |= novelty_header(estimator.novelty, strange, catalog, seed)
+    return full
 
 
 def read_observations(
@@ -229,58 +201,6 @@ def _read(
     return catalog
 
 
-def _in_cylinder(catalog: ClusterCatalog, estimator: MassEstimator) -> ClusterCatalog:
-    """Galaxies beyond the cylinder of training are left out, as they were there."""
-    from bayesflowmass.selection import cylinder
-
-    selection = estimator.training_info.selection
-    return cylinder(catalog, selection.get("r_max") or np.inf, selection.get("v_max") or np.inf)
-
-
-def _posterior(
-    estimator: MassEstimator,
-    catalog: ClusterCatalog,
-    start: int,
-    problems: npt.NDArray[np.str_],
-    prior: str | MassPrior,
-    n_draws: int | None,
-    seed: int,
-) -> tuple[MassPosterior | None, npt.NDArray[np.intp], Assessment | None]:
-    """Posterior of the usable clusters of a chunk, their rows, their novelty; what is refused joins
-    `problems`."""
-    from bayesflowmass.catalog import CatalogError
-    from bayesflowmass.encoders import KDEError
-
-    rows = start + np.flatnonzero(problems[start : start + _CHUNK] == "")
-    if len(rows) == 0:
-        return None, rows, None
-    clusters = catalog[rows]
-    try:
-        contexts = estimator.encode(clusters)
-        posterior = estimator.posterior(clusters, prior, n_draws=n_draws, seed=seed, contexts=contexts)
-        return posterior, rows, estimator.assess(clusters, contexts)
-    except CatalogError as error:
-        if not isinstance(error.__cause__, KDEError):
-            raise
-    for row in rows:
-        try:
-            estimator.encoder.encode(catalog[int(row)], device=estimator.device)
-        except CatalogError:
-            problems[row] = "no_density"
-    return _posterior(estimator, catalog, start, problems, prior, n_draws, seed)
-
-
-def _with_systematic(table: Table, values: FloatArray | None) -> Table:
-    """The table with the column ``sigma_systematic``, masked where the model does not know it."""
-    from astropy.table import MaskedColumn
-
-    n = len(table)
-    column = MaskedColumn(np.zeros(n) if values is None else values, mask=np.full(n, values is None))
-    column.description = "its part from mock parameters that nobody knows [dex]"
-    table.add_column(column, index=table.colnames.index("sigma_epistemic") + 1, name="sigma_systematic")
-    return table
-
-
 def summary(table: Table, out: str | os.PathLike[str]) -> str:
     """What a table holds, in a few lines: clusters, masses, flags, where it was written."""
     from bayesflowmass.estimator.flags import FLAGS
@@ -338,7 +258,7 @@ def _infer_with(settings: InferSettings) -> None:
 
     from bayesflowmass.estimator import MassEstimator
     from bayesflowmass.estimator.told import notes, tell
-    from bayesflowmass.plots.card.write import write_cards
+    from bayesflowmass.evaluation.cards import write_cards
     from bayesflowmass.posterior.write_table import write_table
 
     estimator = MassEstimator.load(chosen, settings.device)
@@ -366,28 +286,20 @@ def _infer_with(settings: InferSettings) -> None:
     _warn(table)
     print(summary(table, settings.out))
     if settings.cards is not None:
-        usable = ~np.ma.getmaskarray(np.ma.asarray(table["log10_mass"]))
         paths = write_cards(
             estimator,
-            _in_cylinder(catalog, estimator).filter(usable),
+            catalog,
             settings.cards,
             progress=settings.progress,
             prior=prior,
-            flags=np.asarray(table["flags"])[usable].astype(str),
-            p_novelty=_numbers(table, "p_novelty")[usable],
+            flags=np.asarray(table["flags"]).astype(str),
+            p_novelty=np.ma.filled(np.ma.asarray(table["p_novelty"], dtype=np.float64), np.nan),
             model=str(chosen),
             n_draws=settings.n_draws,
             seed=settings.seed,
         )
         n_cards = len(paths) // 2
         print(f"{n_cards} card{'s' * (n_cards != 1)} in {settings.cards}")
-
-
-def _numbers(table: Table, name: str) -> FloatArray:
-    """A column, NaN where it is masked or absent."""
-    if name not in table.colnames:
-        return np.full(len(table), np.nan)
-    return np.ma.filled(np.ma.asarray(table[name], dtype=np.float64), np.nan)
 
 
 def _prior(settings: InferSettings, estimator: MassEstimator) -> str | MassPrior:

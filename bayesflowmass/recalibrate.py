@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from tqdm import tqdm
 
 from bayesflowmass.command import run_command
 from bayesflowmass.command.paths import InputPath, ModelPath, OutFolder
@@ -29,11 +28,9 @@ from bayesflowmass.common.version import __version__
 if TYPE_CHECKING:
     from bayesflowmass.catalog import ClusterCatalog
     from bayesflowmass.estimator import MassEstimator
+    from bayesflowmass.posterior import MassPosterior
 
 __all__ = ["RecalibrateSettings", "main", "recalibrate"]
-
-
-_BATCH = 4096
 
 
 class RecalibrateSettings(DrawSettings):
@@ -90,6 +87,7 @@ def recalibrate(
 
     from bayesflowmass.diagnostics import merged_edges
     from bayesflowmass.diagnostics.calibration import nominal_pair
+    from bayesflowmass.evaluation.road import posterior_columns
     from bayesflowmass.recalibration import Recalibration
 
     population, limits = _population(estimator, catalog)
@@ -100,7 +98,20 @@ def recalibrate(
             f"{statement} A recalibration for it would only hide a change of prior; give --prior {population}, or a "
             "catalogue of the other population."
         )
-    pit, predicted = _raw(estimator, catalog, prior, limits, n_draws, seed, progress)
+    found = posterior_columns(
+        estimator,
+        catalog,
+        {"pit": _pit, "predicted": lambda posterior, _: posterior.median},
+        prior,
+        n_draws=n_draws,
+        seed=seed,
+        log10_mass_range=limits,
+        recalibrated=False,
+        progress=progress,
+        label="posteriors",
+    )
+    usable = np.isfinite(found["predicted"])
+    catalog, pit, predicted = catalog.filter(usable), found["pit"][usable], found["predicted"][usable]
     halo = np.asarray(catalog.column("halo_id" if catalog.has("halo_id") else "cluster_id"))
     held_out = _held_out(catalog, halo, conformal_fraction, seed)
     edges = merged_edges(predicted[~held_out], bin_width, min_count)
@@ -123,10 +134,15 @@ def recalibrate(
             name: _uniformity(u[held_out], halo[held_out], seed)
             for name, u in (("raw", pit), ("recalibrated", mapped))
         },
+        "n_without_mass": int((~usable).sum()),
         "seed": seed,
         "version": __version__,
     }
     return result, report
+
+
+def _pit(posterior: MassPosterior, clusters: ClusterCatalog) -> FloatArray:
+    return np.clip(posterior.cdf(np.asarray(clusters.column("log10_mass"), dtype=np.float64)), 0.0, 1.0)
 
 
 def _population(estimator: MassEstimator, catalog: ClusterCatalog) -> tuple[str, tuple[float, float]]:
@@ -155,28 +171,6 @@ def _population(estimator: MassEstimator, catalog: ClusterCatalog) -> tuple[str,
             "trained on; leave them out of the catalogue, and of the limits of its population."
         )
     return str(population), (start, end)
-
-
-def _raw(
-    estimator: MassEstimator,
-    catalog: ClusterCatalog,
-    prior: str,
-    limits: tuple[float, float],
-    n_draws: int | None,
-    seed: int,
-    progress: bool,
-) -> tuple[FloatArray, FloatArray]:
-    """PIT and median (n,) of the raw posteriors."""
-    pit, predicted = [], []
-    starts = range(0, len(catalog), _BATCH)
-    for start in tqdm(starts, desc="posteriors", disable=not progress, file=sys.stderr, leave=False):
-        batch = catalog[start : start + _BATCH]
-        posterior = estimator.posterior(
-            batch, prior, n_draws=n_draws, seed=seed, log10_mass_range=limits, recalibrated=False
-        )
-        pit.append(np.clip(posterior.cdf(np.asarray(batch.column("log10_mass"), dtype=np.float64)), 0.0, 1.0))
-        predicted.append(posterior.median)
-    return np.concatenate(pit), np.concatenate(predicted)
 
 
 def _held_out(catalog: ClusterCatalog, halo: NDArray[Any], fraction: float, seed: int) -> BoolArray:
@@ -244,6 +238,8 @@ def describe(found: dict[str, Any]) -> list[str]:
         f"clusters ({found['n_haloes']} haloes); conformal intervals from {found['n_conformal']} others.",
         f"  all clusters: {found['choices'][0]}",
     ]
+    if found["n_without_mass"]:
+        lines.append(f"  {found['n_without_mass']} clusters cannot have a mass and were left out.")
     for i, choice in enumerate(found["choices"][1:]):
         start, end = found["edges"][i : i + 2]
         lines.append(f"  predicted {start:.2f}-{end:.2f}: {'nothing more' if choice == 'none' else choice}")

@@ -22,7 +22,7 @@ import numpy as np
 from bayesflowmass import selection
 from bayesflowmass.diagnostics import summarise
 from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.evaluation.predictions import predict
+from bayesflowmass.evaluation import predict
 from bayesflowmass.mocks import simulate_catalog
 from bayesflowmass.train import main as train
 from benchmarks.provenance import header, provenance
@@ -95,17 +95,17 @@ def measure(name, training, test, seed, overrides):
         estimator = MassEstimator.load(model)
     shown = observed(test, members_only)
     truth = shown.column("log10_mass")
-    guess = predict(estimator, shown)
+    guess = predict(estimator, shown).summary
     summary = summarise(
         truth,
-        guess.quantiles["log10_mass"],
+        guess.median,
         halo_id=shown.column("halo_id"),
         sigma=guess.sigma,
         n_resamples=100,
     )
     thin = selection.completeness(shown, 0.5, seed=seed)
     enough = thin.n_galaxies >= 5
-    shift = estimator.posterior(thin.filter(enough)).median - guess.quantiles["log10_mass"][enough]
+    shift = estimator.posterior(thin.filter(enough)).median - guess.median[enough]
     shift = shift[(truth[enough] >= 14) & (truth[enough] <= 15)]
     keys = ("scatter_14_15", "slope_14_15", "scatter_over_slope_14_15", "mean_residual")
     nll = -guess.log_density

@@ -23,11 +23,12 @@ import torch
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.command import CompareSettings
 from bayesflowmass.compare import run as compare
-from bayesflowmass.comparison.alignment import align, read_predictions
+from bayesflowmass.comparison.alignment import align
 from bayesflowmass.comparison.report import format_first_page, format_tables
 from bayesflowmass.comparison.statistics import Bin, Comparison, Method, influence, pair_runs
 from bayesflowmass.diagnostics.paired import crossed_estimate
 from bayesflowmass.estimator import MassEstimator
+from bayesflowmass.evaluation import read_predictions
 from bayesflowmass.mocks import simulate_catalog
 from bayesflowmass.train import main as train
 from benchmarks.provenance import header, provenance

@@ -33,7 +33,7 @@ from bayesflowmass.baselines.richness import fit_richness
 from bayesflowmass.command import load_yaml
 from bayesflowmass.diagnostics import log_density_gaussian, summarise
 from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.evaluation.predictions import predict
+from bayesflowmass.evaluation import predict
 from bayesflowmass.mocks import simulate_catalog
 from bayesflowmass.train import main as train
 from benchmarks.provenance import header, provenance
@@ -98,12 +98,12 @@ def measure(name, training, test, flat_test, config, overrides, seed):
             raise SystemExit(f"training of '{name}' failed")
         estimator = MassEstimator.load(model)
     shown = replaced(test, columns, training, seed + 1)
-    guess = predict(estimator, shown)
-    flat = predict(estimator, replaced(flat_test, columns, training, seed + 2))
+    guess = predict(estimator, shown).summary
+    flat = predict(estimator, replaced(flat_test, columns, training, seed + 2)).summary
     truth = test.column("log10_mass")
     summary = summarise(
         truth,
-        guess.quantiles["log10_mass"],
+        guess.median,
         halo_id=test.column("halo_id"),
         sigma=guess.sigma,
         n_resamples=100,

@@ -25,7 +25,7 @@ from bayesflowmass.diagnostics import PosteriorSummary, assess_calibration
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.shipped import SHIPPED, shipped_models
 from bayesflowmass.estimator.systematic import sigma_systematic
-from bayesflowmass.evaluation.test_sets import fresh_mocks
+from bayesflowmass.evaluation.test_sets import like_training
 from bayesflowmass.mocks import PRIORS
 from benchmarks.provenance import header, provenance
 
@@ -143,7 +143,7 @@ def section(name: str, folder: Path, options: argparse.Namespace) -> tuple[str, 
     """The card of one model."""
     estimator = MassEstimator.load(folder, "cpu")
     info = estimator.training_info
-    full = fresh_mocks(info, options.n_clusters, options.seed, augmentation={"known": {}})
+    full = like_training(info, options.n_clusters, options.seed, augmentation={"known": {}}, exact=True)
     full = full.with_columns(
         true_mode=full.column("mode"),
         true_cleaned=full.column("cleaned"),

@@ -21,7 +21,7 @@ import torch
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.evaluation.test_sets import fresh_mocks
+from bayesflowmass.evaluation.test_sets import like_training
 from benchmarks.provenance import header, provenance
 
 BIAS, COVERAGE = 0.05, 0.03
@@ -82,7 +82,7 @@ def cases(
 
     def mocks(**changes: Any) -> ClusterCatalog:
         changes["augmentation"] = {"known": everything} | changes.get("augmentation", {})
-        return fresh_mocks(info, n, seed, **changes)
+        return like_training(info, n, seed, exact=True, **changes)
 
     def wanted(name: str) -> bool:
         return only is None or name in only

@@ -16,7 +16,7 @@ import torch
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.evaluation.test_sets import fresh_mocks
+from bayesflowmass.evaluation.test_sets import like_training
 
 LIMIT, MEGABYTES = 0.002, 8.0
 QUANTILES = [0.025, 0.16, 0.5, 0.84, 0.975]
@@ -41,7 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     trained = MassEstimator.load(options.run, "cpu")
-    catalog = fresh_mocks(trained.training_info, options.n_clusters, seed=771)
+    catalog = like_training(trained.training_info, options.n_clusters, seed=771, exact=True)
     with tempfile.TemporaryDirectory() as folder:
         stored = MassEstimator.load(trained.save(folder, half=True), "cpu")
     shift = largest_shift(trained, stored, catalog)

@@ -13,12 +13,12 @@ from bayesflowmass.catalog import CatalogError
 from bayesflowmass.cosmology import sample_mass_function
 from bayesflowmass.diagnostics import fit_equation8
 from bayesflowmass.evaluation.paper import (
-    clusters_of_three_masses,
     expected_counts,
     literature_masses,
-    pure_like,
     scatter_pair,
 )
+from bayesflowmass.evaluation.test_sets import drawn_like, like_training
+from bayesflowmass.evaluation.truth import clusters_of_three_masses
 from bayesflowmass.figures import figures, main
 
 
@@ -127,7 +127,8 @@ def test_pure_clusters_are_simulated_with_the_masses_of_the_test_set():
     catalog = toy_catalog(12).with_metadata(
         masses={"distribution": "hmf", "log10_mass_min": 14.0, "log10_mass_max": 14.4}
     )
-    pure = pure_like(catalog, toy_estimator(), seed=0)
+    changes = drawn_like(catalog) | {"kind": "pure"}
+    pure = like_training(toy_estimator().training_info, 12, seed=0, simulate=changes)
     assert len(pure) == 12
     assert pure.metadata.kind == "pure"
     assert pure.column("log10_mass").min() >= 14.0

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bayesflowmass.estimator.description import DESCRIPTION
+from bayesflowmass.evaluation.files import PREDICTIONS
 
-__all__ = ["PREDICTIONS", "RunSource", "find_work", "parse_models"]
-
-PREDICTIONS = "predictions.parquet"
+__all__ = ["RunSource", "find_work", "parse_models"]
 
 
 @dataclass(frozen=True)

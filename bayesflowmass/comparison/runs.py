@@ -10,27 +10,30 @@ import numpy as np
 
 from bayesflowmass.baselines import fit_baselines, predict_baselines
 from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.comparison.alignment import (
-    Run,
+from bayesflowmass.comparison.models import RunSource
+from bayesflowmass.diagnostics import PosteriorSummary
+from bayesflowmass.estimator import MassEstimator
+from bayesflowmass.estimator.cylinder import in_cylinder
+from bayesflowmass.estimator.flags import usable_clusters
+from bayesflowmass.evaluation.files import (
+    PREDICTIONS,
+    StoredPredictions,
     columns_of,
     file_hash,
     model_hash,
     read_predictions,
     stored,
+    summary_columns,
+    with_missing,
     write_predictions,
 )
-from bayesflowmass.comparison.models import PREDICTIONS, RunSource
-from bayesflowmass.diagnostics import PosteriorSummary
-from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.evaluate import simulate_like_training
 from bayesflowmass.evaluation.predictions import predict, prior_range_of
+from bayesflowmass.evaluation.test_sets import BASELINE_CLUSTERS, baseline_set
 
 __all__ = ["BASELINES", "baseline_runs", "model_run"]
 
 BASELINES = ("msigma_inverse", "msigma_regression", "msigma_evrard", "richness")
 """Baselines that are compared: those of `evaluate` with the plain standard deviation, and the galaxy count."""
-
-_BASELINE_CLUSTERS = 5000
 
 
 def model_run(
@@ -45,7 +48,7 @@ def model_run(
     device: str = "auto",
     progress: bool = False,
     report: Callable[[str], None] = print,
-) -> Run:
+) -> StoredPredictions:
     """What a trained model says about a catalogue, stored in a folder and read from there if it is the same.
 
     Args:
@@ -74,8 +77,8 @@ def model_run(
         found = predict(
             estimator, catalog, prior=prior, prior_range=limits, n_draws=n_draws, seed=seed, progress=progress
         )
-        columns = columns_of(found.summary, found.epistemic.get("sigma_epistemic"))
-        write_predictions(file, catalog, columns, note)
+        seen = in_cylinder(catalog, estimator.training_info.selection)
+        write_predictions(file, seen, columns_of(found, seen), note)
     return read_predictions(file, source.seed)
 
 
@@ -89,7 +92,7 @@ def baseline_runs(
     prior: str,
     seed: int,
     report: Callable[[str], None] = print,
-) -> dict[str, list[Run]]:
+) -> dict[str, list[StoredPredictions]]:
     """Gaussian predictions of the baselines, as wide as their residuals where they were fitted; they know no prior.
 
     Args:
@@ -120,19 +123,17 @@ def baseline_runs(
         else:
             assert model is not None
             report(
-                f"Simulating {_BASELINE_CLUSTERS} clusters to fit the baselines on (--baseline-catalog to give them)."
+                f"Simulating {BASELINE_CLUSTERS} clusters to fit the baselines on (--baseline-catalog to give them)."
             )
-            clusters = simulate_like_training(
-                MassEstimator.load(model, "cpu"),
-                _BASELINE_CLUSTERS,
-                seed,
-                catalog.metadata.extra.get("mock_parameters"),
-            )
+            clusters = baseline_set(MassEstimator.load(model, "cpu").training_info, catalog, seed)
+        seen = in_cylinder(catalog, clusters.metadata.selection)
+        usable = usable_clusters(seen) == ""
         fitted = {name: b for name, b in fit_baselines(clusters).items() if name in BASELINES}
-        truth = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
-        for name, found in predict_baselines(fitted, catalog).items():
+        truth = np.asarray(seen.column("log10_mass"), dtype=np.float64)
+        for name, found in predict_baselines(fitted, seen.filter(usable)).items():
             summary = PosteriorSummary.gaussian(
-                truth, found.log10_mass, found.sigma, np.ptp(truth) / np.sqrt(12.0)
+                truth[usable], found.log10_mass, found.sigma, np.ptp(truth) / np.sqrt(12.0)
             )
-            write_predictions(files[name], catalog, columns_of(summary, None), note | {"baseline": name})
-    return {name: [read_predictions(file, "0")] for name, file in files.items()}
+            columns = with_missing(summary_columns(summary), usable) | {"log10_mass_true": truth}
+            write_predictions(files[name], seen, columns, note | {"baseline": name})
+    return {name: [read_predictions(file)] for name, file in files.items()}

@@ -16,7 +16,6 @@ from typing import Any, Literal
 import numpy as np
 
 from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
-from bayesflowmass.comparison.alignment import Run
 from bayesflowmass.diagnostics.paired import (
     Estimate,
     Influence,
@@ -24,6 +23,7 @@ from bayesflowmass.diagnostics.paired import (
     mean_influence,
     scatter_influence,
 )
+from bayesflowmass.evaluation.files import StoredPredictions
 
 __all__ = ["BINNINGS", "MIN_HALOES", "QUANTITIES", "Bin", "Comparison", "Method", "Quantity", "mass_bins"]
 
@@ -57,19 +57,22 @@ class Quantity:
 
 def _covered(low: str, high: str) -> Callable[[Mapping[str, FloatArray]], FloatArray]:
     def covered(columns: Mapping[str, FloatArray]) -> FloatArray:
-        truth = columns["log10_mass"]
+        truth = columns["log10_mass_true"]
         return ((truth >= columns[low]) & (truth <= columns[high])).astype(np.float64)
 
     return covered
 
 
 def _residual(columns: Mapping[str, FloatArray]) -> FloatArray:
-    return columns["log10_mass"] - columns["median"]
+    return columns["log10_mass_true"] - columns["log10_mass"]
 
 
 def _share(columns: Mapping[str, FloatArray]) -> FloatArray:
     epistemic = columns.get("sigma_epistemic")
-    return np.zeros_like(columns["sigma"]) if epistemic is None else (epistemic / columns["sigma"]) ** 2
+    if epistemic is None:
+        return np.zeros_like(columns["sigma"])
+    # Null for a point model, and so for its clusters.
+    return np.nan_to_num(epistemic / columns["sigma"]) ** 2
 
 
 QUANTITIES = {
@@ -119,7 +122,7 @@ class Method:
     """Runs of one method, all on the same clusters in one order."""
 
     label: str
-    runs: tuple[Run, ...]
+    runs: tuple[StoredPredictions, ...]
 
     @property
     def bayesian(self) -> bool:
@@ -139,7 +142,7 @@ class Comparison:
         self.methods = {method.label: method for method in methods}
         self.halo = halo
         self.reference = self.methods[reference]
-        self.truth = methods[0].runs[0].columns["log10_mass"]
+        self.truth = methods[0].runs[0].columns["log10_mass_true"]
 
     @property
     def others(self) -> list[Method]:
@@ -149,7 +152,7 @@ class Comparison:
     def alone(self, label: str, quantity: str, bin_: Bin, binning: Binning) -> Estimate:
         """A quantity of one method in one bin."""
         runs = self.methods[label].runs
-        chosen = [bin_.holds(self.truth if binning == "true" else run.columns["median"]) for run in runs]
+        chosen = [bin_.holds(self.truth if binning == "true" else run.columns["log10_mass"]) for run in runs]
         seeds = [influence(run, quantity, inside) for run, inside in zip(runs, chosen, strict=True)]
         return self._estimate(seeds, chosen)
 
@@ -192,19 +195,19 @@ class Comparison:
         """Clusters in a bin of true mass, or of the predicted mass of a method (mean over its runs)."""
         if label is None:
             return int(bin_.holds(self.truth).sum())
-        counts = [int(bin_.holds(run.columns["median"]).sum()) for run in self.methods[label].runs]
+        counts = [int(bin_.holds(run.columns["log10_mass"]).sum()) for run in self.methods[label].runs]
         return round(sum(counts) / len(counts))
 
-    def _pairs(self, label: str) -> list[tuple[Run, Run]]:
+    def _pairs(self, label: str) -> list[tuple[StoredPredictions, StoredPredictions]]:
         return pair_runs(self.methods[label], self.reference)
 
     def _chosen(
-        self, run: Run, other: Run, quantity: str, bin_: Bin, binning: Binning
+        self, run: StoredPredictions, other: StoredPredictions, quantity: str, bin_: Bin, binning: Binning
     ) -> tuple[BoolArray, BoolArray]:
         if binning == "true":
             inside = bin_.holds(self.truth)
             return inside, inside
-        medians = run.columns["median"], other.columns["median"]
+        medians = run.columns["log10_mass"], other.columns["log10_mass"]
         if QUANTITIES[quantity].own_bins:
             return bin_.holds(medians[0]), bin_.holds(medians[1])
         inside = bin_.holds(0.5 * (medians[0] + medians[1]))
@@ -214,13 +217,13 @@ class Comparison:
         return crossed_estimate(seeds, self.halo, np.logical_or.reduce(list(chosen)))
 
 
-def influence(run: Run, quantity: str, inside: BoolArray) -> Influence:
+def influence(run: StoredPredictions, quantity: str, inside: BoolArray) -> Influence:
     """A quantity of one run over some clusters."""
     values = QUANTITIES[quantity].of(run.columns)
     return scatter_influence(values, inside) if quantity == "scatter" else mean_influence(values, inside)
 
 
-def pair_runs(method: Method, reference: Method) -> list[tuple[Run, Run]]:
+def pair_runs(method: Method, reference: Method) -> list[tuple[StoredPredictions, StoredPredictions]]:
     """Runs that are compared with each other: those of one seed; a single run with all of the other's.
 
     Raises:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.catalog.slices import cluster_slices
 from bayesflowmass.encoders.kde import KDEEncoder, KDEError
 from bayesflowmass.encoders.optional_columns import OptionalColumns
 from bayesflowmass.encoders.scaling import DEFAULT_CONSTANTS, check_scaling, scale_images
@@ -194,7 +195,7 @@ class ContextEncoder(nn.Module):
         optional = torch.from_numpy(self.optional.values(catalog)) if self.optional else None
         contexts = torch.empty(len(catalog), self.context_dim, dtype=torch.float32, device=device)
         with tqdm(total=len(catalog), disable=not progress, desc="KDE", unit=" clusters") as bar:
-            for first, last in _slices(offsets):
+            for first, last in cluster_slices(offsets, _CLUSTERS_PER_SLICE, _GALAXIES_PER_SLICE):
                 inside = slice(int(offsets[first]), int(offsets[last]))
                 points = torch.from_numpy(np.stack([c[inside] for c in columns], dtype=np.float64)).T
                 try:
@@ -309,13 +310,3 @@ class ContextEncoder(nn.Module):
                     f"expected a finite number"
                 )
         return values
-
-
-def _slices(offsets: np.ndarray[Any, np.dtype[np.int64]]) -> list[tuple[int, int]]:
-    slices, first, n = [], 0, len(offsets) - 1
-    while first < n:
-        within = int(np.searchsorted(offsets, offsets[first] + _GALAXIES_PER_SLICE, side="right")) - 1
-        last = min(n, first + _CLUSTERS_PER_SLICE, max(first + 1, within))
-        slices.append((first, last))
-        first = last
-    return slices

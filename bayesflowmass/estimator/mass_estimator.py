@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.common.version import __version__
 from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator.conditioning import AT_ONCE, condition_in_parts
+from bayesflowmass.estimator.cylinder import in_cylinder
 from bayesflowmass.estimator.description import DESCRIPTION, WHOLE_HASH, ModelError, does_not_describe
 from bayesflowmass.estimator.flags import cluster_flags, pressed_against_edge, require_usable
 from bayesflowmass.estimator.model_folder import read_model_folder, write_model_folder
@@ -44,6 +45,8 @@ _WITHOUT_A_MASS = "or use `bayesflowmass infer`, which gives such clusters a row
 
 class MassEstimator:
     """p(log10 M200c | galaxies) of clusters, from an encoder and a conditional flow.
+
+    Whatever it is asked, it sees of a catalogue the galaxies inside the cylinder that it was trained in.
 
     Args:
         encoder: galaxies to context (n, C).
@@ -84,6 +87,7 @@ class MassEstimator:
         seed: int = 0,
         chunk: int = _CHUNK,
         contexts: Tensor | None = None,
+        draws: Mapping[str, Tensor] | None = None,
         log10_mass_range: tuple[float, float] | None = None,
         recalibrated: bool | None = None,
     ) -> MassPosterior:
@@ -101,6 +105,7 @@ class MassEstimator:
             seed: of the draws.
             chunk: clusters encoded at once.
             contexts: of the clusters, where `encode` has been called before.
+            draws: of the weights, where `draw` has been called before; ``n_draws`` and ``seed`` are then not used.
             log10_mass_range: limits of the prior [log10 Msun/h]; default: those of the recalibration, else of training.
             recalibrated: None: where there is a recalibration for this prior and these limits; True: there must be one;
                 False: the raw posterior.
@@ -109,10 +114,12 @@ class MassEstimator:
             CatalogError: the catalogue is empty, or a cluster has too few galaxies or no spread.
             ValueError: fewer than two draws of the weights, or there is no such recalibration.
         """
-        require_usable(catalog, "infer", _WITHOUT_A_MASS)
         info = self.training_info
+        catalog = in_cylinder(catalog, info.selection)
+        require_usable(catalog, "infer", _WITHOUT_A_MASS)
+        drawn = self.draw(n_draws, seed) if draws is None else draws
         posterior = MassPosterior(
-            list(self._condition(catalog, chunk, self.draw(n_draws, seed), contexts)),
+            list(self._condition(catalog, chunk, drawn, contexts)),
             log10_mass_range=info.log10_mass_range,
             training_prior=info.masses,
             redshift=np.asarray(catalog.column("redshift"), dtype=np.float64),
@@ -171,6 +178,7 @@ class MassEstimator:
         Raises:
             CatalogError, ValueError: see `posterior`.
         """
+        catalog = in_cylinder(catalog, self.training_info.selection)
         require_usable(catalog, "infer", _WITHOUT_A_MASS)
         with torch.no_grad():
             contexts = self.encode(catalog, chunk)
@@ -186,7 +194,9 @@ class MassEstimator:
             CatalogError: see `posterior`.
         """
         parts = [
-            self.encoder.encode(catalog[start : start + chunk], device=self.device)
+            self.encoder.encode(
+                in_cylinder(catalog[start : start + chunk], self.training_info.selection), device=self.device
+            )
             for start in range(0, len(catalog), chunk)
         ]
         return torch.cat(parts) if parts else torch.zeros(0, self.encoder.context_dim, device=self.device)
@@ -203,6 +213,7 @@ class MassEstimator:
         """
         if self.novelty is None:
             return None
+        catalog = in_cylinder(catalog, self.training_info.selection)
         if contexts is not None or len(catalog) == 0:
             return self.novelty.assess(catalog, self.encode(catalog) if contexts is None else contexts)
         parts = [catalog[start : start + _CHUNK] for start in range(0, len(catalog), _CHUNK)]
@@ -230,7 +241,7 @@ class MassEstimator:
         self,
         catalog: ClusterCatalog,
         chunk: int,
-        draws: dict[str, Tensor] | None,
+        draws: Mapping[str, Tensor] | None,
         encoded: Tensor | None = None,
     ) -> Iterator[ConditionedDistribution]:
         for start in range(0, len(catalog), chunk):
@@ -254,6 +265,7 @@ class MassEstimator:
             p_novelty: of `assess`, for the flag ``unlike_training``; without it that flag is not set.
         """
         edge = None if posterior is None else pressed_against_edge(posterior, self.training_info)
+        catalog = in_cylinder(catalog, self.training_info.selection)
         return cluster_flags(catalog, self.training_info, edge, p_novelty=p_novelty)
 
     def save(self, folder: str | os.PathLike[str], *, half: bool = False) -> Path:

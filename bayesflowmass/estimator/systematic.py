@@ -57,7 +57,10 @@ def systematic_nodes(estimator: MassEstimator) -> dict[str, tuple[FloatArray, Fl
 
 @torch.no_grad()
 def sigma_systematic(
-    estimator: MassEstimator, catalog: ClusterCatalog, prior: str | MassPrior = "flat"
+    estimator: MassEstimator,
+    catalog: ClusterCatalog,
+    prior: str | MassPrior = "flat",
+    contexts: Tensor | None = None,
 ) -> FloatArray | None:
     """Systematic part of the standard deviation of each cluster (n,), dex; None where the model knows none.
 
@@ -68,6 +71,7 @@ def sigma_systematic(
         estimator: a model with optional columns.
         catalog: clusters, each with a kernel density (`usable_clusters`).
         prior: of the means, as in `MassEstimator.posterior`.
+        contexts: of the clusters, where `MassEstimator.encode` has been called before.
 
     Raises:
         CatalogError: a cluster has no kernel density.
@@ -75,28 +79,30 @@ def sigma_systematic(
     nodes = systematic_nodes(estimator)
     if not nodes:
         return None
-    parts = [
-        _of_chunk(estimator, catalog[start : start + _AT_ONCE], nodes, prior)
-        for start in range(0, len(catalog), _AT_ONCE)
-    ]
+    redshift = np.asarray(catalog.column("redshift"), dtype=np.float64)
+    parts = []
+    for start in range(0, len(catalog), _AT_ONCE):
+        rows = slice(start, start + _AT_ONCE)
+        context = estimator.encode(catalog[rows]) if contexts is None else contexts[rows]
+        parts.append(_of_chunk(estimator, context, redshift[rows], nodes, prior))
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def _of_chunk(
     estimator: MassEstimator,
-    catalog: ClusterCatalog,
+    context: Tensor,
+    redshift: FloatArray,
     nodes: dict[str, tuple[FloatArray, FloatArray]],
     prior: str | MassPrior,
 ) -> FloatArray:
     info = estimator.training_info
-    context = estimator.encoder.encode(catalog, device=estimator.device)
     means, weights = [], []
     for told, weight in _combinations(estimator, context, nodes):
         posterior = MassPosterior(
             estimator.flow.condition(told),
             log10_mass_range=info.log10_mass_range,
             training_prior=info.masses,
-            redshift=np.asarray(catalog.column("redshift"), dtype=np.float64),
+            redshift=redshift,
             cosmology=info.cosmology,
         )
         means.append(posterior.with_prior(prior).mean)

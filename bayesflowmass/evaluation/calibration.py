@@ -4,38 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.version import __version__
 from bayesflowmass.diagnostics import PosteriorSummary, assess_calibration
 from bayesflowmass.estimator import MassEstimator
+from bayesflowmass.evaluation.truth import halo_of
 from bayesflowmass.plots.checks.contraction import plot_contraction
 from bayesflowmass.plots.checks.coverage import plot_coverage
 from bayesflowmass.plots.checks.pit import plot_pit
 from bayesflowmass.plots.checks.pit_ecdf import plot_pit_ecdf
 from bayesflowmass.plots.checks.true_mass import plot_true_mass
-from bayesflowmass.posterior import PRIOR_NAMES, MassPosterior
 
-__all__ = ["calibration_figures", "expected_posterior", "halo_of", "measure_calibration"]
-
-
-def expected_posterior(
-    posterior: MassPosterior, population: str | None, limits: tuple[float, float] | None
-) -> MassPosterior | None:
-    """The posterior under the distribution of the test masses; None where that is its own prior, or unknown.
-
-    Args:
-        posterior: of some clusters, under any prior.
-        population: how the test masses were drawn.
-        limits: of the test masses, log10 M200c [Msun/h]; None: the training range.
-    """
-    if population not in PRIOR_NAMES or population == posterior.prior.name:
-        return None
-    # What the network expects: a recalibration for another prior would not apply.
-    return posterior.raw.with_prior(population, limits)
+__all__ = ["calibration_figures", "measure_calibration"]
 
 
 def measure_calibration(
@@ -70,11 +52,6 @@ def measure_calibration(
         seed=seed,
     )
     return {**result, "version": __version__}
-
-
-def halo_of(catalog: ClusterCatalog) -> NDArray[Any]:
-    """``halo_id``, or ``cluster_id`` where every cluster is its own halo."""
-    return np.asarray(catalog.column("halo_id" if catalog.has("halo_id") else "cluster_id"))
 
 
 def calibration_figures(

@@ -13,15 +13,15 @@ from scipy.special import ndtr
 from bayesflowmass.baselines import BaselinePrediction
 from bayesflowmass.baselines.suite import Baseline
 from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.common.arrays import FloatArray, IntArray
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.common.version import __version__
 from bayesflowmass.diagnostics import crps_gaussian, log_density_gaussian, summarise
 from bayesflowmass.diagnostics.calibration import nominal_pair
 from bayesflowmass.diagnostics.posterior_summary import epistemic_share
 from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.evaluation.calibration import halo_of
 from bayesflowmass.evaluation.novelty import novelty_metrics
 from bayesflowmass.evaluation.predictions import Predictions
+from bayesflowmass.evaluation.truth import halo_of, member_counts
 
 __all__ = ["measure_metrics"]
 
@@ -42,7 +42,7 @@ def measure_metrics(
 
     Args:
         estimator: the model.
-        catalog: test clusters with ``log10_mass``.
+        catalog: test clusters with ``log10_mass`` that have a mass from the model.
         predictions: of the model for them.
         baselines: name -> the fitted relation and its predictions.
         prior: "flat" or "hmf".
@@ -52,7 +52,7 @@ def measure_metrics(
     """
     truth = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
     halo_id = halo_of(catalog)
-    members, definition = _members(catalog)
+    members, definition = member_counts(catalog)
     population = (catalog.metadata.masses or {}).get("distribution")
     nominal, statement = nominal_pair(population, prior)
 
@@ -70,13 +70,14 @@ def measure_metrics(
         "calibration": verdict,
         "residual": "log10(M_true / M_pred), M200c, M_pred the posterior median",
         **measure(
-            predictions.quantiles["log10_mass"],
-            pit=predictions.pit,
-            log_density=predictions.log_density,
-            crps=predictions.crps,
-            sigma=predictions.sigma,
+            predictions.summary.median,
+            pit=predictions.summary.pit,
+            log_density=predictions.summary.log_density,
+            crps=predictions.summary.crps,
+            sigma=predictions.summary.sigma,
             **epistemic_share(predictions.epistemic),
         ),
+        "n_without_mass": int((~predictions.usable).sum()),
         "n_members_definition": definition,
         "flags": _count_flags(predictions.flags),
         "novelty": novelty_metrics(estimator, predictions.strange, catalog, seed),
@@ -96,19 +97,6 @@ def measure_metrics(
             for name, (baseline, p) in baselines.items()
         },
     }
-
-
-def _members(catalog: ClusterCatalog) -> tuple[IntArray | None, str]:
-    """Number of members of each cluster for equation 8, and what that counts."""
-    if catalog.has("gal_is_member"):
-        cluster = np.repeat(np.arange(len(catalog)), catalog.n_galaxies)
-        member = np.asarray(catalog.galaxies("gal_is_member"), dtype=bool)
-        return np.bincount(cluster[member], minlength=len(catalog)), "true members among the galaxies given"
-    if catalog.metadata.kind == "pure":
-        return np.asarray(catalog.n_galaxies), "galaxies given, all members"
-    if catalog.has("n_members"):
-        return np.asarray(catalog.column("n_members"), dtype=np.int64), "the column n_members"
-    return None, "unknown"
 
 
 def _gaussian_scores(prediction: BaselinePrediction, truth: FloatArray) -> dict[str, Any]:

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.table import Table
-from numpy.typing import ArrayLike
-from tqdm import tqdm
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
-from bayesflowmass.common.arrays import FloatArray, IntArray
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import mass_function
 from bayesflowmass.diagnostics import bootstrap_errors, fit_equation8
 from bayesflowmass.diagnostics.equation8 import weighted_equation8
 from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.evaluation.calibration import halo_of
-from bayesflowmass.mocks import MockParameters, simulate_catalog
+from bayesflowmass.evaluation.road import posterior_columns
+from bayesflowmass.evaluation.truth import halo_of, member_counts
 from bayesflowmass.plots.paper.real_clusters import Masses
+from bayesflowmass.posterior import MassPosterior
 
 __all__ = [
     "Predicted",
-    "clusters_of_three_masses",
     "expected_counts",
     "literature_masses",
     "predict_quantiles",
-    "pure_like",
     "scatter_pair",
 ]
 
 
-_BATCH = 1024
 _LEVELS = (0.025, 0.16, 0.5, 0.84, 0.975)
 
 
@@ -45,62 +41,25 @@ class Predicted(NamedTuple):
 
 
 def predict_quantiles(
-    estimator: MassEstimator, catalog: ClusterCatalog, *, progress: bool = False, **options: Any
+    estimator: MassEstimator, catalog: ClusterCatalog, *, prior: str = "flat", **options: Any
 ) -> Predicted:
     """2.5, 16, 50, 84 and 97.5 % of the posteriors of a catalogue, and the parts of their width.
 
     Args:
         estimator: the model.
-        catalog: clusters with ``log10_mass``.
-        progress: show a bar.
-        options: ``prior``, ``n_draws`` and ``seed`` of `MassEstimator.posterior`.
+        catalog: clusters with ``log10_mass``, all of which can have one from the model.
+        prior: "flat" or "hmf".
+        options: ``n_draws``, ``seed`` and ``progress`` of the road.
     """
-    quantiles, aleatoric, epistemic = [], [], []
-    starts = range(0, len(catalog), _BATCH)
-    for start in tqdm(starts, desc="posteriors", disable=not progress, file=sys.stderr, leave=False):
-        posterior = estimator.posterior(catalog[start : start + _BATCH], **options)
-        quantiles.append(posterior.quantile(list(_LEVELS)).T)
-        if posterior.sigma_aleatoric is not None and posterior.sigma_epistemic is not None:
-            aleatoric.append(posterior.sigma_aleatoric)
-            epistemic.append(posterior.sigma_epistemic)
-    return Predicted(
-        np.asarray(catalog.column("log10_mass"), dtype=np.float64),
-        np.concatenate(quantiles),
-        np.concatenate(aleatoric) if aleatoric else None,
-        np.concatenate(epistemic) if epistemic else None,
-    )
-
-
-def clusters_of_three_masses(log10_mass: ArrayLike) -> IntArray:
-    """Rows of the clusters nearest to 15, 50 and 85 % of the range of mass: chosen by mass, not by success."""
-    mass = np.asarray(log10_mass, dtype=np.float64)
-    wanted = mass.min() + (mass.max() - mass.min()) * np.array([0.15, 0.5, 0.85])
-    nearest = np.abs(mass[:, None] - wanted).argmin(axis=0)
-    return np.array(list(dict.fromkeys(nearest.tolist())), dtype=np.int64)
-
-
-def pure_like(catalog: ClusterCatalog, model: MassEstimator, seed: int) -> ClusterCatalog:
-    """As many pure clusters as a catalogue has, with its masses' distribution and range and at its redshifts."""
+    columns: dict[str, Callable[[MassPosterior, ClusterCatalog], Any]] = {
+        "quantiles": lambda posterior, _: posterior.quantile(list(_LEVELS)).T
+    }
+    if estimator.weights is not None:
+        columns["aleatoric"] = lambda posterior, _: posterior.sigma_aleatoric
+        columns["epistemic"] = lambda posterior, _: posterior.sigma_epistemic
+    found = posterior_columns(estimator, catalog, columns, prior, label="posteriors", **options)
     truth = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
-    redshift = np.asarray(catalog.column("redshift"), dtype=np.float64)
-    masses, selection = catalog.metadata.masses or {}, model.training_info.selection
-    z = float(redshift.min()), float(redshift.max())
-    chosen = {name: selection[name] for name in ("r_max", "v_max", "min_galaxies") if name in selection}
-    return simulate_catalog(
-        len(catalog),
-        masses=cast("Any", masses.get("distribution", "hmf")),
-        log10_mass_range=(
-            float(masses.get("log10_mass_min", truth.min())),
-            float(masses.get("log10_mass_max", truth.max())),
-        ),
-        kind="pure",
-        redshift=z[0] if z[0] == z[1] else z,
-        parameters=MockParameters.from_dict(catalog.metadata.extra.get("mock_parameters") or {}),
-        cosmology=catalog.metadata.cosmology,
-        # Not the clusters that were simulated with the same seed to train on.
-        seed=seed + 1_000_003,
-        **chosen,
-    )
+    return Predicted(truth, found["quantiles"], found.get("aleatoric"), found.get("epistemic"))
 
 
 def expected_counts(
@@ -138,17 +97,12 @@ def scatter_pair(
         CatalogError: the catalogue does not say which galaxies are members.
     """
     truth = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
-    if catalog.has("gal_is_member"):
-        member = np.asarray(catalog.galaxies("gal_is_member"), dtype=np.float64)
-        count = np.bincount(catalog.galaxy_rows, member, minlength=len(catalog))
-    elif catalog.metadata.kind == "pure":
-        count = catalog.n_galaxies.astype(np.float64)
-    elif catalog.has("n_members"):
-        count = np.asarray(catalog.column("n_members"), dtype=np.float64)
-    else:
+    members, _ = member_counts(catalog)
+    if members is None:
         raise CatalogError(
             "Equation 8 counts members, and the catalogue does not know them; add gal_is_member or n_members."
         )
+    count = members.astype(np.float64)
     fit = fit_equation8(truth, log10_predicted, count)
     errors = bootstrap_errors(
         lambda weights: weighted_equation8(truth, log10_predicted, count, weights),

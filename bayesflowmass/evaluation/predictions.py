@@ -1,52 +1,38 @@
-"""What a model says about clusters of known mass, batch by batch."""
+"""What a model says about clusters of known mass."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.diagnostics import PosteriorSummary
 from bayesflowmass.diagnostics.posterior_summary import concatenate_columns, epistemic_columns
 from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.evaluation.calibration import expected_posterior
+from bayesflowmass.evaluation.road import posteriors
 from bayesflowmass.novelty import Assessment
+from bayesflowmass.posterior import PRIOR_NAMES, MassPosterior
 
 __all__ = ["Predictions", "predict", "prior_range_of"]
 
 
-QUANTILES = {"q025": "q025", "q16": "q16", "log10_mass": "median", "q84": "q84", "q975": "q975"}
-_BATCH = 4096
-
-
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says about clusters of known mass, all of shape (n,), masses in log10 Msun/h.
+    """What a model says about n clusters of known mass, k of which have one from the model.
 
     Attributes:
-        quantiles: names of ``QUANTILES`` -> posterior quantiles; ``log10_mass`` is the median.
-        mean, sigma: of the posterior [dex].
-        pit: cdf at the truth.
-        log_density: natural log of the density per dex at the truth.
-        crps: [dex].
-        flags: as `infer` gives them.
-        summary: all that calibration needs.
-        epistemic: ``sigma_aleatoric``, ``sigma_epistemic``, ``mutual_information``; empty for a point model.
-        strange: how unlike the training set each cluster is; None for a model that does not know.
+        usable: which of the n clusters those are (n,).
+        flags: of all clusters (n,), as `infer` gives them.
+        summary: posteriors and scores of the k clusters, masses in log10 Msun/h.
+        epistemic: ``sigma_aleatoric``, ``sigma_epistemic``, ``mutual_information`` (k,); empty for a point model.
+        strange: how unlike the training set each of the k is; None for a model that does not know.
         recalibration: what the posteriors were recalibrated for; None: they were not.
     """
 
-    quantiles: dict[str, FloatArray]
-    mean: FloatArray
-    sigma: FloatArray
-    pit: FloatArray
-    log_density: FloatArray
-    crps: FloatArray
+    usable: BoolArray
     flags: NDArray[np.str_]
     summary: PosteriorSummary
     epistemic: dict[str, FloatArray]
@@ -73,41 +59,47 @@ def predict(
         prior_range: limits of the prior in log10 M200c [Msun/h]; default: the training range.
         n_draws, seed: of the weights, see :meth:`~bayesflowmass.estimator.MassEstimator.posterior`.
         progress: show a bar.
+
+    Raises:
+        CatalogError: there are no clusters, or none of them can have a mass.
+        ValueError: a posterior gives a true mass no probability.
     """
     population = (catalog.metadata.masses or {}).get("distribution")
     limits = prior_range_of(estimator, catalog, str(population))
-    parts: list[PosteriorSummary] = []
+    usable: list[BoolArray] = []
     flags: list[NDArray[np.str_]] = []
+    parts: list[PosteriorSummary] = []
     epistemic: list[dict[str, FloatArray]] = []
     strange: list[Assessment] = []
     recalibration: str | None = None
-    starts = range(0, len(catalog), _BATCH)
-    for start in tqdm(starts, desc="posteriors", disable=not progress, file=sys.stderr, leave=False):
-        batch = catalog[start : start + _BATCH]
-        contexts = estimator.encode(batch)
-        posterior = estimator.posterior(
-            batch,
-            prior=prior,
-            n_draws=n_draws,
-            seed=seed,
-            contexts=contexts,
-            log10_mass_range=prior_range or estimator.training_info.log10_mass_range,
-        )
-        recalibration = posterior.recalibration
-        found = estimator.assess(batch, contexts)
-        truth = np.asarray(batch.column("log10_mass"), dtype=np.float64)
-        expected = expected_posterior(posterior, population, limits)
-        parts.append(PosteriorSummary.from_posterior(posterior, truth, expected))
-        flags.append(estimator.flags(batch, posterior, None if found is None else found.p_value))
-        strange += [] if found is None else [found]
-        epistemic.append(epistemic_columns(posterior))
-    s = PosteriorSummary.concatenate(parts)
-    quantiles = {name: getattr(s, field) for name, field in QUANTILES.items()}
+    for batch in posteriors(
+        estimator,
+        catalog,
+        prior,
+        n_draws=n_draws,
+        seed=seed,
+        log10_mass_range=prior_range or estimator.training_info.log10_mass_range,
+        progress=progress,
+        label="posteriors",
+    ):
+        usable.append(batch.usable)
+        flags.append(batch.flags)
+        if batch.posterior is None:
+            continue
+        recalibration = batch.posterior.recalibration
+        truth = np.asarray(batch.clusters.column("log10_mass"), dtype=np.float64)
+        expected = _expected(batch.posterior, population, limits)
+        parts.append(PosteriorSummary.from_posterior(batch.posterior, truth, expected))
+        epistemic.append(epistemic_columns(batch.posterior))
+        strange += [] if batch.novelty is None else [batch.novelty]
     return Predictions(
-        quantiles, s.mean, s.sigma, s.pit, s.log_density, s.crps, np.concatenate(flags),
-        summary=s, epistemic=concatenate_columns(epistemic),
-        strange=Assessment.concatenate(strange) if strange else None, recalibration=recalibration,
-    )  # fmt: skip
+        np.concatenate(usable),
+        np.concatenate(flags),
+        PosteriorSummary.concatenate(parts),
+        concatenate_columns(epistemic),
+        Assessment.concatenate(strange) if strange else None,
+        recalibration,
+    )
 
 
 def prior_range_of(
@@ -122,3 +114,19 @@ def prior_range_of(
         return None
     limits = max(low, float(masses["log10_mass_min"])), min(high, float(masses["log10_mass_max"]))
     return None if limits == (low, high) else limits
+
+
+def _expected(
+    posterior: MassPosterior, population: str | None, limits: tuple[float, float] | None
+) -> MassPosterior | None:
+    """The posterior under the distribution of the test masses; None where that is its own prior, or unknown.
+
+    Args:
+        posterior: of some clusters, under any prior.
+        population: how the test masses were drawn.
+        limits: of the test masses, log10 M200c [Msun/h]; None: the training range.
+    """
+    if population not in PRIOR_NAMES or population == posterior.prior.name:
+        return None
+    # What the network expects: a recalibration for another prior would not apply.
+    return posterior.raw.with_prior(population, limits)

@@ -26,7 +26,7 @@ from bayesflowmass.page.pictures import described, picture
 from bayesflowmass.page.provenance import provenance_section
 from bayesflowmass.page.training import loss_alt, training_section, training_verdict
 from bayesflowmass.page.verdict import evaluation_verdict
-from bayesflowmass.plots.card.write import card_names
+from bayesflowmass.plots.card.names import card_names
 
 __all__ = ["report_page"]
 

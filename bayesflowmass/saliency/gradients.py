@@ -13,11 +13,11 @@ from torch import Tensor
 
 from bayesflowmass.bayes.application import condition_draws
 from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.flows import ConditionalFlow, MassDistribution
-from bayesflowmass.saliency.masses import Statistic, check_statistic, median, mixture_median, require_usable
+from bayesflowmass.saliency.masses import Statistic, check_statistic, median, mixture_median, seen_by
 
 __all__ = ["GalaxyGradients", "differentiable_masses", "galaxy_gradients"]
 
@@ -31,8 +31,9 @@ class GalaxyGradients:
     """Gradients of log10 M200c, float64; galaxies in the order of the catalogue.
 
     Attributes:
-        r_proj: d log10 M / d R_proj of each galaxy [dex per comoving Mpc/h], (n_galaxies_total,).
-        v_los: d log10 M / d v_los of each galaxy [dex per km/s], (n_galaxies_total,).
+        r_proj: d log10 M / d R_proj of each galaxy [dex per comoving Mpc/h], (n_galaxies_total,); 0 outside the
+            cylinder of the model.
+        v_los: d log10 M / d v_los of each galaxy [dex per km/s], (n_galaxies_total,), likewise.
         log10_velocity: d log10 M / d log10 s of each cluster, all its velocities multiplied by s, (n,): ln 10
             times the sum of v_los d log10 M / d v_los. About 3 for a dynamical mass, 0 for one that counts.
         log10_mass: the mass itself [log10 Msun/h], (n,).
@@ -69,13 +70,13 @@ def galaxy_gradients(
         ValueError: an unknown statistic, or fewer than two draws of the weights.
     """
     check_statistic(statistic, ("median", "mean"))
-    require_usable(catalog)
+    seen, inside = seen_by(estimator, catalog)
     flow, draws = _double(estimator, estimator.draw(n_draws, seed))
     at_once = max(1, _AT_ONCE // (1 if draws is None else len(next(iter(draws.values())))))
     names = estimator.encoder.galaxy_columns
     masses, gradients = [], []
-    for start in range(0, len(catalog), at_once):
-        part = catalog[start : start + at_once]
+    for start in range(0, len(seen), at_once):
+        part = seen[start : start + at_once]
         points = part.galaxy_tensor(names, torch.float64).to(estimator.device).requires_grad_()
         with torch.enable_grad():
             mass = differentiable_masses(estimator.encoder, flow, part, points, statistic, draws)
@@ -83,13 +84,19 @@ def galaxy_gradients(
         gradients.append(torch.autograd.grad(mass.sum(), points)[0])
     gradient = torch.cat(gradients).cpu().numpy()
     velocity = gradient[:, -1]
-    response = catalog.galaxies("v_los").astype(np.float64) * velocity
+    response = seen.galaxies("v_los").astype(np.float64) * velocity
     return GalaxyGradients(
-        r_proj=_radial(catalog, names, gradient),
-        v_los=velocity,
-        log10_velocity=math.log(10.0) * np.add.reduceat(response, catalog.offsets[:-1]),
+        r_proj=_of_every_galaxy(_radial(seen, names, gradient), inside),
+        v_los=_of_every_galaxy(velocity, inside),
+        log10_velocity=math.log(10.0) * np.add.reduceat(response, seen.offsets[:-1]),
         log10_mass=torch.cat(masses).cpu().numpy(),
     )
+
+
+def _of_every_galaxy(values: FloatArray, inside: BoolArray) -> FloatArray:
+    result = np.zeros(len(inside))
+    result[inside] = values
+    return result
 
 
 def differentiable_masses(

@@ -12,7 +12,7 @@ from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.saliency.masses import Statistic, point_masses, require_usable
+from bayesflowmass.saliency.masses import Statistic, point_masses, seen_by
 
 __all__ = ["MaskedMap", "mask_weights", "masked_map"]
 
@@ -78,8 +78,7 @@ def masked_map(
         raise ValueError(
             f"a masked map needs images of (R_proj, v_los); those of this model have {grid.ndim} axes"
         )
-    cluster = catalog[row]
-    require_usable(cluster)
+    cluster, _ = seen_by(estimator, catalog[row])
     context = encoder.encode(cluster, device=estimator.device)[0]
     draws = estimator.draw(n_draws, seed)
     masks = mask_weights(grid.shape, width, estimator.device)

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.estimator import MassEstimator, flags
 from bayesflowmass.estimator.conditioning import condition_in_parts
+from bayesflowmass.estimator.cylinder import in_cylinder
 from bayesflowmass.flows import MassDistribution
 from bayesflowmass.posterior import MassPosterior
 
-__all__ = ["Statistic", "check_statistic", "median", "mixture_median", "point_masses", "require_usable"]
+__all__ = ["Statistic", "check_statistic", "median", "mixture_median", "point_masses", "seen_by"]
 
 
 Statistic = Literal["median", "mean", "map"]
@@ -35,15 +36,28 @@ def check_statistic(statistic: str, allowed: tuple[str, ...] = get_args(Statisti
         raise ValueError(f"statistic must be one of {', '.join(allowed)}, not {statistic!r}")
 
 
-def require_usable(catalog: ClusterCatalog) -> None:
-    """Refuse a catalogue without clusters, or with one that has no kernel density.
+def seen_by(estimator: MassEstimator, catalog: ClusterCatalog) -> tuple[ClusterCatalog, BoolArray]:
+    """The clusters as the model sees them, and which of their galaxies that leaves.
+
+    Args:
+        estimator: the model.
+        catalog: clusters with galaxies anywhere.
+
+    Returns:
+        The clusters cut to the cylinder of the model, and a mask of the galaxies of the catalogue inside it
+        (n_galaxies_total,): the others have no part in a mass.
 
     Raises:
-        CatalogError: naming the cluster.
+        CatalogError: there are no clusters, or one has no kernel density, naming it.
     """
+    marked = catalog.with_galaxies(gal_place=np.arange(catalog.n_galaxies_total))
+    seen = in_cylinder(marked, estimator.training_info.selection)
+    inside = np.zeros(catalog.n_galaxies_total, dtype=bool)
+    inside[seen.galaxies("gal_place")] = True
     flags.require_usable(
-        catalog, "attribute", "since it has no mass whose change could be attributed to galaxies"
+        seen, "attribute", "since it has no mass whose change could be attributed to galaxies"
     )
+    return seen.without("gal_place"), inside
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.flags import usable_clusters
-from bayesflowmass.saliency.masses import Statistic, check_statistic, point_masses, require_usable
+from bayesflowmass.saliency.masses import Statistic, check_statistic, point_masses, seen_by
 
 __all__ = ["leave_one_out"]
 
@@ -47,15 +47,16 @@ def leave_one_out(
 
     Returns:
         Change of log10 M200c [dex], (n_galaxies_total,) float64, in the order of the galaxies of the
-        catalogue. NaN where the remaining galaxies have no kernel density.
+        catalogue. NaN where the remaining galaxies have no kernel density, 0 for a galaxy outside the cylinder of
+        the model.
 
     Raises:
         CatalogError: the catalogue is empty, or a cluster has too few galaxies or no spread.
         ValueError: an unknown statistic, or fewer than two draws of the weights.
     """
     check_statistic(statistic)
-    require_usable(catalog)
-    needed = _only_needed(estimator, catalog)
+    seen, in_sight = seen_by(estimator, catalog)
+    needed = _only_needed(estimator, seen)
     draws = estimator.draw(n_draws, seed)
 
     def masses_of(clusters: ClusterCatalog) -> FloatArray:
@@ -76,7 +77,9 @@ def leave_one_out(
                 less = _masses_or_nan(masses_of, subsets.filter(usable))
                 change[removed[usable]] = whole[needed.galaxy_rows[removed[usable]]] - less
             bar.update(last - first)
-    return change
+    every = np.zeros(catalog.n_galaxies_total)
+    every[in_sight] = change
+    return every
 
 
 def without_one(catalog: ClusterCatalog, removed: IntArray) -> ClusterCatalog:

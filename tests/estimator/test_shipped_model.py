@@ -18,7 +18,7 @@ from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator, TrainingInfo, shipped, shipped_models
 from bayesflowmass.estimator.shipped import choose_model
 from bayesflowmass.estimator.systematic import sigma_systematic, systematic_nodes
-from bayesflowmass.evaluation.test_sets import fresh_mocks
+from bayesflowmass.evaluation.test_sets import like_training
 from bayesflowmass.flows import build_flow
 from bayesflowmass.infer import main as infer_main
 from bayesflowmass.io.selection_file import read_selection
@@ -40,7 +40,7 @@ def mocks(sky) -> ClusterCatalog:
     """About 400 clusters as the model was trained on."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(catalog_builder, "_BATCH_ROWS", 512)
-        return fresh_mocks(sky.training_info, 900, seed=31)
+        return like_training(sky.training_info, 900, seed=31)
 
 
 def tables(catalog: ClusterCatalog, folder: Path, **columns) -> list[str]:
@@ -183,7 +183,7 @@ def test_a_reduced_version_of_the_configuration_trains(tmp_path, capsys, monkeyp
     assert info.config["simulate"]["randomise"]["velocity_bias"] == [0.95, 1.10]
     assert info.selection["cleaned_share"] == 0.2
     assert info.mode == "mixed"
-    clusters = fresh_mocks(info, 600, seed=4)
+    clusters = like_training(info, 600, seed=4)
     posterior = estimator.posterior(clusters, n_draws=4)
     score = -np.mean(posterior.log_pdf(np.asarray(clusters.column("log10_mass"))))
     # The flat density over 2.4 dex scores 0.875 nats; the shipped model about 0.

@@ -12,7 +12,8 @@ import torch
 from bayesflowmass.baselines import fit_baselines, predict_baselines
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.estimator import TrainingInfo
-from bayesflowmass.evaluate import evaluate, main, simulate_like_training
+from bayesflowmass.evaluate import evaluate, main
+from bayesflowmass.evaluation import test_sets
 from bayesflowmass.evaluation.table import COLUMNS, comparison_rows, format_markdown, format_text
 from bayesflowmass.mocks import simulate_catalog
 from bayesflowmass.posterior import MassPosterior
@@ -34,8 +35,11 @@ class GaussianEstimator:
             log10_mass_range=RANGE, selection={"r_max": 1.6, "v_max": 2500.0, "min_galaxies": 10}
         )
 
-    def encode(self, catalog):
+    def draw(self, n_draws=None, seed=0):
         return None
+
+    def encode(self, catalog):
+        return torch.zeros(len(catalog), 1)
 
     def assess(self, catalog, contexts):
         return None
@@ -47,6 +51,7 @@ class GaussianEstimator:
         n_draws=None,
         seed=0,
         contexts=None,
+        draws=None,
         log10_mass_range=None,
         recalibrated=None,
     ):
@@ -63,9 +68,6 @@ class GaussianEstimator:
             cluster_id=catalog.column("cluster_id"),
             n_galaxies=catalog.n_galaxies,
         ).with_prior(prior, log10_mass_range)
-
-    def flags(self, catalog, posterior=None, p_novelty=None):
-        return np.where(catalog.n_galaxies < 12, "few_galaxies", "")
 
 
 @pytest.fixture(scope="module")
@@ -187,8 +189,9 @@ def test_the_table_names_the_model_the_baselines_and_published_results(flat_run)
     assert "±" in rows[2]
 
 
-def test_baseline_clusters_are_simulated_as_the_training_set_was():
-    catalog = simulate_like_training(GaussianEstimator(), 50, seed=5)
+def test_baseline_clusters_are_simulated_as_the_training_set_was(flat_test, monkeypatch):
+    monkeypatch.setattr(test_sets, "BASELINE_CLUSTERS", 50)
+    catalog = test_sets.baseline_set(GaussianEstimator().training_info, flat_test, seed=5)
     assert len(catalog) == 50
     assert catalog.metadata.masses["distribution"] == "flat"
     assert (catalog.metadata.kind, catalog.metadata.mode) == ("contaminated", "paper")

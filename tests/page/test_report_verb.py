@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from astropy.table import Table as AstropyTable
 from browser import Browser, find_chromium
+from comparisons import gaussian_run
 from page_checks import CONTRAST, HEADINGS, LAYOUT, NAMES
 from PIL import Image, PngImagePlugin
 from run_folders import write_run
@@ -21,8 +22,6 @@ from bayesflowmass.command import TrainSettings
 from bayesflowmass.command.record import command_line
 from bayesflowmass.command.run import parse_settings
 from bayesflowmass.compare import compare
-from bayesflowmass.comparison.alignment import Run, columns_of
-from bayesflowmass.diagnostics import PosteriorSummary
 from bayesflowmass.evaluate import EvaluateSettings
 from bayesflowmass.page import Page, Paragraph, Picture, Section, Table, render_page
 from bayesflowmass.page.contents import report_page
@@ -30,7 +29,7 @@ from bayesflowmass.page.folder import ReportError
 from bayesflowmass.page.notes import note_sections
 from bayesflowmass.page.numbers import number, percent, with_error
 from bayesflowmass.page.verdict import evaluation_verdict
-from bayesflowmass.plots.card.write import card_names
+from bayesflowmass.plots.card.names import card_names
 from bayesflowmass.posterior.write_table import write_table
 from bayesflowmass.report import main, report
 
@@ -56,9 +55,7 @@ def compared(tmp_path_factory):
     truth = mean + 0.12 * rng.normal(size=400)
 
     def made(width, epistemic):
-        summary = PosteriorSummary.gaussian(truth, mean, width * 0.12, 0.4)
-        columns = columns_of(summary, np.full(400, epistemic))
-        return [Run("0", columns, np.arange(400), None, {}, f"run {width}")]
+        return [gaussian_run(truth, mean, width * 0.12, epistemic=epistemic)]
 
     folder = tmp_path_factory.mktemp("compared") / "comparison"
     compare({"": {"point": made(0.6, 0.0), "bayes": made(1.0, 0.03)}}, folder, edges=(14.0, 14.5, 15.0))

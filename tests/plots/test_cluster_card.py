@@ -12,10 +12,11 @@ from small_model import toy_catalog
 from bayesflowmass.bayes.ensemble import EnsemblePosterior
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.estimator import FLAGS, MassEstimator
+from bayesflowmass.evaluation.cards import cluster_cards, write_cards
 from bayesflowmass.infer import main
+from bayesflowmass.plots.card.names import card_names
 from bayesflowmass.plots.card.page import plot_cluster_card
 from bayesflowmass.plots.card.text import attribution_rows
-from bayesflowmass.plots.card.write import card_names, cluster_cards, write_cards
 
 LONG = "SDSS-C4-DR3 2163 = Abell 2142 (BCG of RXC J1558.3+2713), $a cluster$ with a name twice as wide as the page)"
 

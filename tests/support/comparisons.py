@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayesflowmass.comparison.alignment import Run, columns_of
 from bayesflowmass.comparison.statistics import Comparison, Method, mass_bins
 from bayesflowmass.diagnostics import PosteriorSummary
+from bayesflowmass.evaluation.files import StoredPredictions, summary_columns
 
 SIGMA = 0.12
 BINS = mass_bins((14.0, 14.5, 15.0))
@@ -16,7 +16,8 @@ def gaussian_run(truth, mean, sigma, seed="0", epistemic=0.0, cluster_id=None):
     """Predictions of Gaussian PDFs."""
     summary = PosteriorSummary.gaussian(truth, mean, sigma, 0.4)
     ids = np.arange(truth.size) if cluster_id is None else cluster_id
-    return Run(seed, columns_of(summary, np.full(truth.size, float(epistemic))), ids, None, {}, f"run {seed}")
+    columns = summary_columns(summary) | {"sigma_epistemic": np.full(truth.size, float(epistemic))}
+    return StoredPredictions(columns, ids, None, {}, f"run {seed}", seed)
 
 
 def exact_sample(n, rng):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,14 +18,15 @@ from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.encoders import KDEEncoder, KDEError
 from bayesflowmass.estimator import MassEstimator
+from bayesflowmass.estimator.cylinder import in_cylinder
+from bayesflowmass.evaluation.road import posteriors
+from bayesflowmass.plots.card.names import card_names
 from bayesflowmass.plots.card.page import plot_cluster_card
 from bayesflowmass.plots.style import save_figure
 from bayesflowmass.posterior import MassPrior
 from bayesflowmass.saliency import leave_one_out
 
-__all__ = ["card_names", "cluster_cards", "phase_space_image", "write_cards"]
-
-_CHUNK = 256
+__all__ = ["cluster_cards", "phase_space_image", "write_cards"]
 
 
 def cluster_cards(
@@ -45,36 +45,29 @@ def cluster_cards(
 
     Args:
         estimator: the model.
-        catalog: clusters that can have a mass; cut to the cylinder of the model.
+        catalog: clusters; those that cannot have a mass have no card.
         prior: on log10 M200c.
-        flags: of each cluster; default: `MassEstimator.flags`.
+        flags: of each cluster; default: what the road finds (docs/flags.md).
         p_novelty: of each cluster; not shown by default.
         attribution: leave each galaxy out in turn; a cluster of n galaxies costs n kernel densities.
         model: name of the model, for the foot of the page.
         n_draws, seed: of the weights.
 
     Raises:
-        CatalogError: a cluster has too few galaxies or no spread.
+        CatalogError: there are no clusters, or none of them can have a mass.
     """
-    for start in range(0, len(catalog), _CHUNK):
-        part = catalog[start : start + _CHUNK]
-        posterior = estimator.posterior(part, prior, n_draws=n_draws, seed=seed)
-        found = estimator.flags(part, posterior) if flags is None else flags[start : start + _CHUNK]
-        for k in range(len(part)):
-            cluster = part[k]
-            image, extent = phase_space_image(estimator, cluster)
-            yield plot_cluster_card(
-                cluster,
-                estimator.posterior(cluster, prior, n_draws=n_draws, seed=seed),
-                image=image,
-                extent=extent,
-                attribution=leave_one_out(estimator, cluster, n_draws=n_draws, seed=seed)
-                if attribution
-                else None,
-                flags=str(found[k]),
-                p_novelty=None if p_novelty is None else float(p_novelty[start + k]),
-                model=model,
-            )
+    for _, card in _cards(
+        estimator,
+        catalog,
+        prior=prior,
+        flags=flags,
+        p_novelty=p_novelty,
+        attribution=attribution,
+        model=model,
+        n_draws=n_draws,
+        seed=seed,
+    ):
+        yield card
 
 
 def write_cards(
@@ -84,13 +77,13 @@ def write_cards(
     *,
     formats: Sequence[Literal["pdf", "png"]] = ("pdf", "png"),
     progress: bool = False,
-    **options: object,
+    **options: Any,
 ) -> list[Path]:
     """Write the card of each cluster as ``FOLDER/NAME.pdf`` and ``.png``.
 
     Args:
         estimator: the model.
-        catalog: clusters that can have a mass.
+        catalog: clusters; those that cannot have a mass have no card.
         folder: made where it does not exist.
         formats: which files.
         progress: show a bar on standard error.
@@ -98,29 +91,53 @@ def write_cards(
 
     Returns:
         The paths, in the order of the clusters.
+
+    Raises:
+        CatalogError: see :func:`cluster_cards`.
     """
     names = card_names(catalog.column("cluster_id"))
-    cards = cluster_cards(estimator, catalog, **options)  # type: ignore[arg-type]
     paths = []
-    for name, card in zip(
-        names,
-        tqdm(cards, total=len(names), disable=not progress, desc="cards", unit=" clusters", file=sys.stderr),
-        strict=True,
-    ):
-        paths += save_figure(card, Path(folder) / name, formats=formats)
+    with tqdm(
+        total=len(names), disable=not progress, desc="cards", unit=" clusters", file=sys.stderr, leave=False
+    ) as bar:
+        for row, card in _cards(estimator, catalog, **options):
+            paths += save_figure(card, Path(folder) / names[row], formats=formats)
+            bar.update(row + 1 - bar.n)
     return paths
 
 
-def card_names(cluster_id: Sequence[object] | NDArray[np.generic]) -> list[str]:
-    """A file name for each cluster: its own, without what file systems refuse, and with a number where two agree."""
-    seen: dict[str, int] = {}
-    names = []
-    for value in cluster_id:
-        name = re.sub(r"[^\w.+-]+", "_", str(value)).strip("._")[:80] or "cluster"
-        # Some file systems take no notice of case.
-        count = seen[name.lower()] = seen.get(name.lower(), 0) + 1
-        names.append(name if count == 1 else f"{name}_{count}")
-    return names
+def _cards(
+    estimator: MassEstimator,
+    catalog: ClusterCatalog,
+    *,
+    prior: str | MassPrior = "flat",
+    flags: Sequence[str] | NDArray[np.str_] | None = None,
+    p_novelty: Sequence[float] | FloatArray | None = None,
+    attribution: bool = True,
+    model: str = "",
+    n_draws: int | None = None,
+    seed: int = 0,
+) -> Iterator[tuple[int, Figure]]:
+    """Row and card of each cluster that has a mass."""
+    for batch in posteriors(estimator, catalog, prior, n_draws=n_draws, seed=seed, clusters_at_once=1):
+        if batch.posterior is None:
+            continue
+        row, cluster = batch.first, batch.clusters
+        image, extent = phase_space_image(estimator, cluster)
+        change = leave_one_out(estimator, cluster, n_draws=n_draws, seed=seed) if attribution else None
+        yield (
+            row,
+            plot_cluster_card(
+                cluster,
+                batch.posterior,
+                image=image,
+                extent=extent,
+                attribution=change,
+                flags=str(batch.flags[0] if flags is None else flags[row]),
+                p_novelty=None if p_novelty is None else float(p_novelty[row]),
+                model=model,
+            ),
+        )
 
 
 def phase_space_image(
@@ -128,8 +145,10 @@ def phase_space_image(
 ) -> tuple[FloatArray | None, tuple[float, float, float, float]]:
     """The kernel density of one cluster over (R_proj, v_los), and the limits of its image.
 
-    That of the model where it sees one, else the density of the paper; None where there is none.
+    That of the model where it sees one, else the density of the paper, of the galaxies in the cylinder of the model;
+    None where there is none.
     """
+    cluster = in_cylinder(cluster, estimator.training_info.selection)
     kde = getattr(estimator.encoder, "kde", None)
     if not isinstance(kde, KDEEncoder) or kde.grid.ndim != 2:
         kde = KDEEncoder()

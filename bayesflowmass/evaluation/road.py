@@ -1,0 +1,235 @@
+"""The road from a catalogue to posteriors: every command that gives a mass goes along it.
+
+Clusters are cut to the cylinder of the model, those that have no kernel density are set aside with the reason, the
+others are encoded and get their posteriors, batch by batch, all with the same draws of the weights. A batch holds few
+enough clusters and few enough galaxies to be small whatever the catalogue: a caller takes from it what it needs,
+columns for the most part, and lets it go.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.catalog.slices import cluster_slices
+from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
+from bayesflowmass.encoders import KDEError
+from bayesflowmass.estimator import MassEstimator
+from bayesflowmass.estimator.cylinder import in_cylinder
+from bayesflowmass.estimator.flags import UNUSABLE, cluster_flags, pressed_against_edge, usable_clusters
+from bayesflowmass.estimator.systematic import sigma_systematic
+from bayesflowmass.novelty import Assessment
+from bayesflowmass.posterior import MassPosterior, MassPrior
+
+__all__ = ["Batch", "posterior_columns", "posteriors"]
+
+CLUSTERS_AT_ONCE = 2048
+"""Most clusters of a batch: their contexts and tables of densities take some 100 MB."""
+
+GALAXIES_AT_ONCE = 1 << 20
+"""Most galaxies of a batch, unless one cluster has more."""
+
+
+class Batch:
+    """Consecutive clusters of a catalogue: which of them have a mass, and their posteriors.
+
+    Attributes:
+        first: row in the catalogue of the first of its m clusters.
+        everyone: all m clusters, cut to the cylinder of the model.
+        problems: why a cluster has no mass (a key of `UNUSABLE`), or empty (m,).
+        clusters: the k clusters that have a mass, cut to the cylinder.
+        contexts: of those (k, C).
+        posterior: of those; None where k is 0.
+    """
+
+    def __init__(
+        self,
+        estimator: MassEstimator,
+        first: int,
+        everyone: ClusterCatalog,
+        problems: npt.NDArray[np.str_],
+        contexts: Tensor,
+        posterior: MassPosterior | None,
+        prior: str | MassPrior,
+    ) -> None:
+        self.first = first
+        self.everyone = everyone
+        self.problems = problems
+        self.contexts = contexts
+        self.posterior = posterior
+        self.clusters = everyone.filter(self.usable)
+        self._estimator = estimator
+        self._prior = prior
+
+    def __len__(self) -> int:
+        return len(self.everyone)
+
+    @property
+    def usable(self) -> BoolArray:
+        """Which of the m clusters have a mass (m,)."""
+        return np.asarray(self.problems == "")
+
+    @property
+    def rows(self) -> IntArray:
+        """Rows in the catalogue of the k clusters that have a mass (k,)."""
+        return self.first + np.flatnonzero(self.usable)
+
+    @cached_property
+    def novelty(self) -> Assessment | None:
+        """How unlike the training set each of the k clusters is; None for a model that does not know."""
+        if self.posterior is None:
+            return None
+        return self._estimator.assess(self.clusters, self.contexts)
+
+    @cached_property
+    def p_novelty(self) -> FloatArray:
+        """p-value of each of the m clusters (m,), NaN where there is none."""
+        result = np.full(len(self), np.nan)
+        if self.novelty is not None:
+            result[self.usable] = self.novelty.p_value
+        return result
+
+    @cached_property
+    def flags(self) -> npt.NDArray[np.str_]:
+        """Flags of each of the m clusters (m,): names joined by commas (docs/flags.md)."""
+        info = self._estimator.training_info
+        edge = np.zeros(len(self), dtype=bool)
+        if self.posterior is not None:
+            edge[self.usable] = pressed_against_edge(self.posterior, info)
+        return cluster_flags(self.everyone, info, edge, self.problems, self.p_novelty)
+
+    @cached_property
+    def sigma_systematic(self) -> FloatArray | None:
+        """Systematic part of the standard deviation of the k clusters (k,), dex; None where the model knows none."""
+        if self.posterior is None:
+            return None
+        return sigma_systematic(self._estimator, self.clusters, self._prior, self.contexts)
+
+
+def posteriors(
+    estimator: MassEstimator,
+    catalog: ClusterCatalog,
+    prior: str | MassPrior = "flat",
+    *,
+    n_draws: int | None = None,
+    seed: int = 0,
+    log10_mass_range: tuple[float, float] | None = None,
+    recalibrated: bool | None = None,
+    clusters_at_once: int = CLUSTERS_AT_ONCE,
+    galaxies_at_once: int = GALAXIES_AT_ONCE,
+    progress: bool = False,
+    label: str = "masses",
+) -> Iterator[Batch]:
+    """Posteriors of a catalogue, batch by batch; an unusable cluster does not hold up the others.
+
+    Memory is that of one batch, if the caller keeps none. A batch that is interrupted leaves nothing behind.
+
+    Args:
+        estimator: the model.
+        catalog: clusters.
+        prior: ``"flat"``, ``"hmf"`` or a `MassPrior`.
+        n_draws, seed: of the weights, the same draws for all clusters (`MassEstimator.draw`).
+        log10_mass_range, recalibrated: see `MassEstimator.posterior`.
+        clusters_at_once, galaxies_at_once: limits of a batch.
+        progress: show a bar on standard error.
+        label: of the bar.
+
+    Raises:
+        CatalogError: there are no clusters, or (after the last) none of them can have a mass.
+        ValueError: see `MassEstimator.posterior`.
+    """
+    if len(catalog) == 0:
+        raise CatalogError("The catalogue has no clusters, so there is nothing to infer.")
+    draws = estimator.draw(n_draws, seed)
+    first_problem, found = "", False
+    with tqdm(
+        total=len(catalog), disable=not progress, desc=label, unit=" clusters", file=sys.stderr, leave=False
+    ) as bar:
+        for first, last in cluster_slices(catalog.offsets, clusters_at_once, galaxies_at_once):
+            everyone = in_cylinder(catalog[first:last], estimator.training_info.selection)
+            problems = usable_clusters(everyone)
+            contexts = _encode(estimator, everyone, problems)
+            posterior = None
+            if (problems == "").any():
+                posterior = estimator.posterior(
+                    everyone.filter(problems == ""),
+                    prior,
+                    contexts=contexts,
+                    draws=draws,
+                    log10_mass_range=log10_mass_range,
+                    recalibrated=recalibrated,
+                )
+                found = True
+            first_problem = first_problem or str(problems[0])
+            yield Batch(estimator, first, everyone, problems, contexts, posterior, prior)
+            bar.update(last - first)
+    if not found:
+        name = catalog.column("cluster_id")[0]
+        raise CatalogError(
+            f"None of the {len(catalog)} clusters can have a mass: cluster {name} {UNUSABLE[first_problem]}."
+        )
+
+
+def _encode(estimator: MassEstimator, clusters: ClusterCatalog, problems: npt.NDArray[np.str_]) -> Tensor:
+    """Contexts of the clusters without a problem; those that turn out to have no density join the problems."""
+    rows = np.flatnonzero(problems == "")
+    if len(rows) == 0:
+        return torch.zeros(0, 0)
+    try:
+        return estimator.encode(clusters[rows] if len(rows) < len(clusters) else clusters)
+    except CatalogError as error:
+        if not isinstance(error.__cause__, KDEError):
+            raise
+    if len(rows) == 1:
+        problems[rows] = "no_density"
+        return torch.zeros(0, 0)
+    # By halves, so that one cluster without a density costs a few repetitions and not one for each of the others.
+    parts = []
+    for half in (slice(0, rows[len(rows) // 2]), slice(rows[len(rows) // 2], None)):
+        # The slice of the problems is a view: what is found in it is found in the whole.
+        part = _encode(estimator, clusters[half], problems[half])
+        if len(part):
+            parts.append(part)
+    return torch.cat(parts) if parts else torch.zeros(0, 0)
+
+
+def posterior_columns(
+    estimator: MassEstimator,
+    catalog: ClusterCatalog,
+    columns: Mapping[str, Callable[[MassPosterior, ClusterCatalog], npt.ArrayLike]],
+    prior: str | MassPrior = "flat",
+    **options: Any,
+) -> dict[str, FloatArray]:
+    """Numbers of each cluster of a catalogue from its posterior: NaN for a cluster that has none.
+
+    Args:
+        estimator: the model.
+        catalog: n clusters.
+        columns: name -> function of the posteriors of k clusters and these, with k rows: (k,) or (k, q).
+        prior: see `posteriors`.
+        options: of `posteriors`.
+
+    Returns:
+        Name -> (n,) or (n, q) float64.
+
+    Raises:
+        CatalogError, ValueError: see `posteriors`.
+    """
+    result: dict[str, FloatArray] = {}
+    for batch in posteriors(estimator, catalog, prior, **options):
+        if batch.posterior is None:
+            continue
+        for name, function in columns.items():
+            values = np.asarray(function(batch.posterior, batch.clusters), dtype=np.float64)
+            whole = result.setdefault(name, np.full((len(catalog), *values.shape[1:]), np.nan))
+            whole[batch.rows] = values
+    return result
