@@ -78,24 +78,16 @@ def point_to_copies(app: Sphinx, name: str, source: list[str]) -> None:
 
 
 def add_what_is_new(app: Sphinx, name: str, source: list[str]) -> None:
-    """Pages that no section lists come last; figures and commands are listed from the package."""
+    """Pages that no section lists come last; commands are listed from the package."""
     if name == "index":
         listed = "\n".join(re.findall(r"^```\{toctree\}.*?^```", source[0], re.MULTILINE | re.DOTALL)).split()
         others = sorted(p.stem for p in HERE.glob("*.md") if p.stem not in {*listed, "index"})
         if others:
             source[0] += "\n```{toctree}\n:hidden:\n:caption: More\n\n" + "\n".join(others) + "\n```\n"
-    package = Path(bayesflowmass.__file__).parent
-    modules = {
-        "<!-- every figure -->": sorted(f"plots.{p.stem}" for p in package.glob("plots/[a-z]*.py")),
-        "<!-- every command -->": list(VERBS),
-    }
-    for mark, names in modules.items():
-        sections = (
-            f"## {module.split('.')[-1].replace('_', ' ')}\n\n```{{eval-rst}}\n.. automodule::"
-            f" bayesflowmass.{module}\n```\n"
-            for module in names
-        )
-        source[0] = source[0].replace(mark, "\n".join(sections))
+    sections = (
+        f"## {verb}\n\n```{{eval-rst}}\n.. automodule:: bayesflowmass.{verb}\n```\n" for verb in VERBS
+    )
+    source[0] = source[0].replace("<!-- every command -->", "\n".join(sections))
 
 
 # What is markup in a docstring: literals and emphasised words.

@@ -232,20 +232,11 @@ def test_every_page_is_in_a_section_of_the_site(conf):
     assert source[0].count("method") == 1
 
 
-def test_every_room_figure_and_command_is_in_the_api_reference(conf):
-    documented = set()
-    for page in DOCS.glob("api/*.md"):
-        source = [page.read_text()]
-        conf.add_what_is_new(None, f"api/{page.stem}", source)
-        documented |= set(re.findall(r"automodule:: (\S+)", source[0]))
-    package = ROOT / "bayesflowmass"
-    inits = [p for p in package.glob("*/__init__.py") if "__all__" in p.read_text()]
-    rooms = {f"bayesflowmass.{p.parent.name}" for p in inits}
-    assert rooms - documented == set(), "add the room to a page of docs/api/"
-    assert {f"bayesflowmass.{verb}" for verb in VERBS} <= documented
-    assert {"bayesflowmass.plots.style", "bayesflowmass.plots.checks.pit"} <= documented
-    for module in documented:
-        assert importlib.util.find_spec(module), module
+def test_every_command_is_in_the_api_reference(conf):
+    source = [(DOCS / "api" / "verbs.md").read_text()]
+    conf.add_what_is_new(None, "api/verbs", source)
+    documented = set(re.findall(r"automodule:: (\S+)", source[0]))
+    assert documented == {f"bayesflowmass.{verb}" for verb in VERBS}
 
 
 @pytest.fixture

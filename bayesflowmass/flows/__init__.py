@@ -1,6 +1,6 @@
 """From contexts to p(log10_mass): conditional transforms, base distributions, exact cdf, quantiles."""
 
-from bayesflowmass.flows.base import ConditionalStandardNormal, StandardNormal, normal_cdf
+from bayesflowmass.flows.base import ConditionalStandardNormal, StandardNormal
 from bayesflowmass.flows.conditional_affine import ConditionalAffine, ConditionedAffine, conditional_affine
 from bayesflowmass.flows.distribution import MassDistribution
 from bayesflowmass.flows.flow import FLOW_KINDS, ConditionalFlow, Standardisation, build_flow
@@ -10,14 +10,11 @@ from bayesflowmass.flows.mixture import (
     GaussianMixture,
     conditional_gaussian_mixture,
 )
-from bayesflowmass.flows.root_finding import bracketed_root
 from bayesflowmass.flows.spline import (
     ConditionalMonotoneSpline,
     ConditionedMonotoneSpline,
     conditional_monotone_spline,
 )
-from bayesflowmass.networks.convolutional import ConvNetwork
-from bayesflowmass.networks.dense import DenseNetwork
 
 __all__ = [
     "FLOW_KINDS",
@@ -28,17 +25,13 @@ __all__ = [
     "ConditionalStandardNormal",
     "ConditionedAffine",
     "ConditionedMonotoneSpline",
-    "ConvNetwork",
-    "DenseNetwork",
     "GaussianMixture",
     "MassDistribution",
     "Standardisation",
     "StandardNormal",
     "TrainingPopulation",
-    "bracketed_root",
     "build_flow",
     "conditional_affine",
     "conditional_gaussian_mixture",
     "conditional_monotone_spline",
-    "normal_cdf",
 ]

@@ -235,7 +235,7 @@ def build_flow(
         image_shape: (height, width) or (channels, height, width) of the image that opens the context
             (``conv``).
         channels: Feature maps of the convolutions (``conv``).
-        kernels: Their extents, see :class:`~bayesflowmass.flows.ConvNetwork`; by default 5, then 3 (``conv``).
+        kernels: Their extents, see :class:`~bayesflowmass.networks.ConvNetwork`; by default 5, then 3 (``conv``).
         pooling: Pixels to keep the largest of after each convolution; by default strides of two (``conv``).
         seed: Of the initial weights.
 

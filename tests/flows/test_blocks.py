@@ -20,15 +20,15 @@ from bayesflowmass.flows import (
     ConditionalAffine,
     ConditionedAffine,
     ConditionedMonotoneSpline,
-    ConvNetwork,
     GaussianMixture,
     StandardNormal,
-    bracketed_root,
     build_flow,
     conditional_affine,
     conditional_gaussian_mixture,
     conditional_monotone_spline,
 )
+from bayesflowmass.flows.root_finding import bracketed_root
+from bayesflowmass.networks.convolutional import ConvNetwork
 
 DOUBLE = torch.float64
 
