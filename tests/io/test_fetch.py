@@ -32,7 +32,7 @@ from bayesflowmass.cosmology import transverse_mpc_h_per_radian
 from bayesflowmass.fetch import fetch, main
 from bayesflowmass.infer import infer, read_observations
 from bayesflowmass.inspect import inspect_file
-from bayesflowmass.io.archives import AnswerCache, ArchiveError, Caller
+from bayesflowmass.io.archives import AnswerCache, ArchiveError, Caller, resolve_name
 from bayesflowmass.io.archives.services import _cones, _sdss_query
 from bayesflowmass.io.sky import sky_offsets
 
@@ -66,6 +66,14 @@ def serve(monkeypatch, tmp_path):
 def _caller(**options):
     watch = Time()
     return Caller(sleep=watch.sleep, clock=lambda: watch.now, **options), watch
+
+
+def test_the_redshift_of_a_cluster_is_not_the_number_of_its_measurements(serve):
+    """NED's services since 2026 have a column for each."""
+    answer = ned_cluster().replace(b'name="Redshift"', b'name="Redshift (z)"')
+    answer = answer.replace(b'name="Magnitude and Filter"', b'name="Redshift"').replace(b"17.1g", b"57")
+    serve(lambda request, number: answer)
+    assert resolve_name("Abell 2142", _caller()[0], AnswerCache(None))[2] == pytest.approx(Z)
 
 
 def test_a_cluster_is_found_by_name_and_its_galaxies_lie_in_the_cylinder(serve):

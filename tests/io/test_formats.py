@@ -16,6 +16,7 @@ from survey_tables import (
     halo_cnn,
     mamposst,
     ned,
+    ned_2026,
     one_cluster,
     redmapper_clusters,
     redmapper_members,
@@ -54,6 +55,17 @@ def test_ned_tables_lose_what_is_no_galaxy_with_a_spectrum(tmp_path, old, suffix
     assert "3 with a redshift flag" in catalog.metadata.extra["notes"][0]
     # The redshift of the first comes from its velocity.
     np.testing.assert_allclose(catalog.galaxies("gal_z")[0], sky()[2][0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "ecsv", "vot"])
+def test_counts_of_redshifts_are_not_taken_for_redshifts(tmp_path, suffix):
+    path = tmp_path / f"ned.{suffix}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ned_2026().write(path, format={"vot": "votable", "csv": "ascii.csv"}.get(suffix))
+    old, new = (load_catalog(table, one_cluster()) for table in (ned(), path))
+    np.testing.assert_allclose(new.galaxies("gal_z"), old.galaxies("gal_z"))
+    np.testing.assert_allclose(new.galaxies("v_los"), old.galaxies("v_los"), atol=0.1)
 
 
 def test_ned_tables_from_memory_are_known_too():

@@ -48,6 +48,17 @@ def ned(*, old=False, n=30):
     return table
 
 
+NED_2026 = {"Type": "Phys Type", "Velocity": "cz", "Redshift": "Redshift (z)", "Redshift Flag": "z flag"}
+"""Names of NED's services since 2026; "Redshift" is a number of measurements there."""
+
+
+def ned_2026(n=30):
+    table = ned(n=n)
+    table.rename_columns(list(NED_2026), list(NED_2026.values()))
+    table["Reference"], table["Redshift"] = np.full(n, 57), np.full(n, 3)
+    return table
+
+
 def skyserver(n=30):
     ra, dec, z = sky(n)
     table = Table({"objid": 1237671768542478711 + np.arange(n), "ra": ra, "dec": dec})

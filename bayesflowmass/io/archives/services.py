@@ -46,13 +46,18 @@ def resolve_name(name: str, caller: Caller, cache: AnswerCache) -> tuple[float, 
         return _plain(caller.ask("NED", lambda: _ned_answer(lambda: ned.query_object(name), name)))
 
     table, _ = cache.get({"archive": "ned", "object": name}, ask)
+    if len(table) == 0:
+        raise ArchiveError(
+            f"NED knows no object '{name}'; check the name, or give --position RA DEC and --redshift."
+        )
     row = table[0]
 
     def value(*names: str) -> float:
-        found = next((n for n in table.colnames if n.lower() in names), None)
+        by_name = {n.lower(): n for n in table.colnames}
+        found = next((by_name[name] for name in names if name in by_name), None)
         return float("nan") if found is None or np.ma.is_masked(row[found]) else float(row[found])
 
-    return value("ra", "ra(deg)"), value("dec", "dec(deg)"), value("redshift")
+    return value("ra", "ra(deg)"), value("dec", "dec(deg)"), value("redshift (z)", "redshift")
 
 
 def galaxies_from(

@@ -25,7 +25,10 @@ BAD_TYPES = frozenset(["QGroup", "GClstr", "GGroup", "GPair", "GTrpl", "Other", 
 
 
 class NED(TableFormat):
-    """``Object Name, RA, DEC`` (older ``RA(deg), DEC(deg)``), ``Type, Velocity, Redshift, Redshift Flag, ...``.
+    """``Object Name, RA, DEC`` (older ``RA(deg), DEC(deg)``), ``Type, Velocity, Redshift, Redshift Flag, ...``, or the
+    names of NED's services since 2026: ``Phys Type, cz, Redshift (z), z flag``.
+
+    In the new tables ``Redshift`` is a count, that of the measurements; ``Redshift (z)`` stands before it and is taken.
 
     Objects without a redshift, with one of `BAD_FLAGS` or of `BAD_TYPES` are left out and counted. Redshifts are
     heliocentric.
@@ -38,13 +41,15 @@ class NED(TableFormat):
     def matches(self, columns: Sequence[str]) -> bool:
         """By the object name and the redshift flag."""
         names = {normal_name(name) for name in columns}
-        return {"object_name", "ra", "dec", "type"} <= names and bool({"redshift", "velocity"} & names)
+        known = {"object_name", "ra", "dec"} <= names and bool({"type", "phys_type"} & names)
+        return known and bool({"redshift", "velocity", "cz"} & names)
 
     def convert(self, table: Any, where: str, cosmology: Cosmology = MDPL2) -> Reading:
         """See `TableFormat.convert`."""
-        used = {name: require_column(table, where, name) for name in ("object_name", "ra", "dec", "type")}
-        for name in ("redshift", "velocity", "redshift_flag"):
-            if (found := find_column(table, name)) is not None:
+        used = {name: require_column(table, where, name) for name in ("object_name", "ra", "dec")}
+        used["type"] = require_column(table, where, "type", "phys_type")
+        for name, new in (("redshift", "redshift"), ("velocity", "cz"), ("redshift_flag", "z_flag")):
+            if (found := find_column(table, name, new)) is not None:
                 used[name] = found
         z = numbers(table, used["redshift"], where) if "redshift" in used else np.full(len(table), np.nan)
         if "velocity" in used:
