@@ -13,19 +13,17 @@ from tqdm import tqdm
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.catalog.slices import cluster_slices
+from bayesflowmass.encoders.base import CLUSTERS_PER_SLICE, GALAXIES_PER_SLICE, Encoder
+from bayesflowmass.encoders.extra_columns import ExtraColumns
+from bayesflowmass.encoders.galaxy_set import Contexts
 from bayesflowmass.encoders.kde import KDEEncoder, KDEError
 from bayesflowmass.encoders.optional_columns import OptionalColumns
 from bayesflowmass.encoders.scaling import DEFAULT_CONSTANTS, check_scaling, scale_images
 
 __all__ = ["ContextEncoder"]
 
-_KIND = "kde-context"
-# Bounds the memory of one call to the KDE beside the result: about 40 MB of images, 60 MB of galaxies.
-_CLUSTERS_PER_SLICE = 4096
-_GALAXIES_PER_SLICE = 1 << 20
 
-
-class ContextEncoder(nn.Module):
+class ContextEncoder(Encoder):
     """Context of each cluster: its scaled phase-space images, flattened, then standardised cluster columns.
 
     Args:
@@ -45,6 +43,8 @@ class ContextEncoder(nn.Module):
         ValueError: if the grids differ or an option is unknown.
     """
 
+    kind = "kde-context"
+
     def __init__(
         self,
         kde: KDEEncoder | Sequence[KDEEncoder],
@@ -54,7 +54,7 @@ class ContextEncoder(nn.Module):
         galaxy_weight: str | None = None,
         optional: Sequence[str] = (),
     ) -> None:
-        super().__init__()
+        super().__init__(extras, optional)
         kdes = [kde] if isinstance(kde, KDEEncoder) else list(kde)
         if not kdes or any(k.grid != kdes[0].grid for k in kdes):
             raise ValueError("a context needs one or more kernel densities on one and the same grid")
@@ -63,10 +63,7 @@ class ContextEncoder(nn.Module):
         self.constant = DEFAULT_CONSTANTS[self.scaling] if constant is None else float(constant)
         if not (math.isfinite(self.constant) and self.constant > 0.0):
             raise ValueError(f"constant of the scaling must be positive, not {constant}")
-        self.extras = tuple(extras)
         self.galaxy_weight = galaxy_weight
-        self.optional = OptionalColumns(optional)
-        self._extra_constants: tuple[tuple[float, float], ...] | None = None if self.extras else ()
 
     @property
     def kde(self) -> KDEEncoder:
@@ -132,34 +129,16 @@ class ContextEncoder(nn.Module):
         if self.extras:
             if extras is None or extras.shape != (counts.numel(), len(self.extras)):
                 raise ValueError(f"the context needs the columns {', '.join(self.extras)} of each cluster")
-            mean, scale = torch.tensor(self._constants(), dtype=torch.float64, device=parts[0].device).T
-            parts.append(((extras.to(mean) - mean) / scale).to(parts[0].dtype))
+            parts.append(self.extra_columns.encode(extras.to(parts[0].device)).to(parts[0].dtype))
         if self.optional:
             shape = (counts.numel(), len(self.optional))
             values = parts[0].new_full(shape, math.nan) if optional is None else optional
             parts.append(self.optional.encode(values.to(torch.float64)).to(parts[0].dtype))
         return torch.cat(parts, 1)
 
-    def fit_extras(self, catalog: ClusterCatalog) -> ContextEncoder:
-        """Take the mean and the standard deviation of each extra or optional column from a training split.
-
-        A column that does not vary keeps the scale 1.
-
-        Returns:
-            self.
-
-        Raises:
-            CatalogError: if a column is missing, not numeric or not finite.
-        """
-        constants = []
-        for name, values in zip(self.extras, self._extra_values(catalog).T, strict=True):
-            mean, scale = float(values.mean()), float(values.std())
-            if not math.isfinite(mean):
-                raise CatalogError(f"column {name!r} has no finite mean over {len(catalog)} clusters")
-            constants.append((mean, scale if scale > 1e-12 * max(1.0, abs(mean)) else 1.0))
-        self._extra_constants = tuple(constants)
-        self.optional.fit(catalog)
-        return self
+    def flow_arguments(self) -> dict[str, Any]:
+        """Length of a context, and the image that opens it."""
+        return {"context_dim": self.context_dim, "image_shape": self.image_shape}
 
     @torch.no_grad()
     def encode(
@@ -168,18 +147,9 @@ class ContextEncoder(nn.Module):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         progress: bool = False,
+        truth: bool = False,
     ) -> Tensor:
-        """Contexts of all clusters of a catalogue, in its order.
-
-        Args:
-            catalog: clusters with the galaxy columns x, y [Mpc/h comoving] and v_los [km/s]; every galaxy
-                counts.
-            device: where to compute and to leave the result.
-            dtype: precision of the density, float32 or float64.
-            progress: show a progress bar.
-
-        Returns:
-            (n, context_dim) float32 on the device.
+        """Contexts of all clusters of a catalogue (n, context_dim): see `Encoder.encode`. Images tell no members.
 
         Raises:
             CatalogError: naming the cluster whose covariance is singular or that has no galaxy inside the
@@ -191,11 +161,10 @@ class ContextEncoder(nn.Module):
             catalog.r_proj if name == "r_proj" else catalog.galaxies(name) for name in self.galaxy_columns
         ]
         weights = None if self.galaxy_weight is None else catalog.galaxies(self.galaxy_weight)
-        extras = torch.from_numpy(self._extra_values(catalog)) if self.extras else None
-        optional = torch.from_numpy(self.optional.values(catalog)) if self.optional else None
+        extras, optional = self.raw_columns(catalog)
         contexts = torch.empty(len(catalog), self.context_dim, dtype=torch.float32, device=device)
         with tqdm(total=len(catalog), disable=not progress, desc="KDE", unit=" clusters") as bar:
-            for first, last in cluster_slices(offsets, _CLUSTERS_PER_SLICE, _GALAXIES_PER_SLICE):
+            for first, last in cluster_slices(offsets, CLUSTERS_PER_SLICE, GALAXIES_PER_SLICE):
                 inside = slice(int(offsets[first]), int(offsets[last]))
                 points = torch.from_numpy(np.stack([c[inside] for c in columns], dtype=np.float64)).T
                 try:
@@ -215,7 +184,7 @@ class ContextEncoder(nn.Module):
                 bar.update(last - first)
         return contexts
 
-    def flip_velocity(self, context: Tensor) -> Tensor:
+    def flip_velocity(self, context: Contexts) -> Tensor:
         """Context of the mirrored cluster, every velocity v replaced by -v; extras stay.
 
         Args:
@@ -224,6 +193,7 @@ class ContextEncoder(nn.Module):
         Raises:
             ValueError: if the velocity axis of the grid is not symmetric about zero.
         """
+        assert isinstance(context, Tensor)
         grid = self.kde.grid
         if grid.lower[-1] != -grid.upper[-1]:
             raise ValueError(
@@ -234,31 +204,25 @@ class ContextEncoder(nn.Module):
         images = context[..., :size].reshape(*context.shape[:-1], *self.image_shape).flip(-1)
         return torch.cat([images.reshape(*context.shape[:-1], size), context[..., size:]], -1)
 
+    def outline(self, context: Contexts) -> Tensor:
+        """The images (n, pixels)."""
+        assert isinstance(context, Tensor)
+        return context[..., : math.prod(self.image_shape)]
+
     def describe(self) -> dict[str, Any]:
         """JSON-able description from which ``from_description`` builds an equal encoder."""
         return {
-            "kind": _KIND,
+            "kind": self.kind,
             "kdes": [kde.describe() for kde in self.kdes if isinstance(kde, KDEEncoder)],
             "scaling": self.scaling,
             "constant": self.constant,
-            "extras": list(self.extras),
-            "extra_constants": None
-            if self._extra_constants is None
-            else [list(c) for c in self._extra_constants],
+            **self.extra_columns.describe(),
             "galaxy_weight": self.galaxy_weight,
             **self.optional.describe(),
         }
 
     @classmethod
-    def from_description(cls, description: Mapping[str, Any]) -> ContextEncoder:
-        """Encoder described by ``describe``.
-
-        Raises:
-            ValueError: if this is not the description of a ContextEncoder, or it is incomplete.
-        """
-        kind = description.get("kind") if isinstance(description, Mapping) else None
-        if kind != _KIND:
-            raise ValueError(f"not the description of a ContextEncoder: its kind is {kind!r}, not {_KIND!r}")
+    def _restore(cls, description: Mapping[str, Any]) -> ContextEncoder:
         wanted = {"kind", "kdes", "scaling", "constant", "extras", "extra_constants", "galaxy_weight"}
         if set(description) - {"optional", "optional_constants"} != wanted:
             raise ValueError(
@@ -270,43 +234,8 @@ class ContextEncoder(nn.Module):
             [KDEEncoder.from_description(kde) for kde in description["kdes"]],
             description["scaling"],
             description["constant"],
-            description["extras"],
-            description["galaxy_weight"],
+            galaxy_weight=description["galaxy_weight"],
         )
-        constants = description["extra_constants"]
-        if constants is not None:
-            if len(constants) != len(encoder.extras):
-                raise ValueError(
-                    f"description of a ContextEncoder has {len(encoder.extras)} extras but constants "
-                    f"for {len(constants)}"
-                )
-            encoder._extra_constants = tuple((float(mean), float(scale)) for mean, scale in constants)
+        encoder.extra_columns = ExtraColumns.from_description(description)
         encoder.optional = OptionalColumns.from_description(description)
         return encoder
-
-    def _constants(self) -> tuple[tuple[float, float], ...]:
-        if self._extra_constants is None:
-            raise ValueError(
-                f"constants of the columns {', '.join(self.extras)} are not set; call "
-                f"fit_extras(training split) first"
-            )
-        return self._extra_constants
-
-    def _extra_values(self, catalog: ClusterCatalog) -> np.ndarray[Any, np.dtype[np.float64]]:
-        values = np.empty((len(catalog), len(self.extras)))
-        for k, name in enumerate(self.extras):
-            if not catalog.has(name):
-                raise CatalogError(
-                    f"the catalogue has no column {name!r}, which the encoder needs beside the galaxies"
-                )
-            column = np.asarray(catalog.column(name))
-            if column.dtype.kind not in "fiub":
-                raise CatalogError(f"column {name!r} is not numeric, so it cannot be part of a context")
-            values[:, k] = column
-            if not np.isfinite(values[:, k]).all():
-                row = int(np.flatnonzero(~np.isfinite(values[:, k]))[0])
-                raise CatalogError(
-                    f"cluster {catalog.column('cluster_id')[row]}: column {name!r} is {values[row, k]}, "
-                    f"expected a finite number"
-                )
-        return values

@@ -159,12 +159,12 @@ def test_galaxy_weights_are_used():
 def test_slices_do_not_matter(monkeypatch):
     encoder, catalog = ContextEncoder(KDEEncoder()), catalogue((12, 40, 25, 300, 11))
     whole = encoder.encode(catalog, dtype=torch.float64)
-    monkeypatch.setattr(context_module, "_GALAXIES_PER_SLICE", 50)
+    monkeypatch.setattr(context_module, "GALAXIES_PER_SLICE", 50)
     torch.testing.assert_close(encoder.encode(catalog, dtype=torch.float64), whole)
 
 
 def test_singular_cluster_is_named_by_its_id(monkeypatch):
-    monkeypatch.setattr(context_module, "_CLUSTERS_PER_SLICE", 1)
+    monkeypatch.setattr(context_module, "CLUSTERS_PER_SLICE", 1)
     catalog = catalogue()
     v = np.array(catalog.galaxies("v_los"))
     v[12:52] = 100.0

@@ -1,0 +1,158 @@
+"""What every encoder does: from the galaxies of a catalogue to the contexts of a flow."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.encoders.extra_columns import ExtraColumns
+from bayesflowmass.encoders.galaxy_set import Contexts, GalaxySet
+from bayesflowmass.encoders.optional_columns import OptionalColumns
+
+__all__ = ["CLUSTERS_PER_SLICE", "ENCODERS", "GALAXIES_PER_SLICE", "Encoder"]
+
+# Bounds the memory of one call to an encoder beside the result: about 40 MB of images, 60 MB of galaxies.
+CLUSTERS_PER_SLICE = 4096
+GALAXIES_PER_SLICE = 1 << 20
+
+ENCODERS: dict[str, type[Encoder]] = {}
+"""The class of each kind; a subclass enters by naming its ``kind``."""
+
+
+class Encoder(nn.Module, ABC):
+    """Galaxies to contexts, beside cluster columns that a context holds.
+
+    Args:
+        extras: names of numeric cluster columns, such as "redshift", that enter as (value - mean) / scale, with the
+            constants that `fit_extras` takes from the training split.
+        optional: names of cluster columns that may be unknown, such as "mode" (`OptionalColumns`); they are the last
+            numbers of a cluster.
+    """
+
+    kind: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "kind" in cls.__dict__:
+            ENCODERS[cls.kind] = cls
+
+    def __init__(self, extras: Sequence[str] = (), optional: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.extra_columns = ExtraColumns(extras)
+        self.optional = OptionalColumns(optional)
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """Names of the cluster columns that stand in every context."""
+        return self.extra_columns.names
+
+    @property
+    @abstractmethod
+    def context_dim(self) -> int:
+        """Numbers of a cluster."""
+
+    @property
+    @abstractmethod
+    def uses_richness(self) -> bool:
+        """Whether a context shows how many galaxies a cluster has."""
+
+    @property
+    @abstractmethod
+    def galaxy_columns(self) -> tuple[str, ...]:
+        """Galaxy columns that are read; "r_proj" stands for hypot(x, y)."""
+
+    @abstractmethod
+    def flow_arguments(self) -> dict[str, Any]:
+        """Arguments of :func:`~bayesflowmass.flows.build_flow` that say what the contexts look like."""
+
+    @abstractmethod
+    def encode(
+        self,
+        catalog: ClusterCatalog,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        progress: bool = False,
+        truth: bool = False,
+    ) -> Contexts:
+        """Contexts of all clusters of a catalogue, in its order, float32.
+
+        Args:
+            catalog: clusters with the galaxy columns x, y [Mpc/h comoving] and v_los [km/s]; every galaxy counts.
+            device: where to compute and to leave the result.
+            dtype: precision of the densities, float32 or float64.
+            progress: show a progress bar.
+            truth: tell who is a member, where encoder and catalogue know it: for training alone.
+
+        Raises:
+            CatalogError: naming the cluster that has no density.
+        """
+
+    @abstractmethod
+    def flip_velocity(self, context: Contexts) -> Contexts:
+        """Contexts of the mirrored clusters, every velocity v replaced by -v."""
+
+    @abstractmethod
+    def outline(self, context: Contexts) -> Tensor:
+        """Contexts as vectors (n, p), by which clusters can be compared; without the cluster columns."""
+
+    def fit_extras(self, catalog: ClusterCatalog) -> Self:
+        """Take the mean and the standard deviation of each extra or optional column from a training split.
+
+        A column that does not vary keeps the scale 1.
+
+        Returns:
+            self.
+
+        Raises:
+            CatalogError: if a column is missing, not numeric or not finite.
+        """
+        self.extra_columns.fit(catalog)
+        self.optional.fit(catalog)
+        return self
+
+    def raw_columns(self, catalog: ClusterCatalog) -> tuple[Tensor | None, Tensor | None]:
+        """Values of the extra and of the optional columns (n, k), float64, None where there are none.
+
+        Raises:
+            CatalogError: if a column is missing, not numeric or not finite.
+        """
+        extras = torch.from_numpy(self.extra_columns.values(catalog)) if self.extras else None
+        return extras, torch.from_numpy(self.optional.values(catalog)) if self.optional else None
+
+    def tell(self, context: Contexts, name: str, value: float) -> Contexts:
+        """Contexts in which an optional column, where it is unknown, is known to be ``value``."""
+        numbers = context.clusters if isinstance(context, GalaxySet) else context
+        told = self.optional.replace(numbers, name, value)
+        unknown = ~self.optional.known(numbers, name)
+        changed = torch.where(unknown[..., None], told, numbers)
+        return replace(context, clusters=changed) if isinstance(context, GalaxySet) else changed
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """JSON-able description from which ``from_description`` builds an equal encoder."""
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> Self:
+        """The encoder described by ``describe``, of the class of its kind.
+
+        Raises:
+            ValueError: the kind is unknown, or another one than that of this class; or the description is incomplete.
+        """
+        kind = description.get("kind") if isinstance(description, Mapping) else None
+        if "kind" in cls.__dict__ and kind != cls.kind:
+            raise ValueError(
+                f"not the description of a {cls.__name__}: its kind is {kind!r}, not {cls.kind!r}"
+            )
+        if kind not in ENCODERS:
+            raise ValueError(f"unknown encoder {kind!r}; known are {', '.join(sorted(ENCODERS))}")
+        return cast(Self, ENCODERS[kind]._restore(description))
+
+    @classmethod
+    @abstractmethod
+    def _restore(cls, description: Mapping[str, Any]) -> Self: ...

@@ -1,0 +1,244 @@
+"""From the galaxies of a catalogue to a set of galaxies with what surrounds each of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.catalog.slices import cluster_slices
+from bayesflowmass.encoders.base import CLUSTERS_PER_SLICE, GALAXIES_PER_SLICE, Encoder
+from bayesflowmass.encoders.extra_columns import ExtraColumns
+from bayesflowmass.encoders.galaxy_set import Contexts, GalaxySet, concatenate
+from bayesflowmass.encoders.kde.covariance import KDEError
+from bayesflowmass.encoders.local.densities import KERNEL_WIDTHS, LocalDensities
+from bayesflowmass.encoders.optional_columns import OptionalColumns
+from bayesflowmass.encoders.ragged import check_offsets, spread
+
+__all__ = ["SetEncoder"]
+
+# Velocities in units of which the numbers of a network are of order one [km/s].
+_SPEED = 1000.0
+# The smallest median absolute deviation [km/s]: velocities of a cluster that has less are not told apart by it.
+_LEAST_MAD = 50.0
+# Of a normal distribution, standard deviation over median absolute deviation.
+_NORMAL = 1.4826
+
+
+class SetEncoder(Encoder):
+    """The galaxies of each cluster, with kernel densities of (x, y, v) at each of them (`LocalDensities`).
+
+    Numbers of a galaxy: R [Mpc/h comoving], v [1000 km/s], v over 1.4826 median absolute deviations of its cluster,
+    then four for each kernel. Numbers of a cluster: ln of that deviation [1000 km/s], then the columns. All are
+    invariant under rotations and reflections of the sky.
+
+    Args:
+        widths: (r, s) of each kernel [Mpc/h comoving, km/s].
+        counted: whether densities, and the network, may count galaxies; without, what is seen is made of means over
+            the galaxies, which do not change on average where galaxies are missed at random.
+        extras, optional: names of cluster columns, see `Encoder`.
+    """
+
+    kind = "galaxy-set"
+
+    def __init__(
+        self,
+        widths: Sequence[Sequence[float]] = KERNEL_WIDTHS,
+        counted: bool = True,
+        extras: Sequence[str] = (),
+        optional: Sequence[str] = (),
+    ) -> None:
+        super().__init__(extras, optional)
+        self.local = LocalDensities(widths, counted)
+
+    @property
+    def counted(self) -> bool:
+        """Whether galaxies may be counted."""
+        return self.local.counted
+
+    @property
+    def uses_richness(self) -> bool:
+        """Whether a context shows how many galaxies a cluster has, to a network that may count."""
+        return self.counted
+
+    @property
+    def galaxy_dim(self) -> int:
+        """Numbers of a galaxy."""
+        return 3 + self.local.width
+
+    @property
+    def context_dim(self) -> int:
+        """Numbers of a cluster, beside those of its galaxies."""
+        return 1 + len(self.extras) + self.optional.width
+
+    @property
+    def galaxy_columns(self) -> tuple[str, ...]:
+        """Galaxy columns that are read."""
+        return ("x", "y", "v_los")
+
+    @property
+    def odd(self) -> tuple[bool, ...]:
+        """Which numbers of a galaxy change sign where all velocities do."""
+        return (False, True, True, *self.local.odd * len(self.local.widths))
+
+    def flow_arguments(self) -> dict[str, Any]:
+        """Numbers of a cluster and of a galaxy, and whether they may be counted."""
+        return {
+            "context_dim": self.context_dim,
+            "trunk": "set",
+            "galaxies": {"galaxy_dim": self.galaxy_dim, "counted": self.counted},
+        }
+
+    def extra_repr(self) -> str:
+        return f"extras={self.extras}, optional={self.optional.names}"
+
+    def forward(
+        self,
+        points: Tensor,
+        offsets: Tensor,
+        extras: Tensor | None = None,
+        *,
+        optional: Tensor | None = None,
+    ) -> GalaxySet:
+        """Contexts of a batch of clusters, differentiable as the densities are.
+
+        Args:
+            points: (n_points, 3) x, y [Mpc/h comoving] and v_los [km/s].
+            offsets: (n + 1,) integers.
+            extras: (n, len(extras)) raw values of the cluster columns; needed if there are any.
+            optional: (n, len(optional)) raw values of the optional columns, NaN where unknown; None: all are.
+        """
+        offsets = check_offsets(points, offsets)
+        n = len(offsets) - 1
+        local = self.local(points, offsets)
+        x, y, v = points.unbind(1)
+        deviation = _deviation(v, offsets)
+        # The root has no derivative at the centre itself.
+        radius = (x.square() + y.square()).clamp_min(1e-12).sqrt()
+        relative = v / spread(deviation, offsets, len(points))
+        galaxies = torch.cat([torch.stack([radius, v / _SPEED, relative], 1), local.flatten(1)], 1)
+        clusters = [(deviation / _SPEED).log()[:, None]]
+        if self.extras:
+            if extras is None or extras.shape != (n, len(self.extras)):
+                raise ValueError(f"the context needs the columns {', '.join(self.extras)} of each cluster")
+            clusters.append(self.extra_columns.encode(extras.to(points.device)).to(points.dtype))
+        if self.optional:
+            values = points.new_full((n, len(self.optional)), math.nan) if optional is None else optional
+            clusters.append(self.optional.encode(values.to(points.device, torch.float64)).to(points.dtype))
+        return GalaxySet(galaxies, offsets, torch.cat(clusters, 1))
+
+    @torch.no_grad()
+    def encode(
+        self,
+        catalog: ClusterCatalog,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        progress: bool = False,
+        truth: bool = False,
+    ) -> GalaxySet:
+        """Contexts of all clusters of a catalogue: see `Encoder.encode`.
+
+        With ``truth``, members are those of the column ``gal_is_member``, where there is one.
+        """
+        device = torch.device(device)
+        offsets = np.asarray(catalog.offsets, dtype=np.int64)
+        extras, optional = self.raw_columns(catalog)
+        members = None
+        if truth and catalog.has("gal_is_member"):
+            members = torch.from_numpy(np.array(catalog.galaxies("gal_is_member"), dtype=np.float32))
+        parts: list[Contexts] = []
+        with tqdm(total=len(catalog), disable=not progress, desc="densities", unit=" clusters") as bar:
+            for first, last in cluster_slices(offsets, CLUSTERS_PER_SLICE, GALAXIES_PER_SLICE):
+                inside = slice(int(offsets[first]), int(offsets[last]))
+                columns = [
+                    torch.tensor(catalog.galaxies(name)[inside], dtype=dtype) for name in ("x", "y", "v_los")
+                ]
+                try:
+                    part = self(
+                        torch.stack(columns, 1).to(device),
+                        torch.from_numpy(offsets[first : last + 1] - offsets[first]).to(device),
+                        None if extras is None else extras[first:last],
+                        optional=None if optional is None else optional[first:last],
+                    )
+                except KDEError as error:
+                    name = catalog.column("cluster_id")[first + error.cluster]
+                    raise CatalogError(f"cluster {name}: {error.reason}") from error
+                told = None if members is None else members[inside].to(device)
+                part = part.to(torch.float32)
+                parts.append(GalaxySet(part.galaxies, part.offsets, part.clusters, told))
+                bar.update(last - first)
+        if not parts:
+            empty = torch.zeros(0, device=device)
+            zero = torch.zeros(1, dtype=torch.int64, device=device)
+            return GalaxySet(empty.reshape(0, self.galaxy_dim), zero, empty.reshape(0, self.context_dim))
+        joined = concatenate(parts)
+        assert isinstance(joined, GalaxySet)
+        return joined
+
+    def flip_velocity(self, context: Contexts) -> GalaxySet:
+        """Contexts of the mirrored clusters, every velocity v replaced by -v."""
+        assert isinstance(context, GalaxySet)
+        sign = torch.where(torch.tensor(self.odd, device=context.device), -1.0, 1.0).to(context.dtype)
+        return GalaxySet(context.galaxies * sign, context.offsets, context.clusters, context.members)
+
+    def outline(self, context: Contexts) -> Tensor:
+        """Means and standard deviations over the galaxies of each of their numbers, in units of order one (n, 2 F)."""
+        assert isinstance(context, GalaxySet)
+        n = context.counts.clamp_min(1).to(context.dtype)[:, None]
+
+        def mean(values: Tensor) -> Tensor:
+            return values.new_zeros(len(context), values.shape[1]).index_add(0, context.numbers, values) / n
+
+        first = mean(context.galaxies)
+        second = mean((context.galaxies - first[context.numbers]).square())
+        return torch.cat([first, second.sqrt()], 1)
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able description from which ``from_description`` builds an equal encoder."""
+        return {
+            "kind": self.kind,
+            "local": self.local.describe(),
+            **self.extra_columns.describe(),
+            **self.optional.describe(),
+        }
+
+    @classmethod
+    def _restore(cls, description: Mapping[str, Any]) -> SetEncoder:
+        wanted = {"kind", "local", "extras", "extra_constants"}
+        if set(description) - {"optional", "optional_constants"} != wanted:
+            raise ValueError(
+                f"description of a SetEncoder has the keys {sorted(description)}, expected {sorted(wanted)}; it may"
+                " come from another version"
+            )
+        encoder = cls()
+        encoder.local = LocalDensities.from_description(description["local"])
+        encoder.extra_columns = ExtraColumns.from_description(description)
+        encoder.optional = OptionalColumns.from_description(description)
+        return encoder
+
+
+def _deviation(v: Tensor, offsets: Tensor) -> Tensor:
+    """1.4826 median |v - median v| of each cluster (n,) [km/s], at least that of 50 km/s; empty clusters have that."""
+    middle = _median(v, offsets)
+    absolute = (v - spread(middle, offsets, len(v))).abs()
+    return _NORMAL * _median(absolute, offsets).clamp_min(_LEAST_MAD)
+
+
+def _median(values: Tensor, offsets: Tensor) -> Tensor:
+    """Median of each group (n,), 0 of an empty one."""
+    counts = offsets.diff()
+    group = torch.repeat_interleave(counts, output_size=len(values))
+    by_value = torch.argsort(values.detach(), stable=True)
+    order = by_value[torch.argsort(group[by_value], stable=True)]
+    last = max(0, len(values) - 1)
+    pair = [(offsets[:-1] + (counts - 1 + k) // 2).clamp(0, last) for k in range(2)]
+    if len(values) == 0:
+        return values.new_zeros(len(counts))
+    lower, upper = (values[order[index]] for index in pair)
+    return torch.where(counts > 0, 0.5 * (lower + upper), torch.zeros_like(lower))

@@ -1,0 +1,170 @@
+"""A network over the galaxies of a cluster: permutations of them change nothing, and there is no padding."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bayesflowmass.encoders.galaxy_set import GalaxySet
+from bayesflowmass.networks.dense import initialise
+
+__all__ = ["SetNetwork", "membership_log_likelihood"]
+
+_RADII = (0.0, 1.6)
+_SPEEDS = (0.0, 2.5)
+_BASIS = 8
+# Kernel densities of a log, widths of a root: kept from zero by this.
+_SMALL = 1e-6
+
+
+class SetNetwork(nn.Module):
+    """Galaxies of each cluster to features of it (n, F), and to the log odds that each of them is a member.
+
+    Blocks pass between the numbers h of the galaxies and the numbers g of their cluster, mean over its galaxies:
+
+        m = gelu(W_1 h + W_g g),  h <- h + W_2 m,  g <- g + MLP(g, mean m, ln(1 + sum sigma(W_c m))),
+
+    the last entry only where galaxies may be counted. Then each galaxy gets the log odds l of being a member,
+    p = sigma(l), and ln sum p (where they may be counted), the dispersion and the mean radius of the members,
+
+        sigma_p^2 = sum p v^2 / sum p,   R_p = sum p R / sum p,
+
+    enter the last layers of g.
+
+    The first three numbers of a galaxy are R [Mpc/h], v [1000 km/s] and v over the deviation of its cluster
+    (`SetEncoder`); ln R, absolute values and Gaussian bumps in R and |v| are appended to what the first layer reads.
+
+    Args:
+        galaxy_dim: numbers of a galaxy.
+        cluster_dim: numbers of a cluster.
+        counted: whether the number of galaxies may be used.
+        width: of h and g.
+        blocks: how many.
+        counters: soft counts in each block, where galaxies may be counted.
+        output_dim: F.
+        membership_weight: of the memberships' log-likelihood, averaged over the galaxies of a cluster, beside that of
+            its mass, where training tells who is a member.
+
+    Raises:
+        ValueError: a number is not positive, or the weight is negative.
+    """
+
+    def __init__(
+        self,
+        galaxy_dim: int,
+        cluster_dim: int,
+        *,
+        counted: bool = True,
+        width: int = 64,
+        blocks: int = 3,
+        counters: int = 8,
+        output_dim: int = 128,
+        membership_weight: float = 0.5,
+    ) -> None:
+        super().__init__()
+        for name, number in (
+            ("width", width),
+            ("blocks", blocks),
+            ("counters", counters),
+            ("output_dim", output_dim),
+        ):
+            if number < 1:
+                raise ValueError(f"galaxies: {name} is {number}; it must be at least 1")
+        if galaxy_dim < 3:
+            raise ValueError(
+                f"galaxies: a galaxy has {galaxy_dim} numbers; R, v and v over the deviation come first"
+            )
+        if not membership_weight >= 0.0:
+            raise ValueError(f"galaxies: membership_weight is {membership_weight}; it must not be negative")
+        self.galaxy_dim, self.cluster_dim = galaxy_dim, cluster_dim
+        self.counted, self.membership_weight = counted, float(membership_weight)
+        self.output_dim = output_dim
+        self.register_buffer("radii", torch.linspace(*_RADII, _BASIS), persistent=False)
+        self.register_buffer("speeds", torch.linspace(*_SPEEDS, _BASIS), persistent=False)
+        self.first = nn.Linear(galaxy_dim + 3 + 2 * _BASIS, width)
+        self.first_cluster = nn.Linear(cluster_dim, width)
+        self.blocks = nn.ModuleList(_Block(width, counters if counted else 0) for _ in range(blocks))
+        self.member_galaxy = nn.Linear(width, width)
+        self.member_cluster = nn.Linear(width, width, bias=False)
+        self.member = nn.Linear(width, 1)
+        self.last = nn.Linear(width + 2 + counted, output_dim)
+        initialise(self)
+
+    def forward(self, context: GalaxySet) -> Tensor:
+        """Features (n, output_dim)."""
+        return self.read(context)[0]
+
+    def read(self, context: GalaxySet) -> tuple[Tensor, Tensor]:
+        """Features (n, output_dim) of the clusters, and the log odds (n_galaxies,) that each galaxy is a member."""
+        numbers, n = context.numbers, len(context)
+        count = context.counts.clamp_min(1).to(context.dtype)[:, None]
+
+        def total(values: Tensor) -> Tensor:
+            return values.new_zeros(n, values.shape[1]).index_add(0, numbers, values)
+
+        h = self.first(self._inputs(context.galaxies))
+        g = self.first_cluster(context.clusters)
+        for block in self.blocks:
+            h, g = block(h, g, numbers, count)
+        hidden = F.gelu(self.member_galaxy(h) + self.member_cluster(g).index_select(0, numbers))
+        logit = self.member(hidden)
+        p = torch.sigmoid(logit)
+        radius, velocity = context.galaxies[:, :1], context.galaxies[:, 1:2]
+        members, radii, squares = total(torch.cat([p, p * radius, p * velocity.square()], 1)).split(1, 1)
+        least = members.clamp_min(_SMALL)
+        pooled = [0.5 * (squares / least + _SMALL).log(), (radii / least + _SMALL).log()]
+        if self.counted:
+            pooled.append(members.log1p())
+        return F.gelu(self.last(torch.cat([g, *pooled], 1))), logit[:, 0]
+
+    def _inputs(self, galaxies: Tensor) -> Tensor:
+        radius, speed = galaxies[:, :1], galaxies[:, 1:2].abs()
+        bumps = [
+            torch.exp(-0.5 * ((values - centres) / (centres[1] - centres[0])).square())
+            for values, centres in ((radius, self.get_buffer("radii")), (speed, self.get_buffer("speeds")))
+        ]
+        return torch.cat([galaxies, (radius + 0.02).log(), speed, galaxies[:, 2:3].abs(), *bumps], 1)
+
+    def extra_repr(self) -> str:
+        return f"galaxy_dim={self.galaxy_dim}, cluster_dim={self.cluster_dim}, counted={self.counted}"
+
+
+class _Block(nn.Module):
+    """One exchange between galaxies and cluster."""
+
+    def __init__(self, width: int, counters: int) -> None:
+        super().__init__()
+        self.galaxy = nn.Linear(width, width)
+        self.cluster = nn.Linear(width, width, bias=False)
+        self.back = nn.Linear(width, width)
+        self.counters = nn.Linear(width, counters) if counters else None
+        self.update = nn.Sequential(
+            nn.Linear(2 * width + counters, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, h: Tensor, g: Tensor, numbers: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        message = F.gelu(self.galaxy(h) + self.cluster(g).index_select(0, numbers))
+        zeros = message.new_zeros(len(g), message.shape[1])
+        seen = [g, zeros.index_add(0, numbers, message) / count]
+        if self.counters is not None:
+            soft = torch.sigmoid(self.counters(message))
+            seen.append(soft.new_zeros(len(g), soft.shape[1]).index_add(0, numbers, soft).log1p())
+        return h + self.back(message), g + self.update(torch.cat(seen, 1))
+
+
+def membership_log_likelihood(logit: Tensor, context: GalaxySet) -> Tensor:
+    """Mean over the galaxies of each cluster (n,) of ln p(member or not), what the truth says.
+
+    Args:
+        logit: (n_galaxies,) log odds.
+        context: with the truth.
+
+    Raises:
+        ValueError: the context does not tell it.
+    """
+    if context.members is None:
+        raise ValueError("the context does not tell who is a member; encode the catalogue with truth=True")
+    each = -F.binary_cross_entropy_with_logits(logit, context.members.to(logit), reduction="none")
+    total = each.new_zeros(len(context)).index_add(0, context.numbers, each)
+    return total / context.counts.clamp_min(1)
