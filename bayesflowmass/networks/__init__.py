@@ -1,5 +1,7 @@
 """What learns between context and flow: dense and convolutional networks, and one over the galaxies."""
 
-from bayesflowmass.networks.convolutional import *  # noqa: F403
-from bayesflowmass.networks.dense import *  # noqa: F403
-from bayesflowmass.networks.over_galaxies import *  # noqa: F403
+from bayesflowmass.networks.convolutional import ConvNetwork
+from bayesflowmass.networks.dense import DenseNetwork
+from bayesflowmass.networks.over_galaxies import SetNetwork
+
+__all__ = ["ConvNetwork", "DenseNetwork", "SetNetwork"]
