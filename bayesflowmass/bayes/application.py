@@ -8,8 +8,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from bayesflowmass.bayes.substitution import call_with
 from bayesflowmass.flows import ConditionalFlow, MassDistribution
 
 __all__ = ["condition_draws"]
@@ -47,6 +47,7 @@ def condition_draws(
     training = flow.training
     flow.eval()
     try:
+        draws = _everywhere(flow, draws)
         features = _apply(flow.trunk, _below(draws, "trunk"), context, n_draws)
         parts = []
         for name, block in _blocks(flow):
@@ -62,11 +63,22 @@ def _blocks(flow: ConditionalFlow) -> list[tuple[str, Any]]:
     return [("base_dist", flow.base_dist), *((f"transforms.{i}", t) for i, t in enumerate(flow.transforms))]
 
 
+def _everywhere(flow: ConditionalFlow, draws: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The draws under every name of their tensors."""
+    names: dict[int, str] = {}
+    found = dict(draws)
+    for name, value in flow.named_parameters(remove_duplicate=False):
+        first = names.setdefault(id(value), name)
+        if first in draws:
+            found[name] = draws[first]
+    return found
+
+
 def _count(flow: ConditionalFlow, draws: Mapping[str, Tensor]) -> int:
-    shapes = {name: parameter.shape for name, parameter in flow.named_parameters()}
+    shapes = {name: value.shape for name, value in [*flow.named_parameters(), *flow.named_buffers()]}
     for name, value in draws.items():
         if name not in shapes:
-            raise ValueError(f"{name!r} is not a parameter of the flow; they are {', '.join(shapes)}.")
+            raise ValueError(f"{name!r} is no parameter or buffer of the flow; they are {', '.join(shapes)}.")
         if value.shape[1:] != shapes[name] or value.dim() == len(shapes[name]):
             raise ValueError(
                 f"draws of {name!r} have shape {tuple(value.shape)}; expected (draws, {tuple(shapes[name])})."
@@ -85,18 +97,23 @@ def _below(draws: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
 def _apply(module: nn.Module, draws: Mapping[str, Tensor], x: Tensor, n_draws: int) -> Tensor:
     """Output of ``x`` (n, F) or (D, n, F): (n, P) while nothing up to here is random, else (D, n, P)."""
     if not draws:
-        y: Tensor = module(x)
-        return y
-    if isinstance(module, nn.Sequential):
-        for name, layer in module.named_children():
+        # As rows of one batch: a layer may read a third dimension in its own way.
+        y: Tensor = module(x.flatten(0, -2))
+        rows: Tensor = y.unflatten(0, x.shape[:-1])
+        return rows
+    if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+        # A layer that stands in two places is called in both.
+        for name, layer in module._modules.items():
+            assert layer is not None
             x = _apply(layer, _below(draws, name), x, n_draws)
         return x
-    if isinstance(module, nn.Linear):
+    if type(module) is nn.Linear:
         return _linear(module, draws, x)
     rows = x.expand(n_draws, *x.shape) if x.dim() == 2 else x
+    own = {name for name, _ in [*module.named_parameters(), *module.named_buffers()]}
     return torch.stack(
         [
-            functional_call(module, {name: value[d] for name, value in draws.items()}, (rows[d],))
+            call_with(module, {name: value[d] for name, value in draws.items() if name in own}, (rows[d],))
             for d in range(n_draws)
         ]
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-__all__ = ["Choice", "choose", "linear_paths", "top_layers"]
+__all__ = ["Choice", "choose", "exactly", "linear_paths", "top_layers"]
 
 Choice = str | Sequence[str] | type[nn.Module]
 
@@ -48,6 +48,11 @@ def choose(module: nn.Module, which: Choice = "all") -> tuple[str, ...]:
             f" its parameters are {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}."
         )
     return found
+
+
+def exactly(names: Sequence[str]) -> list[str]:
+    """Patterns that match these names and nothing else: brackets in a name are not a pattern."""
+    return [name.replace("[", "[[]").replace("*", "[*]").replace("?", "[?]") for name in names]
 
 
 def linear_paths(module: nn.Module) -> list[list[str]]:

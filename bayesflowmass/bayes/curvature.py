@@ -10,10 +10,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, hessian
+from torch.func import hessian
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from bayesflowmass.bayes.choice import exactly
+from bayesflowmass.bayes.examination import examine
 from bayesflowmass.bayes.layout import WeightLayout
+from bayesflowmass.bayes.module import BayesianModule
 from bayesflowmass.bayes.protocol import Data
+from bayesflowmass.bayes.substitution import call_with
 
 __all__ = ["LinearOutputs", "summed_hessian"]
 
@@ -22,7 +27,8 @@ def summed_hessian(module: nn.Module, names: Sequence[str], data: Data, *, chunk
     r"""
     The exact Hessian (P, P), float64, of the summed negative log likelihood -sum_i log p(m_i | d_i, w).
 
-    For linear layers z = W h + b whose inputs h no chosen weight changes, the chain rule ends after one step,
+    For linear layers z = W h + b that act once on each cluster and whose inputs h no chosen weight changes, the
+    chain rule ends after one step,
 
         :math:`H = \sum_i (\partial_w z_i)^T\, [-\partial_z^2 \log p(m_i | z_i)]\, \partial_w z_i,`
 
@@ -39,7 +45,7 @@ def summed_hessian(module: nn.Module, names: Sequence[str], data: Data, *, chunk
     layout = WeightLayout(module, names)
     outputs = LinearOutputs(module, layout)
     total = torch.zeros(layout.n_weights, layout.n_weights, dtype=torch.float64, device=data[0].device)
-    if not outputs.are_last(*_doubled(data, slice(0, 2))):
+    if not outputs.are_last(*_doubled(data, slice(0, 8))):
         total += sum(_by_autograd(module, layout, *part) for part in _chunks(data, chunk))
         return 0.5 * (total + total.T)
     for part in _chunks(data, chunk):
@@ -61,6 +67,7 @@ class LinearOutputs:
 
     def __init__(self, module: nn.Module, layout: WeightLayout) -> None:
         self.module = module
+        self.names = layout.names
         owners = dict.fromkeys(name.rpartition(".")[0] for name in layout.names)
         self.layers = {name: module.get_submodule(name) for name in owners}
         index = layout.split(torch.arange(layout.n_weights))
@@ -70,23 +77,25 @@ class LinearOutputs:
         self.places: list[tuple[str, Tensor]] = []
         """For each output its layer and the places of its weights, then its bias, in the flat vector."""
         for name, layer in self.layers.items():
-            if isinstance(layer, nn.Linear):
+            if type(layer) is nn.Linear:
                 columns = [
                     index[f"{name}.{part}"].reshape(layer.out_features, -1) for part in self.parts[name]
                 ]
                 self.places += [(name, row) for row in torch.cat(columns, -1)]
 
     def are_last(self, context: Tensor, log10_mass: Tensor) -> bool:
-        """Whether all are linear layers, each used once, and none feeds another."""
-        if not all(isinstance(layer, nn.Linear) for layer in self.layers.values()):
+        """Whether all are linear layers, each used once and row by row, and none feeds another."""
+        network = BayesianModule(self.module, which=exactly(self.names))
+        several, n_examples = examine(network, (log10_mass, context), {})
+        if set(network.layers) != set(self.layers) or several or n_examples in (None, 1):
             return False
         with self._watched() as seen:
             self.module.log_prob(log10_mass, context)  # type: ignore[operator]
-        return all(len(calls) == 1 and not calls[0][0].requires_grad for calls in seen.values())
+        return all(calls and not calls[0][0].requires_grad for calls in seen.values())
 
     def curvature(self, context: Tensor, log10_mass: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Inputs (B, F) of each layer, a one appended for its bias, and -d2 log p / dz dz (B, O, O) of all outputs."""
-        with self._watched() as seen:
+        with self._watched() as seen, sdpa_kernel(SDPBackend.MATH):
             log_prob: Tensor = self.module.log_prob(log10_mass, context)  # type: ignore[operator]
         shifts = [calls[0][1] for calls in seen.values()]
         slope = torch.cat(torch.autograd.grad(-log_prob.sum(), shifts, create_graph=True), -1)
@@ -126,10 +135,12 @@ class LinearOutputs:
 
 def _by_autograd(module: nn.Module, layout: WeightLayout, context: Tensor, log10_mass: Tensor) -> Any:
     def loss(flat: Tensor) -> Tensor:
-        log_prob: Tensor = functional_call(module, layout.split(flat), (log10_mass, context))
+        log_prob: Tensor = call_with(module, layout.split(flat), (log10_mass, context))
         return -log_prob.sum()
 
-    return hessian(loss)(layout.flatten(dict(module.named_parameters())))
+    # Fused attention has no second derivatives.
+    with sdpa_kernel(SDPBackend.MATH):
+        return hessian(loss)(layout.flatten(dict(module.named_parameters())))
 
 
 def _doubled(data: Data, rows: slice) -> Data:

@@ -12,7 +12,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from bayesflowmass.bayes.guides.base import WeightGuide, register_parameters
-from bayesflowmass.bayes.handlers import ESTIMATORS, SharedDraw
+from bayesflowmass.bayes.handlers import ESTIMATORS, PerExampleDraw, SharedDraw
 
 __all__ = ["WeightELBO"]
 
@@ -50,6 +50,7 @@ class WeightELBO(ELBO):
         self.estimator = estimator
         self.tempering = tempering
         self._handler: SharedDraw | None = None
+        self._checked = False
 
     def loss(self, model: Callable[..., Any], guide: WeightGuide, *args: Any, **kwargs: Any) -> float:
         """-ELBO [nats], estimated."""
@@ -89,6 +90,7 @@ class WeightELBO(ELBO):
     ) -> Tensor:
         if self._handler is None or self._handler.guide is not guide:
             self._handler = ESTIMATORS[self.estimator](guide)
+            self._checked = False
         with self._handler as estimator:
             trace = poutine.trace(model).get_trace(*args, **kwargs)
         for name, site in trace.nodes.items():
@@ -98,6 +100,11 @@ class WeightELBO(ELBO):
                     f"The model has the latent site '{name}', which is no weight; use pyro.infer.Trace_ELBO"
                     " with a guide for it."
                 )
+        if isinstance(estimator, PerExampleDraw) and not self._checked:
+            trace.compute_log_prob()
+            for name in trace.observation_nodes:
+                estimator.check_likelihood(name, trace.nodes[name]["log_prob"])
+            self._checked = torch.is_grad_enabled()
         kl = estimator.kl() * self.tempering
         loss: Tensor = kl - trace.log_prob_sum()
         return loss

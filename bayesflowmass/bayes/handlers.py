@@ -1,6 +1,6 @@
 """Effect handlers that give a network its random weights, each with its own estimator of the gradient.
 
-All of them estimate the same E_q[log p(data | w)] without bias; they differ in the variance of its gradient:
+All of them estimate the same E_q[log p(data | w)]; they differ in the variance of its gradient:
 
 =================================  ==========================================================================
 :class:`SharedDraw`                one draw of the weights for the whole batch
@@ -9,27 +9,32 @@ All of them estimate the same E_q[log p(data | w)] without bias; they differ in 
 :class:`Flipout`                   one draw, its deviation from the mean with random signs per example
 =================================  ==========================================================================
 
-The last two use different weights for different examples, which is right for gradients of a sum over examples
-and wrong for predictions of several examples at once: those need a shared draw.
+The last two give each example weights of its own, which is right for gradients of a sum over examples and wrong
+for predictions of several examples at once: those need a shared draw. It is also wrong where a layer acts several
+times on one example, or where an example sees rows of others; such layers get a shared draw (`examine`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from pyro.poutine.messenger import Messenger
-from torch import Tensor
+from torch import Tensor, nn
 
+from bayesflowmass.bayes.examination import WatchedWeight, examine, mixes_rows, tensors_of
 from bayesflowmass.bayes.guides.base import WeightGuide
 from bayesflowmass.bayes.guides.fused import NormalDraw
 from bayesflowmass.bayes.guides.mean_field import MeanField
 from bayesflowmass.bayes.guides.noise import standard_normal
 from bayesflowmass.bayes.module import BayesianModule, parameter_name
 
-__all__ = ["ESTIMATORS", "Flipout", "LocalReparameterisation", "MirroredDraw", "SharedDraw"]
+__all__ = ["ESTIMATORS", "Flipout", "LocalReparameterisation", "MirroredDraw", "PerExampleDraw", "SharedDraw"]
 
 
 class SharedDraw(Messenger):
@@ -43,13 +48,20 @@ class SharedDraw(Messenger):
 
     Args:
         guide: q over the random weights of the module.
+
+    Attributes:
+        shared_layers: layer -> why one draw serves all examples, for linear layers of which that is so even where
+            the estimator would rather give each example its own; known once the network ran.
     """
 
     def __init__(self, guide: WeightGuide) -> None:
         super().__init__()
         self.guide = guide
+        self.shared_layers: dict[str, str] = {}
         self._weights: dict[str, Tensor] | None = None
         self._kl: list[Tensor] = []
+        # For each network, as it trains and as it does not.
+        self._examined: WeakKeyDictionary[nn.Module, dict[bool, dict[str, str]]] = WeakKeyDictionary()
 
     def __enter__(self) -> SharedDraw:
         self._weights = None
@@ -72,16 +84,32 @@ class SharedDraw(Messenger):
         return torch.stack(self._kl).sum()
 
     def _pyro_weights(self, message: Any) -> None:
-        (network,) = message["args"]
+        network, args, kwargs = message["args"]
         if tuple(network.layout.names) != self.guide.names:
             raise ValueError(
                 f"The guide is over {', '.join(self.guide.names[:3])}, ... and the network's random weights are"
                 f" {', '.join(network.layout.names[:3])}, ...; build both with the same choice."
             )
+        self._prepare(network, args, kwargs)
         if self._weights is None:
             self._weights = self._draw(network)
-        message["value"] = self._weights
+        message["value"] = self._given(network, self._weights)
         message["done"] = message["stop"] = True
+
+    def _prepare(self, network: BayesianModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Before the first draw of a block and each call of the network."""
+        known = self._examined.setdefault(network.module, {})
+        if network.module.training in known:
+            self.shared_layers = known[network.module.training]
+            return
+        self.shared_layers, n_examples = examine(network, args, kwargs)
+        if n_examples != 1:
+            # One example would show nothing about others.
+            known[network.module.training] = self.shared_layers
+
+    def _given(self, network: BayesianModule, weights: dict[str, Tensor]) -> Mapping[str, Tensor]:
+        """The tensors that the module finds as its random weights."""
+        return weights
 
     def _draw(self, network: BayesianModule) -> dict[str, Tensor]:
         weights, kl = self.guide.sample_with_kl()
@@ -125,29 +153,117 @@ class MirroredDraw(SharedDraw):
         return weights
 
 
-class LocalReparameterisation(SharedDraw):
+class PerExampleDraw(SharedDraw):
+    """What estimators share that give each example weights of its own, in the linear layers where that is right."""
+
+    def __enter__(self) -> SharedDraw:
+        self._called: dict[str, int] = {}
+        return super().__enter__()
+
+    def own_layers(self, network: BayesianModule) -> list[str]:
+        """The linear layers whose rows are the examples, each with weights of its own."""
+        return [layer for layer in network.layers if layer not in self.shared_layers]
+
+    def _prepare(self, network: BayesianModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        again = self._weights is not None
+        super()._prepare(network, args, kwargs)
+        if again and self.own_layers(network):
+            raise ValueError(
+                f"The network ran twice within one block of {type(self).__name__}, which gives each run other weights;"
+                " use a block for each run, or the estimator 'shared'."
+            )
+
+    def _given(self, network: BayesianModule, weights: dict[str, Tensor]) -> Mapping[str, Tensor]:
+        guards: dict[str, Tensor] = {}
+        for layer in self.own_layers(network):
+            for part in ("weight", "bias"):
+                name = parameter_name(layer, part)
+                if name in network.layout.shapes:
+                    frozen = network.module.get_parameter(name)
+                    guards[name] = WatchedWeight.of(
+                        frozen, partial(self._refuse, layer, "is read past its call")
+                    )
+        return weights | guards
+
+    def _is_own(self, layer: str, inputs: Tensor) -> bool:
+        """Whether this call draws for each example; refuses what the first run of the network did not do."""
+        if layer in self.shared_layers:
+            return False
+        if layer in self._called:
+            self._refuse(layer, "is called twice")
+        if inputs.dim() != 2:
+            self._refuse(layer, f"is given inputs of shape {tuple(inputs.shape)}")
+        self._called[layer] = len(inputs)
+        return True
+
+    def _pyro_outputs(self, message: Any) -> None:
+        if not self._called:
+            return
+        self._outputs = tensors_of(message["args"][1])
+        lengths = {value.shape[0] if value.dim() else 0 for value in self._outputs}
+        for layer, n_rows in self._called.items():
+            if lengths != {n_rows}:
+                self._refuse(layer, f"has {n_rows} rows where the module returns {sorted(lengths)}")
+
+    def check_likelihood(self, name: str, log_prob: Tensor) -> None:
+        """Whether each example's likelihood depends on its own row of the outputs alone.
+
+        Args:
+            name: of the observed site.
+            log_prob: its log density, in the shape of its batch (B, ...).
+
+        Raises:
+            ValueError: it has another length, or depends on other rows.
+        """
+        if not self._called or not log_prob.requires_grad:
+            return
+        length = log_prob.shape[0] if log_prob.dim() else 1
+        found = None
+        if any(len(rows) != length for rows in self._outputs):
+            found = f"has {length} examples where the network returns {len(self._outputs[0])} rows"
+        elif any(mixes_rows(rows, [log_prob]) for rows in self._outputs if rows.requires_grad):
+            found = "depends in one example on rows of others"
+        if found is not None:
+            raise ValueError(
+                f"The site '{name}' {found}, and {type(self).__name__} gives each row weights of its own; use the"
+                " estimator 'shared'."
+            )
+
+    def _refuse(self, layer: str, found: str) -> Any:
+        raise ValueError(
+            f"The layer '{layer}' {found}, which it did not when {type(self).__name__} first saw the network, so that"
+            " weights for each example would be wrong; use the estimator 'shared'."
+        )
+
+
+class LocalReparameterisation(PerExampleDraw):
     """Draws the outputs of linear layers, not their weights: less variance, and no noise per weight.
 
     With independent normal weights an output is N(m.x, s^2.x^2), independent between examples and outputs
-    (Kingma, Salimans & Welling 2015, arXiv:1506.02557). Random weights elsewhere (convolutions) are one
-    shared draw, and so are random biases of layers whose weights are not random.
+    (Kingma, Salimans & Welling 2015, arXiv:1506.02557). Random weights elsewhere (convolutions, layers of
+    ``shared_layers``) are one shared draw, and so are random biases of layers whose weights are not random.
 
     Args:
         guide: a guide with ``local_linear``, such as the mean-field one.
 
     Raises:
-        ValueError: when the network runs, if the guide has no local form.
+        ValueError: if the guide has no local form.
     """
+
+    def __init__(self, guide: WeightGuide) -> None:
+        if type(guide).local_linear is WeightGuide.local_linear:
+            guide.local_linear("", torch.empty(0))
+        super().__init__(guide)
 
     def _draw(self, network: BayesianModule) -> dict[str, Tensor]:
         self._seen: dict[str, Tensor | None] = {}
+        self._layers = set(self.own_layers(network))
         self._local = {
-            parameter_name(layer, part)
-            for layer in network.layers
+            name
+            for layer in self._layers
             for part in ("weight", "bias")
-            if parameter_name(layer, part) in network.layout.shapes
+            if (name := parameter_name(layer, part)) in network.layout.shapes
         }
-        self._layers = set(network.layers)
         others = [name for name in self.guide.names if name not in self._local]
         if not others:
             return {}
@@ -167,17 +283,16 @@ class LocalReparameterisation(SharedDraw):
     def _pyro_linear(self, message: Any) -> None:
         layer = message["name"]
         inputs, _, bias = message["args"]
-        flat = inputs.reshape(-1, inputs.shape[-1])
-        mean, variance, kl = self.guide.local_linear(layer, flat)
-        # A layer that is called twice has one divergence.
-        self._seen.setdefault(layer, kl)
+        if not self._is_own(layer, inputs):
+            return
+        mean, variance, self._seen[layer] = self.guide.local_linear(layer, inputs)
         if bias is not None and parameter_name(layer, "bias") not in self._local:
             mean = mean + bias
-        message["value"] = NormalDraw.apply(mean, variance).reshape(*inputs.shape[:-1], -1)
+        message["value"] = NormalDraw.apply(mean, variance)
         message["done"] = message["stop"] = True
 
 
-class Flipout(SharedDraw):
+class Flipout(PerExampleDraw):
     """One draw W = M + D of each linear layer's weights, and x M^T + ((x * r) D^T) * t with random signs.
 
     The signs r (B, I) and t (B, O) decorrelate the examples at the price of a second matrix product
@@ -201,11 +316,14 @@ class Flipout(SharedDraw):
 
     def _pyro_linear(self, message: Any) -> None:
         layer = message["name"]
-        inputs, weight, bias = message["args"]
+        inputs, _, bias = message["args"]
+        if self._weights is None or not self._is_own(layer, inputs):
+            return
+        weight = self._weights[parameter_name(layer, "weight")]
+        bias = self._weights.get(parameter_name(layer, "bias"), bias)
         mean = self._means.factor(parameter_name(layer, "weight"))[0].view(weight.shape)
-        shape = (*inputs.shape[:-1], len(weight))
         signs_in = _signs(inputs.shape, inputs)
-        signs_out = _signs(shape, inputs)
+        signs_out = _signs((len(inputs), len(weight)), inputs)
         deviation = F.linear(inputs * signs_in, weight - mean) * signs_out
         message["value"] = F.linear(inputs, mean, bias) + deviation
         message["done"] = message["stop"] = True

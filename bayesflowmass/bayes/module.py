@@ -11,12 +11,12 @@ import pyro
 import torch.nn.functional as F
 from pyro.poutine.runtime import am_i_wrapped, effectful
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from bayesflowmass.bayes.choice import Choice, choose
 from bayesflowmass.bayes.guides.base import register_parameters
 from bayesflowmass.bayes.layout import WeightLayout
 from bayesflowmass.bayes.priors import NormalPrior, WeightPrior
+from bayesflowmass.bayes.substitution import call_with, other_places
 
 __all__ = ["BayesianModule"]
 
@@ -25,9 +25,9 @@ class BayesianModule(nn.Module):
     """A module whose weights are sample sites of Pyro, one site per tensor, named as the parameter.
 
     Calling it draws the random weights from the prior, or takes what an effect handler gives: the trace of a
-    guide, as in any Pyro model, or an estimator of :mod:`bayesflowmass.bayes.handlers`. Two messages reach the
-    handlers: ``weights``, once, for the random weights together, and ``linear`` for each call of a linear
-    layer with random weights.
+    guide, as in any Pyro model, or an estimator of :mod:`bayesflowmass.bayes.handlers`. Three messages reach the
+    handlers: ``weights``, once, for the random weights together, ``linear`` for each call of a linear
+    layer with random weights, and ``outputs`` for what the module returned.
 
     Args:
         module: any torch module; its random parameters no longer require gradients.
@@ -50,8 +50,7 @@ class BayesianModule(nn.Module):
         self.layout = WeightLayout(module, choose(module, which))
         self.name = name
         # Looking for tied weights in every call costs as much as a small layer.
-        names = list(module.named_parameters(remove_duplicate=False))
-        self._tied = len(names) > len(list(module.named_parameters()))
+        self.places = other_places(module)
         parameters = dict(module.named_parameters())
         for random in self.layout.names:
             parameters[random].requires_grad_(False)
@@ -69,11 +68,10 @@ class BayesianModule(nn.Module):
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """What the module returns for these arguments with the random weights that the handlers give."""
-        weights = draw_weights(self)
+        weights = draw_weights(self, args, kwargs)
         with _effectful_layers(self.layers):
-            if not weights:
-                return self.module(*args, **kwargs)
-            return functional_call(self.module, dict(weights), args, kwargs, tie_weights=self._tied)
+            result = call_with(self.module, weights, args, kwargs, places=self.places)
+        return outputs(self, result)
 
     def sample_prior(self) -> dict[str, Tensor]:
         """One draw of the sites, name -> (*shape,)."""
@@ -89,8 +87,14 @@ def parameter_name(layer: str, part: str) -> str:
     return f"{layer}.{part}" if layer else part
 
 
-def _draw_weights(network: BayesianModule) -> Mapping[str, Tensor]:
+def _draw_weights(
+    network: BayesianModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Mapping[str, Tensor]:
     return network.sample_prior()
+
+
+def _outputs(network: BayesianModule, result: Any) -> Any:
+    return result
 
 
 def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -99,6 +103,7 @@ def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 draw_weights = effectful(_draw_weights, type="weights")
 linear = effectful(_linear, type="linear")
+outputs = effectful(_outputs, type="outputs")
 
 
 @contextmanager

@@ -12,13 +12,14 @@ import torch
 from pyro.infer.mcmc import MCMC, NUTS
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value
+from torch.func import grad_and_value
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from bayesflowmass.bayes.choice import Choice, choose
 from bayesflowmass.bayes.layout import WeightLayout
 from bayesflowmass.bayes.priors import NormalPrior, WeightPrior
 from bayesflowmass.bayes.protocol import Data, Maximise, WeightPosterior
+from bayesflowmass.bayes.substitution import call_with
 
 __all__ = ["NUTSPosterior"]
 
@@ -90,7 +91,7 @@ class NUTSPosterior(WeightPosterior):
 
         def negative_log_posterior(scaled: Tensor) -> Tensor:
             weights = layout.split(scaled * scales)
-            log_likelihood: Tensor = functional_call(module, weights, (log10_mass, context))
+            log_likelihood: Tensor = call_with(module, weights, (log10_mass, context))
             return -(log_likelihood.sum() + prior.log_prob(weights))
 
         traced = _traced(negative_log_posterior, layout.flatten(dict(module.named_parameters())).detach())
@@ -125,7 +126,7 @@ class NUTSPosterior(WeightPosterior):
         chains, samples, _ = self.samples.shape
         values = torch.stack(
             [
-                functional_call(module, self.layout.split(flat), (data[1], data[0]))
+                call_with(module, self.layout.split(flat), (data[1], data[0]))
                 for flat in self.samples.flatten(0, 1)
             ]
         )

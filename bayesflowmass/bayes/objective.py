@@ -8,11 +8,12 @@ from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from bayesflowmass.bayes.guides.base import WeightGuide, exactly
+from bayesflowmass.bayes.choice import exactly
+from bayesflowmass.bayes.guides.base import WeightGuide
 from bayesflowmass.bayes.handlers import ESTIMATORS, MirroredDraw
 from bayesflowmass.bayes.module import BayesianModule
+from bayesflowmass.bayes.substitution import call_with
 
 __all__ = ["Estimator", "VariationalObjective"]
 
@@ -133,7 +134,7 @@ class VariationalObjective(nn.Module):
         total = torch.zeros_like(log10_mass)
         for i in range(self.validation_draws):
             weights = {name: value[i] for name, value in draws.items()}
-            total += functional_call(self.module, weights, (log10_mass, context))
+            total += call_with(self.module, weights, (log10_mass, context))
         return total / self.validation_draws
 
     def report(self, log10_mass: Tensor, context: Tensor) -> dict[str, float]:

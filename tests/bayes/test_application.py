@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
+from torch import nn
 from torch.func import functional_call
 
 from bayesflowmass.bayes import choose
@@ -57,6 +60,59 @@ def test_draws_equal_a_loop_over_functional_calls(case, which):
     torch.testing.assert_close(found.log_prob(log10_mass), expected, rtol=1e-12, atol=1e-12)
 
 
+class Residual(nn.Sequential):
+    """A sequence with a way of its own."""
+
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+def _twice():
+    layer = nn.Linear(3, 3)
+    return nn.Sequential(layer, nn.Tanh(), layer)
+
+
+def _tied():
+    network = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
+    network[2].weight = network[0].weight
+    return network
+
+
+TRUNKS = {
+    "residual": lambda: Residual(nn.Linear(3, 3), nn.Tanh()),
+    "a layer twice": _twice,
+    "tied layers": _tied,
+    "batch norm": lambda: nn.Sequential(nn.Linear(3, 9), nn.BatchNorm1d(9), nn.Tanh(), nn.Linear(9, 3)),
+    "batch norm of fixed weights": lambda: nn.Sequential(
+        nn.Linear(3, 9), nn.BatchNorm1d(9).requires_grad_(False)
+    ),
+}
+
+
+@pytest.mark.parametrize("trunk", list(TRUNKS))
+def test_draws_equal_a_flow_into_which_they_are_written(trunk):
+    """Of trunks that a walk from layer to layer could get wrong; the batch norm has as many features as clusters."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        network = TRUNKS[trunk]()
+    width = 9 if "fixed" in trunk else 3
+    flow = build_flow("affine", context_dim=width, loc=14.3, scale=0.3, hidden=(4,), seed=2)
+    flow.trunk, flow.context_dim = network, 3
+    flow.double()
+    _, context, log10_mass = make("dropout")
+    names = [name for name, value in flow.named_parameters() if value.requires_grad]
+    draws = random_draws(flow, names)
+    if "batch norm" in trunk:
+        draws["trunk.1.running_mean"] = torch.randn(3, 9, dtype=torch.float64)
+    found = condition_draws(flow, draws, context).log_prob(log10_mass)
+    for d in range(3):
+        copy = deepcopy(flow).eval()
+        for name, value in draws.items():
+            tensor = dict(copy.named_buffers()).get(name)
+            (copy.get_parameter(name) if tensor is None else tensor).data.copy_(value[d])
+        torch.testing.assert_close(found[d], copy.log_prob(log10_mass, context), rtol=1e-12, atol=1e-12)
+
+
 def test_all_clusters_get_the_same_weights():
     flow, context, _ = make("shared trunk")
     draws = random_draws(flow, "all")
@@ -93,7 +149,7 @@ def test_wrong_draws_are_errors():
     flow, context, _ = make("shared trunk")
     draws = random_draws(flow, "last")
     name = next(iter(draws))
-    with pytest.raises(ValueError, match="'nonsense' is not a parameter of the flow"):
+    with pytest.raises(ValueError, match="'nonsense' is no parameter or buffer of the flow"):
         condition_draws(flow, {"nonsense": torch.zeros(2)}, context)
     with pytest.raises(ValueError, match=r"draws of .* have shape"):
         condition_draws(flow, {name: draws[name][0]}, context)

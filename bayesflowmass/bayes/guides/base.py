@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 import pyro
@@ -12,12 +12,12 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from bayesflowmass.bayes.choice import Choice, choose
+from bayesflowmass.bayes.choice import Choice, choose, exactly
 from bayesflowmass.bayes.guides.noise import standard_normal
 from bayesflowmass.bayes.layout import WeightLayout
 from bayesflowmass.bayes.priors import NormalPrior, WeightPrior
 
-__all__ = ["GUIDES", "WeightGuide", "exactly", "register_parameters"]
+__all__ = ["GUIDES", "WeightGuide", "register_parameters"]
 
 # A weight counts as at its prior if its standard deviation is within 5 % of the prior's and its mean within
 # a tenth of it: data moved it by at most about 0.01 nat.
@@ -165,18 +165,16 @@ class WeightGuide(nn.Module, ABC):
         """One differentiable draw, name -> (*shape,), and KL(q || p).
 
         Args:
-            names: draw only these, where the guide can tell the weights apart.
+            names: of the weights that are wanted. Where the guide can tell them apart it draws no others, and the
+                divergence is theirs; else it is that of all weights.
             noise: (K,), standard normal; None: from the global generator.
             sign: of the noise; -1: the mirror image about the mean of the draw that the noise gives.
         """
-        if names is not None and set(names) != set(self.names):
-            raise ValueError(
-                f"The guide {self.kind!r} draws its weights together; the mean-field guide can draw some."
-            )
         if noise is None:
             noise = standard_normal((self.n_noise,), next(self.parameters()))
         flat = self.transform(sign * noise.unsqueeze(0))
-        return self.layout.split(flat[0]), self.kl(flat)
+        drawn = self.layout.split(flat[0])
+        return {name: drawn[name] for name in self.names if names is None or name in names}, self.kl(flat)
 
     def local_linear(self, layer: str, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """For local reparameterisation: what a layer's random weights make of its inputs (B, I).
@@ -251,8 +249,3 @@ def register_parameters(prefix: str, module: nn.Module) -> None:
                 f"Pyro's parameter store already holds another '{prefix}.{name}'; call"
                 " pyro.clear_param_store() first or give the module another name."
             )
-
-
-def exactly(names: Sequence[str]) -> list[str]:
-    """Patterns that match these names and nothing else: brackets in a name are not a pattern."""
-    return [name.replace("[", "[[]").replace("*", "[*]").replace("?", "[?]") for name in names]

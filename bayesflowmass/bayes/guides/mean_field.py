@@ -79,9 +79,7 @@ class MeanField(WeightGuide):
         self, names: Collection[str] | None = None, noise: Tensor | None = None, sign: float = 1.0
     ) -> tuple[dict[str, Tensor], Tensor]:
         if not isinstance(self.prior, NormalPrior):
-            # All weights are drawn, since the divergence of all of them is wanted.
-            weights, kl = super().sample_with_kl(None, noise, sign)
-            return {name: weights[name] for name in weights if names is None or name in names}, kl
+            return super().sample_with_kl(names, noise, sign)
         drawn = [name for name in self.layout.shapes if names is None or name in names]
         factors = [self.factor(name) for name in drawn]
         locs, log_scales, _ = zip(*factors, strict=True)
