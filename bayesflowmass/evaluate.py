@@ -9,7 +9,9 @@ clusters.
 * figures, each as pdf and png: ``predicted_vs_true``, ``residuals``, ``pdfs``, ``calibration_by_mass``, and
   those of the calibration: ``pit``, ``pit_by_...``, ``coverage``, ``calibration_by_true_mass``, ``contraction``,
 
-and prints the comparison table.
+* ``table.txt``: the model beside every baseline,
+
+and prints the model beside the best of each simple method.
 """
 
 from __future__ import annotations
@@ -66,7 +68,8 @@ def evaluate(
         estimator: the model.
         catalog: test clusters with ``log10_mass``; ``halo_id`` where several are projections of one halo.
         out: folder to write into.
-        prior: "flat" or "hmf".
+        prior: "flat" or "hmf", of the masses. Calibration is judged under the prior that the masses of the catalogue
+            were drawn from, where that is known.
         baseline_catalog: clusters, flat in log mass, to fit the baselines on; by default 5000 are
             simulated and observed as the model's training set was.
         n_resamples: of the bootstrap over haloes.
@@ -115,8 +118,14 @@ def evaluate(
         baseline_catalog = baseline_set(estimator.training_info, catalog, seed)
     baselines = fit_baselines(baseline_catalog)
     simple = predict_baselines(baselines, judged)
+    matching = predictions.matching is not None
     calibration = measure_calibration(
-        predictions.summary, judged, estimator, prior=prior, n_resamples=n_resamples, seed=seed
+        predictions.judged,
+        judged,
+        estimator,
+        prior=str((catalog.metadata.masses or {})["distribution"]) if matching else prior,
+        n_resamples=n_resamples,
+        seed=seed,
     )
     metrics = measure_metrics(
         estimator,
@@ -125,7 +134,7 @@ def evaluate(
         {name: (baselines[name], prediction) for name, prediction in simple.items()},
         prior=prior,
         prior_range=prior_range,
-        verdict=calibration["verdict"],
+        calibration=calibration,
         n_resamples=n_resamples,
         seed=seed,
     )
@@ -142,7 +151,7 @@ def evaluate(
             folder,
             estimator,
             judged,
-            predictions.summary,
+            predictions,
             simple,
             metrics,
             calibration,
@@ -156,8 +165,9 @@ def run(settings: EvaluateSettings, report: Callable[[str], None] = print) -> di
     """The command: read, evaluate, report."""
     from bayesflowmass.catalog import ClusterCatalog
     from bayesflowmass.estimator import MassEstimator
+    from bayesflowmass.evaluation.figures import FIRST_FIGURES
     from bayesflowmass.evaluation.files import PREDICTIONS
-    from bayesflowmass.evaluation.table import format_text
+    from bayesflowmass.evaluation.table import PRIORS, format_summary, format_text
     from bayesflowmass.evaluation.test_sets import BASELINE_CLUSTERS
 
     estimator = MassEstimator.load(settings.model, settings.device)
@@ -180,7 +190,10 @@ def run(settings: EvaluateSettings, report: Callable[[str], None] = print) -> di
         progress=settings.progress,
     )
     write_record(settings.out, "bayesflowmass evaluate", settings)
-    report(format_text(metrics))
+    write_whole(settings.out / "table.txt", format_text(metrics) + "\n")
+    report(format_summary(metrics))
+    judged = PRIORS.get(metrics["calibration_prior"], "prior of another kind")
+    report(f"Calibration, {judged}: {metrics['calibration']}")
     if metrics["flags"]:
         counts = ", ".join(f"{name} {count}" for name, count in metrics["flags"].items())
         report(f"Flags: {counts} of {metrics['n_clusters']} clusters.")
@@ -189,11 +202,12 @@ def run(settings: EvaluateSettings, report: Callable[[str], None] = print) -> di
     if metrics["recalibrated"]:
         report(f"Recalibrated for {metrics['recalibrated']}.")
     report("")
-    for path in sorted(settings.out.glob("*.p[dn][fg]")):
-        report(str(path))
-    report(str(settings.out / PREDICTIONS))
-    report(str(settings.out / "calibration.json"))
-    report(str(settings.out / "metrics.json"))
+    for name in FIRST_FIGURES:
+        report(str(settings.out / f"{name}.png"))
+    report(
+        f"In {settings.out}: all baselines (table.txt), further figures, every number (metrics.json, "
+        f"calibration.json), every cluster ({PREDICTIONS})."
+    )
     return metrics
 
 

@@ -127,6 +127,21 @@ class MassEstimator:
             cluster_id=catalog.column("cluster_id"),
             n_galaxies=catalog.n_galaxies,
         )
+        return self.under(posterior, prior, log10_mass_range=log10_mass_range, recalibrated=recalibrated)
+
+    def under(
+        self,
+        posterior: MassPosterior,
+        prior: str | MassPrior,
+        *,
+        log10_mass_range: tuple[float, float] | None = None,
+        recalibrated: bool | None = None,
+    ) -> MassPosterior:
+        """A raw posterior of this model under another prior, recalibrated where the model knows how; see `posterior`.
+
+        Raises:
+            ValueError: there is no such recalibration, and there must be one.
+        """
         if recalibrated is not False:
             found = self._recalibration_for(prior, log10_mass_range)
             if found is not None:

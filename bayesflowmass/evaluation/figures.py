@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from bayesflowmass.baselines import BaselinePrediction
 from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.diagnostics import PosteriorSummary
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluation.calibration import calibration_figures
+from bayesflowmass.evaluation.predictions import Predictions
 from bayesflowmass.evaluation.table import NAMES
 from bayesflowmass.evaluation.truth import clusters_of_three_masses
 from bayesflowmass.plots.checks.calibration_by_mass import plot_calibration_by_mass
@@ -22,14 +22,17 @@ from bayesflowmass.plots.paper.pdfs import plot_pdfs
 from bayesflowmass.plots.paper.predicted_vs_true import plot_predicted_vs_true
 from bayesflowmass.plots.style import save_figure
 
-__all__ = ["draw_evaluation"]
+__all__ = ["FIRST_FIGURES", "draw_evaluation"]
+
+FIRST_FIGURES = ("predicted_vs_true", "residuals", "pit")
+"""What to look at first."""
 
 
 def draw_evaluation(
     folder: Path,
     estimator: MassEstimator,
     catalog: ClusterCatalog,
-    summary: PosteriorSummary,
+    predictions: Predictions,
     simple: Mapping[str, BaselinePrediction],
     metrics: Mapping[str, Any],
     calibration: dict[str, Any],
@@ -43,11 +46,12 @@ def draw_evaluation(
         folder: to write into.
         estimator: the model.
         catalog: the clusters that have a mass.
-        summary: their posteriors and truth.
+        predictions: their posteriors and truth.
         simple: name -> predictions of the baselines.
         metrics, calibration: content of metrics.json and calibration.json.
         n_draws, seed: of the weights.
     """
+    summary = predictions.summary
     truth = summary.log10_true
     population = {"hmf": "mass-function set", "flat": "flat set"}.get(str(metrics["population"]), "test set")
     title = f"{population}, {metrics['prior']} prior"
@@ -58,7 +62,9 @@ def draw_evaluation(
     figures = {
         "predicted_vs_true": plot_predicted_vs_true(truth, quantiles, label=title),
         "residuals": plot_residuals(residuals, title=title),
-        **calibration_figures(summary, calibration, catalog, title),
+        **calibration_figures(
+            predictions.judged, calibration, catalog, f"{population}, {calibration['prior']} prior"
+        ),
         "calibration_by_mass": plot_calibration_by_mass(
             metrics["bins_true"], metrics["bins_predicted"], title=title
         ),

@@ -34,7 +34,7 @@ def measure_metrics(
     *,
     prior: str,
     prior_range: tuple[float, float] | None,
-    verdict: str,
+    calibration: Mapping[str, Any],
     n_resamples: int,
     seed: int,
 ) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def measure_metrics(
         baselines: name -> the fitted relation and its predictions.
         prior: "flat" or "hmf".
         prior_range: its limits, log10 M200c [Msun/h]; None: those of training.
-        verdict: of the calibration.
+        calibration: content of calibration.json.
         n_resamples, seed: of the bootstrap over haloes.
     """
     truth = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
@@ -67,7 +67,8 @@ def measure_metrics(
         "population": population,
         "coverage_can_be_nominal": nominal,
         "coverage_statement": statement,
-        "calibration": verdict,
+        "calibration": calibration["verdict"],
+        "calibration_prior": calibration["prior"],
         "residual": "log10(M_true / M_pred), M200c, M_pred the posterior median",
         **measure(
             predictions.summary.median,

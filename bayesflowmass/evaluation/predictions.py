@@ -30,6 +30,8 @@ class Predictions:
         epistemic: ``sigma_aleatoric``, ``sigma_epistemic``, ``mutual_information`` (k,); empty for a point model.
         strange: how unlike the training set each of the k is; None for a model that does not know.
         recalibration: what the posteriors were recalibrated for; None: they were not.
+        matching: posteriors and scores under the prior that the masses of the clusters were drawn from, where that is
+            known and is not the prior of ``summary``; calibration is judged under it. None: it is, or is not known.
     """
 
     usable: BoolArray
@@ -38,6 +40,12 @@ class Predictions:
     epistemic: dict[str, FloatArray]
     strange: Assessment | None = None
     recalibration: str | None = None
+    matching: PosteriorSummary | None = None
+
+    @property
+    def judged(self) -> PosteriorSummary:
+        """What a calibration can be judged by: no posterior can be right for two priors."""
+        return self.summary if self.matching is None else self.matching
 
 
 def predict(
@@ -69,6 +77,7 @@ def predict(
     usable: list[BoolArray] = []
     flags: list[NDArray[np.str_]] = []
     parts: list[PosteriorSummary] = []
+    matching: list[PosteriorSummary] = []
     epistemic: list[dict[str, FloatArray]] = []
     strange: list[Assessment] = []
     recalibration: str | None = None
@@ -90,6 +99,9 @@ def predict(
         truth = np.asarray(batch.clusters.column("log10_mass"), dtype=np.float64)
         expected = _expected(batch.posterior, population, limits)
         parts.append(PosteriorSummary.from_posterior(batch.posterior, truth, expected))
+        if expected is not None:
+            own = estimator.under(batch.posterior.raw, str(population), log10_mass_range=limits)
+            matching.append(PosteriorSummary.from_posterior(own, truth, None))
         epistemic.append(epistemic_columns(batch.posterior))
         strange += [] if batch.novelty is None else [batch.novelty]
     return Predictions(
@@ -99,6 +111,7 @@ def predict(
         concatenate_columns(epistemic),
         Assessment.concatenate(strange) if strange else None,
         recalibration,
+        PosteriorSummary.concatenate(matching) if matching else None,
     )
 
 

@@ -8,7 +8,19 @@ from typing import Any
 
 from bayesflowmass.baselines import PUBLISHED
 
-__all__ = ["COLUMNS", "comparison_rows", "format_cells", "format_markdown", "format_summary", "format_text"]
+__all__ = [
+    "COLUMNS",
+    "NAMES",
+    "POPULATIONS",
+    "PRIORS",
+    "SUMMARY_COLUMNS",
+    "comparison_rows",
+    "format_cells",
+    "format_markdown",
+    "format_summary",
+    "format_text",
+    "summary_rows",
+]
 
 COLUMNS = {
     "mean_residual": "mean",
@@ -33,6 +45,8 @@ _DISPERSIONS = {
     "_clipped": "3 sigma",
     "_envelope": "2.7 sigma(R)",
 }
+POPULATIONS = {"hmf": "clusters drawn from the mass function", "flat": "clusters flat in log mass"}
+PRIORS = {"hmf": "mass-function prior", "flat": "flat prior"}
 NAMES = (
     {
         f"msigma_{form}{key}": ", ".join(
@@ -65,13 +79,13 @@ def comparison_rows(metrics: Mapping[str, Any]) -> list[tuple[str, dict[str, flo
     return rows
 
 
-_SUMMARY_COLUMNS = {
+SUMMARY_COLUMNS = {
     "scatter_14_15": "scatter",
     "slope_14_15": "slope",
     "scatter_over_slope_14_15": "scatter/slope",
-    "coverage_68": "in 68%",
-    "coverage_95": "in 95%",
 }
+"""Keys of metrics.json and their headings, of the summary."""
+
 _FAMILIES = {
     "M-sigma": ("msigma_",),
     "virial and projected mass": ("virial_", "projected_"),
@@ -79,28 +93,34 @@ _FAMILIES = {
 }
 
 
-def format_summary(metrics: Mapping[str, Any]) -> str:
-    """The model beside the best of each simple method and the published flow, in five rows.
+def summary_rows(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Name and numbers, errors included, of: the model, the best of each simple method, the published flow.
 
     Best is the smallest scatter over slope for 14 <= log10 M_true <= 15: shrinking masses to the middle does not help.
     """
-    rows = [("this model", dict(metrics))]
+    rows: list[tuple[str, Mapping[str, Any]]] = [("this model", metrics)]
     for family, starts in _FAMILIES.items():
         members = {n: e for n, e in metrics["baselines"].items() if n.startswith(starts)}
         known = [n for n, e in members.items() if e.get("scatter_over_slope_14_15") is not None]
         if not known:
             continue
         best = min(known, key=lambda n: members[n]["scatter_over_slope_14_15"])
-        name = family if len(members) == 1 else f"{family} (best of {len(members)}: {NAMES.get(best, best)})"
-        rows.append((name, members[best]))
-    published = [row for row in comparison_rows(metrics) if row[0].startswith("[")]
-    rows += published[:1]
+        way = NAMES.get(best, best).removeprefix(f"{family}, ")
+        rows.append(
+            (family if len(members) == 1 else f"{family}, best of {len(members)} ({way})", members[best])
+        )
+    return rows + [row for row in comparison_rows(metrics) if row[0].startswith("[")][:1]
+
+
+def format_summary(metrics: Mapping[str, Any]) -> str:
+    """The table of `summary_rows`, five rows for a terminal."""
+    rows = summary_rows(metrics)
     lines = _columns(
-        ["", *_SUMMARY_COLUMNS.values()],
-        [[name, *format_cells({key: row.get(key) for key in _SUMMARY_COLUMNS})] for name, row in rows],
+        ["", *SUMMARY_COLUMNS.values()],
+        [[name, *format_cells({key: row.get(key) for key in SUMMARY_COLUMNS})] for name, row in rows],
     )
     notes = ["Scatter [dex] and slope of predicted on true log10 mass, for true masses of 14-15."]
-    if published:
+    if rows[-1][0].startswith("["):
         notes.append("[...]: published, on other mocks of the same kind.")
     return "\n".join([_heading(metrics), *lines, *notes])
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bayesflowmass.evaluation.table import POPULATIONS, PRIORS
 from bayesflowmass.page.document import Tone, Verdict
 from bayesflowmass.page.numbers import number, percent, with_error
 
-__all__ = ["POPULATIONS", "PRIORS", "evaluation_verdict"]
-
-POPULATIONS = {"hmf": "clusters drawn from the mass function", "flat": "clusters flat in log mass"}
-PRIORS = {"hmf": "mass-function prior", "flat": "flat prior"}
+__all__ = ["evaluation_verdict"]
 
 _STATISTICS = {
     "mean_residual": "mean residual",
@@ -44,7 +42,6 @@ def evaluation_verdict(metrics: Mapping[str, Any], calibration: Mapping[str, Any
 
 def _headline(metrics: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> tuple[Tone, str]:
     sample = f"{metrics['n_clusters']} {POPULATIONS.get(str(metrics.get('population')), 'clusters')}"
-    prior = PRIORS.get(str(metrics.get("prior")), "prior")
     if calibration is None:
         return (
             "open",
@@ -55,6 +52,7 @@ def _headline(metrics: Mapping[str, Any], calibration: Mapping[str, Any] | None)
             "open",
             "Whether to believe the widths of the PDFs cannot be judged with this test set and prior.",
         )
+    prior = PRIORS.get(str(calibration["prior"]), "prior")
     tests = [calibration["overall"], *_told_tests(calibration)]
     missed = sum(not test["inside"] for test in tests)
     if missed == 0:
@@ -99,13 +97,19 @@ def _by_true_mass(calibration: Mapping[str, Any]) -> list[str]:
 
 def _accuracy(metrics: Mapping[str, Any]) -> str:
     factor = number(10.0 ** metrics["scatter"], 2)
-    return (
+    text = (
         f"A mass is off by a factor of {factor} typically: scatter"
         f" {with_error(metrics['scatter'], metrics.get('scatter_se'))} dex about a mean residual of"
         f" {with_error(metrics['mean_residual'], metrics.get('mean_residual_se'), sign=True)} dex, at a slope of"
         f" {with_error(metrics['slope'], metrics.get('slope_se'), 2)}. The PDFs claim"
-        f" {number(metrics.get('mean_sigma'))} dex; their 68 % intervals hold"
-        f" {percent(metrics['coverage_68'], metrics.get('coverage_68_se'))} of the true masses."
+        f" {number(metrics.get('mean_sigma'))} dex"
+    )
+    if metrics.get("calibration_prior", metrics.get("prior")) != metrics.get("prior"):
+        # Coverage under this prior is no statement about the PDFs.
+        return f"Under the {PRIORS.get(str(metrics.get('prior')), 'prior')}: {text[0].lower()}{text[1:]}."
+    return (
+        f"{text}; their 68 % intervals hold {percent(metrics['coverage_68'], metrics.get('coverage_68_se'))} of the"
+        " true masses."
     )
 
 

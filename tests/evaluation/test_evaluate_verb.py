@@ -14,7 +14,13 @@ from bayesflowmass.catalog import CatalogError
 from bayesflowmass.estimator import TrainingInfo
 from bayesflowmass.evaluate import evaluate, main
 from bayesflowmass.evaluation import test_sets
-from bayesflowmass.evaluation.table import COLUMNS, comparison_rows, format_markdown, format_text
+from bayesflowmass.evaluation.table import (
+    COLUMNS,
+    comparison_rows,
+    format_markdown,
+    format_text,
+    summary_rows,
+)
 from bayesflowmass.mocks import simulate_catalog
 from bayesflowmass.posterior import MassPosterior
 
@@ -43,6 +49,9 @@ class GaussianEstimator:
 
     def assess(self, catalog, contexts):
         return None
+
+    def under(self, posterior, prior, log10_mass_range=None):
+        return posterior.with_prior(prior, log10_mass_range)
 
     def posterior(
         self,
@@ -157,6 +166,23 @@ def test_a_too_narrow_model_and_a_mixed_pair_show(hmf_test, training, tmp_path):
     assert metrics["n_haloes"] < metrics["n_clusters"]
 
 
+def test_calibration_is_judged_under_the_prior_that_the_test_masses_have(hmf_test, training, tmp_path):
+    """A right model and a too narrow one, masses under the flat prior, clusters of the mass function."""
+    options = {"baseline_catalog": training, "n_resamples": 10, "figures": False}
+    for width, right in ((SIGMA, True), (0.6 * SIGMA, False)):
+        metrics = evaluate(GaussianEstimator(width), hmf_test, tmp_path, prior="flat", **options)
+        calibration = json.loads((tmp_path / "calibration.json").read_text(encoding="utf-8"))
+        assert (metrics["prior"], metrics["calibration_prior"], calibration["prior"]) == (
+            "flat",
+            "hmf",
+            "hmf",
+        )
+        assert calibration["nominal"]
+        assert calibration["overall"]["inside"] is right
+        asked = evaluate(GaussianEstimator(width), hmf_test, tmp_path, prior="hmf", **options)
+        assert asked["calibration"] == metrics["calibration"]
+
+
 def test_the_mass_function_prior_takes_the_limits_of_its_test_set_and_scores_better_on_it(
     hmf_test, training, tmp_path
 ):
@@ -167,6 +193,32 @@ def test_the_mass_function_prior_takes_the_limits_of_its_test_set_and_scores_bet
     assert under_flat["prior_log10_mass_range"] == list(RANGE)
     assert under_hmf["coverage_can_be_nominal"]
     assert under_hmf["nll"] < under_flat["nll"]
+
+
+def test_the_summary_holds_the_best_of_each_simple_method():
+    def numbers(scatter):
+        return {"scatter_over_slope_14_15": scatter, "scatter_14_15": scatter, "slope_14_15": 1.0}
+
+    entries = {
+        "msigma_inverse": 0.3,
+        "msigma_inverse_envelope": 0.2,
+        "virial_formula": 0.25,
+        "richness": 0.18,
+    }
+    metrics = numbers(0.1) | {
+        "baselines": {name: numbers(scatter) for name, scatter in entries.items()},
+        "population": "hmf",
+        "kind": "contaminated",
+    }
+    rows = summary_rows(metrics)
+    assert [name for name, _ in rows] == [
+        "this model",
+        "M-sigma, best of 2 (inverse, 2.7 sigma(R))",
+        "virial and projected mass",
+        "galaxy count",
+        "[Kodi Ramanah+2020: flow]",
+    ]
+    assert [row["scatter_14_15"] for _, row in rows] == [0.1, 0.2, 0.25, 0.18, 0.089]
 
 
 def test_the_table_names_the_model_the_baselines_and_published_results(flat_run):
