@@ -10,6 +10,7 @@ from bayesflowmass.flows.mixture import (
     GaussianMixture,
     conditional_gaussian_mixture,
 )
+from bayesflowmass.flows.pyro_block import PyroBlock, ScalarTransform
 from bayesflowmass.flows.spline import (
     ConditionalMonotoneSpline,
     ConditionedMonotoneSpline,
@@ -27,6 +28,8 @@ __all__ = [
     "ConditionedMonotoneSpline",
     "GaussianMixture",
     "MassDistribution",
+    "PyroBlock",
+    "ScalarTransform",
     "Standardisation",
     "StandardNormal",
     "TrainingPopulation",

@@ -61,13 +61,17 @@ class ConditionedAffine(Transform):
         return (y - self.loc) * (-self.log_scale).exp()
 
     def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """``x`` and log|dx/dy|, each (*S, *B), of ``y`` (*S, *B)."""
-        return self._inverse(y), -self._summed(self.log_scale)
+        """``x`` and log|dx/dy| of ``y``, of the shape that ``y`` and the parameters broadcast to."""
+        x = self._inverse(y)
+        return x, -self._log_slope(x)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        return self._summed(self.log_scale.expand(torch.broadcast_shapes(x.shape, self.log_scale.shape)))
+        return self._log_slope(x)
 
-    def _summed(self, log_scale: Tensor) -> Tensor:
+    def _log_slope(self, x: Tensor) -> Tensor:
+        """log|dy/dx| of each event: one term for each element, also of those that share a scale."""
+        shape = torch.broadcast_shapes(x.shape, self.loc.shape, self.log_scale.shape)
+        log_scale = self.log_scale.expand(shape)
         return log_scale.sum(-1) if self._event_dim else log_scale
 
     def forward_shape(self, shape: Sequence[int]) -> torch.Size:

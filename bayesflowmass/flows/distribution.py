@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from pyro.distributions.torch import TransformedDistribution
 from torch import Tensor
-from torch.distributions import Transform
+from torch.distributions import AffineTransform, Transform
 
-__all__ = ["MassDistribution", "pull_back"]
+from bayesflowmass.flows.conditional_affine import ConditionedAffine
+from bayesflowmass.flows.spline import ConditionedMonotoneSpline
+
+__all__ = ["MassDistribution", "choose", "direction", "pull_back"]
 
 # Gauss-Legendre nodes per panel; range and least number of panels, in standard deviations of each component
 # of the base.
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _RANGE = 10.0
 _PANELS = 8
+# Where nobody says at which masses a transform bends.
+_FINE_PANELS = 256
+_STRAIGHT = (AffineTransform, ConditionedAffine)
+# Transforms whose bends are known.
+_KNOWN = (*_STRAIGHT, ConditionedMonotoneSpline)
 
 
 def pull_back(transforms: Sequence[Transform], value: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,13 +42,40 @@ def pull_back(transforms: Sequence[Transform], value: Tensor) -> tuple[Tensor, T
     return value, log_det
 
 
+def direction(transforms: Sequence[Transform]) -> int | Tensor:
+    """1 where the composition of ``transforms`` rises, -1 where it falls: a number, or one for each cluster (*B,).
+
+    Raises:
+        ValueError: a transform does not say which, and a cdf needs to know.
+    """
+    result: int | Tensor = 1
+    for transform in transforms:
+        try:
+            result = result * transform.sign
+        except NotImplementedError:
+            raise ValueError(
+                f"{type(transform).__name__} declares no `sign`: whether a cdf rises or falls through it is not known; "
+                "give it one, or wrap it in ScalarTransform, which looks."
+            ) from None
+    return result
+
+
+def choose(sign: int | Tensor, rising: Callable[[], Tensor], falling: Callable[[], Tensor]) -> Tensor:
+    """``rising()`` where the `direction` is 1, ``falling()`` where it is -1."""
+    if isinstance(sign, Tensor):
+        return torch.where(sign > 0, rising(), falling())
+    return rising() if sign > 0 else falling()
+
+
 class MassDistribution(TransformedDistribution):
     r"""
     p(log10_mass) of a batch of clusters: a Pyro distribution with exact cdf, quantiles and tails.
 
-    With base distribution q and increasing transforms :math:`m = T(u)`,
+    With base distribution q and rising transforms :math:`m = T(u)`,
 
-        :math:`p(m) = q(T^{-1}(m))\,|dT^{-1}/dm|, \qquad P(<m) = Q(T^{-1}(m)), \qquad m_p = T(Q^{-1}(p)).`
+        :math:`p(m) = q(T^{-1}(m))\,|dT^{-1}/dm|, \qquad P(<m) = Q(T^{-1}(m)), \qquad m_p = T(Q^{-1}(p));`
+
+    where T falls, :math:`P(<m) = 1 - Q(T^{-1}(m))` and :math:`m_p = T(Q^{-1}(1 - p))`.
 
     Shapes: ``batch_shape`` (*B,), ``event_shape`` (); values broadcast against the batch, so a grid (G, 1)
     over a batch (B,) gives (G, B), and ``sample((n,))`` gives (n, *B). Densities are per dex. Results are as
@@ -47,8 +83,29 @@ class MassDistribution(TransformedDistribution):
     parameters: make the distribution with ``flow.condition(context)``, which makes them double by default.
 
     :param base_dist: :class:`StandardNormal` or :class:`GaussianMixture`, of batch shape (*B,).
-    :param transforms: Increasing transforms, from the base to the data.
+    :param transforms: Bijections of the line, from the base to the data, which declare their ``sign``.
+
+    Raises:
+        ValueError: a transform is of vectors, or does not say whether it rises.
     """
+
+    def __init__(
+        self, base_dist: Any, transforms: Sequence[Transform], validate_args: bool | None = None
+    ) -> None:
+        super().__init__(base_dist, transforms, validate_args=validate_args)
+        if self.event_shape:
+            raise ValueError(
+                "A distribution of log10 mass is of single numbers; these transforms make events of shape "
+                f"{tuple(self.event_shape)} of them: use transforms of elements, or ScalarTransform."
+            )
+        direction(self.transforms)
+
+    def expand(
+        self, batch_shape: torch.Size | Sequence[int], _instance: MassDistribution | None = None
+    ) -> MassDistribution:
+        new = self._get_checked_instance(MassDistribution, _instance)
+        expanded: MassDistribution = super().expand(batch_shape, _instance=new)
+        return expanded
 
     @property
     def dtype(self) -> torch.dtype:
@@ -69,23 +126,22 @@ class MassDistribution(TransformedDistribution):
 
     def cdf(self, value: Tensor) -> Tensor:
         """P(< value), (*S, *B). Its relative precision is full below the median; above it use ``log_sf``."""
-        cdf: Tensor = self.base_dist.cdf(self._to_base(value)[0])
-        return cdf
+        return self._cdf(self._to_base(value)[0])
 
     def log_prob_and_cdf(self, value: Tensor) -> tuple[Tensor, Tensor]:
         """``log_prob`` and ``cdf`` at the same log10 masses (*S, *B), from one pass through the transforms."""
         base, log_det = self._to_base(value)
-        return self.base_dist.log_prob(base) + log_det, self.base_dist.cdf(base)
+        return self.base_dist.log_prob(base) + log_det, self._cdf(base)
 
     def log_cdf(self, value: Tensor) -> Tensor:
         """log P(< value), (*S, *B), finite far into the lower tail."""
-        log_cdf: Tensor = self.base_dist.log_cdf(self._to_base(value)[0])
-        return log_cdf
+        base = self._to_base(value)[0]
+        return self._where_it_rises(lambda: self.base_dist.log_cdf(base), lambda: self.base_dist.log_sf(base))
 
     def log_sf(self, value: Tensor) -> Tensor:
         """log P(> value), (*S, *B), finite far into the upper tail."""
-        log_sf: Tensor = self.base_dist.log_sf(self._to_base(value)[0])
-        return log_sf
+        base = self._to_base(value)[0]
+        return self._where_it_rises(lambda: self.base_dist.log_sf(base), lambda: self.base_dist.log_cdf(base))
 
     def icdf(self, value: Tensor) -> Tensor:
         """
@@ -94,10 +150,15 @@ class MassDistribution(TransformedDistribution):
         Closed form over a normal base; bracketed root finding, then the closed form, over a mixture. In
         double precision |cdf(icdf(p)) - p| < 1e-10 for p in [1e-8, 1 - 1e-8].
         """
-        mass: Tensor = self.base_dist.icdf(value)
-        for transform in self.transforms:
-            mass = transform(mass)
-        return mass
+        return self._from_base(self.base_dist.icdf(self._where_it_rises(lambda: value, lambda: 1 - value)))
+
+    def _cdf(self, base: Tensor) -> Tensor:
+        return self._where_it_rises(
+            lambda: self.base_dist.cdf(base), lambda: self.base_dist.log_sf(base).exp()
+        )
+
+    def _where_it_rises(self, rising: Callable[[], Tensor], falling: Callable[[], Tensor]) -> Tensor:
+        return choose(direction(self.transforms), rising, falling)
 
     @property
     def mean(self) -> Tensor:
@@ -110,7 +171,7 @@ class MassDistribution(TransformedDistribution):
         return self._moments()[1]
 
     def _breaks(self) -> Tensor | None:
-        """Base coordinates (K, *B) at which the composed transform bends; None for a straight line."""
+        """Base coordinates (K, *B) at which the composed transform is known to bend; None if nowhere."""
         breaks: Tensor | None = None
         for transform in reversed(self.transforms):
             if breaks is not None:
@@ -137,12 +198,16 @@ class MassDistribution(TransformedDistribution):
         base_mean = (weights * locs).sum(-1)
         centre = self._from_base(base_mean)
         breaks = self._breaks()
-        if breaks is None:
+        if all(isinstance(one, _STRAIGHT) for one in self.transforms):
             base_variance = (weights * (scales**2 + (locs - base_mean.unsqueeze(-1)) ** 2)).sum(-1)
             return centre, base_variance * (-2 * self._to_base(centre)[1]).exp()
         # Between its breaks the transform is smooth: Gauss-Legendre there, one component after the other.
         first, second = torch.zeros_like(centre), torch.zeros_like(centre)
-        grid = torch.linspace(-_RANGE, _RANGE, _PANELS + 1, dtype=centre.dtype, device=centre.device)
+        if breaks is None:
+            breaks = centre.new_zeros((0, *centre.shape))
+        known = all(isinstance(one, _KNOWN) for one in self.transforms)
+        panels = _PANELS if known else _FINE_PANELS
+        grid = torch.linspace(-_RANGE, _RANGE, panels + 1, dtype=centre.dtype, device=centre.device)
         grid = grid.reshape(-1, *(1,) * centre.dim()).expand(-1, *centre.shape)
         for weight, loc, scale in zip(weights.unbind(-1), locs.unbind(-1), scales.unbind(-1), strict=True):
             inner = ((breaks - loc) / scale).clamp(-_RANGE, _RANGE)

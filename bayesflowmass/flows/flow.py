@@ -15,9 +15,10 @@ from torch.distributions import AffineTransform, Distribution, Transform
 
 from bayesflowmass.flows.base import ConditionalStandardNormal
 from bayesflowmass.flows.conditional_affine import ConditionalAffine
-from bayesflowmass.flows.distribution import MassDistribution, pull_back
+from bayesflowmass.flows.distribution import MassDistribution, choose, direction, pull_back
 from bayesflowmass.flows.known_population import TrainingPopulation
 from bayesflowmass.flows.mixture import ConditionalGaussianMixture
+from bayesflowmass.flows.pyro_block import PyroBlock
 from bayesflowmass.flows.spline import ConditionalMonotoneSpline
 from bayesflowmass.networks.convolutional import ConvNetwork, Extent
 from bayesflowmass.networks.dense import DenseNetwork, NoParameters
@@ -70,7 +71,8 @@ class ConditionalFlow(ConditionalTransformedDistribution, nn.Module):
     :param trunk: A network (*B, C) -> (*B, F).
     :param base_dist: A conditional base: ``nn`` from features to parameters, ``conditioned`` from them to a
         distribution.
-    :param transforms: Conditional transforms of the same protocol, from the base to the standardised target.
+    :param transforms: Conditional transforms of the same protocol, or of Pyro and of vectors of one element
+        (`PyroBlock`), from the base to the standardised target.
     :param loc: Mean of log10_mass in the training split.
     :param scale: Its standard deviation, dex.
     :param description: The arguments of :func:`build_flow` that make this flow.
@@ -80,7 +82,7 @@ class ConditionalFlow(ConditionalTransformedDistribution, nn.Module):
         self,
         trunk: nn.Module,
         base_dist: ConditionalStandardNormal | ConditionalGaussianMixture,
-        transforms: Iterable[ConditionalAffine | ConditionalMonotoneSpline],
+        transforms: Iterable[ConditionalTransformModule],
         *,
         context_dim: int,
         loc: float,
@@ -93,7 +95,8 @@ class ConditionalFlow(ConditionalTransformedDistribution, nn.Module):
         self.scale = scale
         self.trunk = trunk
         self.base_dist = base_dist
-        self.transforms = nn.ModuleList([*transforms, Standardisation(loc, scale)])
+        blocks = [block if hasattr(block, "conditioned") else PyroBlock(block) for block in transforms]
+        self.transforms = nn.ModuleList([*blocks, Standardisation(loc, scale)])
         self._description = dict(description)
         self.population: TrainingPopulation | None = None
 
@@ -142,7 +145,12 @@ class ConditionalFlow(ConditionalTransformedDistribution, nn.Module):
         masses = torch.cat([log10_mass.unsqueeze(0), edges.expand(-1, *log10_mass.shape)])
         value, log_det = pull_back(transforms, masses)
         log_prob = base.log_prob(value[0]) + log_det.expand_as(value)[0]
-        return population.log_likelihood(log10_mass, log_prob, base.probabilities(value[1:]))
+        probabilities = choose(
+            direction(transforms),
+            lambda: base.probabilities(value[1:]),
+            lambda: base.probabilities(value[1:].flip(0)).flip(0),
+        )
+        return population.log_likelihood(log10_mass, log_prob, probabilities)
 
     def forward(self, log10_mass: Tensor, context: Tensor) -> Tensor:
         return self.log_prob(log10_mass, context)
