@@ -48,7 +48,8 @@ class CatalogMetadata:
         mode: definition of interlopers, ``"paper"`` (satellites only), ``"survey"`` (centrals too) or
             ``"mixed"`` (cluster column ``mode`` says which); None where unknown.
         cosmology: turns angles and redshifts into Mpc/h and km/s.
-        selection: what was done to the galaxies: ``r_max`` [Mpc/h], ``v_max`` [km/s], ``min_galaxies``, ...
+        selection: what was done to the galaxies: ``r_max`` [Mpc/h], ``v_max`` [km/s], ``min_galaxies``, ...;
+            ``positions: "radial"`` where distances from the centre are known and directions are not (y = 0).
         masses: of a mock, ``{"distribution": "flat" or "hmf", "log10_mass_min": ..., "log10_mass_max":
             ...}``.
         seed: of a mock.
@@ -87,6 +88,11 @@ class CatalogMetadata:
     def replace(self, **changes: Any) -> CatalogMetadata:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+    @property
+    def radial(self) -> bool:
+        """Whether only distances from the centre are known, so that x is a distance and y is 0."""
+        return self.selection.get("positions") == "radial"
 
     def with_selection(self, **entries: Any) -> CatalogMetadata:
         """A copy with entries added to (or replaced in) ``selection``."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.common.arrays import FloatArray, IntArray
+from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
 from bayesflowmass.novelty.catalogue import CatalogueVerdict, permutation_test
 from bayesflowmass.novelty.conformal import classes_of, conformal_p_values, one_per_halo
 from bayesflowmass.novelty.context_space import ContextSpace
@@ -147,9 +147,10 @@ class NoveltyDetector:
         log_n = np.log(np.asarray(catalog.n_galaxies, dtype=np.float64))
         raw = _raw(catalog, context, self.space, self.r_max, self.v_max)
         features = _rounded(self.normal(raw, log_n))
-        score, kind = self.strangeness(features), classes_of(log_n, self.edges)
+        known, strangeness = self._measurable(features)
+        score, kind = strangeness(features[:, known]), classes_of(log_n, self.edges)
         p_value = conformal_p_values(
-            score, kind, self.strangeness(self.features), classes_of(self.log_n, self.edges)
+            score, kind, strangeness(self.features[:, known]), classes_of(self.log_n, self.edges)
         )
         return Assessment(p_value, score, features, kind)
 
@@ -189,23 +190,21 @@ class NoveltyDetector:
             rows = np.sort(np.random.default_rng(seed).permutation(rows)[:_MOST_TESTED])
         held_out = self._in_range(log10_mass_range)
         kind = classes_of(self.log_n, self.edges)
+        known, strangeness = self._measurable(found.features[rows])
         ours = (
-            found.features[rows],
-            self.strangeness.whiten(found.features[rows]),
+            found.features[rows][:, known],
+            strangeness.whiten(found.features[rows][:, known]),
             found.score[rows],
             found.kind[rows],
         )
+        names = [name for name, there in zip(self.names, known, strict=True) if there]
         results = []
         for name in ("training", "hmf") if population == "either" else (population,):
             kept = held_out if name == "training" else held_out[self._thinned(held_out, seed)]
-            theirs = (
-                self.features[kept],
-                self.strangeness.whiten(self.features[kept]),
-                self.strangeness(self.features[kept]),
-                kind[kept],
-            )
+            features = self.features[kept][:, known]
+            theirs = (features, strangeness.whiten(features), strangeness(features), kind[kept])
             p_value, effect, differences = permutation_test(
-                *ours, theirs, self.names, n_permutations=n_permutations, seed=seed
+                *ours, theirs, names, n_permutations=n_permutations, seed=seed
             )
             results.append(
                 CatalogueVerdict(p_value, effect, name, int(good.size), len(rows), len(kept), differences)
@@ -213,6 +212,14 @@ class NoveltyDetector:
             if np.ptp(self.log_hmf) < 1e-9:
                 break  # The training masses follow the mass function.
         return max(results, key=lambda verdict: verdict.p_value)
+
+    def _measurable(self, features: FloatArray) -> tuple[BoolArray, StrangenessScore]:
+        """Which features (K,) some clusters (n, K) have, and the score of these: not all are known of a catalogue of
+        distances without directions."""
+        known: BoolArray = np.asarray(np.isfinite(features).any(axis=0))
+        if known.all() or not known.any():
+            return np.ones_like(known), self.strangeness
+        return known, self.strangeness.restricted(known, self.features)
 
     def _in_range(self, log10_mass_range: tuple[float, float] | None) -> IntArray:
         """Held-out clusters with masses in a range."""

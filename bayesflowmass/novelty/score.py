@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import ndtri
 
-from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.common.arrays import BoolArray, FloatArray
 
 __all__ = ["StrangenessScore"]
 
@@ -39,6 +39,18 @@ class StrangenessScore:
         whitening = directions / np.sqrt(np.maximum(variance, _SMALLEST_VARIANCE))
         first = cls(whitening, np.zeros((len(_LEVELS), 2)))
         return cls(whitening, np.quantile(first._statistics(features), _LEVELS, axis=0))
+
+    def restricted(self, known: BoolArray, features: FloatArray) -> StrangenessScore:
+        """The score of some of the features, with the covariance that these have here.
+
+        Args:
+            known: which features (K,) are left.
+            features: of clusters like the training set (m, K), whose quantiles the statistics are read on.
+        """
+        covariance = np.linalg.inv(self.whitening @ self.whitening.T)[np.ix_(known, known)]
+        variance, directions = np.linalg.eigh(covariance)
+        first = StrangenessScore(directions / np.sqrt(variance), self.nodes)
+        return replace(first, nodes=np.quantile(first._statistics(features[:, known]), _LEVELS, axis=0))
 
     def whiten(self, features: FloatArray) -> FloatArray:
         """Uncorrelated features (n, K)."""

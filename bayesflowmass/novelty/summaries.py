@@ -40,13 +40,17 @@ SUMMARIES = {
 }
 """Name of each summary, and what it is."""
 
+_OF_DIRECTIONS = ("position offset", "elongation")
+"""Summaries that distances from the centre alone do not give."""
+
 _TINY = 1e-6
 # Centres are not known better than this [comoving Mpc/h]: a galaxy nearer is as good as on the centre.
 _CENTRE = 0.001
 
 
 def phase_space_summaries(catalog: ClusterCatalog, *, r_max: float, v_max: float) -> FloatArray:
-    """The `SUMMARIES` of each cluster, shape (n, 20), float64; NaN for clusters of fewer than three galaxies.
+    """The `SUMMARIES` of each cluster, shape (n, 20), float64; NaN for clusters of fewer than three galaxies, and of
+    directions where the catalogue knows distances only (``metadata.radial``).
 
     Args:
         catalog: clusters with x, y [comoving Mpc/h] and v_los [km/s].
@@ -110,6 +114,8 @@ def phase_space_summaries(catalog: ClusterCatalog, *, r_max: float, v_max: float
     ]
     result = np.stack(columns, axis=1)
     result[n < 3] = np.nan
+    if catalog.metadata.radial:
+        result[:, [list(SUMMARIES).index(name) for name in _OF_DIRECTIONS]] = np.nan
     return result
 
 

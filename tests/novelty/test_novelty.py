@@ -443,3 +443,41 @@ def test_train_measures_its_training_set(tmp_path, capsys):
     )
     assert trained.novelty is not None
     assert MassEstimator.load(tmp_path / "run", "cpu").novelty.names == trained.novelty.names
+
+
+# Distances without directions
+
+
+def radial(catalog):
+    """As a table of cluster_id, r_proj, v_los is read."""
+    flat = catalog.with_galaxies(x=catalog.r_proj, y=np.zeros(catalog.n_galaxies_total))
+    return flat.with_metadata(selection=catalog.metadata.selection | {"positions": "radial"})
+
+
+def test_distances_without_directions_are_judged_by_what_they_tell(estimator, usual):
+    clusters = radial(toy_catalog(1200, seed=23))
+    found = estimator.assess(clusters)
+    for alpha in (0.01, 0.05, 0.2):
+        expected = np.sqrt(alpha * (1 - alpha) * (1 / len(clusters) + 2 / 400))
+        assert abs(np.mean(found.p_value <= alpha) - alpha) < 3.5 * expected
+    # Two of 33 summaries are missing: the order of strangeness is nearly that of the whole.
+    assert stats.spearmanr(found.p_value, usual.p_value).statistic > 0.9
+    assert estimator.novelty.test(found, seed=1).p_value > ALARM
+
+
+def test_strange_velocities_are_seen_without_directions(estimator):
+    clusters = radial(toy_catalog(40, seed=24))
+    slow = clusters.with_galaxies(v_los=0.2 * clusters.galaxies("v_los"))
+    found = estimator.assess(slow)
+    assert np.mean(found.p_value <= ALARM) > 0.5
+    verdict = estimator.novelty.test(found, seed=1)
+    assert verdict.p_value <= ALARM
+    assert "position offset" not in {difference.name for difference in verdict.differences}
+
+
+def test_the_score_of_all_features_restricted_to_all_is_itself(estimator):
+    score, features = estimator.novelty.strangeness, estimator.novelty.features
+    every = score.restricted(np.ones(features.shape[1], dtype=bool), features)
+    distance, again = (np.square(one.whiten(features)).sum(axis=1) for one in (score, every))
+    # Covariances with eigenvalues of 0.02 and more: the two inversions agree to far better than this.
+    assert_allclose(again, distance, rtol=1e-9)

@@ -254,6 +254,7 @@ def _from_frame(
         table.require("x" if "y" in table else "y" if "x" in table else "r_proj")
         x = length("r_proj")
         y = np.zeros_like(x)
+        metadata = metadata.with_selection(positions="radial")
         if np.any(x < 0.0):
             bad = int(order[np.argmax(x < 0.0)])
             raise CatalogError(
