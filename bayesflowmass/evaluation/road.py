@@ -159,7 +159,8 @@ def posteriors(
             problems = usable_clusters(everyone)
             contexts = _encode(estimator, everyone, problems)
             posterior = None
-            if (problems == "").any():
+            # Twice where a posterior turns out to say nothing of a mass: then the others are asked for alone.
+            while posterior is None and (problems == "").any():
                 posterior = estimator.posterior(
                     everyone.filter(problems == ""),
                     prior,
@@ -168,7 +169,10 @@ def posteriors(
                     log10_mass_range=log10_mass_range,
                     recalibrated=recalibrated,
                 )
-                found = True
+                if not (said := posterior.has_mass).all():
+                    problems[np.flatnonzero(problems == "")[~said]] = "no_density"
+                    contexts, posterior = contexts[torch.from_numpy(said).to(contexts.device)], None
+            found = found or posterior is not None
             first_problem = first_problem or str(problems[0])
             yield Batch(estimator, first, everyone, problems, contexts, posterior, prior)
             bar.update(last - first)
