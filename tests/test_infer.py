@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from astropy.table import Table
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from small_model import toy_catalog
 
 from bayesflowmass.catalog import CatalogError
@@ -166,6 +167,24 @@ def test_galaxies_outside_the_grid_cost_only_their_cluster(estimator, catalog):
     assert table["log10_mass"].mask[0]
     assert "no_density" in table["flags"][0]
     assert not table["log10_mass"].mask[1:].any()
+
+
+@pytest.mark.parametrize("prior", ["flat", "hmf"])
+def test_a_pdf_outside_the_masses_of_training_is_no_mass(estimator, catalog, prior):
+    posterior = estimator.posterior(catalog)
+    lowest = int(posterior.median.argmin())
+    upper = posterior.quantile(0.975)[lowest]
+    info = replace(estimator.training_info, log10_mass_range=(upper + 1e-6, 15.6))
+    # All that lie whole below the new range, the lowest among them.
+    outside = posterior.quantile(0.975) < upper + 1e-6
+    narrower = MassEstimator(estimator.encoder, estimator.flow, info, "cpu")
+    table = infer(narrower, catalog, prior=prior)
+    assert outside[lowest]
+    assert not outside.all()
+    assert_array_equal(table["log10_mass"].mask, outside)
+    assert_array_equal(["no_density" in flags.split(",") for flags in table["flags"]], outside)
+    if prior == "flat":
+        assert_allclose(table["log10_mass"][~outside], posterior.median[~outside], atol=1e-9)
 
 
 def test_galaxies_beyond_the_cylinder_of_the_model_are_left_out(estimator, catalog):

@@ -122,15 +122,20 @@ class GaussianMixture(TorchDistribution):
         def function(x: Tensor) -> tuple[Tensor, Tensor]:
             log_tail = torch.where(low, self.log_cdf(x), self.log_sf(x))
             sign = torch.where(low, 1.0, -1.0).to(x.dtype)
-            return sign * (log_tail - target), (self.log_prob(x) - log_tail).exp()
+            value = torch.where(lost, 0.0, sign * (log_tail - target))
+            return value, (self.log_prob(x) - log_tail).exp()
 
         quantiles = self.locs + self.log_scales.exp() * torch.special.ndtri(p).unsqueeze(-1)
+        # What is not finite has no quantile, and must not keep the others from theirs.
+        lost = ~(quantiles.isfinite().all(-1) & self.log_weights.isfinite().all(-1))
+        quantiles = torch.where(lost.unsqueeze(-1), 0.0, quantiles)
         # One part in 10^6 of slack for the rounding of ndtri.
-        slack = 1e-6 * (quantiles.abs() + self.log_scales.exp()).amax(-1)
+        slack = 1e-6 * (quantiles.abs() + self.log_scales.exp().nan_to_num()).amax(-1)
         rounding = 2 * torch.finfo(target.dtype).eps * (1 + target.abs())
-        return bracketed_root(
+        root = bracketed_root(
             function, quantiles.amin(-1) - slack, quantiles.amax(-1) + slack, precision=rounding
         )
+        return torch.where(lost, torch.nan, root)
 
     def _implicit(self, x: Tensor, p: Tensor) -> Tensor:
         """``x`` (*S, *B), no graph, with the gradient of the p-quantile by the implicit function theorem."""

@@ -26,8 +26,8 @@ from bayesflowmass.posterior.tabulated import Tabulated
 
 __all__ = ["MassPosterior"]
 
-# Of the network's own PDF on either side of the training range: with more beyond, the 95 % interval lies there.
-_BEYOND = 0.975
+# Probability inside the training range below which a PDF tells no mass: the 95 % interval does not reach into it.
+_INSIDE = 0.025
 
 
 class MassPosterior:
@@ -249,12 +249,14 @@ class MassPosterior:
 
     @property
     def has_mass(self) -> BoolArray:
-        """Whether the numbers are a mass (n,): finite, and the 95 % interval of the network's own PDF reaches into the
-        training range, beyond which nothing was learnt."""
-        limits = self.training_prior.log10_mass_range
-        below, not_above = self.flow_density.cdf(torch.tensor(limits, dtype=torch.float64)[:, None]).numpy()
-        finite = np.isfinite(self.median) & np.isfinite(self.mean) & np.isfinite(self.sigma)
-        return np.asarray(finite & (below <= _BEYOND) & (not_above >= 1.0 - _BEYOND))
+        """Whether a PDF tells a mass (n,): it is finite, and at least 2.5 % of it lies inside the training range.
+
+        It is the network's own PDF that is asked, under the prior of training. Beyond the range nothing was learnt:
+        where all but a tail of the PDF lies there, another prior would only enlarge that tail.
+        """
+        limits = torch.tensor(self.training_prior.log10_mass_range, dtype=torch.float64)
+        below, not_above = self.flow_density.cdf(limits[:, None])
+        return np.asarray((not_above - below >= _INSIDE).numpy())
 
     @property
     def n_draws(self) -> int | None:

@@ -39,7 +39,8 @@ def masses_table(
     log10_mass_map, sigma, sigma_aleatoric, sigma_epistemic`` (masked for a point model), ``q025, q16,
     q84, q975``, the comoving radius ``r200c`` (or of the definition asked for) of the median mass,
     ``prior, flags`` and, on request, ``pdf`` per dex on the grid ``linspace(pdf_lo, pdf_hi, pdf_n)`` of
-    log10 mass, whose limits are in the header.
+    log10 mass, whose limits are in the header. Where the numbers are no mass (`MassPosterior.has_mass`) they are masked
+    and the flag ``no_density`` is set.
 
     Args:
         units: of all masses, ``"Msun/h"`` or ``"Msun"``; the radius is then in Mpc/h or Mpc.
@@ -59,6 +60,7 @@ def masses_table(
     shift = -math.log10(h) if units == "Msun" else 0.0
     length = "Mpc" if units == "Msun" else "Mpc/h"
     n = len(posterior)
+    told = posterior.has_mass & np.isfinite(posterior.median + posterior.mean + posterior.sigma)
 
     table = Table(masked=True)
     table["cluster_id"] = posterior.cluster_id
@@ -77,9 +79,8 @@ def masses_table(
     for name, values in zip(_QUANTILES, posterior.quantile(list(_QUANTILES.values())), strict=True):
         _add(table, name, values + shift, f"quantile {_QUANTILES[name]} of {mass}")
     if posterior.redshift is not None:
-        radius = radius_delta(
-            posterior.median, posterior.redshift, mdef, comoving=True, cosmology=posterior.cosmology
-        )
+        known = np.where(told, posterior.median, np.nan)
+        radius = radius_delta(known, posterior.redshift, mdef, comoving=True, cosmology=posterior.cosmology)
         scale = 1.0 / h if units == "Msun" else 1.0
         _add(table, f"r{mdef}", radius * scale, f"comoving R{mdef} of the median mass [{length}]")
     table["prior"] = np.full(n, posterior.prior.name)
@@ -104,7 +105,21 @@ def masses_table(
         grid = start + _GRID_STEP * np.arange(count)
         _add(table, "pdf", posterior.pdf((grid - shift)[:, None]).T, f"density per dex of {mass}")
         table.meta |= {"pdf_lo": float(grid[0]), "pdf_hi": float(grid[-1]), "pdf_n": count}
+    _mask(table, ~told)
     return table
+
+
+def _mask(table: Table, rows: BoolArray) -> None:
+    """Take from rows the numbers that are no masses, and say so in their flags."""
+    if not rows.any():
+        return
+    for name in table.colnames:
+        if name not in _NEVER_MASKED:
+            table[name].mask[rows] = True
+    names = [set(filter(None, str(flags).split(","))) | {"no_density"} for flags in table["flags"][rows]]
+    flags = np.asarray(table["flags"]).astype(object)
+    flags[rows] = [",".join(sorted(one)) for one in names]
+    table["flags"] = flags.astype(np.str_)
 
 
 def with_missing_rows(table: Table, usable: BoolArray, columns: dict[str, npt.NDArray[Any]]) -> Table:

@@ -124,7 +124,8 @@ class Tabulated:
             lower, upper = torch.where(value <= 0.0, t, lower), torch.where(value >= 0.0, t, upper)
             step = t - value / _hermite_slope(t, rise, a, b)
             new = torch.where((step >= lower) & (step <= upper), step, 0.5 * (lower + upper))
-            if bool(((new - t).abs() <= 1e-14).all()):
+            # NaN is done too.
+            if not bool(((new - t).abs() > 1e-14).any()):
                 break
             t = new
         return node + t * width

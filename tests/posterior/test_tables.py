@@ -29,7 +29,7 @@ def posterior(loc=(14.0, 14.5, 15.0), scale=0.1, draws=None, redshift=(0.05, 0.1
     if draws is not None:
         mean = mean + torch.tensor(draws, dtype=torch.float64)[:, None]
     return MassPosterior(
-        torch.distributions.Normal(mean, torch.full_like(mean, scale)),
+        torch.distributions.Normal(mean, torch.full_like(mean, scale), validate_args=False),
         log10_mass_range=(13.2, 15.6),
         redshift=redshift,
         cluster_id=["A", "B", "C"],
@@ -98,6 +98,52 @@ def test_the_scatter_of_the_concentration_widens_only_the_aleatoric_part():
     assert np.all(other["sigma_aleatoric"] > base["sigma_aleatoric"])
     total = other["sigma_aleatoric"] ** 2 + other["sigma_epistemic"] ** 2
     assert_allclose(np.sqrt(total), other["sigma"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("prior", "mdef"), [("flat", "200c"), ("hmf", "500c")])
+@pytest.mark.parametrize(
+    "loc",
+    [math.nan, math.inf, 15.6 + 0.1 * 1.97, 13.2 - 0.1 * 1.97, 1e30],
+    ids=["nan", "inf", "above", "below", "absurd"],
+)
+def test_what_is_no_mass_is_masked_and_flagged_and_stops_no_other(prior, mdef, loc):
+    table = (
+        posterior((14.0, loc, 15.0))
+        .with_prior(prior)
+        .to_table(mdef=mdef, pdf=True, flags=["", "edge", "edge"])
+    )
+    assert list(table["flags"]) == ["", "edge,no_density", "edge"]
+    expected = posterior((14.0, 14.5, 15.0)).with_prior(prior).to_table(mdef=mdef, pdf=True)
+    for name in (
+        "log10_mass",
+        "log10_mass_mean",
+        "log10_mass_map",
+        "sigma",
+        "q025",
+        "q975",
+        f"r{mdef}",
+        "pdf",
+    ):
+        assert np.all(table[name].mask[1])
+        assert not np.any(table[name].mask[[0, 2]])
+        assert_allclose(np.asarray(table[name])[[0, 2]], np.asarray(expected[name])[[0, 2]], rtol=1e-9)
+
+
+def test_a_pdf_whose_interval_reaches_into_the_training_range_is_a_mass():
+    inside = posterior((13.2 - 0.1 * 1.95, 15.6 + 0.1 * 1.95, 14.0))
+    assert inside.has_mass.all()
+    assert not np.any(inside.to_table()["log10_mass"].mask)
+
+
+def test_a_draw_that_is_not_finite_takes_the_mass_of_its_cluster_alone():
+    mean = torch.tensor([[14.0, math.nan, 15.0], [14.1, 14.5, 15.1]], dtype=torch.float64)
+    found = MassPosterior(
+        torch.distributions.Normal(mean, torch.full_like(mean, 0.1), validate_args=False),
+        log10_mass_range=(13.2, 15.6),
+    )
+    assert found.has_mass.tolist() == [True, False, True]
+    assert found.to_table()["log10_mass"].mask.tolist() == [False, True, False]
+    assert_allclose(found.sigma_epistemic[[0, 2]], 0.05, rtol=1e-4)
 
 
 def test_missing_rows_are_masked_in_their_place():
