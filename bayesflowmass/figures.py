@@ -113,7 +113,7 @@ def figures(
     from bayesflowmass.evaluation.truth import clusters_of_three_masses
     from bayesflowmass.plots.paper.architecture import plot_architecture
     from bayesflowmass.plots.paper.equation8 import plot_equation8
-    from bayesflowmass.plots.paper.predicted_vs_true import plot_predicted_vs_true_samples
+    from bayesflowmass.plots.paper.predicted_vs_true import plot_predicted_vs_true
     from bayesflowmass.plots.style import save_figure
 
     folder = Path(out)
@@ -147,7 +147,7 @@ def figures(
         "figure_2_masses": _masses(samples, training, catalog),
         "figure_3_architecture": plot_architecture(estimator),
         "figure_4_pdfs": _pdf_panels(samples, options),
-        "figure_5_predicted_vs_true": plot_predicted_vs_true_samples(
+        "figure_5_predicted_vs_true": plot_predicted_vs_true(
             {name: (p.log10_true, p.quantiles) for name, p in predicted.items()}
         ),
         "figure_6_equation8": plot_equation8(pairs, title=f"{prior} prior"),
@@ -235,9 +235,9 @@ def _pdf_panels(
     samples: Mapping[str, tuple[MassEstimator, ClusterCatalog]], options: Mapping[str, Any]
 ) -> Figure:
     from bayesflowmass.evaluation.truth import clusters_of_three_masses
-    from bayesflowmass.plots.paper.pdfs import plot_pdf_panels
+    from bayesflowmass.plots.paper.pdfs import plot_pdfs
 
-    return plot_pdf_panels(
+    return plot_pdfs(
         {
             name: _pdfs(model, clusters[clusters_of_three_masses(clusters.column("log10_mass"))], options)
             for name, (model, clusters) in samples.items()

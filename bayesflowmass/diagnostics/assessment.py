@@ -127,7 +127,6 @@ def assess_calibration(
 
 def _columns(s: PosteriorSummary) -> dict[str, FloatArray]:
     """Per-cluster numbers whose means are reported."""
-    z = (s.log10_true - s.mean) / s.sigma
     return {
         "coverage_68": ((s.log10_true >= s.q16) & (s.log10_true <= s.q84)).astype(float),
         "coverage_95": ((s.log10_true >= s.q025) & (s.log10_true <= s.q975)).astype(float),
@@ -140,9 +139,9 @@ def _columns(s: PosteriorSummary) -> dict[str, FloatArray]:
         "interval_score_95": interval_score(s.log10_true, s.q025, s.q975, 0.95),
         "sharpness_68": s.q84 - s.q16,
         "mean_sigma": s.sigma,
-        "z_mean": z,
-        "z_square": z**2,
-        "contraction": 1.0 - (s.sigma / s.prior_sigma) ** 2,
+        "z_mean": s.z,
+        "z_square": s.z**2,
+        "contraction": s.contraction,
     }
 
 

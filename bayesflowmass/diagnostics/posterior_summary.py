@@ -77,6 +77,21 @@ class PosteriorSummary:
     def __len__(self) -> int:
         return self.log10_true.size
 
+    @property
+    def quantiles(self) -> FloatArray:
+        """2.5, 16, 50, 84 and 97.5 % of each posterior, shape (n, 5)."""
+        return np.stack([getattr(self, name) for name in QUANTILES], axis=1)
+
+    @property
+    def z(self) -> FloatArray:
+        """(truth - posterior mean) / sigma, shape (n,)."""
+        return (self.log10_true - self.mean) / self.sigma
+
+    @property
+    def contraction(self) -> FloatArray:
+        """1 - var_posterior / var_prior, shape (n,)."""
+        return 1.0 - (self.sigma / self.prior_sigma) ** 2
+
     @classmethod
     def from_posterior(
         cls, posterior: MassPosterior, log10_true: ArrayLike, population: MassPosterior | None = None

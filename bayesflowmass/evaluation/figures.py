@@ -6,26 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib.figure import Figure
-
 from bayesflowmass.baselines import BaselinePrediction
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.evaluation.calibration import calibration_figures
 from bayesflowmass.evaluation.predictions import Predictions
 from bayesflowmass.evaluation.table import NAMES
-from bayesflowmass.evaluation.truth import clusters_of_three_masses
-from bayesflowmass.plots.checks.calibration_by_mass import plot_calibration_by_mass
-from bayesflowmass.plots.checks.residuals import plot_residuals
-from bayesflowmass.plots.paper.pdfs import plot_pdfs
-from bayesflowmass.plots.paper.predicted_vs_true import plot_predicted_vs_true
+from bayesflowmass.evaluation.truth import clusters_of_three_masses, halo_of
+from bayesflowmass.plots.evaluated import Evaluated, evaluation_figures
 from bayesflowmass.plots.style import save_figure
 
 __all__ = ["FIRST_FIGURES", "draw_evaluation"]
 
 FIRST_FIGURES = ("predicted_vs_true", "residuals", "pit")
 """What to look at first."""
+
+_SHOWN = ("msigma_inverse", "msigma_regression", "richness")
 
 
 def draw_evaluation(
@@ -40,7 +35,7 @@ def draw_evaluation(
     n_draws: int | None,
     seed: int,
 ) -> list[Path]:
-    """Draw every figure of an evaluation; returns their files.
+    """Draw every figure of an evaluation (`evaluation_figures`); returns their files.
 
     Args:
         folder: to write into.
@@ -54,44 +49,25 @@ def draw_evaluation(
     summary = predictions.summary
     truth = summary.log10_true
     population = {"hmf": "mass-function set", "flat": "flat set"}.get(str(metrics["population"]), "test set")
-    title = f"{population}, {metrics['prior']} prior"
-    shown = ("msigma_inverse", "msigma_regression", "richness")
     residuals = {"this model": truth - summary.median}
-    residuals |= {NAMES[name]: truth - simple[name].log10_mass for name in shown}
-    quantiles = np.stack([summary.q025, summary.q16, summary.median, summary.q84, summary.q975], 1)
-    figures = {
-        "predicted_vs_true": plot_predicted_vs_true(truth, quantiles, label=title),
-        "residuals": plot_residuals(residuals, title=title),
-        **calibration_figures(
-            predictions.judged, calibration, catalog, f"{population}, {calibration['prior']} prior"
-        ),
-        "calibration_by_mass": plot_calibration_by_mass(
-            metrics["bins_true"], metrics["bins_predicted"], title=title
-        ),
-        "pdfs": _three_pdfs(estimator, catalog, metrics, title, n_draws, seed),
-    }
-    return [path for name, figure in figures.items() for path in save_figure(figure, folder / name)]
-
-
-def _three_pdfs(
-    estimator: MassEstimator,
-    catalog: ClusterCatalog,
-    metrics: Mapping[str, Any],
-    title: str,
-    n_draws: int | None,
-    seed: int,
-) -> Figure:
-    few = catalog[clusters_of_three_masses(catalog.column("log10_mass"))]
+    residuals |= {NAMES[name]: truth - simple[name].log10_mass for name in _SHOWN}
+    rows = clusters_of_three_masses(truth)
+    few = catalog[rows]
     low, high = metrics["prior_log10_mass_range"]
-    posterior = estimator.posterior(
-        few, metrics["prior"], n_draws=n_draws, seed=seed, log10_mass_range=(low, high)
+    evaluated = Evaluated(
+        metrics=metrics,
+        calibration=calibration,
+        summary=summary,
+        judged=predictions.judged,
+        halo_id=halo_of(catalog),
+        residuals=residuals,
+        three=estimator.posterior(
+            few, metrics["prior"], n_draws=n_draws, seed=seed, log10_mass_range=(low, high)
+        ),
+        three_truths=truth[rows],
+        three_labels=tuple(f"{n} galaxies" for n in few.n_galaxies),
+        title=f"{population}, {metrics['prior']} prior",
+        judged_title=f"{population}, {calibration['prior']} prior",
     )
-    grid = np.linspace(low, high, 601)
-    return plot_pdfs(
-        grid,
-        posterior.pdf(grid[:, None]).T,
-        cdf=posterior.cdf(grid[:, None]).T,
-        log10_true=np.asarray(few.column("log10_mass"), dtype=np.float64),
-        labels=[f"{n} galaxies" for n in few.n_galaxies],
-        title=title,
-    )
+    drawn = ((figure.name, figure.draw(evaluated)) for figure in evaluation_figures())
+    return [path for name, picture in drawn if picture for path in save_figure(picture, folder / name)]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bayesflowmass.common.numbers import UNKNOWN, interval, number, percent, with_error
 from bayesflowmass.evaluation.table import POPULATIONS, PRIORS, SUMMARY_COLUMNS, summary_rows
 from bayesflowmass.page.document import Block, Facts, Section, Table
-from bayesflowmass.page.numbers import UNKNOWN, interval, number, percent, with_error
 
-__all__ = ["FIGURES", "accuracy_section", "baseline_table"]
+__all__ = ["accuracy_section", "baseline_table"]
 
 Numbers = Mapping[str, Any]
 
@@ -133,68 +133,3 @@ def _bins(metrics: Mapping[str, Any]) -> Table:
         ),
         tuple(rows),
     )
-
-
-def _predicted_vs_true(metrics: Mapping[str, Any]) -> str:
-    return (
-        f"Predicted against true log10 mass of {metrics['n_clusters']} clusters between"
-        f" {interval(*metrics['log10_mass_range'])}: slope {number(metrics['slope'], 2)}, scatter"
-        f" {number(metrics['scatter'])} dex, mean residual {number(metrics['mean_residual'], sign=True)} dex."
-    )
-
-
-def _residuals(metrics: Mapping[str, Any]) -> str:
-    others = {"M-sigma inverted": "msigma_inverse", "regression on sigma": "msigma_regression"}
-    others["the galaxy count"] = "richness"
-    known = ", ".join(
-        f"{number(metrics['baselines'][key]['scatter'])} of {name}"
-        for name, key in others.items()
-        if key in metrics.get("baselines", {})
-    )
-    return f"Histograms of residuals: scatter {number(metrics['scatter'])} dex of this model" + (
-        f", {known}." if known else "."
-    )
-
-
-def _pdfs(metrics: Mapping[str, Any]) -> str:
-    return (
-        "PDFs of log10 mass and their cumulative functions, of a light, an intermediate and a heavy cluster, each"
-        " with its true mass marked."
-    )
-
-
-def _by_mass(metrics: Mapping[str, Any]) -> str:
-    bins = metrics["bins_predicted"]
-    found = [
-        (bins["mean_residual"][i], bins["edges"][i], bins["edges"][i + 1])
-        for i, n in enumerate(bins["n"])
-        if n >= 20 and bins["mean_residual"][i] is not None
-    ]
-    text = "Bias, scatter and coverage in bins of true and of predicted mass."
-    if not found:
-        return text
-    worst, low, high = max(found, key=lambda row: abs(row[0]))
-    return (
-        f"{text} Largest mean residual by predicted mass, of bins of 20 clusters or more:"
-        f" {number(worst, sign=True)} dex at {interval(low, high)}."
-    )
-
-
-FIGURES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
-    "predicted_vs_true": (
-        "Mean posterior median, and its mean 68 and 95 % limits, in bins of true mass (dots: single clusters)."
-        " Below: the widths that the posteriors state beside the scatter that the test set has.",
-        _predicted_vs_true,
-    ),
-    "residuals": ("Residuals of this model and of simpler estimators on the same clusters.", _residuals),
-    "pdfs": (
-        "Three mass PDFs, of clusters chosen by their true mass and not by success; dashed, the truth.",
-        _pdfs,
-    ),
-    "calibration_by_mass": (
-        "Bias and coverage by true and by predicted mass. They differ for a perfect model, too: only bins of"
-        " predicted mass can be nominal.",
-        _by_mass,
-    ),
-}
-"""File name -> caption, and the text for readers who cannot see it, from metrics.json."""

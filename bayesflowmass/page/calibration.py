@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bayesflowmass.common.numbers import UNKNOWN, interval, number, percent, with_error
 from bayesflowmass.page.document import Block, Paragraph, Section, Table
-from bayesflowmass.page.numbers import UNKNOWN, interval, number, percent, with_error
 
-__all__ = ["FIGURES", "calibration_section"]
+__all__ = ["calibration_section"]
 
 _KINDS = {
     "predicted_mass": ("predicted mass", "log10 M_pred [Msun/h]", 2),
@@ -125,80 +125,3 @@ def _by_true_mass(calibration: Mapping[str, Any]) -> Table:
         "A bias by true mass is no fault: even a perfect posterior pulls heavy clusters towards the common masses."
         " It is one where the sample leaves the band.",
     )
-
-
-def _pit(calibration: Mapping[str, Any]) -> str:
-    overall = calibration["overall"]
-    off = max(overall["difference"], key=abs, default=0.0)
-    return (
-        f"Histogram of the PIT of {overall['n_clusters']} clusters and its cumulative function minus the uniform one,"
-        f" which departs by {number(off, sign=True)} at most; p = {overall['p_value']:.2g} for a calibrated model."
-    )
-
-
-def _coverage(calibration: Mapping[str, Any]) -> str:
-    overall = calibration["overall"]
-    return (
-        "Share of true masses inside central and highest-density intervals against their stated level:"
-        f" {percent(overall['coverage_68'])} and {percent(overall['coverage_hpd_68'])} at 68 %,"
-        f" {percent(overall['coverage_95'])} and {percent(overall['coverage_hpd_95'])} at 95 %."
-    )
-
-
-def _true_mass(calibration: Mapping[str, Any]) -> str:
-    bins = calibration["by_true_mass"]
-    heaviest = max((i for i, n in enumerate(bins["n"]) if n), default=None)
-    text = "Mean residual, scatter and coverage in bins of true mass, with the band that the model expects."
-    if heaviest is None:
-        return text
-    edges = bins["edges"][heaviest : heaviest + 2]
-    return (
-        f"{text} Heaviest bin, {interval(*edges)}: mean residual {number(bins['mean_residual'][heaviest], sign=True)}"
-        f" dex, expected {number(bins['expected_mean_residual'][heaviest], sign=True)} dex."
-    )
-
-
-def _contraction(calibration: Mapping[str, Any]) -> str:
-    overall = calibration["overall"]
-    return (
-        "z-score against contraction of each posterior: mean contraction"
-        f" {number(overall['contraction'], 2)} (0: the data say nothing), mean z"
-        f" {number(overall['z_mean'], 2, sign=True)}, mean z² {number(overall['z_square'], 2)}."
-    )
-
-
-def _by(name: str) -> Callable[[Mapping[str, Any]], str]:
-    def text(calibration: Mapping[str, Any]) -> str:
-        bins = calibration["by"].get(name)
-        title = _KINDS[name][0]
-        if bins is None:
-            return f"Cumulative function of the PIT minus the uniform one, by {title}."
-        tests = [test for test in bins["tests"] if test]
-        lowest = min((test["p_value"] for test in tests), default=float("nan"))
-        return (
-            f"Cumulative function of the PIT minus the uniform one, in {len(tests)} bins of {title}, each with its"
-            f" band; the smallest p-value of a bin is {lowest:.2g}, uncorrected."
-        )
-
-    return text
-
-
-FIGURES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
-    "pit": (
-        "PIT: a hump says that the posteriors are too wide, a bowl too narrow, a slope that they are biased.",
-        _pit,
-    ),
-    "coverage": ("How often the intervals of each level hold the truth.", _coverage),
-    "pit_by_predicted_mass": (
-        "The PIT in bins of predicted mass, each with the band of a calibrated one.",
-        _by("predicted_mass"),
-    ),
-    "pit_by_richness": ("The PIT in bins of the number of galaxies.", _by("richness")),
-    "pit_by_redshift": ("The PIT in bins of redshift.", _by("redshift")),
-    "calibration_by_true_mass": ("By true mass, beside what the model itself expects there.", _true_mass),
-    "contraction": (
-        "How much the galaxies narrow the prior, and how far the truth lies from the mean.",
-        _contraction,
-    ),
-}
-"""File name -> caption, and the text for readers who cannot see it, from calibration.json."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bayesflowmass.common.numbers import UNKNOWN, percent, with_error
 from bayesflowmass.evaluation.table import POPULATIONS, PRIORS
 from bayesflowmass.page.document import Block, Paragraph, Section, Table, Tone, Verdict
-from bayesflowmass.page.numbers import UNKNOWN, percent, with_error
 
 __all__ = ["comparison_figures", "comparison_sections", "comparison_verdicts"]
 

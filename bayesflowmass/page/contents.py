@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +12,7 @@ from typing import Any
 from bayesflowmass.common.version import __version__
 from bayesflowmass.estimator.flags import FLAGS
 from bayesflowmass.evaluation.table import NAMES, comparison_rows
-from bayesflowmass.page.accuracy import FIGURES as ACCURACY_FIGURES
 from bayesflowmass.page.accuracy import accuracy_section
-from bayesflowmass.page.calibration import FIGURES as CALIBRATION_FIGURES
 from bayesflowmass.page.calibration import calibration_section
 from bayesflowmass.page.comparison import comparison_figures, comparison_sections, comparison_verdicts
 from bayesflowmass.page.document import Block, Page, Paragraph, Picture, Section, Verdict
@@ -27,13 +25,12 @@ from bayesflowmass.page.provenance import provenance_section
 from bayesflowmass.page.training import loss_alt, training_section, training_verdict
 from bayesflowmass.page.verdict import evaluation_verdict
 from bayesflowmass.plots.card.names import card_names
+from bayesflowmass.plots.evaluated import evaluation_figures
 
 __all__ = ["report_page"]
 
 # Pages of single clusters shown, flagged ones first: each is some 200 kB.
 _MOST_CARDS = 24
-
-_Figures = Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]]
 
 
 def report_page(folder: str | Path) -> Page:
@@ -122,12 +119,12 @@ def _accuracy(run: RunFolder) -> Iterator[Section]:
         entries = {NAMES.get(name, name): entry for name, entry in run.metrics.get("baselines", {}).items()}
         entries["this model"] = run.metrics
         rows = [(name, numbers, entries.get(name, {})) for name, numbers in comparison_rows(run.metrics)]
-        yield accuracy_section(run.metrics, rows, _pictures(run, ACCURACY_FIGURES, run.metrics))
+        yield accuracy_section(run.metrics, rows, _pictures(run, "accuracy"))
 
 
 def _calibration(run: RunFolder) -> Iterator[Section]:
     if run.calibration:
-        yield calibration_section(run.calibration, _pictures(run, CALIBRATION_FIGURES, run.calibration))
+        yield calibration_section(run.calibration, _pictures(run, "calibration"))
 
 
 def _masses(runs: Sequence[RunFolder]) -> tuple[list[tuple[RunFolder, Section]], set[Path]]:
@@ -166,26 +163,31 @@ def _notes(run: RunFolder) -> Iterator[Section]:
 def _training(run: RunFolder, runs: Sequence[RunFolder]) -> Iterator[Section]:
     """Of a model folder; of an evaluation where its model is not among the folders."""
     if run.model or run.history:
-        loss = {"loss": ("Loss of training and validation clusters.", lambda _: loss_alt(run.history))}
-        pictures = _pictures(run, loss, {}) if run.history else []
+        pictures = []
+        if run.history and "loss" in run.figures:
+            caption = "Loss of training and validation clusters."
+            pictures.append(picture(run.figures["loss"], alt=loss_alt(run.history), caption=caption))
         training = run.model["training"] if run.model else None
         yield training_section(training, model=run.model, history=run.history, figures=pictures)
     elif run.metrics and not any(other.model for other in runs):
         yield training_section(run.metrics.get("trained_on"))
 
 
-def _pictures(run: RunFolder, known: _Figures, numbers: Mapping[str, Any]) -> list[Picture]:
+def _pictures(run: RunFolder, section: str) -> list[Picture]:
+    """Figures of an evaluation that belong to a section, as far as they are there."""
+    metrics, calibration = run.metrics or {}, run.calibration or {}
     return [
-        picture(run.figures[name], alt=alt(numbers), caption=caption)
-        for name, (caption, alt) in known.items()
-        if name in run.figures
+        picture(run.figures[figure.name], alt=figure.alt(metrics, calibration), caption=figure.caption)
+        for figure in evaluation_figures()
+        if figure.section == section and figure.name in run.figures
     ]
 
 
 def _other_figures(run: RunFolder, cards: Collection[Path]) -> Iterator[Section]:
     """Figures that no other section shows, with what they say of themselves."""
     of_paper = paper_figures(run.drawn)
-    known = {*(ACCURACY_FIGURES if run.metrics else ()), *(CALIBRATION_FIGURES if run.calibration else ())}
+    sections = {"accuracy": run.metrics, "calibration": run.calibration}
+    known = {figure.name for figure in evaluation_figures() if sections[figure.section]}
     known |= {"loss"} if run.history else set()
     known |= set(comparison_figures(run.comparison)) if run.comparison else set()
     shown = []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bayesflowmass.common.numbers import number
 from bayesflowmass.page.document import Block, Section, Table, Verdict
-from bayesflowmass.page.numbers import number
 
 __all__ = ["card_alt", "masses_section", "masses_verdict"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bayesflowmass.page.numbers import number
+from bayesflowmass.common.numbers import number
 
 __all__ = ["paper_figures"]
 

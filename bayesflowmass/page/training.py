@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bayesflowmass.common.numbers import UNKNOWN, interval, number
 from bayesflowmass.page.document import Block, Facts, Paragraph, Section, Verdict
-from bayesflowmass.page.numbers import UNKNOWN, interval, number
 
 __all__ = ["history_text", "loss_alt", "trained_on", "training_section", "training_verdict"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bayesflowmass.common.numbers import number, percent, with_error
 from bayesflowmass.evaluation.table import POPULATIONS, PRIORS
 from bayesflowmass.page.document import Tone, Verdict
-from bayesflowmass.page.numbers import number, percent, with_error
 
 __all__ = ["evaluation_verdict"]
 

@@ -25,7 +25,7 @@ __all__ = [
     "plot_equation8",
     "plot_loss",
     "plot_masses",
-    "plot_pdf_panels",
+    "plot_pdfs",
     "plot_perturbed_pdfs",
     "plot_phase_space",
     "plot_pit",
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from bayesflowmass.plots.paper.architecture import plot_architecture
     from bayesflowmass.plots.paper.equation8 import ScatterPair, plot_equation8
     from bayesflowmass.plots.paper.masses import plot_masses
-    from bayesflowmass.plots.paper.pdfs import ClusterPdfs, plot_pdf_panels
+    from bayesflowmass.plots.paper.pdfs import ClusterPdfs, plot_pdfs
     from bayesflowmass.plots.paper.perturbed_pdfs import plot_perturbed_pdfs
     from bayesflowmass.plots.paper.phase_space import plot_phase_space
     from bayesflowmass.plots.paper.predicted_vs_true import plot_predicted_vs_true

@@ -14,7 +14,7 @@ from bayesflowmass.plots.checks.coverage import plot_coverage
 from bayesflowmass.plots.checks.pit import plot_pit
 from bayesflowmass.plots.checks.residuals import plot_residuals
 from bayesflowmass.plots.paper.masses import plot_masses
-from bayesflowmass.plots.paper.pdfs import plot_pdfs
+from bayesflowmass.plots.paper.pdfs import ClusterPdfs, plot_pdfs
 from bayesflowmass.plots.paper.phase_space import plot_phase_space
 from bayesflowmass.plots.paper.predicted_vs_true import plot_predicted_vs_true
 from bayesflowmass.plots.style import COLUMN_WIDTH, save_figure
@@ -36,11 +36,11 @@ def _figures(sample):
     summary = summarise(true, median, halo_id=np.arange(400), pit=pit, n_resamples=10)
     rng = np.random.default_rng(1)
     return {
-        "predicted": plot_predicted_vs_true(true, quantiles, label="test"),
+        "predicted": plot_predicted_vs_true({"test": (true, quantiles)}),
         "residuals": plot_residuals({"a": true - median, "b": 2 * (true - median)}),
         "pit": plot_pit(pit),
         "coverage": plot_coverage({"a": asdict(uniformity(central_level(pit)))}),
-        "pdfs": plot_pdfs(grid, pdf, cdf=cdf, log10_true=[14.1, 14.8], labels=["A", "B"]),
+        "pdfs": plot_pdfs({"": ClusterPdfs(grid, pdf, cdf, np.array([14.1, 14.8]), ["A", "B"])}),
         "phase space": plot_phase_space(
             rng.uniform(0, 1.6, 30),
             rng.normal(size=30) * 500,
@@ -83,7 +83,7 @@ def test_a_figure_is_saved_as_vector_pdf_and_png_and_the_same_bytes_twice(sample
 
 def test_predicted_against_true_draws_the_widths_it_was_given(sample):
     true, _, quantiles, _ = sample
-    figure = plot_predicted_vs_true(true, quantiles, bin_width=0.5)
+    figure = plot_predicted_vs_true({"": (true, quantiles)}, bin_width=0.5)
     two_sigma, one_sigma = figure.axes[1].lines[:2]
     np.testing.assert_allclose(one_sigma.get_ydata(), 0.1, rtol=1e-6)
     np.testing.assert_allclose(two_sigma.get_ydata(), 0.196, rtol=1e-6)
@@ -100,13 +100,13 @@ def test_residual_legend_states_mean_scatter_and_what_lies_beyond_the_axis():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: plot_predicted_vs_true([14.0], np.zeros((1, 3))), "quantiles must have shape"),
+        (lambda: plot_predicted_vs_true({"": ([14.0], np.zeros((1, 3)))}), "quantiles must have shape"),
         (lambda: plot_residuals({}), "no residuals"),
         (lambda: plot_coverage({}), "no coverage curves"),
         (lambda: plot_masses({}), "no masses"),
-        (lambda: plot_pdfs(np.arange(5), np.ones((7, 5)), cdf=np.ones((7, 5))), "At most 6 PDFs"),
+        (lambda: ClusterPdfs(np.arange(5), np.ones((7, 5)), np.ones((7, 5))), "At most 6 PDFs"),
         (
-            lambda: plot_pdfs(np.arange(5), np.ones((2, 4)), cdf=np.ones((2, 4))),
+            lambda: ClusterPdfs(np.arange(5), np.ones((2, 4)), np.ones((2, 4))),
             "pdf and cdf must have shape",
         ),
     ],

@@ -13,10 +13,10 @@ from bayesflowmass.plots.checks.epistemic import (
 )
 from bayesflowmass.plots.paper.equation8 import ScatterPair, plot_equation8
 from bayesflowmass.plots.paper.masses import plot_masses
-from bayesflowmass.plots.paper.pdfs import ClusterPdfs, plot_pdf_panels
+from bayesflowmass.plots.paper.pdfs import ClusterPdfs, plot_pdfs
 from bayesflowmass.plots.paper.perturbed_pdfs import plot_perturbed_pdfs
 from bayesflowmass.plots.paper.phase_space import plot_phase_space
-from bayesflowmass.plots.paper.predicted_vs_true import plot_predicted_vs_true_samples
+from bayesflowmass.plots.paper.predicted_vs_true import plot_predicted_vs_true
 from bayesflowmass.plots.paper.real_clusters import Masses, plot_real_clusters
 from bayesflowmass.plots.style import COLUMN_WIDTH, PAGE_WIDTH
 
@@ -66,11 +66,11 @@ def every_figure():
     return {
         "phase space": plot_phase_space(r, v, np.ones((50, 50)), is_member=member, title="z = 0.1"),
         "masses": plot_masses({"training": mass, "test": mass[:60]}, curve=([13.5, 15.0], [500.0, 5.0])),
-        "pdfs": plot_pdf_panels({"pure": pdfs(width=0.08), "contaminated": pdfs()}),
+        "pdfs": plot_pdfs({"pure": pdfs(width=0.08), "contaminated": pdfs()}),
         "perturbed": plot_perturbed_pdfs(
             {"all": pdfs(), "less": pdfs(width=0.13), "noise": pdfs(width=0.11)}
         ),
-        "samples": plot_predicted_vs_true_samples({"pure": (mass, quantiles), "all": (mass, quantiles)}),
+        "samples": plot_predicted_vs_true({"pure": (mass, quantiles), "all": (mass, quantiles)}),
         "equation 8": plot_equation8(PAIRS, title="flat prior"),
         "real clusters": plot_real_clusters(
             NAMES, LITERATURE, {"here": PAPER, "paper": PAPER}, highlight="Coma"
@@ -128,9 +128,7 @@ def test_mass_histogram_counts_per_dex_and_the_curve_goes_where_it_was_told():
 
 
 def test_panels_of_pdfs_share_one_axis_of_mass_that_holds_all_of_them():
-    figure = plot_pdf_panels(
-        {"pure": pdfs((13.5, 14.0), 0.05, None), "contaminated": pdfs((14.5,), 0.2, None)}
-    )
+    figure = plot_pdfs({"pure": pdfs((13.5, 14.0), 0.05, None), "contaminated": pdfs((14.5,), 0.2, None)})
     top, bottom = figure.axes
     assert top.get_xlim() == bottom.get_xlim()
     assert bottom.get_xlim()[0] < 13.4
@@ -214,7 +212,7 @@ def test_epistemic_share_is_the_ratio_of_variances_in_each_bin():
         (lambda: plot_phase_space([0.1], [1.0, 2.0]), "one shape"),
         (lambda: plot_phase_space([0.1], [1.0], np.ones(3)), "bins in R"),
         (lambda: plot_masses({"a": []}), "no masses"),
-        (lambda: plot_pdf_panels({}), "no PDFs"),
+        (lambda: plot_pdfs({}), "no PDFs"),
         (lambda: plot_perturbed_pdfs({str(i): pdfs() for i in range(5)}), "variants"),
         (lambda: plot_perturbed_pdfs({"a": pdfs(), "b": pdfs((14.0,), 0.1, None)}), "same clusters"),
         (lambda: plot_equation8({}), "methods"),
@@ -229,7 +227,7 @@ def test_epistemic_share_is_the_ratio_of_variances_in_each_bin():
             "no cluster 'Virgo'",
         ),
         (lambda: plot_epistemic_by_mass({"a": Widths([14.0], [0.1, 0.1], [0.1])}), "one shape"),
-        (lambda: plot_predicted_vs_true_samples({}), "samples"),
+        (lambda: plot_predicted_vs_true({}), "samples"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_with_the_reason(call, message):

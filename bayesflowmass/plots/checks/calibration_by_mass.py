@@ -7,6 +7,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from bayesflowmass.common.numbers import interval, number
+from bayesflowmass.plots.evaluated import EvaluationFigure
 from bayesflowmass.plots.style import COLOURS, MASS_LABEL, bin_values, column_figure, journal_style
 
 __all__ = ["plot_calibration_by_mass"]
@@ -59,3 +61,35 @@ def plot_calibration_by_mass(
             ylim=(min(0.3, bottom.get_ylim()[0]), 1.02), xlabel=MASS_LABEL, ylabel="coverage of 68, 95 %"
         )
     return figure
+
+
+def _alt(metrics: Mapping[str, Any], _: Mapping[str, Any]) -> str:
+    bins = metrics["bins_predicted"]
+    found = [
+        (bins["mean_residual"][i], bins["edges"][i], bins["edges"][i + 1])
+        for i, n in enumerate(bins["n"])
+        if n >= 20 and bins["mean_residual"][i] is not None
+    ]
+    text = "Bias, scatter and coverage in bins of true and of predicted mass."
+    if not found:
+        return text
+    worst, low, high = max(found, key=lambda row: abs(row[0]))
+    return (
+        f"{text} Largest mean residual by predicted mass, of bins of 20 clusters or more:"
+        f" {number(worst, sign=True)} dex at {interval(low, high)}."
+    )
+
+
+FIGURES = (
+    EvaluationFigure(
+        "calibration_by_mass",
+        "accuracy",
+        4,
+        "Bias and coverage by true and by predicted mass. They differ for a perfect model, too: only bins of"
+        " predicted mass can be nominal.",
+        _alt,
+        lambda e: plot_calibration_by_mass(
+            e.metrics["bins_true"], e.metrics["bins_predicted"], title=e.title
+        ),
+    ),
+)

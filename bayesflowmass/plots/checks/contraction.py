@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from bayesflowmass.common.numbers import number
+from bayesflowmass.plots.evaluated import EvaluationFigure
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
 __all__ = ["plot_contraction"]
@@ -52,3 +55,24 @@ def plot_contraction(contraction: ArrayLike, z: ArrayLike, *, title: str | None 
         axis.set_ylim(-limit, 1.45 * limit)
         axis.legend(loc="upper left", title=title, alignment="left")
     return figure
+
+
+def _alt(_: Mapping[str, Any], calibration: Mapping[str, Any]) -> str:
+    overall = calibration["overall"]
+    return (
+        "z-score against contraction of each posterior: mean contraction"
+        f" {number(overall['contraction'], 2)} (0: the data say nothing), mean z"
+        f" {number(overall['z_mean'], 2, sign=True)}, mean z² {number(overall['z_square'], 2)}."
+    )
+
+
+FIGURES = (
+    EvaluationFigure(
+        "contraction",
+        "calibration",
+        7,
+        "How much the galaxies narrow the prior, and how far the truth lies from the mean.",
+        _alt,
+        lambda e: plot_contraction(e.judged.contraction, e.judged.z, title=e.judged_title),
+    ),
+)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from bayesflowmass.common.numbers import percent
+from bayesflowmass.plots.evaluated import EvaluationFigure
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
 __all__ = ["plot_coverage"]
@@ -54,3 +56,24 @@ def plot_coverage(curves: Mapping[str, Mapping[str, Any]], *, title: str | None 
         bottom.legend(loc="upper left")
         bottom.set(xlabel="stated probability of the interval", ylabel="difference")
     return figure
+
+
+def _alt(_: Mapping[str, Any], calibration: Mapping[str, Any]) -> str:
+    overall = calibration["overall"]
+    return (
+        "Share of true masses inside central and highest-density intervals against their stated level:"
+        f" {percent(overall['coverage_68'])} and {percent(overall['coverage_hpd_68'])} at 68 %,"
+        f" {percent(overall['coverage_95'])} and {percent(overall['coverage_hpd_95'])} at 95 %."
+    )
+
+
+FIGURES = (
+    EvaluationFigure(
+        "coverage",
+        "calibration",
+        2,
+        "How often the intervals of each level hold the truth.",
+        _alt,
+        lambda e: plot_coverage(e.calibration["coverage"], title=e.judged_title),
+    ),
+)

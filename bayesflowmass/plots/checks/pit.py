@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from bayesflowmass.common.numbers import number
 from bayesflowmass.diagnostics.calibration import pit_histogram
 from bayesflowmass.diagnostics.uniformity import uniformity
+from bayesflowmass.plots.evaluated import EvaluationFigure
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
 __all__ = ["plot_pit"]
@@ -42,3 +47,24 @@ def plot_pit(
         bottom.plot(z, [0.0, *ecdf.difference, 0.0], color=COLOURS["blue"], lw=1.0)
         bottom.set(xlabel="PIT", ylabel=r"ECDF $-$ uniform")
     return figure
+
+
+def _alt(_: Mapping[str, Any], calibration: Mapping[str, Any]) -> str:
+    overall = calibration["overall"]
+    off = max(overall["difference"], key=abs, default=0.0)
+    return (
+        f"Histogram of the PIT of {overall['n_clusters']} clusters and its cumulative function minus the uniform one,"
+        f" which departs by {number(off, sign=True)} at most; p = {overall['p_value']:.2g} for a calibrated model."
+    )
+
+
+FIGURES = (
+    EvaluationFigure(
+        "pit",
+        "calibration",
+        1,
+        "PIT: a hump says that the posteriors are too wide, a bowl too narrow, a slope that they are biased.",
+        _alt,
+        lambda e: plot_pit(e.judged.pit, halo_id=e.halo_id, title=e.judged_title),
+    ),
+)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from bayesflowmass.plots.evaluated import Evaluated, EvaluationFigure
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
 __all__ = ["plot_pit_ecdf"]
@@ -71,3 +72,38 @@ def plot_pit_ecdf(bins: Mapping[str, Any], quantity: str, *, title: str | None =
         if title:
             figure.suptitle(title, fontsize=8)
     return figure
+
+
+def _by(quantity: str, title: str, place: int, caption: str) -> EvaluationFigure:
+    """The figure of one quantity."""
+
+    def alt(_: Mapping[str, Any], calibration: Mapping[str, Any]) -> str:
+        bins = calibration["by"].get(quantity)
+        if bins is None:
+            return f"Cumulative function of the PIT minus the uniform one, by {title}."
+        tests = [test for test in bins["tests"] if test]
+        lowest = min((test["p_value"] for test in tests), default=float("nan"))
+        return (
+            f"Cumulative function of the PIT minus the uniform one, in {len(tests)} bins of {title}, each with its"
+            f" band; the smallest p-value of a bin is {lowest:.2g}, uncorrected."
+        )
+
+    def draw(evaluated: Evaluated) -> Figure | None:
+        bins = evaluated.calibration["by"].get(quantity)
+        if bins is None or not any(bins["tests"]):
+            return None
+        return plot_pit_ecdf(bins, quantity, title=evaluated.judged_title)
+
+    return EvaluationFigure(f"pit_by_{quantity}", "calibration", place, caption, alt, draw)
+
+
+FIGURES = (
+    _by(
+        "predicted_mass",
+        "predicted mass",
+        3,
+        "The PIT in bins of predicted mass, each with the band of a calibrated one.",
+    ),
+    _by("richness", "richness", 4, "The PIT in bins of the number of galaxies."),
+    _by("redshift", "redshift", 5, "The PIT in bins of redshift."),
+)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from bayesflowmass.common.numbers import number
+from bayesflowmass.plots.evaluated import EvaluationFigure
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
 __all__ = ["plot_residuals"]
@@ -52,3 +55,28 @@ def plot_residuals(
         axis.set_ylim(0, peak * (1.2 + 0.11 * len(residuals)))
         axis.legend(loc="upper left", title=title, alignment="left")
     return figure
+
+
+def _alt(metrics: Mapping[str, Any], _: Mapping[str, Any]) -> str:
+    others = {"M-sigma inverted": "msigma_inverse", "regression on sigma": "msigma_regression"}
+    others["the galaxy count"] = "richness"
+    known = ", ".join(
+        f"{number(metrics['baselines'][key]['scatter'])} of {name}"
+        for name, key in others.items()
+        if key in metrics.get("baselines", {})
+    )
+    return f"Histograms of residuals: scatter {number(metrics['scatter'])} dex of this model" + (
+        f", {known}." if known else "."
+    )
+
+
+FIGURES = (
+    EvaluationFigure(
+        "residuals",
+        "accuracy",
+        2,
+        "Residuals of this model and of simpler estimators on the same clusters.",
+        _alt,
+        lambda e: plot_residuals(e.residuals, title=e.title),
+    ),
+)

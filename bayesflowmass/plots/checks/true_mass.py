@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from bayesflowmass.common.numbers import interval, number
+from bayesflowmass.plots.evaluated import EvaluationFigure
 from bayesflowmass.plots.style import COLOURS, MASS_LABEL, bin_values, column_figure, journal_style
 
 __all__ = ["plot_true_mass"]
@@ -65,3 +67,28 @@ def plot_true_mass(by_true_mass: Mapping[str, Any], *, title: str | None = None)
         )
         bottom.legend(loc="lower left", ncols=2)
     return figure
+
+
+def _alt(_: Mapping[str, Any], calibration: Mapping[str, Any]) -> str:
+    bins = calibration["by_true_mass"]
+    heaviest = max((i for i, n in enumerate(bins["n"]) if n), default=None)
+    text = "Mean residual, scatter and coverage in bins of true mass, with the band that the model expects."
+    if heaviest is None:
+        return text
+    edges = bins["edges"][heaviest : heaviest + 2]
+    return (
+        f"{text} Heaviest bin, {interval(*edges)}: mean residual {number(bins['mean_residual'][heaviest], sign=True)}"
+        f" dex, expected {number(bins['expected_mean_residual'][heaviest], sign=True)} dex."
+    )
+
+
+FIGURES = (
+    EvaluationFigure(
+        "calibration_by_true_mass",
+        "calibration",
+        6,
+        "By true mass, beside what the model itself expects there.",
+        _alt,
+        lambda e: plot_true_mass(e.calibration["by_true_mass"], title=e.judged_title),
+    ),
+)

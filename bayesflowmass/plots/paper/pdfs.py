@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,10 +12,11 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.plots.evaluated import EvaluationFigure
 from bayesflowmass.plots.style import COLOURS, MASS_LABEL, PDF_LABEL, column_figure, journal_style
 from bayesflowmass.posterior import MassPosterior
 
-__all__ = ["CLUSTER_COLOURS", "ClusterPdfs", "plot_pdf_panels", "plot_pdfs"]
+__all__ = ["CLUSTER_COLOURS", "ClusterPdfs", "plot_pdfs"]
 
 CLUSTER_COLOURS = ("blue", "vermillion", "green", "orange", "purple", "sky")
 
@@ -62,32 +64,7 @@ class ClusterPdfs:
         return cls(grid, posterior.pdf(grid[:, None]).T, posterior.cdf(grid[:, None]).T, true, labels)
 
 
-def plot_pdfs(
-    grid: ArrayLike,
-    pdf: ArrayLike,
-    *,
-    cdf: ArrayLike,
-    log10_true: ArrayLike | None = None,
-    labels: Sequence[str] | None = None,
-    title: str | None = None,
-) -> Figure:
-    """PDFs with their central 68 % shaded and the truth dashed.
-
-    Args:
-        grid: log10 M200c [Msun/h], shape (g,).
-        pdf: per dex, shape (k, g), at most six clusters.
-        cdf: on the same grid, shape (k, g); it bounds the shading.
-        log10_true: shape (k,), where known.
-        labels: of the clusters.
-        title: names the sample and the prior.
-    """
-    density, cumulative = (np.atleast_2d(np.asarray(a, dtype=np.float64)) for a in (pdf, cdf))
-    true = None if log10_true is None else np.asarray(log10_true, dtype=np.float64)
-    clusters = ClusterPdfs(np.asarray(grid, dtype=np.float64), density, cumulative, true, labels)
-    return plot_pdf_panels({title or "": clusters})
-
-
-def plot_pdf_panels(panels: Mapping[str, ClusterPdfs]) -> Figure:
+def plot_pdfs(panels: Mapping[str, ClusterPdfs]) -> Figure:
     """Panels of PDFs one above the other, such as pure and contaminated clusters, on one axis of mass.
 
     Each PDF with its central 68 % shaded, its median dotted and the truth dashed.
@@ -129,3 +106,22 @@ def _draw_panel(axis: Axes, clusters: ClusterPdfs, title: str) -> tuple[float, f
         )
     held = np.flatnonzero((clusters.pdf > 0.003 * peak).any(axis=0))
     return float(x[held[0]]), float(x[held[-1]])
+
+
+def _alt(metrics: Mapping[str, Any], _: Mapping[str, Any]) -> str:
+    return (
+        "PDFs of log10 mass and their cumulative functions, of a light, an intermediate and a heavy cluster, each"
+        " with its true mass marked."
+    )
+
+
+FIGURES = (
+    EvaluationFigure(
+        "pdfs",
+        "accuracy",
+        3,
+        "Three mass PDFs, of clusters chosen by their true mass and not by success; dashed, the truth.",
+        _alt,
+        lambda e: plot_pdfs({e.title: ClusterPdfs.of(e.three, e.three_truths, e.three_labels)}),
+    ),
+)

@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.common.numbers import interval, number
 from bayesflowmass.diagnostics import merged_edges
+from bayesflowmass.plots.evaluated import EvaluationFigure
 from bayesflowmass.plots.style import (
     COLOURS,
     COLUMN_WIDTH,
@@ -21,61 +23,32 @@ from bayesflowmass.plots.style import (
     journal_style,
 )
 
-__all__ = ["plot_predicted_vs_true", "plot_predicted_vs_true_samples"]
+__all__ = ["plot_predicted_vs_true"]
 
 
 _COLOURS = ("blue", "vermillion", "green", "purple")
 
 
 def plot_predicted_vs_true(
-    log10_true: ArrayLike,
-    quantiles: ArrayLike,
-    *,
-    bin_width: float = 0.1,
-    min_count: int = 10,
-    label: str | None = None,
-    colour: str = "blue",
+    samples: Mapping[str, tuple[ArrayLike, ArrayLike]], *, bin_width: float = 0.1, min_count: int = 10
 ) -> Figure:
     """Mean posterior median and mean posterior 1 and 2 sigma limits in bins of true mass; below, their
-    widths.
+    widths. Several samples, such as pure and contaminated clusters, stand side by side on the same axes.
 
     The lower panel shows half the width of the central 68 and 95 % intervals, which the posterior states,
     beside the scatter and the mean absolute residual, which the test set measures.
 
     Args:
-        log10_true: log10 M200c [Msun/h], shape (n,).
-        quantiles: 2.5, 16, 50, 84 and 97.5 % of each posterior, shape (n, 5).
+        samples: label -> log10 M200c [Msun/h] (n,), and the 2.5, 16, 50, 84 and 97.5 % quantiles of each posterior
+            (n, 5); two samples fill a page.
         bin_width: [dex].
         min_count: bins with fewer clusters are merged with their neighbours.
-        label: of the sample.
-        colour: a name of ``style.COLOURS``.
-    """
-    return _plot({label: (log10_true, quantiles)}, (colour,), bin_width, min_count)
-
-
-def plot_predicted_vs_true_samples(
-    samples: Mapping[str, tuple[ArrayLike, ArrayLike]], *, bin_width: float = 0.1, min_count: int = 10
-) -> Figure:
-    """:func:`plot_predicted_vs_true` for several samples side by side, on the same axes.
-
-    Args:
-        samples: label -> true masses and quantiles; two (pure and contaminated) fill a page.
-        bin_width, min_count: of the bins, as there.
 
     Raises:
         ValueError: there are no samples, or more than four.
     """
     if not 1 <= len(samples) <= len(_COLOURS):
         raise ValueError(f"1 to {len(_COLOURS)} samples fit side by side; {len(samples)} were given.")
-    return _plot(samples, _COLOURS, bin_width, min_count)
-
-
-def _plot(
-    samples: Mapping[str, tuple[ArrayLike, ArrayLike]] | Mapping[str | None, tuple[ArrayLike, ArrayLike]],
-    colours: tuple[str, ...],
-    bin_width: float,
-    min_count: int,
-) -> Figure:
     n = len(samples)
     width = COLUMN_WIDTH if n == 1 else min(PAGE_WIDTH, 0.5 * PAGE_WIDTH * n)
     figure, axes = column_figure(
@@ -88,7 +61,7 @@ def _plot(
             q = np.asarray(quantiles, dtype=np.float64)
             if q.shape != (true.size, 5):
                 raise ValueError(f"quantiles must have shape ({true.size}, 5); found {q.shape}.")
-            _draw_sample(axes[i], axes[n + i], true, q, bin_width, min_count, label, COLOURS[colours[i]])
+            _draw_sample(axes[i], axes[n + i], true, q, bin_width, min_count, label, COLOURS[_COLOURS[i]])
         every = np.concatenate([np.asarray(true, dtype=np.float64) for true, _ in samples.values()])
         low, high = every.min() - 0.05, every.max() + 0.05
         axes[0].set(xlim=(low, high), ylim=(low, high))
@@ -108,7 +81,7 @@ def _draw_sample(
     q: FloatArray,
     bin_width: float,
     min_count: int,
-    label: str | None,
+    label: str,
     paint: str,
 ) -> None:
     edges = merged_edges(true, bin_width, min_count)
@@ -138,3 +111,24 @@ def _draw_sample(
     bottom.plot(x, scatter, ":", color=COLOURS["black"], label=r"$\sigma_\epsilon$")
     bottom.plot(x, absolute, "-.", color=COLOURS["black"], label=r"$\langle|\epsilon|\rangle$")
     bottom.legend(ncols=2, loc="upper right", columnspacing=1.0)
+
+
+def _alt(metrics: Mapping[str, Any], _: Mapping[str, Any]) -> str:
+    return (
+        f"Predicted against true log10 mass of {metrics['n_clusters']} clusters between"
+        f" {interval(*metrics['log10_mass_range'])}: slope {number(metrics['slope'], 2)}, scatter"
+        f" {number(metrics['scatter'])} dex, mean residual {number(metrics['mean_residual'], sign=True)} dex."
+    )
+
+
+FIGURES = (
+    EvaluationFigure(
+        "predicted_vs_true",
+        "accuracy",
+        1,
+        "Mean posterior median, and its mean 68 and 95 % limits, in bins of true mass (dots: single clusters)."
+        " Below: the widths that the posteriors state beside the scatter that the test set has.",
+        _alt,
+        lambda e: plot_predicted_vs_true({e.title: (e.summary.log10_true, e.summary.quantiles)}),
+    ),
+)
