@@ -11,8 +11,9 @@ from pyro.infer import ELBO
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from bayesflowmass.bayes.guides.base import WeightGuide, register_parameters
+from bayesflowmass.bayes.guides.base import WeightGuide
 from bayesflowmass.bayes.handlers import ESTIMATORS, PerExampleDraw, SharedDraw
+from bayesflowmass.bayes.parameter_store import register_parameters
 
 __all__ = ["WeightELBO"]
 
@@ -73,7 +74,7 @@ class WeightELBO(ELBO):
             raise ValueError(
                 f"WeightELBO needs a WeightGuide, not a {type(guide).__name__}; use pyro.infer.Trace_ELBO for others."
             )
-        register_parameters("weight_guide", guide)
+        register_parameters(guide.store_prefix, guide)
         losses = [
             self._particle(model, guide, args, kwargs) / self.num_particles for _ in range(self.num_particles)
         ]
@@ -91,6 +92,7 @@ class WeightELBO(ELBO):
         if self._handler is None or self._handler.guide is not guide:
             self._handler = ESTIMATORS[self.estimator](guide)
             self._checked = False
+        self._handler.counts = False
         with self._handler as estimator:
             trace = poutine.trace(model).get_trace(*args, **kwargs)
         for name, site in trace.nodes.items():
@@ -105,6 +107,6 @@ class WeightELBO(ELBO):
             for name in trace.observation_nodes:
                 estimator.check_likelihood(name, trace.nodes[name]["log_prob"])
             self._checked = torch.is_grad_enabled()
-        kl = estimator.kl() * self.tempering
+        kl = estimator.kl() * self.tempering * estimator.scale
         loss: Tensor = kl - trace.log_prob_sum()
         return loss

@@ -183,7 +183,7 @@ class _Watch(Messenger):
         return read
 
     def _pyro_linear(self, message: Any) -> None:
-        inputs, weight, bias = message["args"]
+        inputs, weight, bias, _ = message["args"]
         layer, read = message["name"], set(self.read)
         output = F.linear(inputs, weight, bias)
         # That was the call itself.

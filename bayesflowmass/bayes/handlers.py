@@ -22,9 +22,15 @@ from types import TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import pyro
 import torch
 import torch.nn.functional as F
+from pyro.poutine.condition_messenger import ConditionMessenger
+from pyro.poutine.do_messenger import DoMessenger
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.replay_messenger import ReplayMessenger
+from pyro.poutine.runtime import _PYRO_STACK
+from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor, nn
 
 from bayesflowmass.bayes.examination import WatchedWeight, examine, mixes_rows, tensors_of
@@ -32,7 +38,8 @@ from bayesflowmass.bayes.guides.base import WeightGuide
 from bayesflowmass.bayes.guides.fused import NormalDraw
 from bayesflowmass.bayes.guides.mean_field import MeanField
 from bayesflowmass.bayes.guides.noise import standard_normal
-from bayesflowmass.bayes.module import BayesianModule, parameter_name
+from bayesflowmass.bayes.module import VECTORISED, BayesianModule, parameter_name, site_name
+from bayesflowmass.bayes.parameter_store import register_parameters
 
 __all__ = ["ESTIMATORS", "Flipout", "LocalReparameterisation", "MirroredDraw", "PerExampleDraw", "SharedDraw"]
 
@@ -46,10 +53,19 @@ class SharedDraw(Messenger):
     ...     output = network(x)
     >>> loss = -log_likelihood(output) + estimator.kl()
 
+    Around a model of Pyro it takes the place of the sites of the weights, in the model and in the guide: where the
+    model is traced, the divergence enters as the factor ``weights.divergence``, so that any of Pyro's bounds counts
+    it. Other latent variables have a guide as usual:
+
+    >>> model = SharedDraw(weights)(model)
+    >>> svi = SVI(model, AutoNormal(model), optim, Trace_ELBO())
+
     Args:
-        guide: q over the random weights of the module.
+        guide: q over the random weights of the module, of the same name as the `BayesianModule`.
 
     Attributes:
+        counts: whether the divergence enters traces; False where somebody else adds `kl`.
+        scale: by which ``poutine.scale`` multiplies the log densities where the network ran.
         shared_layers: layer -> why one draw serves all examples, for linear layers of which that is so even where
             the estimator would rather give each example its own; known once the network ran.
     """
@@ -57,15 +73,20 @@ class SharedDraw(Messenger):
     def __init__(self, guide: WeightGuide) -> None:
         super().__init__()
         self.guide = guide
+        self._sites = frozenset(guide.site(name) for name in guide.names)
+        self.counts = True
+        self.scale: float | Tensor = 1.0
         self.shared_layers: dict[str, str] = {}
         self._weights: dict[str, Tensor] | None = None
+        self._network: nn.Module | None = None
         self._kl: list[Tensor] = []
+        self._counted = False
         # For each network, as it trains and as it does not.
         self._examined: WeakKeyDictionary[nn.Module, dict[bool, dict[str, str]]] = WeakKeyDictionary()
 
     def __enter__(self) -> SharedDraw:
-        self._weights = None
-        self._kl = []
+        self._weights = self._network = None
+        self._kl, self._counted = [], False
         super().__enter__()
         return self
 
@@ -81,20 +102,80 @@ class SharedDraw(Messenger):
         """KL(q || p) [nats], summed over all weights; its gradient shares the passes of the draw."""
         if self._weights is None:
             raise ValueError("No network with random weights ran within this handler, so none was drawn.")
+        if self._counted:
+            raise ValueError("The trace of the model holds the divergence already, as 'weights.divergence'.")
+        return self._divergence()
+
+    def _divergence(self) -> Tensor:
         return torch.stack(self._kl).sum()
 
     def _pyro_weights(self, message: Any) -> None:
         network, args, kwargs = message["args"]
+        if network.name != self.guide.name:
+            # Of another network, which another handler serves, or the prior.
+            return
+        self._check_place(network)
         if tuple(network.layout.names) != self.guide.names:
             raise ValueError(
                 f"The guide is over {', '.join(self.guide.names[:3])}, ... and the network's random weights are"
-                f" {', '.join(network.layout.names[:3])}, ...; build both with the same choice."
+                f" {', '.join(network.layout.names[:3])}, ...; build both with the same choice, or give each network"
+                " a name."
             )
+        if self.counts and _traced(parameters_too=True):
+            register_parameters(self.guide.store_prefix, self.guide)
+        in_plate = any(frame.vectorized for frame in message["cond_indep_stack"])
+        self.scale = 1.0 if in_plate else message["scale"]
         self._prepare(network, args, kwargs)
         if self._weights is None:
             self._weights = self._draw(network)
         message["value"] = self._given(network, self._weights)
         message["done"] = message["stop"] = True
+
+    def _check_place(self, network: BayesianModule) -> None:
+        """Refuse what would be ignored: another network of this name, and weights that others give or hold."""
+        if self._network is not None and self._network is not network.module:
+            raise ValueError(
+                f"Two networks answer to the name {network.name!r} within one {type(self).__name__}, and would share"
+                " their weights; give each BayesianModule and its guide a name."
+            )
+        self._network = network.module
+        for frame in _PYRO_STACK:
+            held: Any = ()
+            if isinstance(frame, ConditionMessenger | DoMessenger):
+                held = frame.data
+            elif isinstance(frame, ReplayMessenger) and frame.trace is not None:
+                held = frame.trace.nodes
+            found = sorted(self._sites.intersection(held))
+            if found:
+                raise ValueError(
+                    f"{type(frame).__name__} gives the site '{found[0]}', and {type(self).__name__} draws it: one of"
+                    " them would be ignored. Leave the weights to one; to hold some, take them out of the choice"
+                    " ('which')."
+                )
+
+    def _pyro_sample(self, message: Any) -> None:
+        if message["name"] in self._sites:
+            raise ValueError(
+                f"The site '{message['name']}' is sampled within {type(self).__name__}, which gives the network"
+                " its weights without sites: leave the weights out of Pyro's guide, or use WeightELBO without a handler"
+                " around it."
+            )
+
+    def _pyro_outputs(self, message: Any) -> None:
+        """The network has run: the divergence enters the trace, once in a block."""
+        if message["args"][0].name != self.guide.name or self._counted:
+            return
+        if not (self.counts and _traced()):
+            return
+        for frame in message["cond_indep_stack"]:
+            if frame.vectorized and frame.name not in VECTORISED:
+                raise ValueError(
+                    f"The network ran inside the plate '{frame.name}', where its divergence would count for each of"
+                    f" {frame.size} members; call it before the plate."
+                )
+        divergence = self.kl()
+        self._counted = True
+        pyro.factor(site_name(self.guide.name, "weights.divergence"), -divergence)
 
     def _prepare(self, network: BayesianModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Before the first draw of a block and each call of the network."""
@@ -169,8 +250,8 @@ class PerExampleDraw(SharedDraw):
         super()._prepare(network, args, kwargs)
         if again and self.own_layers(network):
             raise ValueError(
-                f"The network ran twice within one block of {type(self).__name__}, which gives each run other weights;"
-                " use a block for each run, or the estimator 'shared'."
+                f"The network ran twice within one block of {type(self).__name__}, which gives each run other"
+                " weights; use a block for each run, or the estimator 'shared'."
             )
 
     def _given(self, network: BayesianModule, weights: dict[str, Tensor]) -> Mapping[str, Tensor]:
@@ -197,7 +278,8 @@ class PerExampleDraw(SharedDraw):
         return True
 
     def _pyro_outputs(self, message: Any) -> None:
-        if not self._called:
+        super()._pyro_outputs(message)
+        if not self._called or message["args"][0].name != self.guide.name:
             return
         self._outputs = tensors_of(message["args"][1])
         lengths = {value.shape[0] if value.dim() else 0 for value in self._outputs}
@@ -231,8 +313,8 @@ class PerExampleDraw(SharedDraw):
 
     def _refuse(self, layer: str, found: str) -> Any:
         raise ValueError(
-            f"The layer '{layer}' {found}, which it did not when {type(self).__name__} first saw the network, so that"
-            " weights for each example would be wrong; use the estimator 'shared'."
+            f"The layer '{layer}' {found}, which it did not when {type(self).__name__} first saw the network, so"
+            " that weights for each example would be wrong; use the estimator 'shared'."
         )
 
 
@@ -271,9 +353,7 @@ class LocalReparameterisation(PerExampleDraw):
         self._kl.append(kl)
         return weights
 
-    def kl(self) -> Tensor:
-        if self._weights is None:
-            return super().kl()
+    def _divergence(self) -> Tensor:
         divergences = list(self._seen.values())
         if self._layers - set(self._seen) or any(kl is None for kl in divergences):
             # A layer that was not called, or a guide that knows only the divergence of all weights.
@@ -282,8 +362,8 @@ class LocalReparameterisation(PerExampleDraw):
 
     def _pyro_linear(self, message: Any) -> None:
         layer = message["name"]
-        inputs, _, bias = message["args"]
-        if not self._is_own(layer, inputs):
+        inputs, _, bias, network = message["args"]
+        if network != self.guide.name or not self._is_own(layer, inputs):
             return
         mean, variance, self._seen[layer] = self.guide.local_linear(layer, inputs)
         if bias is not None and parameter_name(layer, "bias") not in self._local:
@@ -316,8 +396,8 @@ class Flipout(PerExampleDraw):
 
     def _pyro_linear(self, message: Any) -> None:
         layer = message["name"]
-        inputs, _, bias = message["args"]
-        if self._weights is None or not self._is_own(layer, inputs):
+        inputs, _, bias, network = message["args"]
+        if network != self.guide.name or self._weights is None or not self._is_own(layer, inputs):
             return
         weight = self._weights[parameter_name(layer, "weight")]
         bias = self._weights.get(parameter_name(layer, "bias"), bias)
@@ -327,6 +407,11 @@ class Flipout(PerExampleDraw):
         deviation = F.linear(inputs * signs_in, weight - mean) * signs_out
         message["value"] = F.linear(inputs, mean, bias) + deviation
         message["done"] = message["stop"] = True
+
+
+def _traced(parameters_too: bool = False) -> bool:
+    """Whether a trace of log densities (or of parameters) is being made."""
+    return any(isinstance(f, TraceMessenger) and (parameters_too or not f.param_only) for f in _PYRO_STACK)
 
 
 def _signs(shape: tuple[int, ...] | torch.Size, like: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ class VariationalObjective(nn.Module):
             raise ValueError(f"tempering is {tempering}; expected a positive number, 1 for the ELBO.")
         if annealing < 0:
             raise ValueError(f"annealing is {annealing}; expected a number of steps, 0 for none.")
-        self.network = BayesianModule(module, guide.prior, exactly(guide.names))
+        self.network = BayesianModule(module, guide.prior, exactly(guide.names), name=guide.name)
         self.guide = guide
         self.n_data = n_data
         self.estimator = estimator

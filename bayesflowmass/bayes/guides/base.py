@@ -13,11 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from bayesflowmass.bayes.choice import Choice, choose, exactly
+from bayesflowmass.bayes.guides.distribution import PriorDistribution, WeightDistribution
 from bayesflowmass.bayes.guides.noise import standard_normal
 from bayesflowmass.bayes.layout import WeightLayout
-from bayesflowmass.bayes.priors import NormalPrior, WeightPrior
+from bayesflowmass.bayes.module import BayesianModule, site_name
+from bayesflowmass.bayes.parameter_store import register_parameters
+from bayesflowmass.bayes.priors import NormalPrior, Prior, WeightPrior, as_prior
 
-__all__ = ["GUIDES", "WeightGuide", "register_parameters"]
+__all__ = ["GUIDES", "WeightGuide"]
 
 # A weight counts as at its prior if its standard deviation is within 5 % of the prior's and its mean within
 # a tenth of it: data moved it by at most about 0.01 nat.
@@ -34,10 +37,15 @@ class WeightGuide(nn.Module, ABC):
     matrices of a covariance are vectors, which weight decay spares.
 
     Args:
-        module: the module; the means begin at its present weights.
-        prior: p(w).
-        which: the random parameters, see :func:`~bayesflowmass.bayes.choice.choose`.
+        module: the module; the means begin at its present weights. A `BayesianModule` says the prior, the choice of
+            weights and the name too.
+        prior: p(w), see :func:`~bayesflowmass.bayes.priors.as_prior`; None: the normal prior.
+        which: the random parameters, see :func:`~bayesflowmass.bayes.choice.choose`; None: all.
         init_scale: standard deviations at the start, in units of those of the prior.
+        name: of the `BayesianModule` that the guide is for, where that has one.
+
+    Raises:
+        ValueError: ``init_scale`` is not positive, or something is said twice.
     """
 
     kind: ClassVar[str]
@@ -46,19 +54,28 @@ class WeightGuide(nn.Module, ABC):
     def __init__(
         self,
         module: nn.Module,
-        prior: WeightPrior | None = None,
-        which: Choice = "all",
+        prior: Prior | None = None,
+        which: Choice | None = None,
         *,
         init_scale: float = 0.1,
+        name: str | None = None,
     ) -> None:
         super().__init__()
         if not 0 < init_scale < float("inf"):
             raise ValueError(
                 f"init_scale is {init_scale}; expected a positive number, in units of the prior."
             )
-        self.prior = NormalPrior() if prior is None else prior
+        if isinstance(module, BayesianModule):
+            if not (prior is None and which is None and name is None):
+                raise ValueError(
+                    "The BayesianModule says prior, choice of weights and name; give the guide nothing but it."
+                )
+            prior, name, which = module.prior, module.name, exactly(module.layout.names)
+            module = module.module
+        self.prior = as_prior(prior)
+        self.name = name
         self.init_scale = init_scale
-        self.layout = WeightLayout(module, choose(module, which))
+        self.layout = WeightLayout(module, choose(module, "all" if which is None else which))
         self.prior_scales = [self.prior.scale_of(name, shape) for name, shape in self.layout.shapes.items()]
         weights = dict(module.named_parameters())
         self._start({name: weights[name].detach() for name in self.names})
@@ -117,9 +134,16 @@ class WeightGuide(nn.Module, ABC):
     def relative_entropy(self) -> Tensor:
         """Entropy of q [nats] less that of N(0, diag(s^2)), s the scales of the prior."""
 
-    @abstractmethod
-    def distribution(self) -> dist.TorchDistribution:
-        """q as a Pyro distribution over flat weights, event shape (P,)."""
+    def distribution(self) -> WeightDistribution:
+        """q as a Pyro distribution over flat weights, event shape (P,).
+
+        Pyro's ``kl_divergence`` between it and `prior_distribution` is `kl`.
+        """
+        return WeightDistribution(self)
+
+    def prior_distribution(self) -> PriorDistribution:
+        """p as a Pyro distribution over flat weights, event shape (P,)."""
+        return PriorDistribution(self.prior, self.layout, next(self.parameters()))
 
     def options(self) -> dict[str, Any]:
         """Further arguments of the constructor, for ``describe``."""
@@ -203,13 +227,26 @@ class WeightGuide(nn.Module, ABC):
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """As a Pyro guide: samples the sites of a BayesianModule; the arguments are those of the model."""
-        register_parameters("weight_guide", self)
-        flat = pyro.sample("weight_guide.flat", self.distribution(), infer={"is_auxiliary": True})
-        weights = self.layout.split(flat)
+        register_parameters(self.store_prefix, self)
+        return self._sample_sites()
+
+    def _sample_sites(self) -> dict[str, Tensor]:
+        flat = pyro.sample(f"{self.store_prefix}.flat", self.distribution(), infer={"is_auxiliary": True})
         return {
-            name: pyro.sample(name, dist.Delta(value, event_dim=len(self.layout.shapes[name])))
-            for name, value in weights.items()
+            self.site(name): pyro.sample(
+                self.site(name), dist.Delta(value, event_dim=len(self.layout.shapes[name]))
+            )
+            for name, value in self.layout.split(flat).items()
         }
+
+    def site(self, name: str) -> str:
+        """The name of the site of a parameter."""
+        return site_name(self.name, name)
+
+    @property
+    def store_prefix(self) -> str:
+        """Before the names of the guide's parameters in Pyro's store."""
+        return site_name(self.name, "weight_guide")
 
     def describe(self) -> dict[str, Any]:
         """The guide as JSON, without its numbers, which are in ``state_dict()``."""
@@ -218,6 +255,7 @@ class WeightGuide(nn.Module, ABC):
             "prior": self.prior.describe(),
             "names": list(self.names),
             "init_scale": self.init_scale,
+            **({} if self.name is None else {"name": self.name}),
             **self.options(),
         }
 
@@ -234,18 +272,3 @@ class WeightGuide(nn.Module, ABC):
             raise ValueError(f"Unknown kind of guide {kind!r}; expected one of {', '.join(GUIDES)}.")
         prior = WeightPrior.from_description(options.pop("prior"))
         return GUIDES[kind](module, prior, exactly(names), **options)
-
-
-def register_parameters(prefix: str, module: nn.Module) -> None:
-    """Tell Pyro of the trainable parameters of a module, as ``pyro.module`` does, names after ``prefix``.
-
-    Raises:
-        ValueError: if Pyro's parameter store holds another module under these names; ``pyro.module`` would
-            then fit that one in silence.
-    """
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad and pyro.param(f"{prefix}.{name}", parameter) is not parameter:
-            raise ValueError(
-                f"Pyro's parameter store already holds another '{prefix}.{name}'; call"
-                " pyro.clear_param_store() first or give the module another name."
-            )

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
 from bayesflowmass.bayes.guides.base import WeightGuide
+from bayesflowmass.bayes.module import BayesianModule
 
 __all__ = ["Eigenbasis"]
 
@@ -38,7 +38,7 @@ class Eigenbasis(WeightGuide):
         George et al. 2018, arXiv:1806.03884 (curvature in the eigenbasis of a layer's inputs).
 
     Args:
-        module, prior, which, init_scale: see :class:`~bayesflowmass.bayes.guides.base.WeightGuide`.
+        module, prior, which, init_scale, name: see :class:`~bayesflowmass.bayes.guides.base.WeightGuide`.
 
     Raises:
         ValueError: if a random linear layer has more than 2048 inputs.
@@ -49,6 +49,7 @@ class Eigenbasis(WeightGuide):
 
     def __init__(self, module: nn.Module, *args: Any, **kwargs: Any) -> None:
         super().__init__(module, *args, **kwargs)
+        module = module.module if isinstance(module, BayesianModule) else module
         start = math.log(self.init_scale) / SCALE_RATE
         self.slow_log_scale = nn.Parameter(torch.full_like(self.shift.detach(), start))
         self.layers = [
@@ -135,12 +136,6 @@ class Eigenbasis(WeightGuide):
 
     def relative_entropy(self) -> Tensor:
         return self.log_scale.sum()
-
-    def distribution(self) -> dist.TorchDistribution:
-        identity = torch.eye(self.layout.n_weights, dtype=self.start.dtype, device=self.start.device)
-        columns = self._turn(identity * self.log_scale.exp())
-        factor = (columns * self.prior_scale()).mT
-        return dist.MultivariateNormal(self.loc, factor @ factor.mT, validate_args=False)
 
     @torch.no_grad()
     def share_at_prior(self) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
@@ -59,6 +58,3 @@ class FullCovariance(WeightGuide):
 
     def relative_entropy(self) -> Tensor:
         return (self.log_diagonal - self.prior_scale().log()).sum()
-
-    def distribution(self) -> dist.TorchDistribution:
-        return dist.MultivariateNormal(self.loc, scale_tril=self.scale_tril(), validate_args=False)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
 from bayesflowmass.bayes.choice import Choice
 from bayesflowmass.bayes.guides.base import WeightGuide
 from bayesflowmass.bayes.guides.noise import standard_normal
-from bayesflowmass.bayes.priors import WeightPrior
+from bayesflowmass.bayes.priors import Prior
 
 __all__ = ["LowRank"]
 
@@ -27,7 +26,7 @@ class LowRank(WeightGuide):
     the weights and one product of K x P with P x K. Compare Ong, Nott & Smith 2018, arXiv:1701.03208.
 
     Args:
-        module, prior, which, init_scale: see :class:`~bayesflowmass.bayes.guides.base.WeightGuide`.
+        module, prior, which, init_scale, name: see :class:`~bayesflowmass.bayes.guides.base.WeightGuide`.
         rank: K.
 
     Raises:
@@ -39,13 +38,14 @@ class LowRank(WeightGuide):
     def __init__(
         self,
         module: nn.Module,
-        prior: WeightPrior | None = None,
-        which: Choice = "all",
+        prior: Prior | None = None,
+        which: Choice | None = None,
         *,
         rank: int = 5,
         init_scale: float = 0.1,
+        name: str | None = None,
     ) -> None:
-        super().__init__(module, prior, which, init_scale=init_scale)
+        super().__init__(module, prior, which, init_scale=init_scale, name=name)
         if rank < 1:
             raise ValueError(f"The rank is {rank}; expected at least 1 (the mean-field guide has none).")
         self.rank = rank
@@ -84,11 +84,6 @@ class LowRank(WeightGuide):
     def relative_entropy(self) -> Tensor:
         entropy: Tensor = (self.log_diagonal - self.prior_scale().log()).sum()
         return entropy + 0.5 * torch.logdet(self._capacitance(self._scaled_factor()))
-
-    def distribution(self) -> dist.TorchDistribution:
-        return dist.LowRankMultivariateNormal(
-            self.loc, self.factor.mT, (2.0 * self.log_diagonal).exp(), validate_args=False
-        )
 
     def _scaled_factor(self) -> Tensor:
         return self.factor * (-self.log_diagonal).exp()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 
+import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
@@ -59,8 +60,14 @@ class MeanField(WeightGuide):
     def relative_entropy(self) -> Tensor:
         return (self.log_scale - self.prior_scale().log()).sum()
 
-    def distribution(self) -> dist.TorchDistribution:
-        return dist.Normal(self.loc, self.log_scale.exp(), validate_args=False).to_event(1)
+    def _sample_sites(self) -> dict[str, Tensor]:
+        # One normal distribution for each tensor: Pyro knows its divergence from a normal prior.
+        sites = {}
+        for name, shape in self.layout.shapes.items():
+            loc, log_scale, _ = self.factor(name)
+            normal = dist.Normal(loc.view(shape), log_scale.exp().view(shape), validate_args=False)
+            sites[self.site(name)] = pyro.sample(self.site(name), normal.to_event(len(shape)))
+        return sites
 
     def factor(self, name: str) -> tuple[Tensor, Tensor, float]:
         """Means and log standard deviations of one tensor of weights, flat, and the scale of its prior."""
