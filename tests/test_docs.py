@@ -232,6 +232,20 @@ def test_every_page_is_in_a_section_of_the_site(conf):
     assert source[0].count("method") == 1
 
 
+PLACES = re.findall(
+    r"^\| (.+?) \| `(.+?)` \| (.+?) \|$", (DOCS / "where.md").read_text(encoding="utf-8"), re.MULTILINE
+)
+
+
+@pytest.mark.parametrize(("what", "file", "names"), PLACES, ids=[what for what, _, _ in PLACES])
+def test_what_people_look_for_is_where_the_page_says(what, file, names):
+    module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+    for name in re.findall(r"`(\w+)`", names):
+        thing = getattr(module, name)
+        # At home there, not only imported.
+        assert getattr(thing, "__module__", module.__name__) in (module.__name__, "builtins", "typing"), name
+
+
 def test_every_command_is_in_the_api_reference(conf):
     source = [(DOCS / "api" / "verbs.md").read_text()]
     conf.add_what_is_new(None, "api/verbs", source)

@@ -27,7 +27,7 @@ from survey_tables import (
 
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT, convert_mass
-from bayesflowmass.io import load_catalog
+from bayesflowmass.io import formats, load_catalog
 from bayesflowmass.io.duplicates import find_duplicates
 from bayesflowmass.io.formats import FORMATS, FileHead, identify
 from bayesflowmass.io.sources import read_known_table
@@ -279,6 +279,21 @@ def test_duplicates_are_joined_by_id_and_by_place():
     apart = find_duplicates(ra, dec, np.zeros(5), radius=0.1)
     assert apart.repeated == 0
     assert find_duplicates(ra[:0], dec[:0], ra[:0]).repeated == 0
+
+
+def test_a_file_in_the_folder_is_a_format_more(tmp_path, monkeypatch):
+    (tmp_path / "of_a_thesis.py").write_text(
+        "from bayesflowmass.io.formats.base import TableFormat\n"
+        "class OfAThesis(TableFormat):\n"
+        "    name = 'thesis'\n"
+        "    title = 'a table of a thesis'\n"
+        "    place = 55\n"
+    )
+    monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
+    found = [known.name for known in formats.find_formats()]
+    assert found[5] == "thesis"
+    assert [name for name in found if name != "thesis"] == [known.name for known in FORMATS]
+    assert len({known.place for known in FORMATS}) == len(FORMATS)
 
 
 @pytest.mark.shared_data

@@ -1,12 +1,14 @@
-"""File formats of the field, recognised by their contents; each is one class, listed here.
+"""File formats of the field, recognised by their contents; each is one class in a file of this folder.
 
-To add one: write a class of `bayesflowmass.io.formats.base` in a file of this folder and put it into `FORMATS`.
-``infer``, ``inspect`` and `load_catalog` then know it.
+To add one, write a class of `bayesflowmass.io.formats.base` in a new file here: ``infer``, ``inspect`` and
+`load_catalog` then know it.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,17 +21,6 @@ from bayesflowmass.io.formats.base import (
     Reading,
     TableFormat,
 )
-from bayesflowmass.io.formats.caustic import CausticSNUpy
-from bayesflowmass.io.formats.cosmosim import CosmoSim
-from bayesflowmass.io.formats.erass import Erass1
-from bayesflowmass.io.formats.halo_cnn import HaloCNN
-from bayesflowmass.io.formats.mamposst import Mamposst
-from bayesflowmass.io.formats.ned import NED
-from bayesflowmass.io.formats.redmapper import RedmapperClusters, RedmapperMembers
-from bayesflowmass.io.formats.rockstar import Rockstar
-from bayesflowmass.io.formats.sag import SagClusters, SagGalaxies
-from bayesflowmass.io.formats.skyserver import SkyServer
-from bayesflowmass.io.formats.universemachine import UniverseMachine, UniverseMachineDR1
 from bayesflowmass.io.npy import refuse_pickle
 
 __all__ = [
@@ -45,23 +36,18 @@ __all__ = [
     "identify_columns",
 ]
 
-FORMATS: tuple[Format, ...] = (
-    CosmoSim(),
-    Rockstar(),
-    UniverseMachine(),
-    UniverseMachineDR1(),
-    HaloCNN(),
-    RedmapperClusters(),
-    RedmapperMembers(),
-    Erass1(),
-    NED(),
-    SkyServer(),
-    CausticSNUpy(),
-    Mamposst(),
-    SagClusters(),
-    SagGalaxies(),
-)
-"""In the order in which they are tried: the surest signs first."""
+
+def find_formats() -> tuple[Format, ...]:
+    """One of each class of formats in the files of this folder, in the order in which they are tried."""
+    files = [importlib.import_module(file.name) for file in pkgutil.iter_modules(__path__, f"{__name__}.")]
+    things = [thing for file in files for thing in vars(file).values() if isinstance(thing, type)]
+    # A base class has no name, and a file that imports a format does not make another of it.
+    kinds = {kind for kind in things if issubclass(kind, Format) and hasattr(kind, "name")}
+    return tuple(sorted((kind() for kind in kinds), key=lambda known: known.place))
+
+
+FORMATS = find_formats()
+"""All formats, in the order in which they are tried."""
 
 
 def identify(path: str | os.PathLike[str]) -> Format | None:

@@ -175,6 +175,8 @@ class Format(ABC):
     """Short, for messages and metadata."""
     title: ClassVar[str]
     """What it is, in words."""
+    place: ClassVar[int] = 1000
+    """Order in which formats are tried: those with the surest signs have the smallest numbers."""
 
     @abstractmethod
     def recognises(self, head: FileHead) -> bool:

@@ -20,6 +20,7 @@ class CausticSNUpy(TableFormat):
 
     name = "causticsnupy"
     title = "CausticSNUpy text"
+    place = 110
     gives = ("galaxies", "clusters")
 
     def recognises(self, head: FileHead) -> bool:

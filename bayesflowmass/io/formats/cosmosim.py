@@ -61,6 +61,7 @@ class CosmoSim(BoxFormat):
 
     name = "cosmosim"
     title = "Rockstar haloes from the CosmoSim database (CSV)"
+    place = 10
 
     def recognises(self, head: FileHead) -> bool:
         """By ``rockstarId`` in the header of a CSV file."""

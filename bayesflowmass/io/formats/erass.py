@@ -24,6 +24,7 @@ class Erass1(TableFormat):
 
     name = "erass1"
     title = "eRASS1 clusters"
+    place = 80
     gives = ("clusters",)
 
     def matches(self, columns: Sequence[str]) -> bool:

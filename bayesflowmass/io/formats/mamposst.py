@@ -22,6 +22,7 @@ class Mamposst(TableFormat):
 
     name = "mg-mamposst"
     title = "MG-MAMPOSSt text"
+    place = 120
     gives = ("galaxies",)
 
     def recognises(self, head: FileHead) -> bool:

@@ -36,6 +36,7 @@ class NED(TableFormat):
 
     name = "ned"
     title = "NED table"
+    place = 90
     gives = ("galaxies",)
 
     def matches(self, columns: Sequence[str]) -> bool:

@@ -28,6 +28,7 @@ class RedmapperClusters(TableFormat):
 
     name = "redmapper-clusters"
     title = "redMaPPer clusters"
+    place = 60
     gives = ("clusters",)
 
     def matches(self, columns: Sequence[str]) -> bool:
@@ -79,6 +80,7 @@ class RedmapperMembers(TableFormat):
 
     name = "redmapper-members"
     title = "redMaPPer members"
+    place = 70
     gives = ("galaxies",)
 
     def matches(self, columns: Sequence[str]) -> bool:

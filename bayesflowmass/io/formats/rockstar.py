@@ -48,6 +48,7 @@ class Rockstar(BoxFormat):
 
     name = "rockstar"
     title = "Rockstar haloes (text)"
+    place = 20
 
     def recognises(self, head: FileHead) -> bool:
         """By the names in the first line, which begins with #."""

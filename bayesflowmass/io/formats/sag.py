@@ -30,6 +30,7 @@ class SagClusters(TableFormat):
 
     name = "sag-clusters"
     title = "clusters in the layout of the SAG catalogue (text)"
+    place = 130
     gives = ("clusters",)
 
     def recognises(self, head: FileHead) -> bool:
@@ -93,6 +94,7 @@ class SagGalaxies(TableFormat):
 
     name = "sag-galaxies"
     title = "galaxies in the layout of the SAG catalogue (text)"
+    place = 140
     gives = ("galaxies",)
 
     def recognises(self, head: FileHead) -> bool:

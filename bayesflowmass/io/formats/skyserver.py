@@ -29,6 +29,7 @@ class SkyServer(TableFormat):
 
     name = "skyserver"
     title = "SDSS SkyServer export"
+    place = 100
     gives = ("galaxies",)
 
     def matches(self, columns: Sequence[str]) -> bool:

@@ -49,6 +49,7 @@ class UniverseMachine(BoxFormat):
 
     name = "universemachine"
     title = "UniverseMachine galaxies (npy)"
+    place = 30
 
     def recognises(self, head: FileHead) -> bool:
         """By the field names of a structured npy array."""
@@ -94,6 +95,7 @@ class UniverseMachineDR1(BoxFormat):
 
     name = "universemachine-dr1"
     title = "UniverseMachine DR1 galaxies (binary records of 128 bytes)"
+    place = 40
 
     def recognises(self, head: FileHead) -> bool:
         """By ``sfr_catalog_<a>.bin``, or by records that make sense."""
