@@ -184,8 +184,8 @@ class MassEstimator:
     ) -> PredictiveMass:
         """The Pyro distribution of log10 M200c [Msun/h] of all clusters, batch shape (n,), densities per dex.
 
-        Under the prior of training, and averaged over draws of the weights. Its ``draws`` hold each of them. Never
-        recalibrated.
+        Under the prior of training, and averaged over draws of the weights, for each cluster by itself; its ``joint()``
+        is the distribution of all masses together. Its ``draws`` hold each draw. Never recalibrated.
 
         Args:
             catalog, n_draws, seed, chunk: see `posterior`.

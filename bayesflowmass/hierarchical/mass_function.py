@@ -10,7 +10,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-__all__ = ["MassFunctionModel", "selection_seen", "simpson_weights"]
+__all__ = ["MassFunctionModel", "evenly_spaced", "selection_seen", "simpson_weights"]
 
 
 class MassFunctionModel:
@@ -138,6 +138,12 @@ def selection_seen(
     return total * ((log10_mass_range[1] - log10_mass_range[0]) / n_haloes)
 
 
+def evenly_spaced(nodes: Tensor) -> bool:
+    """Whether nodes (g,) are as far apart as each other, to 1e-9."""
+    steps = nodes.diff()
+    return bool((steps - steps.mean()).abs().max() < 1e-9)
+
+
 def simpson_weights(nodes: Tensor) -> Tensor:
     """Weights (g,) of Simpson's rule on evenly spaced nodes (g,).
 
@@ -145,8 +151,7 @@ def simpson_weights(nodes: Tensor) -> Tensor:
         ValueError: the number of nodes is even or below three, or they are not evenly spaced.
     """
     g = nodes.numel()
-    steps = nodes.diff()
-    if nodes.dim() != 1 or g < 3 or g % 2 == 0 or not bool((steps - steps.mean()).abs().max() < 1e-9):
+    if nodes.dim() != 1 or g < 3 or g % 2 == 0 or not evenly_spaced(nodes):
         raise ValueError(
             f"A grid of masses needs an odd number of evenly spaced nodes, three or more; found shape "
             f"{tuple(nodes.shape)}. torch.linspace(low, high, 2 * k + 1, dtype=torch.float64) makes one."
@@ -154,4 +159,4 @@ def simpson_weights(nodes: Tensor) -> Tensor:
     weights = torch.full_like(nodes, 2.0)
     weights[1::2] = 4.0
     weights[[0, -1]] = 1.0
-    return weights * (steps.mean() / 3.0)
+    return weights * (nodes.diff().mean() / 3.0)

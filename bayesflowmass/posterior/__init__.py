@@ -5,7 +5,7 @@ from bayesflowmass.posterior.density import Density
 from bayesflowmass.posterior.draws import MONTE_CARLO_ERROR, monte_carlo_error, number_of_draws
 from bayesflowmass.posterior.flow_density import ConditionedDistribution, FlowDensity
 from bayesflowmass.posterior.mass_posterior import MassPosterior
-from bayesflowmass.posterior.predictive import PredictiveMass
+from bayesflowmass.posterior.predictive import JointPredictiveMass, PredictiveMass
 from bayesflowmass.posterior.priors import (
     PRIOR_NAMES,
     FlatPrior,
@@ -24,6 +24,7 @@ __all__ = [
     "Density",
     "FlatPrior",
     "FlowDensity",
+    "JointPredictiveMass",
     "MassFunctionPrior",
     "MassPosterior",
     "MassPrior",

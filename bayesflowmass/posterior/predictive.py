@@ -1,4 +1,4 @@
-"""The predictive distribution of masses, averaged over weights, as a distribution of Pyro."""
+"""Masses averaged over draws of the weights, as distributions of Pyro: cluster by cluster, or all together."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-__all__ = ["PredictiveMass"]
+__all__ = ["JointPredictiveMass", "PredictiveMass"]
 
 
 class PredictiveMass(TorchDistribution):
     """p(log10 M200c | cluster) = 1/D sum_d p(log10 M200c | cluster, w_d) of n clusters, densities per dex.
 
-    ``log_prob`` and ``cdf`` are those of each cluster, batch shape (n,). A sample takes one draw of the weights for
-    all clusters, so that sums over clusters have the correlations that shared weights give them. Its ratio to
-    the training prior is a likelihood factor.
+    One distribution for each cluster, batch shape (n,): samples take a draw of the weights for each of them by itself,
+    as the densities do. What the clusters have in common, the weights, is in `joint`. Its ratio to the training prior
+    is a likelihood factor.
 
     Args:
         draws: distribution of batch shape (D, n), a draw of the weights in each row, or (n,) for a point model.
@@ -31,12 +31,8 @@ class PredictiveMass(TorchDistribution):
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012
 
     def __init__(self, draws: Any) -> None:
-        if len(draws.batch_shape) not in (1, 2):
-            raise ValueError(
-                f"A prediction needs distributions of batch shape (draws, clusters); found {tuple(draws.batch_shape)}."
-            )
         self.draws = draws
-        self.n_draws: int | None = draws.batch_shape[0] if len(draws.batch_shape) == 2 else None
+        self.n_draws = _count(draws)
         super().__init__(torch.Size(draws.batch_shape[-1:]), torch.Size(), validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -66,17 +62,89 @@ class PredictiveMass(TorchDistribution):
         return total
 
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
-        """log10 masses (*sample_shape, n), each sample under one draw of the weights."""
-        shape = torch.Size(sample_shape)
-        with torch.no_grad():
-            samples: Tensor = self.draws.sample(shape)
-            if self.n_draws is None:
-                return samples
-            draw = torch.randint(self.n_draws, (*shape, 1, 1), device=samples.device)
-            chosen: Tensor = samples.gather(-2, draw.expand(*shape, 1, samples.shape[-1])).squeeze(-2)
-            return chosen
+        """log10 masses (*sample_shape, n), each under a draw of the weights of its own."""
+        return _sample(self.draws, torch.Size(sample_shape), together=False)
+
+    def joint(self) -> JointPredictiveMass:
+        """The masses of all clusters as one event, with the correlations that shared weights give them."""
+        return JointPredictiveMass(self.draws)
 
     def _of_draws(self, method: str, value: Tensor) -> Tensor:
         function = getattr(self.draws, method)
         result: Tensor = function(value if self.n_draws is None else value.unsqueeze(-2))
         return result
+
+
+class JointPredictiveMass(TorchDistribution):
+    """p(log10 masses of n clusters) = 1/D sum_d prod_i p(log10 M200c_i | cluster i, w_d), density per dex^n.
+
+    One event of shape (n,), all of it under the same draw of the weights, in densities and samples alike: an error of
+    the network that all clusters share does not average out over them. Its margins are `PredictiveMass`.
+
+    Args:
+        draws: distribution of batch shape (D, n), a draw of the weights in each row, or (n,) for a point model.
+
+    Raises:
+        ValueError: the batch shape is neither.
+    """
+
+    support = constraints.real_vector
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(self, draws: Any) -> None:
+        self.draws = draws
+        self.n_draws = _count(draws)
+        super().__init__(torch.Size(), torch.Size(draws.batch_shape[-1:]), validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density per dex^n, (*S,), at log10 masses (*S, n) [Msun/h]."""
+        if self.n_draws is None:
+            total: Tensor = self.draws.log_prob(value).sum(-1)
+            return total
+        of_draws: Tensor = self.draws.log_prob(value.unsqueeze(-2)).sum(-1)
+        return of_draws.logsumexp(-1) - math.log(self.n_draws)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean log10 masses, (n,)."""
+        return PredictiveMass(self.draws).mean
+
+    @property
+    def variance(self) -> Tensor:
+        """Variances of log10 mass, (n,), dex^2: the diagonal of the covariance."""
+        return PredictiveMass(self.draws).variance
+
+    @property
+    def covariance_matrix(self) -> Tensor:
+        """Covariance of log10 masses, (n, n), dex^2: off the diagonal it is that of the means over the draws."""
+        variance: Tensor = self.draws.variance
+        if self.n_draws is None:
+            return variance.diag()
+        means = self.draws.mean
+        centred = means - means.mean(0)
+        between: Tensor = centred.mT @ centred / self.n_draws
+        return between + variance.mean(0).diag()
+
+    def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+        """log10 masses (*sample_shape, n), each sample under one draw of the weights."""
+        return _sample(self.draws, torch.Size(sample_shape), together=True)
+
+
+def _count(draws: Any) -> int | None:
+    """D of a batch shape (D, n); None for (n,)."""
+    if len(draws.batch_shape) not in (1, 2):
+        raise ValueError(
+            f"A prediction needs distributions of batch shape (draws, clusters); found {tuple(draws.batch_shape)}."
+        )
+    return draws.batch_shape[0] if len(draws.batch_shape) == 2 else None
+
+
+@torch.no_grad()
+def _sample(draws: Any, shape: torch.Size, *, together: bool) -> Tensor:
+    """Samples (*shape, n), of one draw of the weights for all clusters together or for each by itself."""
+    samples: Tensor = draws.sample(shape)
+    if len(draws.batch_shape) == 1:
+        return samples
+    n_draws, n = draws.batch_shape
+    chosen = torch.randint(n_draws, (*shape, 1, 1 if together else n), device=samples.device)
+    return samples.gather(-2, chosen.expand(*shape, 1, n)).squeeze(-2)

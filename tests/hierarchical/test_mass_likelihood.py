@@ -11,11 +11,12 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from pyro.infer import MCMC, NUTS, Predictive
-from scipy import stats
+from scipy import integrate, stats
 
 from bayesflowmass.cosmology import mass_function
 from bayesflowmass.flows import build_flow
 from bayesflowmass.hierarchical import MassLikelihood
+from bayesflowmass.hierarchical.mass_function import simpson_weights
 from bayesflowmass.posterior import MassPosterior, PredictiveMass
 
 RANGE = (13.2, 15.6)
@@ -61,10 +62,14 @@ def test_it_gives_back_the_likelihood_that_made_the_posterior():
     x, scale = 14.3, 0.25
     joint = stats.norm(fine.numpy(), scale).pdf(x) * prior
     log_posterior = np.log(joint / np.trapezoid(joint, fine.numpy()))
+    cdf = integrate.cumulative_trapezoid(np.exp(log_posterior), fine.numpy(), initial=0.0)
 
     class Tabulated(torch.distributions.Normal):
         def log_prob(self, value):
             return torch.from_numpy(np.interp(value.numpy(), fine.numpy(), log_posterior))
+
+        def cdf(self, value):
+            return torch.from_numpy(np.interp(value.numpy(), fine.numpy(), cdf))
 
     posterior = MassPosterior(
         Tabulated(torch.zeros(1), torch.ones(1)), log10_mass_range=RANGE, training_prior="hmf", redshift=0.117
@@ -92,9 +97,14 @@ def test_draws_of_the_weights_come_one_by_one_with_a_common_constant():
 
     class Draws(torch.distributions.Normal):
         def log_prob(self, value):
-            return torch.stack(
-                [f.condition(context).log_prob(value[..., d, :]) for d, f in enumerate(flows)], dim=-2
-            )
+            return self.of_each("log_prob", value)
+
+        def cdf(self, value):
+            return self.of_each("cdf", value)
+
+        def of_each(self, method, value):
+            parts = [getattr(f.condition(context), method)(value[..., d, :]) for d, f in enumerate(flows)]
+            return torch.stack(parts, dim=-2)
 
     posterior = MassPosterior(
         Draws(torch.zeros(2, 3), torch.ones(2, 3)),
@@ -130,6 +140,31 @@ def test_its_slope_in_mass_is_that_of_finite_differences():
     step = 1e-5
     difference = (likelihood(mass.detach() + step) - likelihood(mass.detach() - step)) / (2 * step)
     assert_allclose(mass.grad, difference, rtol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.01, 0.02])
+@pytest.mark.parametrize("draws", [1, 3])
+def test_a_pdf_too_narrow_for_the_grid_is_refused(offset, draws):
+    """Simpson's sum over nodes 0.04 dex apart misses a PDF of 0.008 dex, wherever between them it lies."""
+    loc = [[14.0, 14.4 + offset, 15.0]] * draws
+    scale = [[0.2, 0.008 if d == draws - 1 else 0.2, 0.2] for d in range(draws)]
+    loc, scale = (loc, scale) if draws > 1 else (loc[0], scale[0])
+    likelihood = MassLikelihood(normal(loc, scale, cluster_id=["A", "B", "C"]))
+    with pytest.raises(ValueError, match=r"The PDF of cluster B is too narrow .* take at least 121 nodes"):
+        likelihood.on_grid(GRID)
+    finer = torch.linspace(*RANGE, 601, dtype=torch.float64)
+    total = likelihood.on_grid(finer).exp() @ simpson_weights(finer)
+    expected = stats.norm(loc, scale).cdf(RANGE[1]) - stats.norm(loc, scale).cdf(RANGE[0])
+    # 2/3 exp(-pi^2 sigma^2 / (2 h^2)) at sigma = 2 h; half-way between nodes, where it is largest, for B.
+    assert_allclose(total, expected, atol=1e-6)
+
+
+def test_a_grid_that_is_resolved_gives_the_values_of_single_masses():
+    likelihood = MassLikelihood(normal([14.0, 14.5], [0.05, 0.3], training_prior="hmf"))
+    assert_allclose(likelihood.on_grid(GRID).T, likelihood(GRID[:, None]), atol=0)
+    # Nobody integrates over nodes that are not evenly spaced, so anything may be asked there.
+    narrow = MassLikelihood(normal([14.0], [1e-3]))
+    assert narrow.on_grid(torch.tensor([13.9, 14.0, 14.3], dtype=torch.float64)).shape == (1, 3)
 
 
 @pytest.mark.parametrize("outside", [13.1, 15.7, math.nan])

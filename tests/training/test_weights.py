@@ -23,7 +23,7 @@ from bayesflowmass.estimator import MassEstimator, ModelError
 from bayesflowmass.evaluate import evaluate
 from bayesflowmass.flows import build_flow
 from bayesflowmass.infer import infer
-from bayesflowmass.posterior import PredictiveMass, monte_carlo_error, number_of_draws
+from bayesflowmass.posterior import monte_carlo_error, number_of_draws
 from bayesflowmass.train import main, train
 from bayesflowmass.training import checkpoint, phases
 from bayesflowmass.training import run as run_module
@@ -239,15 +239,6 @@ def test_condition_gives_the_posterior_as_a_distribution_of_pyro(catalog, variat
     point = toy_estimator().condition(catalog[:6])
     assert point.n_draws is None
     assert point.log_prob(m).shape == point.sample().shape == (6,)
-
-
-def test_samples_of_one_draw_are_correlated_between_clusters():
-    means = torch.tensor([[13.0, 14.0], [15.0, 16.0]], dtype=torch.float64)
-    predictive = PredictiveMass(torch.distributions.Normal(means, 0.01))
-    torch.manual_seed(1)
-    samples = predictive.sample((500,))
-    assert torch.equal(samples[:, 0] > 14.0, samples[:, 1] > 15.0)
-    assert 150 < int((samples[:, 0] > 14.0).sum()) < 350
 
 
 def test_infer_and_evaluate_fill_the_epistemic_columns(tmp_path: Path, catalog, variational: Path):
