@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import torch
@@ -12,6 +14,7 @@ from bayesflowmass.bayes.layout import WeightLayout
 from bayesflowmass.bayes.point import maximise_weights
 from bayesflowmass.bayes.priors import WeightPrior
 from bayesflowmass.bayes.protocol import Data, Maximise, WeightPosterior
+from bayesflowmass.bayes.substitution import call_with, other_places
 
 __all__ = ["DropoutPosterior", "mask_consumers"]
 
@@ -58,7 +61,7 @@ class DropoutPosterior(WeightPosterior):
         """Train the module with its dropout.
 
         Raises:
-            ValueError: the module has no dropout layer, or something else than a linear layer reads one.
+            ValueError: the module has no dropout layer, or dropout acts otherwise than on what linear layers read.
         """
         masks = mask_consumers(module, (data[0][:2], data[1][:2]))
         if not trained:
@@ -98,7 +101,8 @@ def mask_consumers(module: nn.Module, data: Data) -> dict[str, tuple[float, tupl
         data: context (B, C) and log10 M200c [Msun/h] (B,), a few clusters.
 
     Raises:
-        ValueError: there is no dropout, or something else than a linear layer reads one.
+        ValueError: there is no dropout, or masks of weights do not do what it does: something else than a linear
+            layer reads it, or the module drops units without a layer (`torch.nn.functional.dropout`).
     """
     outputs: dict[str, Tensor] = {}
     readers: dict[str, list[str]] = {}
@@ -126,17 +130,57 @@ def mask_consumers(module: nn.Module, data: Data) -> dict[str, tuple[float, tupl
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             # Out of training, dropout may hand its input on as it is, which others may read too.
             module.train()
-            module.log_prob(data[1], data[0])  # type: ignore[operator]
+            call_with(module, _buffers(module), (data[1], data[0]))
     finally:
         module.train(training)
         for handle in handles:
             handle.remove()
-    masks = {name: (layers[name].p, tuple(names)) for name, names in readers.items() if names}
+    first = {other: name for name, others in other_places(module).items() for other in others}
+    masks: dict[str, tuple[float, tuple[str, ...]]] = {
+        layer: (layers[layer].p, tuple(dict.fromkeys(first.get(name, name) for name in names)))
+        for layer, names in readers.items()
+        if names
+    }
     if not masks:
         raise ValueError(
             "The network has no dropout before a linear layer; build it with dropout, such as 0.1, to use its masks."
         )
+    for layer, (rate, _) in masks.items():
+        if rate >= 1:
+            raise ValueError(f"The dropout '{layer}' drops every unit (p = {rate}); choose a rate below 1.")
+    _compare(module, masks, data)
     return masks
+
+
+def _compare(module: nn.Module, masks: Mapping[str, tuple[float, Sequence[str]]], data: Data) -> None:
+    """Refuse a module that, with factors in the place of its dropout layers, is not the one of masked weights."""
+    copy = deepcopy(module)
+    layout, generator = _layout(copy, masks), torch.Generator().manual_seed(0)
+    weights = {name: copy.get_parameter(name).detach() for name in layout.names}
+    for layer, (_, names) in masks.items():
+        units = layout.shapes[names[0]][1]
+        factors = (0.5 + torch.rand(units, generator=generator, dtype=torch.float64)).to(weights[names[0]])
+        weights |= {name: weights[name] * factors for name in names}
+        copy.get_submodule(layer).forward = partial(torch.mul, factors)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        expected = call_with(deepcopy(module).eval(), weights, (data[1], data[0]))
+        copy.train()
+        for part in copy.modules():
+            # Their statistics are no matter of dropout.
+            if isinstance(part, nn.modules.batchnorm._NormBase):
+                part.eval()
+        found = copy(data[1], data[0])
+    size = float(expected.abs().max()) + 1.0
+    if not torch.allclose(found, expected, rtol=0.0, atol=size * torch.finfo(expected.dtype).eps ** 0.5):
+        raise ValueError(
+            "Dropout acts in this network otherwise than on what linear layers read, so that masks of weights are not"
+            f" what it does in training: beside {', '.join(masks)}, look for torch.nn.functional.dropout, another kind"
+            " of dropout, or something between a dropout layer and the linear layer after it."
+        )
+
+
+def _buffers(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.named_buffers()}
 
 
 def _layout(module: nn.Module, masks: Mapping[str, tuple[float, Sequence[str]]]) -> WeightLayout:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, ClassVar, Self
 
@@ -28,19 +28,23 @@ class EnsemblePosterior(WeightPosterior):
     References:
         Lakshminarayanan, Pritzel & Blundell 2017, arXiv:1612.01474.
 
+    What a network counts along while it trains, such as the means of batch normalisation, belongs to the member too.
+
     Args:
         module: whose weights they are.
-        members: (K, P), the weights of each.
+        members: (K, P), the weights of each, then its buffers.
+        buffers: names of the buffers that differ between members.
     """
 
     method: ClassVar[str] = "ensemble"
     argument: ClassVar[tuple[str, type] | None] = ("members", int)
     members: Tensor
 
-    def __init__(self, module: nn.Module, members: Tensor) -> None:
+    def __init__(self, module: nn.Module, members: Tensor, buffers: Sequence[str] = ()) -> None:
         super().__init__()
-        self.layout = WeightLayout(module, choose(module, "all"))
+        self.layout = WeightLayout(module, [*choose(module, "all"), *buffers])
         self.names = self.layout.names
+        self.buffer_names = tuple(buffers)
         self.register_buffer("members", members)
 
     @classmethod
@@ -64,18 +68,19 @@ class EnsemblePosterior(WeightPosterior):
             ValueError: fewer than two members, which have no spread.
         """
         cls.check(module, data, {"members": members})
-        layout = WeightLayout(module, choose(module, "all"))
-        rows = []
+        states = []
         for k, own_seed in enumerate(_seeds(seed, members)):
             member = module
             if k or not trained:
                 member = fresh_copy(module, own_seed)
                 maximise_weights(member, prior, len(data[1]), maximise, seed=own_seed, name=f"member{k}")
-            rows.append(layout.flatten(dict(member.named_parameters())).detach())
+            states.append({name: value.detach().clone() for name, value in _tensors(member)})
         with torch.no_grad():
-            for name, value in layout.split(rows[0]).items():
-                module.get_parameter(name).copy_(value)
-        return cls(module, torch.stack(rows))
+            for name, value in _tensors(module):
+                value.copy_(states[0][name])
+        buffers = _differing_buffers(module, states)
+        layout = WeightLayout(module, [*choose(module, "all"), *buffers])
+        return cls(module, torch.stack([layout.flatten(state) for state in states]), buffers)
 
     @classmethod
     def check(cls, module: nn.Module, data: Data, options: Mapping[str, Any]) -> None:
@@ -93,31 +98,72 @@ class EnsemblePosterior(WeightPosterior):
         return len(self.members)
 
     def describe(self) -> dict[str, Any]:
-        return {"method": self.method, "members": len(self.members)}
+        found: dict[str, Any] = {"method": self.method, "members": len(self.members)}
+        return found | ({"buffers": list(self.buffer_names)} if self.buffer_names else {})
 
     @classmethod
     def _restore(cls, module: nn.Module, description: Mapping[str, Any]) -> Self:
-        parameter = next(module.parameters())
-        size = sum(p.numel() for p in module.parameters())
-        return cls(module, parameter.new_zeros(int(description["members"]), size))
+        buffers = tuple(description.get("buffers", ()))
+        size = WeightLayout(module, [*choose(module, "all"), *buffers]).n_weights
+        zeros = next(module.parameters()).new_zeros(int(description["members"]), size)
+        return cls(module, zeros, buffers)
 
 
 def fresh_copy(module: nn.Module, seed: int) -> nn.Module:
     """An untrained module of the same architecture, with initial weights of another seed.
 
+    It is made from ``describe()``, where that has a seed; else its parts draw their weights anew, by their method
+    ``reset_parameters``, as those of torch do.
+
     Raises:
-        ValueError: the module cannot be made anew: it lacks ``describe`` and ``from_description``.
+        ValueError: the module cannot be made anew: a part with parameters has no such method.
     """
-    make, describe = getattr(module, "from_description", None), getattr(module, "describe", None)
-    if make is None or describe is None:
-        raise ValueError(
-            f"{type(module).__name__} cannot be made anew with other initial weights; give it describe() with "
-            "a 'seed' and from_description()."
-        )
     # A copy, since a module may have been told what its description does not say, such as a population.
     fresh = deepcopy(module).train().requires_grad_(True)
-    fresh.load_state_dict(make({**describe(), "seed": seed}).state_dict())
+    make, describe = getattr(module, "from_description", None), getattr(module, "describe", None)
+    if make is not None and describe is not None:
+        fresh.load_state_dict(make({**describe(), "seed": seed}).state_dict())
+        return fresh
+    parts = [
+        (name, part)
+        for name, part in fresh.named_modules()
+        if any(True for _ in [*part.parameters(recurse=False), *part.buffers(recurse=False)])
+    ]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for name, part in parts:
+            if callable(getattr(part, "reset_parameters", None)):
+                part.reset_parameters()
+            elif any(True for _ in part.parameters(recurse=False)):
+                raise ValueError(
+                    f"The part '{name}' of the module, a {type(part).__name__}, cannot draw its initial weights anew;"
+                    " give it a method reset_parameters(), as the layers of torch have."
+                )
     return fresh
+
+
+def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*module.named_parameters(), *module.named_buffers()]
+
+
+def _differing_buffers(module: nn.Module, states: Sequence[Mapping[str, Tensor]]) -> list[str]:
+    """The buffers in which members differ.
+
+    Raises:
+        ValueError: they differ in one of whole numbers that may have a say in what the module returns.
+    """
+    found = []
+    for name, value in module.named_buffers():
+        if all(torch.equal(state[name], states[0][name]) for state in states):
+            continue
+        if value.is_floating_point():
+            found.append(name)
+        elif name.rpartition(".")[2] != "num_batches_tracked":
+            raise ValueError(
+                f"The members differ in the buffer '{name}', which holds {value.dtype} and no real numbers: draws of an"
+                " ensemble cannot hold it."
+            )
+    return found
 
 
 def _seeds(seed: int, n: int) -> list[int]:

@@ -96,8 +96,9 @@ class LaplacePosterior(WeightPosterior):
             relative_precision: alpha; None: by marginal likelihood.
 
         Raises:
-            ValueError: the weights are too many for a full Hessian.
+            ValueError: the weights are too many for a full Hessian, or an option has no meaning.
         """
+        cls.check(module, data, {"which": which, "prior": prior, "relative_precision": relative_precision})
         names = choose(module, which)
         layout, prior = _layout(module, names), prior or NormalPrior()
         if not trained:
@@ -113,7 +114,7 @@ class LaplacePosterior(WeightPosterior):
         scaled_hessian = scales[:, None] * summed_hessian(module, names, data) * scales
         eigenvalues, vectors = torch.linalg.eigh(scaled_hessian)
         square = float(((mean.double() / scales) ** 2).sum())
-        alpha = relative_precision or choose_precision(eigenvalues, square)
+        alpha = choose_precision(eigenvalues, square) if relative_precision is None else relative_precision
         positive = eigenvalues.clamp_min(0.0)
         root = scales[:, None] * vectors * (positive + alpha).rsqrt()
         # The triangular factor of R R^T is the transposed one of R^T = Q L^T: no squaring, no loss of digits.
@@ -130,6 +131,14 @@ class LaplacePosterior(WeightPosterior):
     @classmethod
     def check(cls, module: nn.Module, data: Data, options: Mapping[str, Any]) -> None:
         _layout(module, choose(module, options.get("which", "last")))
+        prior, alpha = options.get("prior"), options.get("relative_precision")
+        if prior is not None and not isinstance(prior, NormalPrior):
+            raise ValueError(f"Laplace's approximation needs a NormalPrior, not {prior!r}.")
+        if alpha is not None and not 0 < alpha < float("inf"):
+            raise ValueError(
+                f"relative_precision is {alpha}; expected a positive number, 1 for the prior at its word, or none, to"
+                " choose it by marginal likelihood."
+            )
 
     def draw(self, n_draws: int, seed: int) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(seed)

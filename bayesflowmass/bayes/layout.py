@@ -16,14 +16,14 @@ class WeightLayout:
 
     Args:
         module: the module that they belong to.
-        names: of its parameters, as :func:`~bayesflowmass.bayes.choice.choose` gives them.
+        names: of its parameters (or buffers), as :func:`~bayesflowmass.bayes.choice.choose` gives them.
 
     Raises:
         ValueError: if the module has no such parameter, or they differ in type or device.
     """
 
     def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
-        parameters = dict(module.named_parameters())
+        parameters = dict([*module.named_buffers(), *module.named_parameters()])
         missing = [name for name in names if name not in parameters]
         if missing or not names:
             raise ValueError(

@@ -77,7 +77,11 @@ class NUTSPosterior(WeightPosterior):
             prior: of the random weights; its scales are the units of the sampler.
             chains, warmup, samples: chains, and draws of each: thrown away and kept.
             full_mass, max_tree_depth: of `pyro.infer.NUTS`.
+
+        Raises:
+            ValueError: too few chains or draws to judge convergence by.
         """
+        cls.check(module, data, {"chains": chains, "warmup": warmup, "samples": samples})
         names, prior = choose(module, which), prior or NormalPrior()
         layout, like = WeightLayout(module, names), next(module.parameters()).detach()
         scales = torch.cat(
@@ -120,6 +124,13 @@ class NUTSPosterior(WeightPosterior):
         posterior = cls(module, names, torch.stack(rows), found)
         posterior.found |= posterior._convergence(module, data)
         return posterior
+
+    @classmethod
+    def check(cls, module: nn.Module, data: Data, options: Mapping[str, Any]) -> None:
+        super().check(module, data, options)
+        for name, least in (("chains", 1), ("warmup", 0), ("samples", 4)):
+            if options.get(name, least) < least:
+                raise ValueError(f"{name} is {options[name]}; NUTS needs at least {least}.")
 
     @torch.no_grad()
     def _convergence(self, module: nn.Module, data: Data) -> dict[str, float]:
@@ -183,12 +194,17 @@ def _traced(
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """Gradient and value of a function as one list of tensor operations, which Python need not go through.
 
-    For networks this small Python is most of the cost: five times faster, to the last bit the same.
+    For networks this small Python is most of the cost: five times faster, to the last bit the same. A function whose
+    operations depend on its numbers has no such list, and is then called as it is.
     """
+    plain = grad_and_value(function)
     with warnings.catch_warnings():
         # torch.jit is deprecated on newer Pythons, without a replacement that is as fast on few numbers.
         warnings.simplefilter("ignore", DeprecationWarning)
-        graph = make_fx(grad_and_value(function))(example)
+        try:
+            graph = make_fx(plain)(example)
+        except RuntimeError:
+            return plain
         traced: Callable[[Tensor], tuple[Tensor, Tensor]] = torch.jit.trace(
             graph, (example,), check_trace=False
         )

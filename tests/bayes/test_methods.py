@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 
 import numpy as np
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
@@ -18,9 +20,12 @@ from bayesflowmass.bayes import (
     NUTSPosterior,
     PenalisedLikelihood,
     PointPosterior,
+    as_prior,
     choose,
+    nuts,
 )
 from bayesflowmass.bayes.curvature import summed_hessian
+from bayesflowmass.bayes.ensemble import fresh_copy
 from bayesflowmass.bayes.laplace import choose_precision
 from bayesflowmass.bayes.layout import WeightLayout
 from bayesflowmass.flows import build_flow
@@ -236,3 +241,162 @@ def test_dropout_without_dropout_is_an_error():
     flow = build_flow("affine", 2, 14.3, 0.3, hidden=(6,))
     with pytest.raises(ValueError, match="no dropout before a linear layer; build it with dropout"):
         DropoutPosterior.fit(flow, (torch.zeros(3, 2), torch.zeros(3)), maximise=never, trained=True)
+
+
+class Density(nn.Module):
+    """m ~ N(net(d), 1)."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, log10_mass, context):
+        return -0.5 * (log10_mass - self.net(context)[:, 0]) ** 2
+
+    log_prob = forward
+
+
+class ResidualDropout(nn.Module):
+    """Dropout that is read by a linear layer and by a sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop, self.layer = nn.Dropout(0.5), nn.Linear(2, 2)
+
+    def forward(self, x):
+        h = self.drop(x)
+        return h + self.layer(h)
+
+
+class HiddenDropout(nn.Module):
+    """Dropout without a layer beside one with."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.drop, self.layer = nn.Linear(2, 2), nn.Dropout(0.5), nn.Linear(2, 1)
+
+    def forward(self, x):
+        h = torch.nn.functional.dropout(torch.tanh(self.first(x)), 0.5, self.training)
+        return self.layer(self.drop(h))
+
+
+def _one_layer_twice():
+    layer = nn.Linear(2, 2)
+    return nn.Sequential(nn.Dropout(0.5), layer, nn.Tanh(), layer)
+
+
+UNSEEN = {
+    "residual": ResidualDropout,
+    "functional": HiddenDropout,
+    "activation between": lambda: nn.Sequential(
+        nn.Linear(2, 3), nn.Dropout(0.5), nn.ReLU(), nn.Linear(3, 2), nn.Dropout(0.5), nn.Linear(2, 1)
+    ),
+    "of another kind": lambda: nn.Sequential(
+        nn.Linear(2, 3), nn.AlphaDropout(0.5), nn.Linear(3, 2), nn.Dropout(0.5), nn.Linear(2, 1)
+    ),
+    "a layer that acts again": _one_layer_twice,
+}
+
+
+@pytest.mark.parametrize("net", list(UNSEEN))
+def test_dropout_that_masks_of_weights_do_not_see_is_refused(net):
+    module = Density(UNSEEN[net]()).double()
+    state = torch.get_rng_state()
+    with pytest.raises(
+        ValueError, match=r"Dropout acts in this network otherwise|is read by 'net\.2', a ReLU"
+    ):
+        DropoutPosterior.fit(module, regression(), maximise=never, trained=True)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_dropout_looks_at_batch_normalisation_without_touching_it():
+    net = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Dropout(0.5), nn.Linear(4, 1))
+    module = Density(net).double()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    found = DropoutPosterior.fit(module, regression(), maximise=never, trained=True)
+    assert found.names == ("net.4.weight",)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_dropout_of_everything_is_refused():
+    module = Density(nn.Sequential(nn.Dropout(1.0), nn.Linear(2, 1))).double()
+    with pytest.raises(ValueError, match="drops every unit"):
+        DropoutPosterior.fit(module, regression(), maximise=never, trained=True)
+
+
+def test_members_of_an_ensemble_keep_their_batch_normalisation():
+    module = Density(nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 1))).double()
+    context, log10_mass = regression()
+    trained = []
+
+    def maximise(objective, *, seed, name):
+        # Contexts far from zero: the running means move by much.
+        objective.train()
+        for _ in range(20):
+            objective.log_prob(log10_mass, context + 10.0)
+        trained.append(objective.eval().log_prob(log10_mass, context).detach())
+
+    found = EnsemblePosterior.fit(module, (context, log10_mass), maximise=maximise, members=3)
+    assert set(found.buffer_names) == {"net.1.running_mean", "net.1.running_var"}
+    loaded = EnsemblePosterior.from_description(deepcopy(module), found.describe())
+    loaded.load_state_dict(found.state_dict())
+    for posterior in (found, loaded):
+        draws = posterior.draw(3, seed=0)
+        for k in range(3):
+            weights = {name: value[k] for name, value in draws.items()}
+            with torch.no_grad():
+                drawn = functional_call(module.eval(), weights, (log10_mass, context))
+            torch.testing.assert_close(drawn, trained[k])
+    torch.testing.assert_close(module.log_prob(log10_mass, context), trained[0])
+
+
+class Learned(nn.Module):
+    """A parameter that nobody can draw anew."""
+
+    def __init__(self):
+        super().__init__()
+        self.centre = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x):
+        return x - self.centre
+
+
+def test_any_module_whose_parts_can_begin_anew_has_an_ensemble():
+    module = Density(nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)))
+    state = torch.get_rng_state()
+    copies = [fresh_copy(module, seed) for seed in (1, 1, 2)]
+    weights = [copy.net[0].weight for copy in copies]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert torch.equal(torch.get_rng_state(), state)
+    with pytest.raises(ValueError, match=r"The part 'net\.0' of the module, a Learned, cannot draw"):
+        fresh_copy(Density(nn.Sequential(Learned(), nn.Linear(2, 1))), 1)
+
+
+@pytest.mark.parametrize("alpha", [0.0, -1.0, float("inf")])
+def test_a_prior_precision_that_is_no_precision_is_refused(alpha):
+    with pytest.raises(ValueError, match=r"relative_precision is .*; expected a positive number"):
+        LaplacePosterior.fit(
+            LinearRegression(), regression(), maximise=never, trained=True, relative_precision=alpha
+        )
+
+
+def test_laplace_refuses_a_prior_that_is_not_normal():
+    prior = as_prior(dist.Laplace(0.0, 1.0))
+    with pytest.raises(ValueError, match="needs a NormalPrior"):
+        LaplacePosterior.fit(LinearRegression(), regression(), maximise=never, trained=True, prior=prior)
+
+
+def test_nuts_follows_a_function_whose_operations_depend_on_its_numbers():
+    example = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    traced = nuts._traced(lambda x: x.square().sum() if x[0] > 0 else x.sum(), example)
+    gradient, value = traced(-example)
+    assert float(value) == -1.0
+    assert gradient.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("option", [{"chains": 0}, {"samples": 3}, {"warmup": -1}])
+def test_nuts_refuses_too_few_draws(option):
+    (name,) = option
+    with pytest.raises(ValueError, match=f"{name} is .*; NUTS needs at least"):
+        NUTSPosterior.fit(LinearRegression(), regression(), maximise=never, **option)
