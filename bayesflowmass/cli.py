@@ -7,6 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from bayesflowmass.common.terminal import say, say_aside
 from bayesflowmass.common.version import __version__
 
 __all__ = ["main"]
@@ -30,16 +31,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (2: bad input, with one sentence on standard error)."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
-        print("usage: bayesflowmass <command> [--help] [flags]\n")
-        print("\n".join(f"  {verb:11} {what}" for verb, what in VERBS.items()))
+        say("usage: bayesflowmass <command> [--help] [flags]\n")
+        say("\n".join(f"  {verb:11} {what}" for verb, what in VERBS.items()))
         return 0
     if words[0] in ("-V", "--version"):
-        print(f"bayesflowmass {__version__}")
+        say(f"bayesflowmass {__version__}")
         return 0
     if words[0] not in VERBS:
         near = difflib.get_close_matches(words[0], VERBS, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"commands are {', '.join(VERBS)}."
-        print(f"bayesflowmass: error: there is no command '{words[0]}'; {hint}", file=sys.stderr)
+        say_aside(f"bayesflowmass: error: there is no command '{words[0]}'; {hint}")
         return 2
     # Imported late: a typo or --help should not wait for torch.
     verb = importlib.import_module(f"bayesflowmass.{words[0]}")

@@ -29,6 +29,7 @@ from bayesflowmass.command.paths import InputPath, OutFolder
 from bayesflowmass.command.record import write_record
 from bayesflowmass.command.shared import PosteriorSettings
 from bayesflowmass.common.files import write_whole
+from bayesflowmass.common.terminal import say
 from bayesflowmass.common.version import __version__
 
 # The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
@@ -266,7 +267,7 @@ def _draw(folder: Path, section: Mapping[str, Any]) -> dict[str, str]:
     return names
 
 
-def run(settings: CompareSettings, report: Callable[[str], None] = print) -> dict[str, Any]:
+def run(settings: CompareSettings, report: Callable[[str], None] = say) -> dict[str, Any]:
     """The command: predict what is not stored, compare, report."""
     from bayesflowmass.catalog import CatalogError, ClusterCatalog
     from bayesflowmass.comparison.report import format_text

@@ -22,6 +22,7 @@ from bayesflowmass import simulate as simulate_verb
 from bayesflowmass import train as train_verb
 from bayesflowmass.command import Settings, run_command
 from bayesflowmass.command.paths import OutFolder
+from bayesflowmass.common.terminal import say
 
 # The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
 if TYPE_CHECKING:
@@ -100,9 +101,9 @@ def demo(
     ]
     for number, (title, verb, arguments, result) in enumerate(steps, start=1):
         name = verb.__module__.rsplit(".", 1)[-1]
-        print(f"\n[{number}/{len(steps)}] {title}\n$ bayesflowmass {name} {' '.join(arguments)}", flush=True)
+        say(f"\n[{number}/{len(steps)}] {title}\n$ bayesflowmass {name} {' '.join(arguments)}")
         if result is not None and result.exists():
-            print(f"{result} is there already.")
+            say(f"{result} is there already.")
             continue
         if verb is infer_verb.main:
             write_example_tables(galaxies, clusters, seed=seed + 2)
@@ -111,10 +112,8 @@ def demo(
             return code
         if verb is infer_verb.main:
             _show(masses, clusters)
-    print(
-        f"\nDone in {time.monotonic() - started:.0f} s. For your own galaxies write a table like {galaxies}"
-    )
-    print("and run the second command, with --mode survey if it holds the central galaxies of clusters.")
+    say(f"\nDone in {time.monotonic() - started:.0f} s. For your own galaxies write a table like {galaxies}")
+    say("and run the second command, with --mode survey if it holds the central galaxies of clusters.")
     return 0
 
 
@@ -158,14 +157,14 @@ def _show(masses: Path, clusters: Path) -> None:
     table = Table.read(masses, format="ascii.ecsv")
     truth = Table.read(clusters, format="ascii.csv")
     known = {str(row["cluster_id"]): float(row["log10_mass"]) for row in truth}
-    print(f"\n{masses}: log10 M200c [Msun/h], median and central 68 %")
-    print(f"{'cluster_id':12} {'galaxies':>8} {'true':>7} {'median':>7} {'16 %':>7} {'84 %':>7}  flags")
+    say(f"\n{masses}: log10 M200c [Msun/h], median and central 68 %")
+    say(f"{'cluster_id':12} {'galaxies':>8} {'true':>7} {'median':>7} {'16 %':>7} {'84 %':>7}  flags")
     for row in table:
         numbers = (known[str(row["cluster_id"])], *(float(row[c]) for c in ("log10_mass", "q16", "q84")))
         # An empty text comes back from ecsv as masked.
         flags = "" if np.ma.is_masked(row["flags"]) else row["flags"]
         cells = " ".join(f"{number:7.2f}" for number in numbers)
-        print(f"{row['cluster_id']!s:12} {int(row['n_galaxies']):8d} {cells}  {flags}".rstrip())
+        say(f"{row['cluster_id']!s:12} {int(row['n_galaxies']):8d} {cells}  {flags}".rstrip())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

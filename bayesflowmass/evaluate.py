@@ -29,6 +29,7 @@ from bayesflowmass.command.paths import InputPath, OutFolder
 from bayesflowmass.command.record import write_record
 from bayesflowmass.command.shared import ModelTestSettings
 from bayesflowmass.common.files import write_whole
+from bayesflowmass.common.terminal import say
 from bayesflowmass.common.version import __version__
 
 # The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
@@ -161,7 +162,7 @@ def evaluate(
     return metrics
 
 
-def run(settings: EvaluateSettings, report: Callable[[str], None] = print) -> dict[str, Any]:
+def run(settings: EvaluateSettings, report: Callable[[str], None] = say) -> dict[str, Any]:
     """The command: read, evaluate, report."""
     from bayesflowmass.catalog import ClusterCatalog
     from bayesflowmass.estimator import MassEstimator

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from bayesflowmass.command import run_command
 from bayesflowmass.command.paths import OutTable
 from bayesflowmass.command.settings import Settings
+from bayesflowmass.common.terminal import say, say_aside
 
 # The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
 if TYPE_CHECKING:
@@ -151,9 +152,9 @@ def _fetch_with(settings: FetchSettings) -> None:
         progress=settings.progress,
     )
     for note in found.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say_aside(f"note: {note}")
     if cache.unwritten:
-        print(f"warning: the answer could not be kept in {folder}; the next run asks again.", file=sys.stderr)
+        say_aside(f"warning: the answer could not be kept in {folder}; the next run asks again.")
     write_table(found.table, out)
     meta = found.table.meta
     kept = (
@@ -161,7 +162,7 @@ def _fetch_with(settings: FetchSettings) -> None:
         if not caller.requests_made
         else ""
     )
-    print(
+    say(
         f"{len(found.table)} galaxies around {meta['cluster']} (ra {meta['ra']:.4f}, dec {meta['dec']:+.4f}, z "
         f"{meta['redshift']:.5f}) from {meta['source']}{kept}.\nWritten to {out}\n"
         f"Next: bayesflowmass infer --galaxies {out} --out masses.ecsv"

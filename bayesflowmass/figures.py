@@ -22,6 +22,7 @@ from bayesflowmass.command.record import write_record
 from bayesflowmass.command.shared import ModelTestSettings
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.common.files import write_whole
+from bayesflowmass.common.terminal import say
 
 # The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
 if TYPE_CHECKING:
@@ -374,7 +375,7 @@ def _figures_with(settings: FiguresSettings) -> None:
         progress=settings.progress,
     )
     write_record(settings.out, "bayesflowmass figures", settings)
-    print("\n".join(str(path) for path in files))
+    say("\n".join(str(path) for path in files))
 
 
 if __name__ == "__main__":

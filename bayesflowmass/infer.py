@@ -17,6 +17,7 @@ from bayesflowmass.command.paths import InputPath, ModelPath, OutFolder, OutTabl
 from bayesflowmass.command.record import command_line
 from bayesflowmass.command.shared import PosteriorSettings
 from bayesflowmass.common.arrays import FloatArray, IntArray
+from bayesflowmass.common.terminal import say, say_aside
 
 # The rest is imported where it is used: --help, and an error in a table, should not wait for torch and a model.
 if TYPE_CHECKING:
@@ -263,10 +264,10 @@ def _infer_with(settings: InferSettings) -> None:
 
     estimator = MassEstimator.load(chosen, settings.device)
     if settings.model is None:
-        print(f"model: {chosen}, which ships with the package (docs/model_card.md)", file=sys.stderr)
+        say_aside(f"model: {chosen}, which ships with the package (docs/model_card.md)")
     catalog = tell(catalog, estimator, settings.assume)
     for note in [*catalog.metadata.extra.get("notes", []), *notes(catalog, estimator)]:
-        print(f"note: {note}", file=sys.stderr)
+        say_aside(f"note: {note}")
     prior = _prior(settings, estimator)
     table = infer(
         estimator,
@@ -284,7 +285,7 @@ def _infer_with(settings: InferSettings) -> None:
     table.meta["command"] = command_line("bayesflowmass infer", settings)
     write_table(table, settings.out)
     _warn(table)
-    print(summary(table, settings.out))
+    say(summary(table, settings.out))
     if settings.cards is not None:
         paths = write_cards(
             estimator,
@@ -299,7 +300,7 @@ def _infer_with(settings: InferSettings) -> None:
             seed=settings.seed,
         )
         n_cards = len(paths) // 2
-        print(f"{n_cards} card{'s' * (n_cards != 1)} in {settings.cards}")
+        say(f"{n_cards} card{'s' * (n_cards != 1)} in {settings.cards}")
 
 
 def _prior(settings: InferSettings, estimator: MassEstimator) -> str | MassPrior:
@@ -322,9 +323,7 @@ def _warn(table: Table) -> None:
         rows = [row for row in table if flag in str(row["flags"]).split(",")]
         if rows:
             more = f" ({len(rows)} such clusters)" if len(rows) > 1 else ""
-            print(
-                f"warning: cluster {rows[0]['cluster_id']} {why}; its mass is masked{more}.", file=sys.stderr
-            )
+            say_aside(f"warning: cluster {rows[0]['cluster_id']} {why}; its mass is masked{more}.")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from bayesflowmass.command import (
     load_yaml,
     run_command,
 )
+from bayesflowmass.common.terminal import say
 from bayesflowmass.estimator.description import DESCRIPTION, WEIGHTS
 
 # The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
@@ -139,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if not found:
         return code
-    print(found[0].text())
+    say(found[0].text())
     return 0 if found[0].usable else 2
 
 

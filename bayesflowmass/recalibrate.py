@@ -22,6 +22,7 @@ from bayesflowmass.command.record import write_record
 from bayesflowmass.command.shared import DrawSettings
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.common.files import write_whole
+from bayesflowmass.common.terminal import say
 from bayesflowmass.common.version import __version__
 
 # The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
@@ -200,7 +201,7 @@ def _uniformity(u: FloatArray, halo: NDArray[Any], seed: int) -> dict[str, Any]:
     }
 
 
-def run(settings: RecalibrateSettings, report: Callable[[str], None] = print) -> dict[str, Any]:
+def run(settings: RecalibrateSettings, report: Callable[[str], None] = say) -> dict[str, Any]:
     """The command: read, recalibrate, write, say what was found."""
     from bayesflowmass.catalog import ClusterCatalog
     from bayesflowmass.estimator import MassEstimator

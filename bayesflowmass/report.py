@@ -16,6 +16,7 @@ from bayesflowmass.command import run_command
 from bayesflowmass.command.paths import InputPath
 from bayesflowmass.command.settings import Settings
 from bayesflowmass.common.files import write_whole
+from bayesflowmass.common.terminal import say
 
 __all__ = ["ReportSettings", "main", "report"]
 
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def body(settings: ReportSettings) -> None:
         page = report(settings.folder, settings.out)
-        print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)")
+        say(f"{page} ({page.stat().st_size / 1e6:.1f} MB)")
 
     return run_command(ReportSettings, body, words, prog="bayesflowmass report")
 

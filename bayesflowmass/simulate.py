@@ -12,6 +12,7 @@ from pydantic import Field
 from bayesflowmass.command import MockSettings, run_command
 from bayesflowmass.command.nbody import MADE_FROM_NOTHING, NbodySettings
 from bayesflowmass.command.paths import OutFile
+from bayesflowmass.common.terminal import say
 
 # The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _simulate_with(settings: SimulateSettings) -> None:
         values["redshift"] = redshifts
     values["parameters"] = MockParameters.from_dict(values["parameters"])
     catalog = simulate(**values)
-    print(
+    say(
         f"{len(catalog)} clusters with {catalog.n_galaxies_total} galaxies, {settings.kind}, masses"
         f" {settings.masses} in {settings.log10_mass_range[0]}-{settings.log10_mass_range[1]}: {settings.out}"
     )
@@ -90,7 +91,7 @@ def _simulate_box(settings: SimulateSettings) -> None:
             del values[name]
     made = simulate_nbody(**values | {"out": _checked(settings.out)})
     low, high = made.log10_mass_range
-    print(
+    say(
         f"{made.n_clusters} clusters with {made.n_galaxies} galaxies, {settings.kind}, masses {settings.masses} in"
         f" {low:.2f}-{high:.2f}, from {made.n_lines} lines of sight on {made.n_hosts} haloes: {settings.out}"
     )

@@ -12,6 +12,7 @@ from bayesflowmass.command import TrainSettings, run_command
 from bayesflowmass.command.record import write_record, write_settings
 from bayesflowmass.common.lock import sole_writer
 from bayesflowmass.common.run_folder import SETTINGS
+from bayesflowmass.common.terminal import say
 
 # The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def train(
         finished = finished_model(request)
         if finished is not None:
             tidy_up(request)
-            print(f"Training had ended. Model: {request.out}")
+            say(f"Training had ended. Model: {request.out}")
             return finished
         trained = train_estimator(request)
         # The model comes last: where it is there, nothing else is missing.
@@ -134,19 +135,19 @@ def train(
 def _announce(trained: Trained, request: Request) -> None:
     result = trained.point
     if result is None:
-        print(f"Began with the weights of {request.weights['start']}. Model: {request.out}")
+        say(f"Began with the weights of {request.weights['start']}. Model: {request.out}")
     else:
         reason = (
             "the validation loss no longer fell" if result.stopped_by == "patience" else "all updates done"
         )
-        print(
+        say(
             f"Trained {result.n_updates} updates in {result.seconds:.0f} s on {result.device} ({reason}): validation"
             f" loss {result.best_validation_loss:.3f} nats at update {result.best_update}. Model: {request.out}"
         )
     if trained.posterior is not None:
         from bayesflowmass.training.weight_report import describe_weights
 
-        print(describe_weights(trained.posterior, trained.phases))
+        say(describe_weights(trained.posterior, trained.phases))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

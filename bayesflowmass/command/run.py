@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import difflib
 import errno
-import sys
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic.fields import FieldInfo
@@ -16,6 +16,8 @@ from pydantic_core import PydanticUndefined
 
 from bayesflowmass.command.paths import check_paths
 from bayesflowmass.command.settings import Settings, build_settings, load_yaml, parse_yaml
+from bayesflowmass.common.files import reason_of
+from bayesflowmass.common.terminal import plain, say_aside, settle
 
 __all__ = ["parse_settings", "run_command"]
 
@@ -23,6 +25,12 @@ S = TypeVar("S", bound=Settings)
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+
+# Of files and disks that a user chose; None: of libraries that say it in words only.
+_OF_FILES = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENOENT, errno.EACCES, errno.EPERM),
+    *(errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY, None),
+}
 
 
 def run_command(
@@ -35,38 +43,32 @@ def run_command(
 ) -> int:
     """Parse the command line into settings of type ``kind``, run ``body`` on them, return the exit code.
 
-    0: done. 2: bad input, a missing file or a full disk, with one sentence on standard error. 130: Ctrl-C.
-    Any other exception is a mistake of ours and keeps its traceback.
+    0: done. 2: bad input, a file or disk that cannot be read or written, or too little memory, with one sentence on
+    standard error. 130: Ctrl-C. Any other exception is a mistake of ours and keeps its traceback.
     """
     try:
         settings = parse_settings(kind, argv, prog=prog, default_config=default_config)
         check_paths(settings)
         body(settings)
     except KeyboardInterrupt as interrupt:
-        print(f"{prog}: interrupted. {interrupt}".rstrip(), file=sys.stderr)
+        say_aside(f"{prog}: interrupted. {interrupt}")
         return EXIT_INTERRUPTED
     except OSError as error:
-        if error.errno not in (
-            errno.ENOSPC,
-            errno.EDQUOT,
-            errno.ENOENT,
-            errno.EACCES,
-            errno.EISDIR,
-            errno.ENOTDIR,
-            None,
-        ):
+        if error.errno not in _OF_FILES:
             raise
-        reason = (
-            "the disk is full"
-            if error.errno in (errno.ENOSPC, errno.EDQUOT)
-            else error.strerror or str(error)
-        )
         where = f" ('{error.filename}')" if error.filename else ""
-        print(f"{prog}: error: {reason}{where}.", file=sys.stderr)
+        say_aside(f"{prog}: error: {reason_of(error)}{where}.")
+        return EXIT_BAD_INPUT
+    except MemoryError as error:
+        say_aside(
+            f"{prog}: error: there is not enough memory ({error or 'none is left'}); ask for less at once."
+        )
         return EXIT_BAD_INPUT
     except ValueError as error:
-        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        say_aside(f"{prog}: error: {error}")
         return EXIT_BAD_INPUT
+    finally:
+        settle()
     return 0
 
 
@@ -99,6 +101,14 @@ def parse_settings(
 
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without the page of usage that hides it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # `--position 150.1 -2.5e-1`: before Python 3.14 numbers with an exponent are taken for flags.
+        self._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(plain(message), file)
 
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ").split()
@@ -136,16 +146,24 @@ def _flag_options(dest: str, field: FieldInfo) -> dict[str, Any]:
     if base is bool:
         return options | {"action": argparse.BooleanOptionalAction}
     if get_origin(base) is dict:
-        return options | {"nargs": "+", "action": _KeyValues, "metavar": "KEY=VALUE"}
+        action = _KeyTexts if get_args(base)[1] is str else _KeyValues
+        return options | {"nargs": "+", "action": action, "metavar": "KEY=VALUE"}
     metavar = dest.rsplit(".", 1)[-1].upper()
     if get_origin(base) is tuple:
         arguments = get_args(base)
         length: int | str = "*" if arguments[-1] is Ellipsis else len(arguments)
-        return options | {"nargs": length, "type": _parse, "metavar": metavar}
+        return options | {"nargs": length, "type": _kind_of(arguments[0]), "metavar": metavar}
     choices = _literals(base)
     if choices:
         return options | {"metavar": "{" + ",".join(choices) + "}"}
-    return options | {"type": str if base in (str, Path) else _parse, "metavar": metavar}
+    return options | {"type": _kind_of(base), "metavar": metavar}
+
+
+def _kind_of(annotation: Any) -> Callable[[str], Any]:
+    """What a word becomes: it stays text where text is wanted, whatever YAML makes of ``no`` or ``1e3``."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return str if annotation in (str, Path) else _parse
 
 
 def _without_none(annotation: Any) -> Any:
@@ -170,7 +188,7 @@ def _show(value: Any) -> str:
 def _parse(text: str) -> Any:
     try:
         return parse_yaml(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         return text
 
 
@@ -189,8 +207,18 @@ class _KeyValues(argparse.Action):
             key, equals, value = word.partition("=")
             if not equals:
                 parser.error(f"{option_string} needs KEY=VALUE, found '{word}'")
-            collected[key] = _parse(value)
+            collected[key] = self.value_of(value)
         setattr(namespace, self.dest, collected)
+
+    def value_of(self, text: str) -> Any:
+        return _parse(text)
+
+
+class _KeyTexts(_KeyValues):
+    """The same for values that are text, such as names of columns."""
+
+    def value_of(self, text: str) -> str:
+        return text
 
 
 def _set(values: dict[str, Any], path: list[str], value: Any) -> None:

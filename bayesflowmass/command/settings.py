@@ -13,6 +13,9 @@ from bayesflowmass.common.settings import ConfigError, Settings, build_settings
 __all__ = ["ConfigError", "Settings", "build_settings", "config_path", "load_yaml", "parse_yaml"]
 
 
+_MOST_BYTES = 2**20
+
+
 def config_path(name: str) -> Path:
     """Path of a configuration that comes with the package, such as ``default.yaml``."""
     here = Path(__file__).parents[1]
@@ -23,21 +26,52 @@ def config_path(name: str) -> Path:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 floats: in 1.1, 2e-3 without a point is a string."""
+    """Plain values that are one thing only: YAML 1.1 reads 010 as 8, 1:30 as 90, ``no`` as false and the last of two
+    equal keys; 2e-3 without a point is text to it. Aliases, of which a few lines make gigabytes, no setting needs.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(None, None, "aliases (*name) are not read; write the value", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(None, None, f"the key '{key.value}' stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+def _refuse(loader: yaml.SafeLoader, node: Any) -> Any:
+    problem = f"{node.value} is one number to some programs and another to others; write a plain number"
+    raise yaml.MarkedYAMLError(None, None, problem, node.start_mark)
+
+
+_DIGITS = list("-+.0123456789")
+_AMBIGUOUS = "!ambiguous"
+# The plain values of YAML 1.2, in the order in which they are tried.
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    (_AMBIGUOUS, r"[-+]?0[0-9_]+|[-+]?0[bxo][0-9a-fA-F_]+|[-+]?[0-9][0-9_]*(:[0-9]+)+(\.[0-9]*)?", _DIGITS),
+    ("tag:yaml.org,2002:null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("tag:yaml.org,2002:bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("tag:yaml.org,2002:int", r"[-+]?(0|[1-9][0-9]*)", _DIGITS),
+    ("tag:yaml.org,2002:float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", _DIGITS),
+    ("tag:yaml.org,2002:float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+):
+    _Loader.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), _first)
+_Loader.add_constructor(_AMBIGUOUS, _refuse)
 
 
 def parse_yaml(text: str) -> Any:
-    """The value that a YAML text stands for; 2e-3 is a number.
+    """The value that a YAML text stands for.
 
     Raises:
-        yaml.YAMLError: it is not YAML.
+        yaml.YAMLError: it is not YAML, or not one thing only.
+        RecursionError: it is nested a thousandfold.
     """
     # _Loader is a SafeLoader: it makes plain values only.
     return yaml.load(text, Loader=_Loader)
@@ -51,8 +85,12 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
             path = config_path(path.name)
         else:
             raise ConfigError(f"The configuration '{path}' does not exist.")
+    if path.stat().st_size > _MOST_BYTES:
+        raise ConfigError(f"'{path}' has {path.stat().st_size} bytes; settings have some thousand.")
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ConfigError(f"'{path}' is nested too deeply for settings.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"'{path}' is not a YAML file: {' '.join(str(error).split())}") from None
     if content is None:

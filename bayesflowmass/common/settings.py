@@ -18,7 +18,7 @@ class ConfigError(ValueError):
 class Settings(BaseModel):
     """Base of all settings: immutable, and strict about names."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     listed_last: ClassVar[tuple[str, ...]] = ()
     """Fields that come after those of the command itself, though pydantic puts inherited fields first."""

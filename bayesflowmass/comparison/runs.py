@@ -10,6 +10,7 @@ import numpy as np
 
 from bayesflowmass.baselines import fit_baselines, predict_baselines
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.terminal import say
 from bayesflowmass.comparison.models import RunSource
 from bayesflowmass.diagnostics import PosteriorSummary
 from bayesflowmass.estimator import MassEstimator
@@ -47,7 +48,7 @@ def model_run(
     seed: int,
     device: str = "auto",
     progress: bool = False,
-    report: Callable[[str], None] = print,
+    report: Callable[[str], None] = say,
 ) -> StoredPredictions:
     """What a trained model says about a catalogue, stored in a folder and read from there if it is the same.
 
@@ -91,7 +92,7 @@ def baseline_runs(
     *,
     prior: str,
     seed: int,
-    report: Callable[[str], None] = print,
+    report: Callable[[str], None] = say,
 ) -> dict[str, list[StoredPredictions]]:
     """Gaussian predictions of the baselines, as wide as their residuals where they were fitted; they know no prior.
 

@@ -34,4 +34,6 @@ class Inspection:
         lines += ["Problems:"] * bool(self.problems) + [f"  - {problem}" for problem in self.problems]
         verdict = "can be used" if self.usable else "cannot be used as it is"
         lines.append(f"It {verdict}{'.' if not self.commands else '; next:'}")
-        return "\n".join([*lines, *(f"  {command}" for command in self.commands)])
+        lines += [f"  {command}" for command in self.commands]
+        # A line of ours stays one, whatever stands in the names of others.
+        return "\n".join(line.replace("\n", "\\n") for line in lines)

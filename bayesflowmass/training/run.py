@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any
 from bayesflowmass.bayes.protocol import WeightPosterior
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.settings import build_settings
+from bayesflowmass.common.terminal import say_aside
 from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator import MassEstimator, TrainingInfo, resolve_device
 from bayesflowmass.flows import ConditionalFlow, build_flow
@@ -272,9 +272,7 @@ def _catalog(request: Request) -> ClusterCatalog | None:
     if catalog is None:
         n = request.simulate.get("n_clusters", 20000)
         again = ", new ones for each draw" if request.fresh_mocks else ""
-        print(
-            f"No catalogue given: simulating {n} clusters to train and validate on{again}.", file=sys.stderr
-        )
+        say_aside(f"No catalogue given: simulating {n} clusters to train and validate on{again}.")
         return None
     return catalog if isinstance(catalog, ClusterCatalog) else ClusterCatalog.read(catalog)
 
