@@ -25,6 +25,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from bayesflowmass.command import run_command
+from bayesflowmass.command.limits import Seed
 from bayesflowmass.command.paths import InputPath, OutFolder
 from bayesflowmass.command.record import write_record
 from bayesflowmass.command.shared import PosteriorSettings
@@ -78,7 +79,7 @@ class CompareSettings(PosteriorSettings):
     alpha: float = Field(0.05, gt=0, lt=1, description="familywise error rate of the verdicts")
     tolerance_log_score: float = Field(0.02, ge=0, description="loss of log score that counts as none [nats]")
     tolerance_crps: float = Field(0.002, ge=0, description="loss of CRPS that counts as none [dex]")
-    seed: int = Field(0, ge=0, description="random seed of the draws and of the simulated baseline clusters")
+    seed: Seed = Field(0, description="random seed of the draws and of the simulated baseline clusters")
 
     @field_validator("edges")
     @classmethod

@@ -21,6 +21,7 @@ from bayesflowmass import report as report_verb
 from bayesflowmass import simulate as simulate_verb
 from bayesflowmass import train as train_verb
 from bayesflowmass.command import Settings, run_command
+from bayesflowmass.command.limits import Clusters, Device, Seed
 from bayesflowmass.command.paths import OutFolder
 from bayesflowmass.common.terminal import say
 
@@ -38,9 +39,9 @@ class DemoSettings(Settings):
 
     out: OutFolder = Field(Path("demo"), description="folder to write into")
     train_config: str = Field("quick.yaml", description="settings of the training run")
-    n_test: int = Field(5000, gt=20, description="test clusters, drawn from the mass function")
-    seed: int = Field(0, ge=0, description="random seed")
-    device: str = Field("auto", description="auto, cpu or cuda")
+    n_test: Clusters = Field(5000, gt=20, description="test clusters, drawn from the mass function")
+    seed: Seed = Field(0, description="random seed")
+    device: Device = Field("auto", description="auto, cpu or cuda")
     progress: bool = Field(True, description="show progress bars")
 
 

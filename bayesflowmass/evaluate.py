@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bayesflowmass.command import run_command
+from bayesflowmass.command.limits import Resamples
 from bayesflowmass.command.paths import InputPath, OutFolder
 from bayesflowmass.command.record import write_record
 from bayesflowmass.command.shared import ModelTestSettings
@@ -47,7 +48,7 @@ class EvaluateSettings(ModelTestSettings):
     baseline_catalog: InputPath | None = Field(
         None, description="catalogue to fit the baselines on; simulated when absent"
     )
-    bootstrap: int = Field(200, gt=1, description="bootstrap samples over haloes")
+    bootstrap: Resamples = Field(200, description="bootstrap samples over haloes")
 
 
 def evaluate(

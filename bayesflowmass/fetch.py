@@ -34,8 +34,8 @@ class FetchSettings(Settings):
     redshift_column: str | None = Field(
         None, description="of a table of VizieR whose columns do not say which is the redshift"
     )
-    radius: float = Field(2.0, gt=0, description="of the cylinder [comoving Mpc/h]")
-    v_max: float = Field(4000.0, gt=0, description="half depth of the cylinder [km/s]")
+    radius: float = Field(2.0, gt=0, le=50, description="of the cylinder [comoving Mpc/h]")
+    v_max: float = Field(4000.0, gt=0, le=30_000, description="half depth of the cylinder [km/s]")
     out: OutTable = Field(Path("galaxies.ecsv"), description="table to write (ecsv, fits, votable, parquet)")
     cache: bool = Field(True, description="keep answers, and take kept ones")
     cache_folder: Path | None = Field(
@@ -44,7 +44,7 @@ class FetchSettings(Settings):
     timeout: float = Field(
         60.0, gt=0, description="seconds without an answer after which a request is given up"
     )
-    attempts: int = Field(4, gt=0, description="tries of each request")
+    attempts: int = Field(4, gt=0, le=100, description="tries of each request")
     progress: bool = Field(True, description="show a progress bar")
 
     @model_validator(mode="after")

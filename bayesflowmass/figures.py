@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from bayesflowmass.command import run_command
+from bayesflowmass.command.limits import Resamples
 from bayesflowmass.command.paths import InputPath, ModelPath, OutFolder
 from bayesflowmass.command.record import write_record
 from bayesflowmass.command.shared import ModelTestSettings
@@ -60,7 +61,7 @@ class FiguresSettings(ModelTestSettings):
         description="table cluster_id, log10_mass, lower, upper of the same clusters (dex), for figure 8",
     )
     out: OutFolder = Field(Path("figures"), description="folder for the figures")
-    bootstrap: int = Field(200, gt=1, description="bootstrap samples over haloes, for the errors of figure 6")
+    bootstrap: Resamples = Field(200, description="bootstrap samples over haloes, for the errors of figure 6")
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> FiguresSettings:

@@ -49,7 +49,7 @@ class RecalibrateSettings(DrawSettings):
     conformal_fraction: float = Field(
         0.3, gt=0, lt=1, description="share of the haloes kept for conformal intervals and for the verdict"
     )
-    bin_width: float = Field(0.25, gt=0, description="of the bins of predicted mass [dex]")
+    bin_width: float = Field(0.25, ge=0.01, le=10, description="of the bins of predicted mass [dex]")
     min_count: int = Field(500, ge=100, description="fewest clusters of a bin; neighbours are merged")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bayesflowmass.command import MockSettings, run_command
+from bayesflowmass.command.limits import Seed
 from bayesflowmass.command.nbody import MADE_FROM_NOTHING, NbodySettings
 from bayesflowmass.command.paths import OutFile
 from bayesflowmass.common.terminal import say
@@ -25,7 +26,7 @@ class SimulateSettings(NbodySettings, MockSettings):
     """`bayesflowmass simulate`: make a mock catalogue, from nothing or from an N-body box."""
 
     out: OutFile = Field(Path("catalog.parquet"), description="catalogue to write (parquet)")
-    seed: int = Field(0, ge=0, description="random seed")
+    seed: Seed = Field(0, description="random seed")
     progress: bool = Field(True, description="show a progress bar")
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from bayesflowmass.command.limits import Clusters, Sightlines
 from bayesflowmass.command.settings import Settings
 
 __all__ = ["AugmentationSettings", "MockSettings"]
@@ -14,7 +15,7 @@ __all__ = ["AugmentationSettings", "MockSettings"]
 class MockSettings(Settings):
     """Which mock clusters to make."""
 
-    n_clusters: int = Field(20000, gt=0, description="clusters in the catalogue")
+    n_clusters: Clusters = Field(20000, description="clusters in the catalogue")
     masses: Literal["flat", "hmf"] = Field("flat", description="flat in log10 mass, or the mass function")
     log10_mass_range: tuple[float, float] = Field((13.2, 15.6), description="limits of log10 M200c [Msun/h]")
     kind: Literal["pure", "contaminated"] = Field(
@@ -28,10 +29,10 @@ class MockSettings(Settings):
     redshift_range: tuple[float, float] | None = Field(
         None, description="draw redshifts between these instead"
     )
-    n_projections: int = Field(1, gt=0, description="lines of sight of each halo (they share halo_id)")
-    r_max: float = Field(1.6, gt=0, description="aperture [comoving Mpc/h]")
-    v_max: float = Field(2500.0, gt=0, description="velocity cut [km/s]")
-    min_galaxies: int = Field(10, ge=3, description="fewest galaxies of a cluster")
+    n_projections: Sightlines = Field(1, description="lines of sight of each halo (they share halo_id)")
+    r_max: float = Field(1.6, gt=0, le=50, description="aperture [comoving Mpc/h]")
+    v_max: float = Field(2500.0, gt=0, le=30_000, description="velocity cut [km/s]")
+    min_galaxies: int = Field(10, ge=3, le=100_000, description="fewest galaxies of a cluster")
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="mock parameters that differ from the defaults"
     )

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from bayesflowmass.command.limits import Sightlines
 from bayesflowmass.command.paths import InputPath
 from bayesflowmass.command.settings import Settings
 
@@ -31,7 +32,9 @@ class NbodySettings(Settings):
     target_density: float = Field(
         -5.2, ge=-12, le=0, description="box, masses flat: log10 of lines of sight per dex and (Mpc/h)^3"
     )
-    max_projections: int = Field(500, ge=3, description="box, masses flat: most lines of sight of one halo")
+    max_projections: Sightlines = Field(
+        500, ge=3, description="box, masses flat: most lines of sight of one halo"
+    )
     galaxy_column: str | None = Field(
         None, description="box: column that chooses galaxies (default: log10_macc, else log10_mpeak)"
     )
@@ -44,9 +47,9 @@ class NbodySettings(Settings):
     cosmology: dict[str, Any] = Field(
         default_factory=dict, description="box: parameters other than MDPL2's, of Om0, h, sigma8, ns, Ob0"
     )
-    n_folds: int = Field(10, gt=0, description="box: folds by halo id (cluster column fold)")
+    n_folds: int = Field(10, gt=0, le=10_000, description="box: folds by halo id (cluster column fold)")
     folds: tuple[int, ...] | None = Field(None, description="box: only these folds (default: all)")
-    workers: int | None = Field(None, gt=0, description="box: threads (default: one per core)")
+    workers: int | None = Field(None, gt=0, le=1024, description="box: threads (default: one per core)")
 
     @model_validator(mode="after")
     def _box_or_not(self) -> NbodySettings:

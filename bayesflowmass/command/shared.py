@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from bayesflowmass.command.limits import Device, Draws, Seed
 from bayesflowmass.command.paths import InputPath, ModelPath
 from bayesflowmass.command.settings import Settings
 
@@ -17,11 +18,11 @@ class DrawSettings(Settings):
 
     listed_last: ClassVar[tuple[str, ...]] = ("n_draws", "seed", "device", "progress")
 
-    n_draws: int | None = Field(
-        None, gt=1, description="draws of the weights; default: 31, or all that a model has"
+    n_draws: Draws | None = Field(
+        None, description="draws of the weights; default: 31, or all that a model has"
     )
-    seed: int = Field(0, ge=0, description="random seed")
-    device: str = Field("auto", description="auto, cpu or cuda")
+    seed: Seed = Field(0, description="random seed")
+    device: Device = Field("auto", description="auto, cpu or cuda")
     progress: bool = Field(True, description="show a progress bar")
 
 

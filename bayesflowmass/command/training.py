@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from bayesflowmass.command.limits import Device, Seed
 from bayesflowmass.command.mocks import AugmentationSettings, MockSettings
 from bayesflowmass.command.paths import InputPath, OutFolder
 from bayesflowmass.command.settings import Settings
@@ -22,6 +23,9 @@ __all__ = [
 ]
 
 
+_Bins = Annotated[int, Field(ge=2, le=1024)]
+
+
 class KernelSettings(Settings):
     """One kernel density estimate."""
 
@@ -34,8 +38,10 @@ class KernelSettings(Settings):
 class EncoderSettings(Settings):
     """Galaxies to context: the kernel density images and their scaling."""
 
-    grid: tuple[int, int] = Field((50, 50), description="bins in R_proj and in v_los")
-    kernels: tuple[KernelSettings, ...] = Field((KernelSettings(),), description="one image for each kernel")
+    grid: tuple[_Bins, _Bins] = Field((50, 50), description="bins in R_proj and in v_los")
+    kernels: tuple[KernelSettings, ...] = Field(
+        (KernelSettings(),), min_length=1, max_length=16, description="one image for each kernel"
+    )
     scaling: Literal["mean", "sqrt", "log1p_richness"] = Field(
         "mean", description="mean and sqrt ignore the galaxy count; log1p_richness uses it"
     )
@@ -120,8 +126,8 @@ class TrainSettings(Settings):
     catalog: InputPath | None = Field(None, description="training catalogue (parquet); simulated when absent")
     out: OutFolder = Field(Path("runs/default"), description="model folder to write")
     resume: bool = Field(False, description="continue from the last checkpoint in --out")
-    seed: int = Field(0, ge=0, description="random seed")
-    device: str = Field("auto", description="auto, cpu or cuda")
+    seed: Seed = Field(0, description="random seed")
+    device: Device = Field("auto", description="auto, cpu or cuda")
     progress: bool = Field(True, description="show a progress bar")
     validation_fraction: float = Field(0.1, gt=0, lt=1, description="share of the haloes kept for validation")
     simulate: MockSettings = Field(default_factory=MockSettings)

@@ -16,6 +16,7 @@ from bayesflowmass.bayes import WeightPosterior
 from bayesflowmass.bayes.application import condition_draws
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.common.devices import check_device_name
 from bayesflowmass.common.version import __version__
 from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator.conditioning import AT_ONCE, condition_in_parts
@@ -373,12 +374,13 @@ def resolve_device(device: str | torch.device) -> torch.device:
     Raises:
         ValueError: the name is not a device, or CUDA is not available.
     """
-    if device == "auto":
+    if check_device_name(str(device)) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"Unknown device {device!r}; expected auto, cpu or cuda.") from None
+    resolved = torch.device(device)
     if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"Device {device!r} was asked for, but CUDA is not available; use cpu or auto.")
+        raise ValueError(f"Device '{device}' was asked for, but CUDA is not available; use cpu or auto.")
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"Device '{device}' was asked for, but there are {torch.cuda.device_count()}, from cuda:0 on."
+        )
     return resolved

@@ -35,6 +35,9 @@ FLOW_KINDS = (
     "affine+spline+mixture",
 )
 
+WIDEST, MOST_LAYERS = 8192, 64
+"""Of a network: two layers of the widest hold 270 MB of weights between them."""
+
 
 class Standardisation(ConditionalTransformModule):
     """
@@ -248,7 +251,7 @@ def build_flow(
         seed: Of the initial weights.
 
     Raises:
-        ValueError: on an unknown kind, trunk or activation, or sizes that are not positive.
+        ValueError: on an unknown kind, trunk or activation, sizes that are not positive, or widths that no network has.
     """
     _check_choices(kind, trunk, image_shape)
     loc, scale = float(loc), float(scale)
@@ -262,6 +265,7 @@ def build_flow(
         spline_blocks=spline_blocks,
         components=components,
     )
+    _check_widths(hidden=hidden, channels=channels)
     network = _network_maker(
         trunk, context_dim, hidden, image_shape, channels, kernels, pooling, activation, dropout
     )
@@ -322,6 +326,16 @@ def _check_sizes(loc: float, scale: float, **counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{name} is {count}; it must be at least 1")
+
+
+def _check_widths(**layers: Sequence[int]) -> None:
+    for name, widths in layers.items():
+        if len(widths) > MOST_LAYERS or any(
+            not isinstance(width, int) or not 1 <= width <= WIDEST for width in widths
+        ):
+            raise ValueError(
+                f"{name} is {list(widths)}; expected at most {MOST_LAYERS} whole numbers from 1 to {WIDEST}"
+            )
 
 
 def _network_maker(

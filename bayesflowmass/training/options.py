@@ -47,7 +47,7 @@ class FitOptions(Settings):
         lt=1,
         description="decay of the running mean of the weights, which is then what counts; 0: none",
     )
-    batch_size: int = Field(100, gt=0, description="clusters in a batch")
+    batch_size: int = Field(100, gt=0, le=1_000_000, description="clusters in a batch")
     max_updates: int = Field(2000, gt=0, description="gradient steps at most")
     patience_updates: int | None = Field(
         200, gt=0, description="stop after so many steps without a better smoothed validation loss"
