@@ -288,7 +288,7 @@ def test_bad_tables_end_with_code_2_and_one_sentence(what, model, tmp_path, caps
         (["--out", "masses.doc"], ["must end in one of .ecsv"]),
         (["--out", "no/such/folder/masses.ecsv"], ["the folder 'no/such/folder' does not exist"]),
         (["--prior", "steep"], ["'prior'", "steep"]),
-        (["--device", "tpux"], ["Unknown device 'tpux'"]),
+        (["--device", "tpux"], ["unknown device 'tpux'"]),
         (["--redshift", "0.1"], ["redshift is given beside a table of clusters"]),
     ],
 )
