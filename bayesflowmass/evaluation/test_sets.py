@@ -10,6 +10,7 @@ import numpy as np
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.estimator import TrainingInfo
 from bayesflowmass.mocks import MockParameters, simulate_catalog
+from bayesflowmass.selection.cuts import R_MAX, V_MAX
 from bayesflowmass.training.augmentation import Augmentation
 from bayesflowmass.training.preparation import DEEPEST
 
@@ -55,7 +56,7 @@ def like_training(
     if isinstance(arguments.get("parameters"), Mapping):
         arguments["parameters"] = MockParameters.from_dict(arguments["parameters"])
     observed = Augmentation(**(dict(info.config.get("augmentation") or {}) | dict(augmentation or {})))
-    final = {"r_max": float(arguments.get("r_max", 1.6)), "v_max": float(arguments.get("v_max", 2500.0))}
+    final = {"r_max": float(arguments.get("r_max", R_MAX)), "v_max": float(arguments.get("v_max", V_MAX))}
     wide_r, wide_v = observed.margins()
     arguments |= {"n_clusters": n_clusters, "seed": seed, "cosmology": info.cosmology}
     arguments |= {"r_max": final["r_max"] + wide_r, "v_max": min(final["v_max"] + wide_v, DEEPEST)}

@@ -21,6 +21,7 @@ from bayesflowmass.io.sky import galaxies_around, rest_frame_velocity, sky_offse
 from bayesflowmass.io.sources import open_tables
 from bayesflowmass.io.survey import Survey, concatenated, survey_part
 from bayesflowmass.selection import recentre
+from bayesflowmass.selection.cuts import R_MAX, V_MAX
 
 __all__ = ["Recentring", "cut_cylinders"]
 
@@ -56,8 +57,8 @@ def cut_cylinders(
     clusters: Any,
     column_map: Mapping[str, str] | None = None,
     *,
-    r_max: float = 1.6,
-    v_max: float = 2500.0,
+    r_max: float = R_MAX,
+    v_max: float = V_MAX,
     cosmology: Cosmology = MDPL2,
     frame: str = "heliocentric",
     galaxy_frame: str = "heliocentric",

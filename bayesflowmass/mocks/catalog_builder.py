@@ -15,6 +15,7 @@ from bayesflowmass.cosmology import MDPL2, Cosmology
 from bayesflowmass.mocks.batch import Columns, Recipe, simulate_batch
 from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.randomisation import Randomisation
+from bayesflowmass.selection.cuts import R_MAX, V_MAX
 
 __all__ = ["simulate_catalog"]
 
@@ -36,8 +37,8 @@ def simulate_catalog(
     redshift: float | tuple[float, float] = 0.117,
     n_projections: int = 1,
     parameters: MockParameters | None = None,
-    r_max: float = 1.6,
-    v_max: float = 2500.0,
+    r_max: float = R_MAX,
+    v_max: float = V_MAX,
     min_galaxies: int = 10,
     magnitudes: bool = False,
     randomise: Mapping[str, tuple[float, float]] | None = None,

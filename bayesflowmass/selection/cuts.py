@@ -9,10 +9,15 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.cosmology import comoving_distance
 from bayesflowmass.selection.record import check_positive, per_cluster, record, recordable
 
-__all__ = ["cylinder", "magnitude_limit", "richness_limits"]
+__all__ = ["R_MAX", "V_MAX", "cylinder", "magnitude_limit", "richness_limits"]
+
+R_MAX = 1.6
+"""Radius of the cylinder of Kodi Ramanah et al. (2020) [comoving Mpc/h]: the default wherever there is one."""
+V_MAX = 2500.0
+"""Half of its depth [km/s]."""
 
 
-def cylinder(catalog: ClusterCatalog, r_max: float = 1.6, v_max: float = 2500.0) -> ClusterCatalog:
+def cylinder(catalog: ClusterCatalog, r_max: float = R_MAX, v_max: float = V_MAX) -> ClusterCatalog:
     """Galaxies with R < r_max [comoving Mpc/h] and |v_los| < v_max [km/s].
 
     Records ``r_max`` and ``v_max``; where the catalogue was cut more tightly before, the tighter value stays.

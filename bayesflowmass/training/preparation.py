@@ -13,6 +13,7 @@ from torch import Tensor
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.mocks import simulate_catalog
+from bayesflowmass.selection.cuts import R_MAX, V_MAX
 from bayesflowmass.training.augmentation import Augmentation
 from bayesflowmass.training.device import memory_allows
 from bayesflowmass.training.fingerprint import hash_tensors
@@ -82,7 +83,7 @@ def prepare(
             "fresh_mocks simulates new clusters, but a catalogue was given; leave one of them out."
         )
 
-    final = {"r_max": simulate.get("r_max", 1.6), "v_max": simulate.get("v_max", 2500.0)}
+    final = {"r_max": simulate.get("r_max", R_MAX), "v_max": simulate.get("v_max", V_MAX)}
 
     def mocks(n_clusters: int, *stream: int | str, shown: bool = False) -> ClusterCatalog:
         wide_r, wide_v = augmentation.margins()

@@ -31,6 +31,7 @@ from bayesflowmass.io.sky import galaxies_around, rest_frame_velocity, sky_offse
 from bayesflowmass.io.sources import OpenedTables, open_tables
 from bayesflowmass.io.table import FlatTable
 from bayesflowmass.selection import cylinder
+from bayesflowmass.selection.cuts import R_MAX, V_MAX
 
 __all__ = ["FEW_GALAXIES", "PREFIXED", "drop_or_refuse_poor_clusters", "read_flat"]
 
@@ -50,8 +51,8 @@ def read_flat(
     cluster_id: int | str | None = None,
     redshift: float | None = None,
     cosmology: Cosmology = MDPL2,
-    r_max: float | None = 1.6,
-    v_max: float | None = 2500.0,
+    r_max: float | None = R_MAX,
+    v_max: float | None = V_MAX,
     min_galaxies: int = 3,
     few_galaxies: str = "error",
     kind: str | None = None,

@@ -24,6 +24,7 @@ from bayesflowmass.mocks.nbody.hosts import Hosts, read_hosts
 from bayesflowmass.mocks.nbody.projection import depth_limit
 from bayesflowmass.mocks.nbody.work import WorkFolder, file_facts
 from bayesflowmass.mocks.nbody.write import NbodySummary, write_catalog
+from bayesflowmass.selection.cuts import R_MAX, V_MAX
 
 __all__ = ["NbodySummary", "simulate_nbody"]
 
@@ -43,8 +44,8 @@ def simulate_nbody(
     mode: Literal["paper", "survey", "mixed"] = "paper",
     membership: Literal["id", "radius"] = "id",
     cylinder: bool = True,
-    r_max: float = 1.6,
-    v_max: float = 2500.0,
+    r_max: float = R_MAX,
+    v_max: float = V_MAX,
     min_galaxies: int = 10,
     n_projections: int = 3,
     target_density: float = -5.2,

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.plots.style import COLOURS, R_LABEL, V_LABEL, column_figure, journal_style
+from bayesflowmass.selection.cuts import R_MAX, V_MAX
 
 __all__ = ["draw_galaxies", "draw_image", "plot_phase_space"]
 
@@ -27,7 +28,7 @@ def plot_phase_space(
     image: ArrayLike | None = None,
     *,
     extent: tuple[float, float, float, float] = _EXTENT,
-    cylinder: tuple[float, float] = (1.6, 2500.0),
+    cylinder: tuple[float, float] = (R_MAX, V_MAX),
     is_member: ArrayLike | None = None,
     image_label: str = "density [peak = 1]",
     title: str | None = None,
