@@ -159,6 +159,20 @@ def test_wrong_commands_are_found(flags_of, tmp_path):
     assert sum(len(commands(page)) for page in PAGES) > 40
 
 
+def test_every_file_of_the_project_that_a_text_names_exists():
+    named = re.compile(
+        r"\b(?:tests|benchmarks|bayesflowmass|notebooks|configs)/[\w/]+\.(?:py|ipynb|yaml|csv|sh)\b"
+    )
+    sources = [*PAGES, *(ROOT / "bayesflowmass").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+    gone = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sources
+        for name in named.findall(path.read_text(encoding="utf-8"))
+        if not (ROOT / name).is_file()
+    ]
+    assert not gone
+
+
 def blocks():
     found = [
         (page, i, text) for page in PAGES for i, (lang, text) in enumerate(fences(page)) if lang == "python"

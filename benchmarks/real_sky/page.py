@@ -90,7 +90,7 @@ def _table_of_masses(masses: dict[str, Any], literature: Table) -> str:
     ]
     return (
         "\n#### The paper's clusters\n\nlog10 M200c [Msun/h], flat prior; literature in the same definition "
-        "(`benchmarks/literature.csv`).\n\n" + table(heads, rows)
+        "(`benchmarks/real_sky/literature.csv`).\n\n" + table(heads, rows)
     )
 
 

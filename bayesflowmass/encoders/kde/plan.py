@@ -43,7 +43,7 @@ _MAX_EXPONENT_64 = 650.0
 _BLOCK_BINS = (1, 2, 5)
 
 # Gauss-Legendre nodes per bin, and up to which ratio of bin to kernel width the mean of a Gaussian over a
-# bin is right to 1e-5 of its peak for every offset (tests/test_kde_bins.py checks).
+# bin is right to 1e-5 of its peak for every offset (tests/encoders/test_kde_bins.py checks).
 _ORDERS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64)
 _RATIOS = (0.015, 0.34, 1.05, 1.9, 2.8, 3.7, 5.5, 9.0, 12.4, 19.1, 25.7, 38.9, 51.9)
 
