@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bayesflowmass.bayes.application import condition_draws
 from bayesflowmass.command import TrainSettings
 from bayesflowmass.command.run import parse_settings
+from bayesflowmass.estimator.weight_draws import condition_draws
 from bayesflowmass.flows import build_flow
 from bayesflowmass.posterior import number_of_draws
 from bayesflowmass.train import train_arguments

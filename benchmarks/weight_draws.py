@@ -14,12 +14,12 @@ import time
 
 import torch
 
-from bayesflowmass.bayes.application import condition_draws
 from bayesflowmass.bayes.choice import top_layers
 from bayesflowmass.bayes.guides.eigenbasis import Eigenbasis
 from bayesflowmass.command import TrainSettings
 from bayesflowmass.command.run import parse_settings
 from bayesflowmass.estimator import MassEstimator
+from bayesflowmass.estimator.weight_draws import condition_draws
 from bayesflowmass.flows import build_flow
 from bayesflowmass.posterior import MassPosterior
 from bayesflowmass.train import train_arguments

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
-from bayesflowmass.bayes.application import condition_draws
+from bayesflowmass.estimator.weight_draws import condition_draws
 from bayesflowmass.flows import ConditionalFlow, MassDistribution
 
 __all__ = ["AT_ONCE", "condition_in_parts"]

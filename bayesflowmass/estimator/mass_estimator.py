@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from bayesflowmass.bayes import WeightPosterior
-from bayesflowmass.bayes.application import condition_draws
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.common.devices import check_device_name
@@ -26,6 +25,7 @@ from bayesflowmass.estimator.flags import cluster_flags, pressed_against_edge, r
 from bayesflowmass.estimator.model_folder import read_model_folder, write_model_folder
 from bayesflowmass.estimator.shipped import model_folder
 from bayesflowmass.estimator.training_info import TrainingInfo
+from bayesflowmass.estimator.weight_draws import condition_draws
 from bayesflowmass.flows import ConditionalFlow
 from bayesflowmass.novelty import Assessment, NoveltyDetector
 from bayesflowmass.posterior import (

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bayesflowmass.bayes.application import condition_draws
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator import MassEstimator
+from bayesflowmass.estimator.weight_draws import condition_draws
 from bayesflowmass.flows import ConditionalFlow, MassDistribution
 from bayesflowmass.saliency.masses import Statistic, check_statistic, median, mixture_median, seen_by
 

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from bayesflowmass.bayes import WEIGHT_POSTERIORS, NormalPrior, PenalisedLikelihood, WeightPosterior
-from bayesflowmass.bayes.application import condition_draws
 from bayesflowmass.bayes.choice import choose
 from bayesflowmass.bayes.layout import WeightLayout
+from bayesflowmass.estimator.weight_draws import condition_draws
 from bayesflowmass.flows import ConditionalFlow, build_flow
 from benchmarks.gold_standard.problem import (
     EDGE,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 
-from bayesflowmass.bayes.application import condition_draws
+from bayesflowmass.estimator.weight_draws import condition_draws
 from benchmarks.gold_standard import __main__ as gold_standard
 
 

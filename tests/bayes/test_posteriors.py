@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch.distributions import MultivariateNormal
 
 from bayesflowmass.bayes import WEIGHT_POSTERIORS, WeightPosterior, parse_weights
-from bayesflowmass.bayes.application import condition_draws
+from bayesflowmass.estimator.weight_draws import condition_draws
 from bayesflowmass.flows import build_flow
 
 OPTIONS = {

@@ -13,7 +13,7 @@ from scipy import integrate, stats
 from torch import nn
 from torch.distributions import AffineTransform, Transform
 
-from bayesflowmass.bayes.application import condition_draws
+from bayesflowmass.estimator.weight_draws import condition_draws
 from bayesflowmass.flows import (
     ConditionalAffine,
     ConditionalFlow,

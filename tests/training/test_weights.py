@@ -15,11 +15,11 @@ from numpy.testing import assert_allclose
 from small_model import toy_catalog, toy_estimator
 
 from bayesflowmass.bayes import FullCovariance, LaplacePosterior, VariationalPosterior, choose
-from bayesflowmass.bayes.application import condition_draws
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common import files
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator, ModelError
+from bayesflowmass.estimator.weight_draws import condition_draws
 from bayesflowmass.evaluate import evaluate
 from bayesflowmass.flows import build_flow
 from bayesflowmass.infer import infer

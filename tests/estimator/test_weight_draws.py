@@ -10,7 +10,7 @@ from torch import nn
 from torch.func import functional_call
 
 from bayesflowmass.bayes import choose
-from bayesflowmass.bayes.application import condition_draws
+from bayesflowmass.estimator.weight_draws import condition_draws
 from bayesflowmass.flows import build_flow
 
 FLOWS = {
