@@ -93,7 +93,7 @@ def inspect_file(
 
 def _inspect_folder(place: Path) -> Inspection:
     from bayesflowmass.inspection.files import inspect_catalog, inspect_model, is_model_folder
-    from bayesflowmass.inspection.report import Inspection
+    from bayesflowmass.inspection.report import Inspection, command
 
     if is_model_folder(place):
         return inspect_model(place)
@@ -103,7 +103,7 @@ def _inspect_folder(place: Path) -> Inspection:
     if (place / "checkpoint").is_dir():
         report.title = "a training run that has not finished"
         report.problems.append("there is a checkpoint and no model yet.")
-        report.commands = [f"bayesflowmass train --resume --out {place} (with its --config)"]
+        report.commands = [f"{command('train', '--resume', '--out', place)} (with its --config)"]
     else:
         report.problems.append("it holds neither a model (model.json) nor a catalogue (*.parquet).")
     return report
@@ -111,7 +111,7 @@ def _inspect_folder(place: Path) -> Inspection:
 
 def _inspect_settings(path: Path) -> Inspection:
     """A YAML file, which may be a configuration."""
-    from bayesflowmass.inspection.report import Inspection
+    from bayesflowmass.inspection.report import Inspection, command
 
     report = Inspection(str(path), "settings (YAML)")
     try:
@@ -122,7 +122,7 @@ def _inspect_settings(path: Path) -> Inspection:
         report.problems.append(str(error))
         report.usable = False
         return report
-    report.commands = [f"bayesflowmass train --config {path}"]
+    report.commands = [command("train", "--config", path)]
     return report
 
 

@@ -67,8 +67,15 @@ def from_astropy(
     return rows, flats, counts
 
 
-def group_galaxies(galaxy_ids: NDArray[Any], ids: NDArray[Any]) -> tuple[IntArray, IntArray]:
+def group_galaxies(
+    galaxy_ids: NDArray[Any], ids: NDArray[Any], rows: IntArray | None = None
+) -> tuple[IntArray, IntArray]:
     """Order that brings the galaxies of each cluster together (n_galaxies,), and their numbers (n,).
+
+    Args:
+        galaxy_ids: cluster of each galaxy (n_galaxies,).
+        ids: of the clusters (n,).
+        rows: of the galaxies in their table, from 0, for messages; default: all of them.
 
     Raises:
         CatalogError: for a cluster id used twice, ids of different sorts, or a galaxy of an unknown cluster.
@@ -89,8 +96,9 @@ def group_galaxies(galaxy_ids: NDArray[Any], ids: NDArray[Any]) -> tuple[IntArra
     row = match_ids(galaxy_ids, ids)
     if np.any(row < 0):
         bad = int(np.argmax(row < 0))
+        place = bad if rows is None else int(rows[bad])
         raise CatalogError(
-            f"the galaxy in row {bad + 1} belongs to cluster {galaxy_ids[bad]}, which is not one of the "
+            f"the galaxy in row {place + 1} belongs to cluster {galaxy_ids[bad]}, which is not one of the "
             f"{ids.size} clusters; {int(np.sum(row < 0))} galaxies are so: add their clusters or remove them."
         )
     return np.argsort(row, kind="stable"), np.bincount(row, minlength=ids.size).astype(np.int64)

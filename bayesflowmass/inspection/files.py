@@ -13,7 +13,7 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.cosmology import MDPL2
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.description import DESCRIPTION, WEIGHTS, ModelError
-from bayesflowmass.inspection.report import Inspection
+from bayesflowmass.inspection.report import Inspection, command
 from bayesflowmass.io.formats import BoxFormat, CatalogFormat
 
 __all__ = [
@@ -39,11 +39,11 @@ def inspect_catalog(path: Path) -> Inspection:
         return report
     _describe(report, catalog)
     if report.usable:
-        report.commands = [f"bayesflowmass infer --model MODEL --galaxies {path} --out masses.ecsv"]
+        report.commands = [command("infer", "--model", "MODEL", "--galaxies", path, "--out", "masses.ecsv")]
         if catalog.has("log10_mass"):
             report.commands += [
-                f"bayesflowmass evaluate --model MODEL --catalog {path}",
-                f"bayesflowmass train --catalog {path} --out runs/mine",
+                command("evaluate", "--model", "MODEL", "--catalog", path),
+                command("train", "--catalog", path, "--out", "runs/mine"),
             ]
     return report
 
@@ -65,7 +65,7 @@ def inspect_whole(known: CatalogFormat, path: Path, redshift: float | None) -> I
         )
     shown = "Z" if redshift is None else f"{redshift:g}"
     if report.usable:
-        report.commands = [f"bayesflowmass infer --model MODEL --galaxies {path} --redshift {shown}"]
+        report.commands = [command("infer", "--model", "MODEL", "--galaxies", path, "--redshift", shown)]
     return report
 
 
@@ -126,7 +126,7 @@ def inspect_model(path: Path) -> Inspection:
         f"bayesflowmass {info.version}",
     ]
     report.facts += estimator.notes
-    report.commands = [f"bayesflowmass infer --model {path} --galaxies FILE --out masses.ecsv"]
+    report.commands = [command("infer", "--model", path, "--galaxies", "FILE", "--out", "masses.ecsv")]
     return report
 
 
@@ -167,9 +167,9 @@ def inspect_box(known: BoxFormat, path: Path, quick: bool) -> Inspection:
     if hosts == 0 and rows:
         report.problems.append("no row has upid -1, so there are no host haloes.")
     report.usable = rows > 0
-    size = "" if info.box_size else " --box-size SIDE"
-    files = f"{path} --galaxies GALAXIES" if "log10_mass" in limits else f"HOSTS --galaxies {path}"
-    report.commands = [f"bayesflowmass simulate --hosts {files}{size} --out mocks.parquet"]
+    files = [path, "--galaxies", "GALAXIES"] if "log10_mass" in limits else ["HOSTS", "--galaxies", path]
+    size = [] if info.box_size else ["--box-size", "SIDE"]
+    report.commands = [command("simulate", "--hosts", *files, *size, "--out", "mocks.parquet")]
     return report
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 
-__all__ = ["Inspection"]
+__all__ = ["Inspection", "command"]
+
+
+def command(verb: str, *words: object) -> str:
+    """A command that a shell takes as it stands, whatever is in the names of files and columns."""
+    return shlex.join(["bayesflowmass", verb, *map(str, words)])
 
 
 @dataclass

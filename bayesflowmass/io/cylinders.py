@@ -13,7 +13,7 @@ from bayesflowmass.catalog import CatalogError, CatalogMetadata, ClusterCatalog
 from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
 from bayesflowmass.io.flat.clusters import clusters_from_table
-from bayesflowmass.io.flat.read import PREFIXED
+from bayesflowmass.io.flat.galaxies import PREFIXED
 from bayesflowmass.io.footprint import GalaxyFootprint, RectangleFootprint
 from bayesflowmass.io.frames import FRAMES, to_cmb
 from bayesflowmass.io.shared_galaxies import clusters_of_galaxies, shared_columns
@@ -143,7 +143,13 @@ def _centres(table: Any, cosmology: Cosmology, cluster_frame: str, frame: str) -
         )
     for name in ("ra", "dec"):
         table.require(name)
-    rows = clusters_from_table(table, cosmology)
+    rows, _ = clusters_from_table(table, cosmology)
+    unknown = np.isnan(rows["ra"] + rows["dec"] + rows["redshift"])
+    if unknown.any():
+        row = int(np.argmax(unknown))
+        raise CatalogError(
+            f"{table.name}: row {row + 1} has no ra, dec or redshift, so there is no cylinder to cut."
+        )
     if frame == "cmb":
         rows["redshift"] = to_cmb(rows["redshift"], rows["ra"], rows["dec"], cluster_frame)
     if np.any(rows["redshift"] <= 0.0):

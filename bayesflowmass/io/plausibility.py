@@ -9,39 +9,55 @@ from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.catalog.arrays import offsets_from_counts, segment_median
+from bayesflowmass.catalog.ranges import RANGES
 from bayesflowmass.common.arrays import FloatArray, IntArray
+from bayesflowmass.cosmology import SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
 
 __all__ = [
     "check_not_radians",
     "check_positions_meet",
     "check_radius",
     "check_redshifts",
-    "check_same_radius",
-    "check_same_velocity",
     "check_velocities",
+    "radius_reading",
+    "velocity_reading",
 ]
 
-MAX_REDSHIFT = 3.0
+_USUAL_COSMOLOGIES = tuple(
+    (Cosmology(Om0=om, h=h0 / 100.0), f" of H0 = {h0:g}, Om = {om:g}")
+    for h0, om in ((70.0, 0.3), (67.4, 0.315), (73.0, 0.27), (50.0, 1.0), (75.0, 0.3))
+)
 
 
-def check_redshifts(z: FloatArray, what: str, *, lowest: float) -> None:
-    """Refuse a negative or absurd redshift; ``what`` names the column, and rows count from 1.
+def check_redshifts(z: FloatArray, name: str, where: str) -> None:
+    """Refuse redshifts of a column when a typical one cannot be; NaN is none.
+
+    Args:
+        z: (n,).
+        name: of the column in `bayesflowmass.catalog.ranges.RANGES`.
+        where: names the column; rows count from 1.
 
     Raises:
-        CatalogError: naming the first row at fault.
+        CatalogError: naming the first row at fault, and what it looks like.
     """
-    bad = (z < lowest) | (z > MAX_REDSHIFT)
+    limits = RANGES[name]
+    bad = ~limits.holds(z) & ~np.isnan(z)
     if not bad.any():
         return
     row = int(np.argmax(bad))
-    if np.median(z) > MAX_REDSHIFT:
+    found = f"{where} in row {row + 1} is {z[row]:g}"
+    typical = float(np.nanmedian(z))
+    expected = f"expected a redshift in [{limits.low:g}, {limits.high:g}]"
+    if typical > 100.0:
         raise CatalogError(
-            f"{what} in row {row + 1} is {z[row]:g}, which looks like cz in km/s; expected a redshift in "
-            f"[{lowest:g}, {MAX_REDSHIFT:g}]: name such a column of galaxies cz, or divide it by 299792.458."
+            f"{found}, which looks like cz in km/s; {expected}: name such a column of galaxies cz, or divide it by "
+            "299792.458."
         )
-    raise CatalogError(
-        f"{what} in row {row + 1} is {z[row]:g}; expected a redshift in [{lowest:g}, {MAX_REDSHIFT:g}]."
-    )
+    if typical > limits.high:
+        raise CatalogError(
+            f"{found}, which looks like a magnitude; {expected}: say which column it is with --column z=THEIRS."
+        )
+    raise CatalogError(f"{found}; {expected}.")
 
 
 def check_velocities(v_los: FloatArray, ids: NDArray[Any], counts: IntArray, where: str) -> None:
@@ -132,51 +148,84 @@ def check_positions_meet(
         )
 
 
-def check_same_radius(given: FloatArray, computed: FloatArray, z: FloatArray, h: float, where: str) -> None:
-    """Compare given radii with those from ra, dec and z, and say what they are where they differ.
+def radius_reading(
+    given: FloatArray, computed: FloatArray, z: FloatArray, ours: Cosmology, where: str
+) -> str | None:
+    """What given radii are, told from those of ra, dec and z; None where they are comoving Mpc/h of our cosmology.
+
+    Args:
+        given: as the table has them (n,).
+        computed: comoving Mpc/h (n,).
+        z: of the clusters (n,).
+        ours: cosmology of the computed radii.
+        where: names the table.
 
     Raises:
-        CatalogError: if another reading fits the radii better than comoving Mpc/h, or none fits.
+        CatalogError: if they are no radii from these centres in any unit that is known.
     """
     usable = (computed > 0.05) & (given > 0.0)
     if not usable.any():
-        return
+        return None
     ratio = given[usable] / computed[usable]
     one_plus_z = 1.0 + z[usable]
-    readings = {
-        "comoving Mpc/h": np.ones_like(one_plus_z),
-        "proper Mpc/h": 1.0 / one_plus_z,
-        "comoving Mpc": np.full_like(one_plus_z, 1.0 / h),
-        "proper Mpc": 1.0 / (one_plus_z * h),
-        "proper kpc": 1000.0 / (one_plus_z * h),
-        "proper kpc/h": 1000.0 / one_plus_z,
-        "comoving kpc/h": np.full_like(one_plus_z, 1000.0),
+    ours_per_radian = transverse_mpc_h_per_radian(z[usable], ours)
+    readings: dict[str, FloatArray] = {}
+    for made_with, name in ((ours, ""), *_USUAL_COSMOLOGIES):
+        scale = transverse_mpc_h_per_radian(z[usable], made_with) / ours_per_radian
+        readings |= {
+            f"comoving Mpc/h{name}": scale,
+            f"proper Mpc/h{name}": scale / one_plus_z,
+            f"comoving Mpc{name}": scale / made_with.h,
+            f"proper Mpc{name}": scale / (one_plus_z * made_with.h),
+            f"proper kpc{name}": 1000.0 * scale / (one_plus_z * made_with.h),
+            f"comoving kpc{name}": 1000.0 * scale / made_with.h,
+            f"proper kpc/h{name}": 1000.0 * scale / one_plus_z,
+            f"comoving kpc/h{name}": 1000.0 * scale,
+        }
+    readings |= {
+        "degrees": np.degrees(1.0) / ours_per_radian,
+        "arcmin": 60.0 * np.degrees(1.0) / ours_per_radian,
+        "arcsec": 3600.0 * np.degrees(1.0) / ours_per_radian,
     }
     misfit = {name: float(np.median(np.abs(np.log(ratio / expected)))) for name, expected in readings.items()}
-    best = min(misfit, key=lambda name: misfit[name])
-    typical = float(np.median(ratio))
-    if best == "comoving Mpc/h" and misfit[best] < 0.1:
-        return
-    verdict = f"it looks {best}" if misfit[best] < 0.03 else "it fits no unit we know"
+    if misfit["comoving Mpc/h"] < 0.01:
+        return None
+    best: str = min(misfit, key=lambda name: misfit[name])
+    if misfit[best] < 0.03:
+        return best
+    if misfit["comoving Mpc/h"] < 0.1:
+        return None
     raise CatalogError(
-        f"{where}: the radius given is {typical:.3f} of the comoving one from ra, dec and z, so {verdict}, "
-        "and comoving Mpc/h is expected: leave the column out, since radii are computed from ra, dec and z."
+        f"{where}: the radius given is {float(np.median(ratio)):.3f} of the comoving one from ra, dec and z, so it "
+        "fits no unit we know: correct the centres of the clusters, or leave the column out, since radii are "
+        "computed from ra, dec and z."
     )
 
 
-def check_same_velocity(given: FloatArray, computed: FloatArray, where: str) -> None:
-    """Compare given velocities with those from the redshifts.
+def velocity_reading(given: FloatArray, computed: FloatArray, z: FloatArray, where: str) -> str | None:
+    """What given velocities are, told from the redshifts; None where they are those of the rest frame.
+
+    Args:
+        given, computed: km/s (n,); NaN is none.
+        z: redshifts of the galaxies (n,).
+        where: names the table.
 
     Raises:
-        CatalogError: if the typical difference exceeds 100 km/s.
+        CatalogError: if the typical difference exceeds 100 km/s, and they are not cz either.
     """
-    difference = float(np.median(np.abs(given - computed))) if given.size else 0.0
-    if difference > 100.0:
-        raise CatalogError(
-            f"{where}: v_los differs from c (z - z_cl)/(1 + z_cl) by {difference:.0f} km/s typically; "
-            "leave the column out, since velocities are computed from the redshifts, or correct the "
-            "redshifts of the clusters."
-        )
+    known = np.isfinite(given)
+    if not known.any():
+        return None
+    difference = float(np.median(np.abs(given - computed)[known]))
+    if difference <= 100.0:
+        return None
+    if float(np.median(np.abs(given - SPEED_OF_LIGHT * z)[known])) <= 100.0:
+        return "cz"
+    raise CatalogError(
+        f"{where}: v_los differs from c (z - z_cl)/(1 + z_cl) by {difference:.0f} km/s typically; "
+        "leave the column out, since velocities are computed from the redshifts, or correct the "
+        "redshifts of the clusters."
+    )
 
 
 def _like_radians(ra: FloatArray, dec: FloatArray) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from bayesflowmass.catalog import CatalogError
@@ -16,9 +15,11 @@ from bayesflowmass.io.formats import (
     identify,
     identify_columns,
 )
+from bayesflowmass.io.names import normal_name
+from bayesflowmass.io.opening import at_rest
 from bayesflowmass.io.table import FlatTable
 
-__all__ = ["OpenedTables", "mapped_names", "open_tables", "read_known_table"]
+__all__ = ["OpenedTables", "mapped_names", "open_table", "open_tables", "read_known_table"]
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,14 @@ def open_tables(galaxies: Any, clusters: Any, column_map: Mapping[str, str] | No
         CatalogError: if a file is of another sort than it is given for, or cannot be read.
     """
     names = column_map or {}
-    table, reading, report = _open(galaxies, "galaxies", names)
+    table, reading, report = open_table(galaxies, "galaxies", names)
     others = None
     if clusters is not None:
-        others, _, more = _open(clusters, "clusters", names)
+        others, _, more = open_table(clusters, "clusters", names)
         report = _merged(report, more)
     elif reading is not None and reading.clusters is not None:
         others = FlatTable(reading.clusters, "clusters", names, name=str(galaxies))
+        report = _merged(report, {"notes": others.notes})
     if reading is None:
         return OpenedTables(table, others, report)
     return OpenedTables(table, others, report, reading.one_cluster, reading.cleaned)
@@ -70,8 +72,8 @@ def read_known_table(source: Any) -> tuple[TableFormat, Reading] | None:
     if not isinstance(source, str | os.PathLike):
         known = identify_columns(source.colnames) if hasattr(source, "colnames") else None
         return None if known is None else (known, known.convert(source, "the table"))
-    path = Path(source)
-    found = identify(path) if path.is_file() else None
+    path = at_rest(source)
+    found = identify(path)
     if isinstance(found, TableFormat):
         return found, found.read(path)
     if found is not None:
@@ -89,27 +91,43 @@ def mapped_names(column_map: Mapping[str, str], what: str) -> set[str]:
     return {theirs for key, theirs in column_map.items() if key.rpartition(".")[0] in ("", what)}
 
 
-def _open(
+def open_table(
     source: Any, what: str, column_map: Mapping[str, str]
 ) -> tuple[FlatTable, Reading | None, dict[str, Any]]:
+    """One table under our names, what a reader of a known format gave, and its report.
+
+    Raises:
+        CatalogError: as `open_tables`.
+    """
     found = read_known_table(source)
     if found is None:
-        return FlatTable(source, what, column_map), None, {}
+        plain = FlatTable(source, what, column_map)
+        return plain, None, {"notes": plain.notes} if plain.notes else {}
     known, reading = found
     table = getattr(reading, what)
     if table is None:
         raise CatalogError(
             f"{_name(source)}: this is {known.title}, which holds {' and '.join(known.gives)}; expected {what}."
         )
-    unknown = mapped_names(column_map, what) - set(table.colnames)
-    if unknown and unknown & set(FlatTable(source, what).columns):
+    # What the user names as the reader takes it is settled by the reader.
+    left = {
+        key: theirs
+        for key, theirs in column_map.items()
+        if normal_name(reading.used.get(key.rpartition(".")[2], "")) != normal_name(theirs)
+        or key.rpartition(".")[0] not in ("", what)
+    }
+    unknown = mapped_names(left, what) - set(table.colnames)
+    if unknown and unknown & set(FlatTable(source, what).theirs.values()):
+        plain = FlatTable(source, what, column_map)
         note = (
             f"{', '.join(sorted(unknown))} named by the user, so the {known.title} is read as a plain table: nothing "
             "is left out, and measurements of one object stay as many."
         )
-        return FlatTable(source, what, column_map), None, {"formats": {what: "table"}, "notes": [note]}
-    report: dict[str, Any] = {"formats": {what: known.name}, "notes": list(reading.notes)}
-    return FlatTable(table, what, column_map, name=_name(source)), reading, report | reading.counts
+        return plain, None, {"formats": {what: "table"}, "notes": [note, *plain.notes]}
+    flat = FlatTable(table, what, left, name=_name(source))
+    flat.used_by_reader = set(reading.used.values())
+    report: dict[str, Any] = {"formats": {what: known.name}, "notes": [*reading.notes, *flat.notes]}
+    return flat, reading, report | reading.counts
 
 
 def _name(source: Any) -> str | None:
@@ -118,7 +136,8 @@ def _name(source: Any) -> str | None:
 
 def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     merged = {**second, **first}
-    if first and second:
+    if "formats" in first and "formats" in second:
         merged["formats"] = {**first["formats"], **second["formats"]}
+    if "notes" in first and "notes" in second:
         merged["notes"] = [*first["notes"], *second["notes"]]
     return merged

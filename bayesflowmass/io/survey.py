@@ -13,7 +13,8 @@ from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import SPEED_OF_LIGHT
 from bayesflowmass.io import plausibility
 from bayesflowmass.io import units as convert
-from bayesflowmass.io.flat.clusters import column_place
+from bayesflowmass.io.flat.clusters import column_place, measured_column
+from bayesflowmass.io.flat.galaxies import galaxies_on_sky, settle_redshift
 from bayesflowmass.io.frames import to_cmb
 from bayesflowmass.io.sky import unit_vectors
 from bayesflowmass.io.table import FlatTable
@@ -95,38 +96,32 @@ def survey_part(table: FlatTable, galaxy_frame: str, frame: str, report: dict[st
     Raises:
         CatalogError: for a missing column or a value that cannot be; names the row.
     """
-    where = {name: column_place(table, name) for name in table.columns}
     table.require("ra")
     table.require("dec")
-    ra = convert.angle_to_degrees(table.numbers("ra"), table.units["ra"], where["ra"])
-    dec = convert.angle_to_degrees(table.numbers("dec"), table.units["dec"], where["dec"])
-    if np.any(np.abs(dec) > 90.0):
-        row = int(np.argmax(np.abs(dec) > 90.0))
-        raise CatalogError(f"{table.place('dec', row)} is {dec[row]:g}; expected degrees from -90 to 90.")
-    name = table.require("z", "cz")
-    given = table.numbers(name)
-    if name == "cz":
-        z = convert.velocity_to_km_s(given, table.units["cz"], where["cz"]) / SPEED_OF_LIGHT
-    else:
-        z = convert.redshift_from(given, table.units["z"], where["z"])
-    plausibility.check_redshifts(z, where[name], lowest=-0.02)
+    settle_redshift(table)
+    notes: list[str] = []
+    sky, rows = galaxies_on_sky(table, notes)
+    ra, dec, z = sky["ra"], sky["dec"], sky["z"]
     if table.units["ra"] is None:
         plausibility.check_not_radians(ra, dec, table.name)
     if frame == "cmb":
         z = to_cmb(z, ra, dec, galaxy_frame)
-    others = {}
-    for column in table.columns:
-        if column not in _CONVERTED:
-            others[column] = table.ids(column) if column == "galaxy_id" else table.carried(column)
+    others = {column: table.carried(column)[rows] for column in table.columns if column not in _CONVERTED}
     if (error := table.first("z_err", "v_err")) is not None:
-        values = table.carried(error).astype(np.float64)
         if error == "v_err":
             # Beside cz or z on the sky, an error in km/s is that of cz.
-            values = convert.velocity_to_km_s(values, table.units["v_err"], where["v_err"]) / SPEED_OF_LIGHT
+            unit, where = table.units["v_err"], column_place(table, "v_err")
+            factor = float(convert.velocity_to_km_s(np.ones(1), unit, where)[0])
+            values = measured_column(table, "v_err", "gal_v_err", notes, factor)[rows] / SPEED_OF_LIGHT
+        else:
+            values = measured_column(table, "z_err", "gal_z_err", notes)[rows]
         known = np.isfinite(values)
         others["z_err"] = np.where(known, values, np.median(values[known]) if known.any() else 0.0)
     limits = (float(z.min()), float(z.max()))
-    return Survey(ra, dec, z, others, ra, dec, limits, {**report, "galaxies_read": table.n_rows})
+    said = {**report, "galaxies_read": table.n_rows}
+    if report.get("notes") or table.notes or notes:
+        said["notes"] = list(dict.fromkeys([*report.get("notes", []), *table.notes, *notes]))
+    return Survey(ra, dec, z, others, ra, dec, limits, said)
 
 
 def concatenated(first: Survey, second: Survey) -> Survey:
@@ -143,7 +138,7 @@ def concatenated(first: Survey, second: Survey) -> Survey:
     both = {name: np.concatenate([values, second.others[name]]) for name, values in first.others.items()}
     report = {**first.report}
     for name, value in second.report.items():
-        report[name] = report[name] + value if isinstance(value, int) and name in report else value
+        report[name] = report[name] + value if isinstance(value, int | list) and name in report else value
     return Survey(
         np.concatenate([first.ra, second.ra]),
         np.concatenate([first.dec, second.dec]),

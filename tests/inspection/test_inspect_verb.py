@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect as standard_inspect
+import shlex
 
 import numpy as np
 import pytest
@@ -134,29 +135,39 @@ def test_broken_cells_are_counted_column_by_column(tmp_path):
     table["ra"][[3, 8]] = np.nan
     table["dec"] = table["dec"].astype("U20")
     table["dec"][5] = "north"
-    table["z"][7] = 9.0
+    table["z"][7] = 9.5
     table.write(tmp_path / "a.csv")
     report = inspect_file(tmp_path / "a.csv")
     assert not report.usable
     assert "2 rows without a number in ra: the first is row 4" in report.problems[0]
     assert "1 row without a number in dec: the first is row 6, which is 'north'" in report.problems[1]
-    assert "1 row with z outside -0.02 to 3: the first is row 8, 9" in report.problems[2]
+    assert "1 row with z outside -0.02 to 3: the first is row 8, 9.5" in report.problems[2]
 
 
 def test_other_names_are_guessed_and_the_guess_works(tmp_path):
     table = frame_table()
+    table.rename_columns(["cluster_id", "v_los"], ["grp no", "vpec"])
+    table.write(tmp_path / "a b.csv")
+    report = inspect_file(tmp_path / "a b.csv")
+    assert not report.usable
+    words = shlex.split(report.commands[0])
+    assert words == ["bayesflowmass", "inspect", str(tmp_path / "a b.csv"), "--column", "v_los=vpec"]
+    names = {"cluster_id": "grp no", "v_los": "vpec"}
+    report = inspect_file(tmp_path / "a b.csv", column=names, redshift=0.117)
+    assert report.usable
+    assert "cluster_id=grp no" in shlex.split(report.commands[0])
+
+
+def test_names_that_all_know_need_no_guess(tmp_path):
+    table = frame_table()
     table.rename_columns(["cluster_id", "v_los"], ["ClID", "vlos"])
     table.write(tmp_path / "a.csv")
-    report = inspect_file(tmp_path / "a.csv")
-    assert not report.usable
-    assert report.commands == [
-        f"bayesflowmass inspect {tmp_path / 'a.csv'} --column cluster_id=ClID v_los=vlos"
-    ]
-    names = {"cluster_id": "ClID", "v_los": "vlos"}
-    assert inspect_file(tmp_path / "a.csv", column=names, redshift=0.117).usable
+    report = inspect_file(tmp_path / "a.csv", redshift=0.117)
+    assert report.usable
+    assert "note: taken by their names: ClID for cluster_id, vlos for v_los." in report.facts
     sky = Table({"ClID": [1, 2], "R.A.": [10.0, 11.0], "Dec.": [1.0, 2.0], "zspec": [0.1, 0.1]})
     sky.write(tmp_path / "b.csv")
-    assert "--column cluster_id=ClID ra=R.A. dec=Dec. z=zspec" in inspect_file(tmp_path / "b.csv").commands[0]
+    assert "a table of clusters" in inspect_file(tmp_path / "b.csv").facts
 
 
 def test_what_infer_would_refuse_is_a_problem(tmp_path):

@@ -198,15 +198,21 @@ def test_the_names_of_sag_files_do_not_matter(tmp_path):
     assert identify(clusters.rename(tmp_path / "c.txt")).name == "sag-clusters"
 
 
-def test_columns_named_by_the_user_win_over_a_format():
+def test_columns_named_as_the_reader_takes_them_leave_it_its_work():
     table = skyserver()
     twice = Table(np.concatenate([table, table[:3]]))
-    catalog = load_catalog(twice, one_cluster(), {"galaxies.z": "specz"})
-    assert catalog.n_galaxies.tolist() == [33]
-    assert (
-        "specz named by the user, so the SDSS SkyServer export is read" in catalog.metadata.extra["notes"][0]
-    )
+    for named in ({"galaxies.z": "specz"}, {"z": "specz", "ra": "ra"}):
+        assert load_catalog(twice, one_cluster(), named).n_galaxies.tolist() == [30]
+
+
+def test_columns_named_otherwise_win_over_a_format():
+    table = skyserver()
     table["photoz"] = np.asarray(table["specz"]) + 0.001
+    twice = Table(np.concatenate([table, table[:3]]))
+    catalog = load_catalog(twice, one_cluster(), {"galaxies.z": "photoz"})
+    assert catalog.n_galaxies.tolist() == [33]
+    notes = " ".join(catalog.metadata.extra["notes"])
+    assert "photoz named by the user, so the SDSS SkyServer export is read as a plain table" in notes
     carried = load_catalog(table, one_cluster(), {"galaxies.z": "photoz"})
     np.testing.assert_allclose(np.sort(carried.galaxies("gal_z")), np.sort(table["photoz"]))
 

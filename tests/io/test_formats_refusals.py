@@ -62,7 +62,7 @@ BAD = {
     "ned: as clusters": (lambda _: load_catalog(ned(), ned()), "which holds galaxies; expected clusters"),
     "skyserver: ids as floats": (
         with_cluster(every(skyserver(), "objid", np.arange(30) * 1e17)),
-        "SDSS ids have 19 digits and floats keep 16",
+        "ids of surveys have up to 19 digits and floats keep 16",
     ),
     "skyserver: no spectra": (
         with_cluster(every(skyserver(), "specz", 0.0)),

@@ -8,20 +8,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.catalog.metadata import MODES
+from bayesflowmass.catalog.ranges import RANGES, check_range, is_sentinel, known_values
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import Cosmology
 from bayesflowmass.io import plausibility
 from bayesflowmass.io import units as convert
+from bayesflowmass.io.names import LIKELY, find_names
 from bayesflowmass.io.table import FlatTable
 
-__all__ = ["clusters_from_galaxies", "clusters_from_table", "column_place", "the_one_cluster"]
+__all__ = [
+    "OF_GALAXIES",
+    "clusters_from_galaxies",
+    "clusters_from_table",
+    "column_place",
+    "measured_column",
+    "sky_angles",
+]
 
-_FLOATS = ("redshift_err", "sigma_v_err", "completeness")
+OF_GALAXIES = ("x", "y", "v_los", "r_proj", "n_shared", "shares_with")
+"""Names that are columns of galaxies, or made by readers: in a table of clusters they mean something else."""
+
+_MEASURED = {"redshift_err": "", "sigma_v_err": "km/s", "completeness": "", "abs_mag_limit": ""}
 
 
 def clusters_from_table(
     table: FlatTable, cosmology: Cosmology, redshift: float | None = None
-) -> dict[str, NDArray[Any]]:
-    """Cluster columns from a table of clusters.
+) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Cluster columns from a table of clusters, and what is to be said about them.
+
+    A redshift or position that is missing is NaN.
 
     Args:
         redshift: of all clusters, where the table has none.
@@ -29,35 +45,29 @@ def clusters_from_table(
     Raises:
         CatalogError: for a missing column or a value that cannot be; names the row.
     """
-    table.require("cluster_id")
+    notes: list[str] = []
+    if "cluster_id" not in table:
+        _take_id(table, notes)
     rows: dict[str, NDArray[Any]] = {"cluster_id": table.ids("cluster_id")}
-    if redshift is not None and table.first("redshift", "z") is None:
-        rows["redshift"], where = np.full(table.n_rows, float(redshift)), "redshift"
-    elif redshift is not None:
-        raise CatalogError("redshift is given beside a table of clusters, which has its own; leave one out.")
-    else:
-        name = table.require("redshift", "z")
-        where = column_place(table, name)
-        rows["redshift"] = convert.redshift_from(table.numbers(name), table.units[name], where)
-    plausibility.check_redshifts(rows["redshift"], where, lowest=0.0)
+    rows["redshift"] = _redshifts(table, redshift, notes)
     for name in ("ra", "dec"):
         if name in table:
-            rows[name] = convert.angle_to_degrees(
-                table.numbers(name), table.units[name], column_place(table, name)
-            )
-    if "log10_mass" in table:
-        given, unit = table.numbers("log10_mass"), table.units["log10_mass"]
-        rows["log10_mass"] = convert.mass_to_log10_msun_h(
-            given, unit, column_place(table, "log10_mass"), cosmology.h
-        )
+            rows[name] = sky_angles(table, name)
+    rows |= _masses(table, cosmology, notes)
     for name in table.columns:
-        if name == "halo_id":
-            rows[name] = table.ids(name)
-        elif name in _FLOATS:
-            rows[name] = table.numbers(name)
-        elif name not in rows and not (name == "z" and "redshift" not in table):
+        if name in rows or name in ("log10_mass", "log10_mass_published", "redshift"):
+            continue
+        if name == "z" and "redshift" not in table:
+            continue
+        if name in _MEASURED:
+            rows[name] = measured_column(table, name, name, notes)
+        elif name in OF_GALAXIES or name.startswith("gal_"):
+            rows[f"cluster_{name}"] = table.carried(name)
+        elif name == "mode" and not np.isin(np.asarray(table.carried(name)).astype(str), MODES).all():
+            rows["mode_in_file"] = table.carried(name)
+        else:
             rows[name] = table.carried(name)
-    return rows
+    return rows, notes
 
 
 def clusters_from_galaxies(
@@ -80,11 +90,17 @@ def clusters_from_galaxies(
                 f"{str(error)[:-1]}; or give cluster_id if all galaxies are of one cluster."
             ) from error
     unique, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
+    # Clusters in the order in which they first appear.
+    order = np.argsort(first, kind="stable")
     if "redshift" in table:
         where = column_place(table, "redshift")
-        each = convert.redshift_from(table.numbers("redshift"), table.units["redshift"], where)
-        z = each[first]
-        odd = np.abs(each - z[inverse]) > 1e-6
+        each = convert.redshift_from(table.measured("redshift"), table.units["redshift"], where)
+        each[is_sentinel(each) & ~RANGES["redshift"].holds(each)] = np.nan
+        z = np.full(unique.size, np.nan)
+        known = np.isfinite(each)
+        # The last write of each cluster is its first known value.
+        z[inverse[known][::-1]] = each[known][::-1]
+        odd = known & (np.abs(each - z[inverse]) > 1e-6)
         if odd.any():
             row = int(np.argmax(odd))
             raise CatalogError(
@@ -99,28 +115,113 @@ def clusters_from_galaxies(
             f"{table.name}: the redshifts of the clusters are missing; give a table of clusters, or a "
             "column redshift in the table of galaxies, or one redshift for all."
         )
-    plausibility.check_redshifts(z, where, lowest=0.0)
-    # Clusters in the order in which they first appear.
-    order = np.argsort(first, kind="stable")
+    plausibility.check_redshifts(z, "redshift", where)
     return {"cluster_id": unique[order], "redshift": z[order]}, ids
 
 
-def the_one_cluster(
-    table: FlatTable, others: FlatTable, rows: dict[str, NDArray[Any]], cluster_id: int | str | None
-) -> NDArray[Any]:
-    """The cluster id of each galaxy of a table without that column.
+def measured_column(
+    table: FlatTable, name: str, range_name: str, notes: list[str], factor: float = 1.0
+) -> FloatArray:
+    """An optional column in the unit of a catalogue, NaN where it is unknown.
+
+    Args:
+        range_name: its name in `bayesflowmass.catalog.ranges.RANGES`.
+        notes: what is taken for "not measured" is said there.
+        factor: from the declared unit to that of a catalogue.
 
     Raises:
-        CatalogError: if there are several clusters.
+        CatalogError: for text, or a value that cannot be; names the row.
     """
-    if cluster_id is not None:
-        return np.full(table.n_rows, cluster_id)
-    if rows["cluster_id"].size == 1:
-        return np.full(table.n_rows, rows["cluster_id"][0])
-    table.require("cluster_id")
-    raise AssertionError(f"{others.name}: require refuses a missing column")
+    given = table.measured(name)
+    values, unknown = known_values(range_name, given * factor)
+    if unknown.any():
+        row = int(np.argmax(unknown))
+        written = ", ".join(f"{value:g}" for value in np.unique(given[unknown])[:3])
+        notes.append(
+            f"{column_place(table, name)}: {written} is taken for not measured, in {int(unknown.sum())} of "
+            f"{given.size} rows; the first is row {row + 1}."
+        )
+    try:
+        check_range(range_name, values, lambda row: table.place(name, row))
+    except CatalogError as error:
+        raise CatalogError(str(error).replace(f": {range_name} is", " is", 1)) from None
+    return values
 
 
 def column_place(table: FlatTable, name: str) -> str:
     """How messages name a column."""
     return f"{table.name}: {table.theirs[name]}"
+
+
+def _take_id(table: FlatTable, notes: list[str]) -> None:
+    """Take the column that may be the id of the clusters, if it has another value in each row."""
+    for theirs in find_names(table.columns, {"cluster_id": LIKELY["clusters"]["cluster_id"]}).values():
+        values = np.ma.getdata(table.columns[theirs])
+        if np.unique(values).size == table.n_rows and not np.ma.getmaskarray(table.columns[theirs]).any():
+            table.move(theirs, "cluster_id")
+            notes.append(f"{table.name}: {theirs} is taken for cluster_id.")
+            return
+    table.require("cluster_id")
+
+
+def _redshifts(table: FlatTable, redshift: float | None, notes: list[str]) -> FloatArray:
+    if table.first("redshift", "z") is None and redshift is not None:
+        values, where = np.full(table.n_rows, float(redshift)), "redshift"
+    elif redshift is not None:
+        raise CatalogError("redshift is given beside a table of clusters, which has its own; leave one out.")
+    else:
+        name = table.require("redshift", "z")
+        where = column_place(table, name)
+        values = convert.redshift_from(table.measured(name), table.units[name], where)
+    values = np.where(is_sentinel(values) & ~RANGES["redshift"].holds(values), np.nan, values)
+    plausibility.check_redshifts(values, "redshift", where)
+    unknown = np.isnan(values)
+    if unknown.all():
+        raise CatalogError(f"{where}: none of the {table.n_rows} clusters has a redshift.")
+    if unknown.any():
+        row = int(np.argmax(unknown))
+        notes.append(
+            f"{where}: {int(unknown.sum())} of {table.n_rows} clusters have no redshift and get no mass; the first is "
+            f"row {row + 1}."
+        )
+    return values
+
+
+def sky_angles(table: FlatTable, name: str) -> FloatArray:
+    """``ra`` or ``dec`` in degrees, NaN where it is missing.
+
+    Raises:
+        CatalogError: for a value that no coordinate has; names the row.
+    """
+    values = convert.angle_to_degrees(table.measured(name), table.units[name], column_place(table, name))
+    values = np.where(is_sentinel(values) & ~RANGES[name].holds(values), np.nan, values)
+    bad = np.flatnonzero(~RANGES[name].holds(values) & ~np.isnan(values))
+    if bad.size:
+        limits = RANGES[name]
+        raise CatalogError(
+            f"{table.place(name, int(bad[0]))} is {values[bad[0]]:g}; expected degrees, within [{limits.low:g}, "
+            f"{limits.high:g}]."
+        )
+    return values
+
+
+def _masses(table: FlatTable, cosmology: Cosmology, notes: list[str]) -> dict[str, NDArray[Any]]:
+    """``log10_mass``, or ``log10_mass_published`` where some are missing: a truth has no gaps."""
+    if "log10_mass" not in table:
+        return (
+            {"log10_mass_published": table.carried("log10_mass_published")}
+            if "log10_mass_published" in table
+            else {}
+        )
+    where = column_place(table, "log10_mass")
+    given = table.measured("log10_mass")
+    known = np.isfinite(given) & ~(is_sentinel(given) & ~RANGES["log10_mass"].holds(given))
+    values = np.full(given.size, np.nan)
+    values[known] = convert.mass_to_log10_msun_h(given[known], table.units["log10_mass"], where, cosmology.h)
+    if known.all():
+        return {"log10_mass": values}
+    notes.append(
+        f"{where}: {int(np.sum(~known))} of {known.size} masses are missing (the first in row "
+        f"{int(np.argmin(known)) + 1}), so the column is kept as log10_mass_published and is no truth."
+    )
+    return {"log10_mass_published": values}

@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 from bayesflowmass.catalog import CatalogError, CatalogMetadata, ClusterCatalog
 from bayesflowmass.catalog.tables import group_galaxies
 from bayesflowmass.common.arrays import FloatArray, IntArray
-from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
+from bayesflowmass.cosmology import MDPL2, Cosmology, transverse_mpc_h_per_radian
 from bayesflowmass.io import plausibility
 from bayesflowmass.io import units as convert
-from bayesflowmass.io.flat.clusters import (
-    clusters_from_galaxies,
-    clusters_from_table,
-    column_place,
-    the_one_cluster,
+from bayesflowmass.io.flat.clusters import clusters_from_galaxies, clusters_from_table, column_place
+from bayesflowmass.io.flat.galaxies import (
+    carried_galaxies,
+    galaxies_in_frame,
+    galaxies_on_sky,
+    settle_redshift,
+    velocity_errors,
 )
 from bayesflowmass.io.sky import galaxies_around, rest_frame_velocity, sky_offsets
 from bayesflowmass.io.sources import OpenedTables, open_tables
@@ -33,13 +35,11 @@ from bayesflowmass.io.table import FlatTable
 from bayesflowmass.selection import cylinder
 from bayesflowmass.selection.cuts import R_MAX, V_MAX
 
-__all__ = ["FEW_GALAXIES", "PREFIXED", "drop_or_refuse_poor_clusters", "read_flat"]
+__all__ = ["FEW_GALAXIES", "drop_or_refuse_poor_clusters", "read_flat"]
 
 FEW_GALAXIES = ("error", "drop", "keep")
 
-PREFIXED = ("v_err", "is_member", "component", "galaxy_id", "ra", "dec", "z", "abs_mag", "weight")
-"""Columns of galaxies that a catalogue calls ``gal_<name>``."""
-_FRAME = ("x", "y", "r_proj", "v_los", "cz", "cluster_id", "z_err")
+Rows = dict[str, NDArray[Any]]
 
 
 def read_flat(
@@ -51,6 +51,7 @@ def read_flat(
     cluster_id: int | str | None = None,
     redshift: float | None = None,
     cosmology: Cosmology = MDPL2,
+    table_cosmology: Cosmology | None = None,
     r_max: float | None = R_MAX,
     v_max: float | None = V_MAX,
     min_galaxies: int = 3,
@@ -61,21 +62,25 @@ def read_flat(
 ) -> ClusterCatalog:
     """Read flat tables into a catalogue.
 
-    ``metadata.extra`` counts ``galaxies_read``, ``galaxies_outside_cylinder`` and, with sky coordinates,
-    ``repeated_positions`` (rows of one cluster at the very same ra and dec: all of them are kept).
+    ``metadata.extra`` counts ``galaxies_read``, ``galaxies_left_out`` (without a redshift, velocity or position),
+    ``galaxies_outside_cylinder`` and, with sky coordinates, ``repeated_positions`` (rows of one cluster at the very
+    same ra and dec: all of them are kept); ``notes`` says in sentences what was decided.
 
     Args:
-        galaxies: path (csv, ecsv, fits, votable, parquet or text) or astropy table of galaxies, in any of the
-            formats of `bayesflowmass.io.formats`, or with our names, or with names given in ``column_map``.
+        galaxies: path (any file of `bayesflowmass.io.any_table`, or a pipe) or astropy table of galaxies, in any of
+            the formats of `bayesflowmass.io.formats`, or with our names, or those of `bayesflowmass.io.names`, or
+            with names given in ``column_map``.
         clusters: the same of clusters: ``cluster_id, redshift`` (or ``z``), ``ra, dec`` where the galaxies
             have sky coordinates, optional ``log10_mass``. None where the galaxies have ``x, y, v_los`` and
-            their cluster's ``redshift``.
-        column_map: ``{our name: their name}``, for both tables; ``galaxies.z`` or ``clusters.z`` for one.
+            their cluster's ``redshift``. A cluster without a redshift or position stays, without galaxies.
+        column_map: ``{our name: their name}``, for both tables; ``galaxies.z`` or ``clusters.z`` for one. All
+            columns are renamed at once.
         units: ``{our name: unit}`` in place of what a table declares, such as ``{"r_proj": "proper kpc"}``.
             A column without a unit is in ours: degrees, km/s, comoving Mpc/h, log10 of Msun/h.
         cluster_id: the whole table of galaxies is this one cluster.
         redshift: of all clusters, where there is no table of them, or it has none.
         cosmology: turns angles into Mpc/h.
+        table_cosmology: that the lengths of the table were made with; default: ``cosmology``.
         r_max, v_max: cylinder [comoving Mpc/h, km/s]; None keeps all, and is refused where galaxies are cut
             around clusters.
         min_galaxies, few_galaxies: what to do with clusters with fewer galaxies in the cylinder: "error"
@@ -98,19 +103,22 @@ def read_flat(
     table, others = opened.galaxies, opened.clusters
     _check_map(column_map or {}, table, others)
     _take_units(units or {}, table, others)
-    on_sky = (
-        table.first("ra") is not None
-        and table.first("dec") is not None
-        and table.first("z", "cz") is not None
-    )
-    rows, ids = _clusters(opened, on_sky, cluster_id, redshift, cosmology)
+    settle_redshift(table)
+    on_sky = {"ra", "dec"} <= set(table.columns) and table.first("z", "cz") is not None
+    rows, ids, notes = _clusters(opened, on_sky, cluster_id, redshift, cosmology)
     selection = {"cleaned": True} if cleaned or opened.cleaned else {}
     metadata = CatalogMetadata(kind=kind, mode=mode, cosmology=cosmology, selection=selection)
     if on_sky and others is not None:
-        catalog = _from_sky(table, others, rows, ids, metadata, r_max, v_max)
+        catalog = _from_sky(table, others, rows, ids, metadata, r_max, v_max, notes)
     else:
-        catalog = _from_frame(table, rows, ids, metadata)
+        catalog = _from_frame(table, rows, ids, metadata, table_cosmology, notes)
     extra: dict[str, Any] = {**opened.report, **catalog.metadata.extra, "galaxies_read": table.n_rows}
+    said = [
+        *opened.report.get("notes", []),
+        *(note for note in table.notes if note not in opened.report.get("notes", [])),
+    ]
+    if said or notes:
+        extra["notes"] = [*said, *notes]
     if r_max is not None or v_max is not None:
         before = catalog.n_galaxies_total
         catalog = cylinder(catalog, r_max or np.inf, v_max or np.inf)
@@ -119,30 +127,6 @@ def read_flat(
         extra["galaxies_outside_cylinder"] = before - catalog.n_galaxies_total
     catalog = catalog.with_metadata(extra=extra)
     return drop_or_refuse_poor_clusters(catalog, min_galaxies, few_galaxies)
-
-
-def _clusters(
-    opened: OpenedTables,
-    on_sky: bool,
-    cluster_id: int | str | None,
-    redshift: float | None,
-    cosmology: Cosmology,
-) -> tuple[dict[str, NDArray[Any]], NDArray[Any] | None]:
-    """Columns of the clusters, and the cluster_id of each galaxy where the table of galaxies does not say it."""
-    table, others = opened.galaxies, opened.clusters
-    if others is None:
-        if on_sky and "v_los" not in table:
-            raise CatalogError(
-                f"{table.name}: galaxies with ra, dec and z need a table of clusters (cluster_id, ra, dec, "
-                "redshift)."
-            )
-        if cluster_id is None and "cluster_id" not in table:
-            cluster_id = opened.one_cluster
-        return clusters_from_galaxies(table, cluster_id, redshift)
-    rows = clusters_from_table(others, cosmology, redshift)
-    if "cluster_id" not in table and (cluster_id is not None or not on_sky):
-        return rows, the_one_cluster(table, others, rows, cluster_id)
-    return rows, None
 
 
 def drop_or_refuse_poor_clusters(
@@ -155,6 +139,8 @@ def drop_or_refuse_poor_clusters(
         count = int(catalog.n_galaxies[row])
         found = "no galaxies" if count == 0 else "one galaxy" if count == 1 else f"{count} galaxies"
         where = "" if catalog.metadata.selection.get("r_max") is None else " in the cylinder"
+        if np.isnan(catalog.column("redshift")[row]):
+            found, where = "no redshift", ""
         raise CatalogError(
             f"cluster {catalog.column('cluster_id')[row]} has {found}{where}; expected at least "
             f"{min_galaxies} ({int(poor.sum())} of {len(catalog)} clusters have fewer): remove such "
@@ -168,150 +154,231 @@ def drop_or_refuse_poor_clusters(
     return catalog.validate(0 if few_galaxies == "keep" else min_galaxies)
 
 
+def _clusters(
+    opened: OpenedTables,
+    on_sky: bool,
+    cluster_id: int | str | None,
+    redshift: float | None,
+    cosmology: Cosmology,
+) -> tuple[Rows, NDArray[Any] | None, list[str]]:
+    """Columns of the clusters, the cluster_id of each galaxy (None: the sky says), and what is to be said."""
+    table, others = opened.galaxies, opened.clusters
+    if others is None:
+        if on_sky and "v_los" not in table:
+            raise CatalogError(
+                f"{table.name}: galaxies with ra, dec and z need a table of clusters (cluster_id, ra, dec, "
+                f"redshift){_looks_like_clusters(table)}."
+            )
+        if cluster_id is None and "cluster_id" not in table:
+            cluster_id = opened.one_cluster
+        rows, of_galaxies = clusters_from_galaxies(table, cluster_id, redshift)
+        return rows, of_galaxies, []
+    rows, notes = clusters_from_table(others, cosmology, redshift)
+    if cluster_id is not None:
+        return rows, np.full(table.n_rows, cluster_id), notes
+    if "cluster_id" in table:
+        ids = table.ids("cluster_id")
+        if on_sky and "cluster_id" in table.assumed:
+            known = np.isin(ids.astype(str), rows["cluster_id"].astype(str))
+            if not known.all():
+                notes.append(
+                    f"{table.name}: {table.theirs['cluster_id']} holds names that are not those of {others.name}, so "
+                    "galaxies are assigned to clusters by their positions."
+                )
+                return rows, None, notes
+        return rows, ids, notes
+    if on_sky:
+        return rows, None, notes
+    if rows["cluster_id"].size == 1:
+        return rows, np.full(table.n_rows, rows["cluster_id"][0]), notes
+    table.require("cluster_id")
+    raise AssertionError("require refuses a missing column")
+
+
+def _looks_like_clusters(table: FlatTable) -> str:
+    ids = np.ma.getdata(table.columns["cluster_id"]) if "cluster_id" in table else np.zeros(2)
+    if table.n_rows > 1 and np.unique(ids).size == table.n_rows:
+        return "; this one looks like that table, with another cluster in each row: give it as the clusters"
+    return ""
+
+
 def _from_sky(
     table: FlatTable,
     others: FlatTable,
-    rows: dict[str, NDArray[Any]],
+    rows: Rows,
     ids: NDArray[Any] | None,
     metadata: CatalogMetadata,
     r_max: float | None,
     v_max: float | None,
+    notes: list[str],
 ) -> ClusterCatalog:
     for name in ("ra", "dec"):
         others.require(name)
-    where = {name: column_place(table, name) for name in table.columns}
-    ra = convert.angle_to_degrees(table.numbers("ra"), table.units["ra"], where["ra"])
-    dec = convert.angle_to_degrees(table.numbers("dec"), table.units["dec"], where["dec"])
-    z_name = table.require("z", "cz")
-    z_given = table.numbers(z_name)
-    if z_name == "z":
-        z = convert.redshift_from(z_given, table.units["z"], where["z"])
-    else:
-        z = convert.velocity_to_km_s(z_given, table.units["cz"], where["cz"]) / SPEED_OF_LIGHT
-    plausibility.check_redshifts(z, where[z_name], lowest=-0.02)
     if np.any(rows["redshift"] <= 0.0):
         zero = int(np.argmax(rows["redshift"] <= 0.0))
         raise CatalogError(
             f"{others.name}: the redshift in row {zero + 1} is 0; angles need a redshift above 0."
         )
-    if ids is None and "cluster_id" in table:
-        ids = table.ids("cluster_id")
-    if ids is not None:
-        order, counts = _grouped(table, ids, rows["cluster_id"])
-    else:
-        if r_max is None or v_max is None:
-            raise CatalogError(
-                f"{table.name}: the galaxies have no cluster_id, so they are cut around the clusters, "
-                "which needs r_max and v_max."
-            )
-        if table.units["ra"] is None and others.units["ra"] is None:
-            plausibility.check_not_radians(np.append(ra, rows["ra"]), np.append(dec, rows["dec"]), table.name)
-        group_galaxies(rows["cluster_id"][:0], rows["cluster_id"])
-        centres = (rows["ra"], rows["dec"], rows["redshift"])
-        order, counts = galaxies_around(ra, dec, z, *centres, r_max, v_max, metadata.cosmology)
-    row = np.repeat(np.arange(counts.size, dtype=np.int64), counts)
-    scale = transverse_mpc_h_per_radian(rows["redshift"], metadata.cosmology)[row]
-    x, y = sky_offsets(ra[order], dec[order], rows["ra"][row], rows["dec"][row]) * scale
-    v_los = rest_frame_velocity(z[order], rows["redshift"][row])
-    plausibility.check_positions_meet(np.hypot(x, y), ra, dec, table.name, others.name)
-    if "r_proj" in table or ("x" in table and "y" in table):
-        given = _given_radius(table, metadata.cosmology.h)[order]
-        plausibility.check_same_radius(
-            given, np.hypot(x, y), rows["redshift"][row], metadata.cosmology.h, table.name
+    sky, at = galaxies_on_sky(table, notes)
+    ra, dec, z = sky["ra"], sky["dec"], sky["z"]
+    centres = (rows["ra"], rows["dec"], rows["redshift"])
+    usable = np.isfinite(np.sum(centres, axis=0))
+    if not np.all(usable | np.isnan(rows["redshift"])):
+        first = int(np.argmax(~usable & np.isfinite(rows["redshift"])))
+        notes.append(
+            f"{others.name}: clusters without a position get no galaxies; the first is row {first + 1}."
         )
-    if "v_los" in table:
-        given = convert.velocity_to_km_s(table.numbers("v_los"), table.units["v_los"], where["v_los"])
-        plausibility.check_same_velocity(given[order], v_los, table.name)
-    flats = {"x": x, "y": y, "v_los": v_los, "gal_ra": ra[order], "gal_dec": dec[order], "gal_z": z[order]}
+    if ids is not None:
+        order, counts = _grouped(table, ids[at], rows["cluster_id"], at)
+        order, counts = _of_usable(table, order, counts, usable, notes)
+    else:
+        order, counts = _cut(table, others, sky, rows, usable, r_max, v_max, metadata.cosmology)
+    row = np.repeat(np.arange(counts.size, dtype=np.int64), counts)
+    z_cluster = rows["redshift"][row]
+    scale = transverse_mpc_h_per_radian(z_cluster, metadata.cosmology)
+    x, y = sky_offsets(ra[order], dec[order], rows["ra"][row], rows["dec"][row]) * scale
+    v_los = rest_frame_velocity(z[order], z_cluster)
+    plausibility.check_positions_meet(np.hypot(x, y), ra, dec, table.name, others.name)
+    _compare(table, at[order], np.hypot(x, y), v_los, z[order], z_cluster, metadata.cosmology, notes)
+    flats: Rows = {
+        "x": x,
+        "y": y,
+        "v_los": v_los,
+        "gal_ra": ra[order],
+        "gal_dec": dec[order],
+        "gal_z": z[order],
+    }
     if "z_err" in table and "v_err" not in table:
-        flats["gal_v_err"] = _velocity_errors(table.carried("z_err")[order], rows["redshift"][row])
-    flats.update(_carried_galaxies(table, order, flats, rows))
-    # A galaxy measured twice counts twice; which measurement is right is for the user to say.
-    twice = np.stack([ra[order], dec[order], row], axis=-1)
-    repeated = {"repeated_positions": len(twice) - len(np.unique(twice, axis=0))}
-    metadata = metadata.replace(extra=repeated)
+        flats["gal_v_err"] = velocity_errors(table, at[order], z_cluster, notes)
+    flats.update(carried_galaxies(table, at[order], flats, rows, notes))
+    extra = {"repeated_positions": _repeats(table, np.stack([ra[order], dec[order], row], axis=-1), notes)}
+    if at.size < table.n_rows:
+        extra["galaxies_left_out"] = table.n_rows - at.size
     rows = {**rows, "n_shared": _shared(ra[order], dec[order], z[order], row, counts.size)}
-    return ClusterCatalog.from_arrays(rows, flats, counts, metadata)
+    return ClusterCatalog.from_arrays(rows, flats, counts, metadata.replace(extra=extra))
+
+
+def _cut(
+    table: FlatTable,
+    others: FlatTable,
+    sky: Mapping[str, FloatArray],
+    rows: Rows,
+    usable: NDArray[np.bool_],
+    r_max: float | None,
+    v_max: float | None,
+    cosmology: Cosmology,
+) -> tuple[IntArray, IntArray]:
+    """Galaxies in the cylinder around each cluster that has a position and a redshift, and their numbers."""
+    if r_max is None or v_max is None:
+        raise CatalogError(
+            f"{table.name}: the galaxies have no cluster_id, so they are cut around the clusters, "
+            "which needs r_max and v_max."
+        )
+    ra, dec, z = sky["ra"], sky["dec"], sky["z"]
+    if table.units["ra"] is None and others.units["ra"] is None:
+        plausibility.check_not_radians(
+            np.append(ra, rows["ra"][usable]), np.append(dec, rows["dec"][usable]), table.name
+        )
+    group_galaxies(rows["cluster_id"][:0], rows["cluster_id"])
+    centres = (rows["ra"][usable], rows["dec"][usable], rows["redshift"][usable])
+    order, found = galaxies_around(ra, dec, z, *centres, r_max, v_max, cosmology)
+    counts = np.zeros(usable.size, dtype=np.int64)
+    counts[usable] = found
+    return order, counts
 
 
 def _from_frame(
-    table: FlatTable, rows: dict[str, NDArray[Any]], ids: NDArray[Any] | None, metadata: CatalogMetadata
+    table: FlatTable,
+    rows: Rows,
+    ids: NDArray[Any] | None,
+    metadata: CatalogMetadata,
+    table_cosmology: Cosmology | None,
+    notes: list[str],
 ) -> ClusterCatalog:
     table.require("v_los")
     ids = table.ids("cluster_id") if ids is None else ids
-    order, counts = _grouped(table, ids, rows["cluster_id"])
-    row = np.repeat(np.arange(counts.size), counts)
-    h = metadata.cosmology.h
-
-    def length(name: str) -> FloatArray:
-        unit, where = table.units[name], column_place(table, name)
-        return convert.length_to_comoving(
-            table.numbers(name)[order], unit, where, h, lambda: rows["redshift"][row]
-        )
-
-    if "x" in table and "y" in table:
-        x, y = length("x"), length("y")
-    else:
-        table.require("x" if "y" in table else "y" if "x" in table else "r_proj")
-        x = length("r_proj")
-        y = np.zeros_like(x)
+    everyone, counts = _grouped(table, ids, rows["cluster_id"], np.arange(table.n_rows))
+    z_cluster = np.empty(table.n_rows)
+    z_cluster[everyone] = np.repeat(rows["redshift"], counts)
+    flats, at = galaxies_in_frame(table, z_cluster, metadata.cosmology, table_cosmology, notes)
+    order, counts = _grouped(table, ids[at], rows["cluster_id"], at)
+    order, counts = _of_usable(table, order, counts, np.isfinite(rows["redshift"]), notes)
+    flats = {name: values[order] for name, values in flats.items()}
+    plausibility.check_radius(np.hypot(flats["x"], flats["y"]), table.name)
+    plausibility.check_velocities(flats["v_los"], rows["cluster_id"], counts, column_place(table, "v_los"))
+    columns: Rows = {**flats, **carried_galaxies(table, at[order], flats, rows, notes)}
+    extra = {"galaxies_left_out": table.n_rows - at.size} if at.size < table.n_rows else {}
+    if not {"x", "y"} <= set(table.columns):
         metadata = metadata.with_selection(positions="radial")
-        if np.any(x < 0.0):
-            bad = int(order[np.argmax(x < 0.0)])
-            raise CatalogError(
-                f"{table.place('r_proj', bad)} is negative; expected a distance from the centre."
-            )
-    plausibility.check_radius(np.hypot(x, y), table.name)
-    where = column_place(table, "v_los")
-    v_los = convert.velocity_to_km_s(table.numbers("v_los"), table.units["v_los"], where)[order]
-    plausibility.check_velocities(v_los, rows["cluster_id"], counts, where)
-    flats = {"x": x, "y": y, "v_los": v_los}
-    flats.update(_carried_galaxies(table, order, flats, rows))
-    return ClusterCatalog.from_arrays(rows, flats, counts, metadata)
+    return ClusterCatalog.from_arrays(rows, columns, counts, metadata.replace(extra=extra))
 
 
-def _carried_galaxies(
-    table: FlatTable, order: IntArray, made: Mapping[str, Any], rows: Mapping[str, Any]
-) -> dict[str, NDArray[Any]]:
-    result: dict[str, NDArray[Any]] = {}
-    for name in table.columns:
-        ours = f"gal_{name}" if name in PREFIXED else name
-        if name in _FRAME or ours in made or (name == "redshift" and "z" not in rows):
-            continue
-        if name in rows:
-            ours = f"gal_{name}"
-        if name == "v_err":
-            unit, where = table.units[name], column_place(table, name)
-            values = convert.velocity_to_km_s(table.numbers(name), unit, where)
-        else:
-            values = table.ids(name) if name == "galaxy_id" else table.carried(name)
-        result[ours] = values[order]
-    return result
-
-
-def _velocity_errors(z_err: NDArray[Any], z_cluster: FloatArray) -> FloatArray:
-    """c z_err / (1 + z_cl) [km/s]; where an error is missing, the median of the others."""
-    known = np.isfinite(z_err)
-    filled = np.where(known, z_err, np.median(z_err[known]) if known.any() else 0.0)
-    errors: FloatArray = SPEED_OF_LIGHT * filled / (1.0 + z_cluster)
-    return errors
-
-
-def _given_radius(table: FlatTable, h: float) -> FloatArray:
-    names = ["r_proj"] if "r_proj" in table else ["x", "y"]
-    # The declared frame does not matter here: the comparison with the sky is what finds it.
-    scale = [
-        1.0 if table.units[name] is None or "k" not in str(table.units[name]) else 1e-3 for name in names
-    ]
-    parts = [table.numbers(name) * factor for name, factor in zip(names, scale, strict=True)]
-    return np.abs(parts[0]) if len(parts) == 1 else np.hypot(*parts)
-
-
-def _grouped(table: FlatTable, ids: NDArray[Any], known: NDArray[Any]) -> tuple[IntArray, IntArray]:
+def _grouped(
+    table: FlatTable, ids: NDArray[Any], known: NDArray[Any], at: IntArray
+) -> tuple[IntArray, IntArray]:
+    """Order that brings the galaxies of each cluster together, and their numbers; ids of two sorts as text."""
+    if (ids.dtype.kind in "iu") != (known.dtype.kind in "iu"):
+        ids, known = ids.astype(str), known.astype(str)
     try:
-        return group_galaxies(ids, known)
+        return group_galaxies(ids, known, at)
     except CatalogError as error:
         raise CatalogError(f"{table.name}: {error}") from error
+
+
+def _of_usable(
+    table: FlatTable, order: IntArray, counts: IntArray, usable: NDArray[np.bool_], notes: list[str]
+) -> tuple[IntArray, IntArray]:
+    """Order and numbers without the galaxies of clusters that have no redshift or position."""
+    if usable.all():
+        return order, counts
+    lost = int(counts[~usable].sum())
+    if lost:
+        notes.append(
+            f"{table.name}: {lost} galaxies belong to clusters without a redshift or position and are left out."
+        )
+    return order[np.repeat(usable, counts)], np.where(usable, counts, 0)
+
+
+def _compare(
+    table: FlatTable,
+    at: IntArray,
+    radius: FloatArray,
+    v_los: FloatArray,
+    z: FloatArray,
+    z_cluster: FloatArray,
+    cosmology: Cosmology,
+    notes: list[str],
+) -> None:
+    """Compare radii and velocities that the table has beside ra, dec and z with those made of these."""
+    names = ["r_proj"] if "r_proj" in table else ["x", "y"] if {"x", "y"} <= set(table.columns) else []
+    given = None
+    if names:
+        parts = [table.measured(name)[at] for name in names]
+        given = np.abs(parts[0]) if len(parts) == 1 else np.hypot(*parts)
+        found = plausibility.radius_reading(given, radius, z_cluster, cosmology, table.name)
+        if found is not None:
+            notes.append(
+                f"{table.name}: {' and '.join(table.theirs[name] for name in names)} "
+                f"{'are' if len(names) > 1 else 'is'} {found}, as ra, dec and z tell, and not used: radii are "
+                "computed from these."
+            )
+    if "v_los" in table:
+        where = column_place(table, "v_los")
+        velocity = convert.velocity_to_km_s(table.measured("v_los"), table.units["v_los"], where)[at]
+        if plausibility.velocity_reading(velocity, v_los, z, table.name) is not None:
+            notes.append(f"{where} is cz and not used: velocities are computed from the redshifts.")
+
+
+def _repeats(table: FlatTable, places: FloatArray, notes: list[str]) -> int:
+    """Rows at the very position of another in the same cluster, said and kept."""
+    # A galaxy measured twice counts twice; which measurement is right is for the user to say.
+    repeated = len(places) - len(np.unique(places, axis=0))
+    if repeated:
+        notes.append(
+            f"{table.name}: {repeated} rows are at the very position of another in the same cluster, as repeated "
+            "measurements are; all of them are counted: leave one of each if they are one galaxy."
+        )
+    return repeated
 
 
 def _shared(
@@ -335,7 +402,11 @@ def _check_map(column_map: Mapping[str, str], table: FlatTable, others: FlatTabl
     for key, theirs in column_map.items():
         where = key.rpartition(".")[0]
         of = [one for one in tables if where in ("", one.what)]
-        if not any(theirs in one.theirs.values() for one in of):
+        if where and where not in ("galaxies", "clusters"):
+            raise CatalogError(
+                f"--column {key}={theirs}: expected OURS=THEIRS, galaxies.OURS= or clusters.OURS=."
+            )
+        if not any(one.has_in_file(theirs) for one in of):
             listed = "; ".join(f"{one.name}: {', '.join(one.theirs.values())}" for one in of)
             raise CatalogError(f"--column {key}={theirs}: there is no column {theirs} ({listed}).")
 

@@ -25,6 +25,7 @@ from bayesflowmass.cosmology import MDPL2, Cosmology
 from bayesflowmass.io.any_table import read_any_table
 from bayesflowmass.io.containers.fits import fits_columns, is_fits
 from bayesflowmass.io.containers.votable import is_votable, votable_columns
+from bayesflowmass.io.names import normal_name
 from bayesflowmass.io.opening import at_rest, open_bytes, packed_as
 from bayesflowmass.io.text.layout import TextLayout
 from bayesflowmass.io.text.table import layout_of
@@ -42,12 +43,6 @@ __all__ = [
 ]
 
 _HEAD_BYTES = 2**18
-
-
-def normal_name(name: str) -> str:
-    """A column name as it is compared: lower case, without blanks, points, units and index in brackets."""
-    plain = re.sub(r"[\[(][^\])]*[\])]", "", name.strip().lstrip("\ufeff").strip("\"'"))
-    return re.sub(r"[\s._-]+", "_", plain.strip().lower()).strip("_")
 
 
 class FileHead:
@@ -143,6 +138,7 @@ class Reading:
         counts: numbers behind the notes, kept in the metadata of catalogues.
         one_cluster: all galaxies are of one cluster, and this is a name for it.
         cleaned: interlopers were removed by those who made the table.
+        used: ``{ours: name in the file}`` of the columns that were taken up.
     """
 
     galaxies: Any = None
@@ -151,6 +147,7 @@ class Reading:
     counts: dict[str, int] = field(default_factory=dict)
     one_cluster: str | None = None
     cleaned: bool = False
+    used: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from bayesflowmass.catalog import CatalogError
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.io.formats.base import normal_name
 
-__all__ = ["carry_others", "find_column", "numbers", "plural", "require_column", "text"]
+__all__ = ["carry_others", "find_column", "numbers", "plural", "require_column", "text", "whole_ids"]
 
 _TAKEN = {
     "x",
@@ -70,6 +70,21 @@ def numbers(table: Any, name: str, where: str) -> FloatArray:
                     f"{where}: {name} in row {row + 1} is {str(values[row])!r}; expected a number."
                 ) from None
     return np.where(mask, np.nan, plain.astype(np.float64))
+
+
+def whole_ids(table: Any, name: str, where: str) -> NDArray[Any]:
+    """A column of ids, integers or text.
+
+    Raises:
+        CatalogError: for floats, which keep 16 of the 19 digits that ids of surveys have.
+    """
+    ids = np.ma.getdata(np.ma.asarray(table[name]))
+    if ids.dtype.kind == "f":
+        raise CatalogError(
+            f"{where}: {name} is stored as {ids.dtype}; ids of surveys have up to 19 digits and floats keep 16: "
+            "export it as text or as whole numbers."
+        )
+    return ids.astype(str) if ids.dtype.kind == "S" else ids
 
 
 def text(table: Any, name: str) -> NDArray[np.str_]:

@@ -68,5 +68,8 @@ class Erass1(TableFormat):
                 f"{counts['no_mass']} without M500: the masses are in log10_mass_published, with gaps."
             )
         return Reading(
-            clusters=carry_others(table, used.values(), made, rows), notes=tuple(notes), counts=counts
+            clusters=carry_others(table, used.values(), made, rows),
+            notes=tuple(notes),
+            counts=counts,
+            used=used,
         )

@@ -85,7 +85,10 @@ class NED(TableFormat):
             f"galaxies, {counts['repeated']} within 1 arcsec of another.",
             "redshifts are heliocentric.",
         )
-        return Reading(galaxies=carry_others(table, used.values(), made, rows), notes=notes, counts=counts)
+        ours = {"galaxy_id": used["object_name"], "ra": used["ra"], "dec": used["dec"]}
+        ours |= {"z": used["redshift"]} if "redshift" in used else {"cz": used["velocity"]}
+        galaxies = carry_others(table, used.values(), made, rows)
+        return Reading(galaxies=galaxies, notes=notes, counts=counts, used=ours)
 
 
 def _words(flag: str) -> set[str]:

@@ -71,7 +71,10 @@ class RedmapperClusters(TableFormat):
                 "the velocity centre again before inferring a mass."
             )
         return Reading(
-            clusters=carry_others(table, used.values(), made, rows), notes=tuple(notes), counts=counts
+            clusters=carry_others(table, used.values(), made, rows),
+            notes=tuple(notes),
+            counts=counts,
+            used=used,
         )
 
 
@@ -113,7 +116,7 @@ class RedmapperMembers(TableFormat):
         galaxies: Table = carry_others(table, used.values(), made, rows)
         if "R" in galaxies.colnames:
             galaxies.rename_column("R", "r_redmapper")
-        return Reading(galaxies=galaxies, notes=notes, counts=counts, cleaned=True)
+        return Reading(galaxies=galaxies, notes=notes, counts=counts, cleaned=True, used=used)
 
 
 def _whole(table: Any, name: str, where: str) -> NDArray[Any]:
