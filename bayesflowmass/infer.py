@@ -53,9 +53,16 @@ class InferSettings(PosteriorSettings):
     mdef: Literal["200c", "500c", "vir", "200m"] = Field("200c", description="mass definition")
     units: Literal["Msun/h", "Msun"] = Field("Msun/h", description="unit of mass")
     h: float | None = Field(None, gt=0, description="Hubble parameter for Msun; default: the model's")
-    column: dict[str, str] = Field(default_factory=dict, description="OURS=THEIRS, names of columns")
+    column: dict[str, str] = Field(
+        default_factory=dict,
+        description="OURS=THEIRS, names of columns; galaxies.OURS= and clusters.OURS= for one table",
+    )
     unit: dict[str, str] = Field(
         default_factory=dict, description="OURS=UNIT, units of columns, such as 'r_proj=proper kpc'"
+    )
+    table_cosmology: str | None = Field(
+        None,
+        description="H0,Om that lengths in the table were made with, such as 70,0.3; default: the model's",
     )
     cluster_id: str | None = Field(None, description="all galaxies belong to this cluster")
     redshift: float | None = Field(None, description="redshift of all clusters, where tables have none")
@@ -138,6 +145,7 @@ def read_observations(
     cleaned: bool = False,
     mode: str | None = None,
     assume: Mapping[str, float] | None = None,
+    table_cosmology: str | None = None,
 ) -> ClusterCatalog:
     """Read a catalogue, or flat tables, as the model needs them: its cylinder, its cosmology.
 
@@ -151,6 +159,7 @@ def read_observations(
         cleaned: interlopers were removed: recorded, and flagged.
         mode: interloper mode of the data; default: what the catalogue says.
         assume: ``{parameter of the mocks: value}`` that the model is told, such as ``velocity_bias``.
+        table_cosmology: ``"H0,Om"`` that lengths in the table were made with; default: the model's.
 
     Raises:
         CatalogError: one sentence with the file, column, row or cluster, what was found and what to do.
@@ -158,7 +167,16 @@ def read_observations(
     from bayesflowmass.estimator.told import tell
 
     catalog = _read(
-        estimator.training_info, galaxies, clusters, column, unit, cluster_id, redshift, cleaned, mode
+        estimator.training_info,
+        galaxies,
+        clusters,
+        column,
+        unit,
+        cluster_id,
+        redshift,
+        cleaned,
+        mode,
+        table_cosmology,
     )
     return tell(catalog, estimator, assume or {})
 
@@ -173,12 +191,15 @@ def _read(
     redshift: float | None,
     cleaned: bool,
     mode: str | None,
+    table_cosmology: str | None,
 ) -> ClusterCatalog:
     """`read_observations` for a model that is not loaded yet; arguments as there."""
     from astropy.table import Table
 
     from bayesflowmass.catalog.files import is_catalog_file
     from bayesflowmass.io import load_catalog
+    from bayesflowmass.io.opening import at_rest
+    from bayesflowmass.io.units import cosmology_from_text
 
     options: dict[str, Any] = {
         "units": dict(unit or {}) or None,
@@ -186,6 +207,10 @@ def _read(
         "redshift": redshift,
     }
     options = {name: value for name, value in options.items() if value is not None}
+    if not isinstance(galaxies, Table):
+        galaxies = at_rest(galaxies)
+    if table_cosmology is not None:
+        options["table_cosmology"] = cosmology_from_text(table_cosmology)
     if isinstance(galaxies, Table) or not is_catalog_file(galaxies):
         options |= {
             "r_max": info.selection.get("r_max"),
@@ -255,6 +280,7 @@ def _infer_with(settings: InferSettings) -> None:
         settings.redshift,
         settings.cleaned,
         settings.mode,
+        settings.table_cosmology,
     )
 
     from bayesflowmass.estimator import MassEstimator

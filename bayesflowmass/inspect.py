@@ -66,10 +66,9 @@ def inspect_file(
     from bayesflowmass.inspection.report import Inspection
     from bayesflowmass.inspection.tables import inspect_table
     from bayesflowmass.io.formats import BoxFormat, CatalogFormat, TableFormat, identify
+    from bayesflowmass.io.opening import at_rest
 
-    place = Path(path)
-    if not place.exists():
-        raise CatalogError(f"{place}: no such file or folder.")
+    place = at_rest(path)
     if place.is_dir():
         return _inspect_folder(place)
     if place.name in (DESCRIPTION, WEIGHTS):
@@ -87,7 +86,7 @@ def inspect_file(
     if isinstance(known, CatalogFormat):
         return inspect_whole(known, place, redshift)
     assert known is None or isinstance(known, TableFormat)
-    others = None if clusters is None else Path(clusters)
+    others = None if clusters is None else at_rest(clusters)
     return inspect_table(place, known, others, column or {}, unit or {}, cluster_id, redshift)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +24,28 @@ class _Check:
 
 
 def _readable(path: Path) -> None:
+    path = path.expanduser()
     try:
         found = path.stat()
     except FileNotFoundError:
-        raise ValueError(f"'{path}' does not exist.") from None
+        raise ValueError(f"'{path}' does not exist{_hint(str(path))}.") from None
     except OSError as error:
         raise ValueError(f"'{path}': {(error.strerror or str(error)).lower()}.") from None
     if not os.access(path, os.R_OK):
         raise ValueError(f"'{path}' may not be read by you; ask its owner, or copy it.")
     if path.is_file() and found.st_size == 0:
         raise ValueError(f"'{path}' is empty.")
+
+
+def _hint(path: str) -> str:
+    """What a name that is no file's was perhaps meant to be."""
+    if path == "-":
+        return "; for standard input give /dev/stdin"
+    if re.match(r"\w+:/", path):
+        return ": it is an address, and files of this computer are read; download it first"
+    if any(mark in path for mark in "*?["):
+        return "; a pattern is not expanded here, give one file"
+    return ""
 
 
 def _model(path: Path) -> None:

@@ -16,6 +16,7 @@ from bayesflowmass.io.box import BoxInfo, box_info, iterate_box, read_box
 from bayesflowmass.io.cylinders import Recentring, cut_cylinders
 from bayesflowmass.io.flat.read import drop_or_refuse_poor_clusters, read_flat
 from bayesflowmass.io.formats import CatalogFormat, identify
+from bayesflowmass.io.opening import at_rest
 from bayesflowmass.selection import cylinder
 
 __all__ = [
@@ -66,6 +67,8 @@ def load_catalog(
             for one in path
         ]
         return ClusterCatalog.concatenate(parts).validate(0 if few_galaxies == "keep" else min_galaxies)
+    if isinstance(path, str | os.PathLike):
+        path = at_rest(path)
     if not isinstance(path, str | os.PathLike) or not is_catalog_file(path):
         known = identify(path) if isinstance(path, str | os.PathLike) else None
         if isinstance(known, CatalogFormat):

@@ -14,6 +14,7 @@ from bayesflowmass.cosmology import SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_
 
 __all__ = [
     "angle_to_degrees",
+    "cosmology_from_text",
     "length_per_h",
     "length_to_comoving",
     "mass_to_log10_msun_h",
@@ -107,6 +108,21 @@ def length_to_comoving(
         return result
     z = redshift()
     return result * transverse_mpc_h_per_radian(z, cosmology) / transverse_mpc_h_per_radian(z, theirs)
+
+
+def cosmology_from_text(text: str) -> Cosmology:
+    """A flat cosmology from ``"H0,Om"``, such as ``"70,0.3"``.
+
+    Raises:
+        CatalogError: for anything else.
+    """
+    try:
+        h0, om = (float(word) for word in text.replace(",", " ").split())
+        return Cosmology(h=h0 / 100.0, Om0=om, name=f"H0={h0:g},Om={om:g}")
+    except ValueError as error:
+        raise CatalogError(
+            f"the cosmology of the table is {text!r}; expected H0,Om of a flat universe, such as 70,0.3."
+        ) from error
 
 
 def length_per_h(unit: str) -> bool:

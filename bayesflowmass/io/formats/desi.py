@@ -27,6 +27,7 @@ class Desi(TableFormat):
     name = "desi"
     title = "DESI redshift catalogue"
     gives = ("galaxies",)
+    place = 95
 
     def matches(self, columns: Sequence[str]) -> bool:
         """By the target id, a redshift and its warning."""
