@@ -71,8 +71,9 @@ class FlatTable:
                     )
                 continue
             plain, unit = self._name_and_unit(column, table[column].info.unit)
-            if plain in self.columns:
-                raise CatalogError(f"{self.name}: column {plain} is there twice; rename one of them.")
+            if plain in self.columns or (plain != column.strip() and plain in table.colnames):
+                # "Redshift (z)" beside "Redshift" is another column, not a unit.
+                plain, unit = column.strip(), None
             headers[column.strip()] = plain
             self.set(plain, _values(table[column]), unit, plain)
         self.n_rows = len(table)

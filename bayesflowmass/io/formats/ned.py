@@ -57,8 +57,10 @@ class NED(TableFormat):
             z = np.where(np.isfinite(z), z, numbers(table, used["velocity"], where) / SPEED_OF_LIGHT)
         flags = text(table, used["redshift_flag"]) if "redshift_flag" in used else np.full(len(table), "")
         types = text(table, used["type"])
+        ra, dec = (numbers(table, used[name], where) for name in ("ra", "dec"))
         bad = {
             "no_redshift": ~np.isfinite(z),
+            "no_position": ~(np.isfinite(ra) & np.isfinite(dec)),
             "bad_redshift_flag": np.array([bool(_words(flag) & BAD_FLAGS) for flag in flags], dtype=bool),
             "no_single_galaxy": np.isin(types, list(BAD_TYPES)),
         }
@@ -69,10 +71,7 @@ class NED(TableFormat):
                 f"{where}: none of the {len(table)} objects is a galaxy with a redshift ({found})."
             )
         rows = np.flatnonzero(keep)
-        ra, dec = (numbers(table, used[name], where)[rows] for name in ("ra", "dec"))
-        if not np.all(np.isfinite(ra) & np.isfinite(dec)):
-            row = int(rows[np.argmin(np.isfinite(ra) & np.isfinite(dec))])
-            raise CatalogError(f"{where}: ra or dec in row {row + 1} is empty; expected degrees.")
+        ra, dec = ra[rows], dec[rows]
         twice = find_duplicates(ra, dec, z[rows])
         rows, ra, dec = rows[twice.kept], ra[twice.kept], dec[twice.kept]
         made = {"galaxy_id": text(table, used["object_name"])[rows], "ra": ra, "dec": dec, "z": z[rows]}
@@ -80,7 +79,7 @@ class NED(TableFormat):
         counts = {name: int(mask.sum()) for name, mask in bad.items()} | {"repeated": twice.repeated}
         notes = (
             f"{plural(len(table), 'object')}, {plural(len(rows), 'galaxy', ['galaxies'])} kept: "
-            f"{counts['no_redshift']} without a redshift, {counts['bad_redshift_flag']} with a redshift flag "
+            f"{counts['no_redshift']} without a redshift, {counts['no_position']} without a position, {counts['bad_redshift_flag']} with a redshift flag "
             f"that says it is not spectroscopic, {counts['no_single_galaxy']} groups, clusters or parts of "
             f"galaxies, {counts['repeated']} within 1 arcsec of another.",
             "redshifts are heliocentric.",
