@@ -47,7 +47,13 @@ def test_ned_tables_lose_what_is_no_galaxy_with_a_spectrum(tmp_path, old, suffix
         table.write(path, format={"vot": "votable", "csv": "ascii.csv"}.get(suffix))
     known, reading = read_known_table(path)
     assert known.name == "ned"
-    counts = {"no_redshift": 1, "bad_redshift_flag": 3, "no_single_galaxy": 2, "repeated": 0}
+    counts = {
+        "no_redshift": 1,
+        "no_position": 0,
+        "bad_redshift_flag": 3,
+        "no_single_galaxy": 2,
+        "repeated": 0,
+    }
     assert reading.counts == counts
     catalog = load_catalog(path, one_cluster())
     assert catalog.n_galaxies.tolist() == [24]

@@ -79,9 +79,10 @@ class NED(TableFormat):
         counts = {name: int(mask.sum()) for name, mask in bad.items()} | {"repeated": twice.repeated}
         notes = (
             f"{plural(len(table), 'object')}, {plural(len(rows), 'galaxy', ['galaxies'])} kept: "
-            f"{counts['no_redshift']} without a redshift, {counts['no_position']} without a position, {counts['bad_redshift_flag']} with a redshift flag "
-            f"that says it is not spectroscopic, {counts['no_single_galaxy']} groups, clusters or parts of "
-            f"galaxies, {counts['repeated']} within 1 arcsec of another.",
+            f"{counts['no_redshift']} without a redshift, {counts['no_position']} without a position, "
+            f"{counts['bad_redshift_flag']} with a redshift flag that says it is not spectroscopic, "
+            f"{counts['no_single_galaxy']} groups, clusters or parts of galaxies, {counts['repeated']} within 1 arcsec "
+            "of another.",
             "redshifts are heliocentric.",
         )
         ours = {"galaxy_id": used["object_name"], "ra": used["ra"], "dec": used["dec"]}
