@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from figure_checks import drawn_texts, off_the_page, overlapping
 from matplotlib.text import Text
-from small_model import toy_catalog
+from small_model import toy_catalog, with_uncertain_weights
 
-from bayesflowmass.bayes.ensemble import EnsemblePosterior
 from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.estimator import FLAGS, MassEstimator
+from bayesflowmass.estimator import FLAGS
 from bayesflowmass.evaluation.cards import cluster_cards, write_cards
 from bayesflowmass.infer import main
 from bayesflowmass.plots.card.names import card_names
@@ -49,12 +47,7 @@ def observed(n_galaxies, name=LONG):
 
 @pytest.fixture(scope="module")
 def bayesian(estimator):
-    """The same with an ensemble of five random sets of weights."""
-    size = sum(p.numel() for p in estimator.flow.parameters())
-    members = 0.05 * torch.randn(5, size, generator=torch.Generator().manual_seed(3))
-    flat = torch.cat([p.detach().reshape(-1) for p in estimator.flow.parameters()])
-    weights = EnsemblePosterior(estimator.flow, flat + members)
-    return MassEstimator(estimator.encoder, estimator.flow, estimator.training_info, "cpu", weights)
+    return with_uncertain_weights(estimator)
 
 
 def words(figure):

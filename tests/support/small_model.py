@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
+from bayesflowmass.bayes.ensemble import EnsemblePosterior
 from bayesflowmass.catalog import CatalogMetadata, ClusterCatalog
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator, TrainingInfo
@@ -49,3 +51,12 @@ def toy_estimator(*, uses_richness=False, catalog=None):
     return MassEstimator(
         encoder, flow, TrainingInfo.from_catalog(catalog, uses_richness=uses_richness), "cpu"
     )
+
+
+def with_uncertain_weights(estimator):
+    """The same with an ensemble of five random sets of weights."""
+    size = sum(p.numel() for p in estimator.flow.parameters())
+    members = 0.05 * torch.randn(5, size, generator=torch.Generator().manual_seed(3))
+    flat = torch.cat([p.detach().reshape(-1) for p in estimator.flow.parameters()])
+    weights = EnsemblePosterior(estimator.flow, flat + members)
+    return MassEstimator(estimator.encoder, estimator.flow, estimator.training_info, "cpu", weights)
