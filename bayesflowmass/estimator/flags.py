@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -57,25 +56,24 @@ class Clusters:
         catalog: the clusters.
         info: what the model was trained on.
         unusable: keys of `UNUSABLE`, or empty (n,).
+        measured: statistics of their galaxies; None for a model that knows no `Reference`.
         edge: whose PDF is `pressed_against_edge` (n,); None: not known.
         p_novelty: p-value (n,), NaN where there is none; None: not known.
+        empty_together: `Reference.together_empty` of the catalogue that they are a part of; None: they are all of it.
     """
 
     catalog: ClusterCatalog
     info: TrainingInfo
     unusable: npt.NDArray[np.str_]
+    measured: ClusterStatistics | None
     edge: BoolArray | None
     p_novelty: FloatArray | None
+    empty_together: bool | None = None
 
     @property
     def n_galaxies(self) -> npt.NDArray[np.int64]:
         """Galaxies of each cluster (n,)."""
         return np.asarray(self.catalog.n_galaxies)
-
-    @cached_property
-    def measured(self) -> ClusterStatistics | None:
-        """Statistics of their galaxies; None for a model that knows no `Reference`."""
-        return None if self.info.reference is None else self.info.reference.measure(self.catalog)
 
     def all_or_none(self, holds: bool) -> BoolArray:
         """The same for every cluster (n,)."""
@@ -150,7 +148,7 @@ def _cleaned(clusters: Clusters) -> BoolArray | None:
     declared = bool(clusters.catalog.metadata.selection.get("cleaned"))
     found = clusters.all_or_none(declared != bool(info.selection.get("cleaned")))
     if info.reference is not None and clusters.measured is not None:
-        found = found | info.reference.looks_cleaned(clusters.measured)
+        found = found | info.reference.looks_cleaned(clusters.measured, clusters.empty_together)
     return found
 
 
@@ -219,6 +217,9 @@ def cluster_flags(
     edge: BoolArray | None = None,
     unusable: npt.NDArray[np.str_] | None = None,
     p_novelty: FloatArray | None = None,
+    *,
+    measured: ClusterStatistics | None = None,
+    empty_together: bool | None = None,
 ) -> npt.NDArray[np.str_]:
     """Flags of each cluster (n,): names of `FLAGS` joined by commas, in their order there.
 
@@ -228,10 +229,14 @@ def cluster_flags(
         edge: clusters whose PDF is `pressed_against_edge` (n,); default: not known, not flagged.
         unusable: keys of `UNUSABLE`, or empty (n,); default: what `usable_clusters` says.
         p_novelty: p-value of each cluster (n,), NaN where there is none; default: not known, not flagged.
+        measured: `Reference.measure` of them, where it has been called before.
+        empty_together: `Reference.together_empty` of the catalogue that they are a part of; default: they are all of
+            it.
     """
-    clusters = Clusters(
-        catalog, info, usable_clusters(catalog) if unusable is None else unusable, edge, p_novelty
-    )
+    problems = usable_clusters(catalog) if unusable is None else unusable
+    if measured is None and info.reference is not None:
+        measured = info.reference.measure(catalog)
+    clusters = Clusters(catalog, info, problems, measured, edge, p_novelty, empty_together)
     found = {flag.name: flag.holds(clusters) for flag in _FLAGS}
     known = {name: holds for name, holds in found.items() if holds is not None}
     columns = np.stack(list(known.values()), axis=1)

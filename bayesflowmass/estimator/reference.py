@@ -115,18 +115,24 @@ class Reference:
         """Clusters whose position offset is beyond the quantile `LEVEL` of training clusters."""
         return measured.position_offset > self._threshold(measured, self.position_offset)
 
-    def looks_cleaned(self, measured: ClusterStatistics) -> BoolArray:
+    def looks_cleaned(self, measured: ClusterStatistics, together: bool | None = None) -> BoolArray:
         """Clusters that miss the interlopers that training clusters have; see docs/flags.md.
 
         A single cluster is flagged where its outer region (R > r_max / 2, |v| above one of `outer_fractions`)
         is emptier than that of all but 0.1 % of the training set: only rich clusters can be. All are flagged
         where the clusters too light to have members there hold together less than 15 % of the interlopers
         expected, by more than 3.3 standard deviations.
+
+        Args:
+            measured: of clusters.
+            together: `together_empty` of the catalogue that they are a part of; default: they are all of it.
         """
         alone = self.outer_probability(measured) < np.array(self.outer_threshold)[:, None]
-        return np.asarray(alone.any(axis=0) | self._together_empty(measured))
+        together = self.together_empty(measured) if together is None else together
+        return np.asarray(alone.any(axis=0) | together)
 
-    def _together_empty(self, measured: ClusterStatistics) -> bool:
+    def together_empty(self, measured: ClusterStatistics) -> bool:
+        """Whether the light clusters of a catalogue miss the interlopers of training clusters (`looks_cleaned`)."""
         for fraction, model, counts in zip(
             self.outer_fractions, self.outer_model, measured.outer_counts, strict=True
         ):

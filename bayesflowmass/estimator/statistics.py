@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -36,6 +36,15 @@ class ClusterStatistics:
     velocity_offset: FloatArray
     position_offset: FloatArray
     outer_counts: FloatArray
+
+    def part(self, first: int, last: int) -> ClusterStatistics:
+        """Those of the clusters from row `first` up to row `last`."""
+        return ClusterStatistics(*(getattr(self, f.name)[..., first:last] for f in fields(self)))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[ClusterStatistics]) -> ClusterStatistics:
+        """Those of consecutive clusters as one."""
+        return cls(*(np.concatenate([getattr(p, f.name) for p in parts], axis=-1) for f in fields(cls)))
 
 
 def cluster_statistics(
@@ -73,7 +82,8 @@ def cluster_statistics(
         np.bincount(owner[outside & (np.abs(v) > f * v_max)], minlength=len(n)).astype(np.float64)
         for f in outer_fractions
     ]
-    deviation = 1.4826 * medians(np.abs(v - median_v[owner]))
+    # A cluster without a median must not reach the sort of all of them as NaN; `medians` leaves it out.
+    deviation = 1.4826 * medians(np.abs(v - np.nan_to_num(median_v)[owner]))
     return ClusterStatistics(
         n_galaxies=n,
         dispersion=_positive(deviation),

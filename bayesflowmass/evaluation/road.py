@@ -9,7 +9,7 @@ columns for the most part, and lets it go.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -23,9 +23,10 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.catalog.slices import cluster_slices
 from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
 from bayesflowmass.encoders import KDEError
-from bayesflowmass.estimator import MassEstimator
+from bayesflowmass.estimator import MassEstimator, TrainingInfo
 from bayesflowmass.estimator.cylinder import in_cylinder
 from bayesflowmass.estimator.flags import UNUSABLE, cluster_flags, pressed_against_edge, usable_clusters
+from bayesflowmass.estimator.statistics import ClusterStatistics
 from bayesflowmass.estimator.systematic import sigma_systematic
 from bayesflowmass.novelty import Assessment
 from bayesflowmass.posterior import MassPosterior, MassPrior
@@ -60,6 +61,7 @@ class Batch:
         contexts: Tensor,
         posterior: MassPosterior | None,
         prior: str | MassPrior,
+        catalogue: _Catalogue,
     ) -> None:
         self.first = first
         self.everyone = everyone
@@ -69,6 +71,7 @@ class Batch:
         self.clusters = everyone.filter(self.usable)
         self._estimator = estimator
         self._prior = prior
+        self._catalogue = catalogue
 
     def __len__(self) -> int:
         return len(self.everyone)
@@ -100,12 +103,24 @@ class Batch:
 
     @cached_property
     def flags(self) -> npt.NDArray[np.str_]:
-        """Flags of each of the m clusters (m,): names joined by commas (docs/flags.md)."""
+        """Flags of each of the m clusters (m,): names joined by commas (docs/flags.md).
+
+        They are those of the whole catalogue, however it is cut into batches.
+        """
         info = self._estimator.training_info
         edge = np.zeros(len(self), dtype=bool)
         if self.posterior is not None:
             edge[self.usable] = pressed_against_edge(self.posterior, info)
-        return cluster_flags(self.everyone, info, edge, self.problems, self.p_novelty)
+        measured = self._catalogue.measured
+        return cluster_flags(
+            self.everyone,
+            info,
+            edge,
+            self.problems,
+            self.p_novelty,
+            measured=None if measured is None else measured.part(self.first, self.first + len(self)),
+            empty_together=self._catalogue.empty_together,
+        )
 
     @cached_property
     def sigma_systematic(self) -> FloatArray | None:
@@ -113,6 +128,35 @@ class Batch:
         if self.posterior is None:
             return None
         return sigma_systematic(self._estimator, self.clusters, self._prior, self.contexts)
+
+
+class _Catalogue:
+    """What flags need to know of a catalogue as a whole: 60 bytes for each cluster, measured when first asked for."""
+
+    def __init__(
+        self, catalog: ClusterCatalog, info: TrainingInfo, slices: Sequence[tuple[int, int]]
+    ) -> None:
+        self._catalog = catalog
+        self._info = info
+        self._slices = slices
+
+    @cached_property
+    def measured(self) -> ClusterStatistics | None:
+        """Statistics of the galaxies of all clusters; None for a model that knows no `Reference`."""
+        reference, selection = self._info.reference, self._info.selection
+        if reference is None:
+            return None
+        parts = (self._catalog[first:last] for first, last in self._slices)
+        return ClusterStatistics.concatenate(
+            [reference.measure(in_cylinder(part, selection)) for part in parts]
+        )
+
+    @cached_property
+    def empty_together(self) -> bool | None:
+        """`Reference.together_empty`; None for a model that knows no `Reference`."""
+        if self._info.reference is None or self.measured is None:
+            return None
+        return self._info.reference.together_empty(self.measured)
 
 
 def posteriors(
@@ -149,38 +193,53 @@ def posteriors(
     """
     if len(catalog) == 0:
         raise CatalogError("The catalogue has no clusters, so there is nothing to infer.")
-    draws = estimator.draw(n_draws, seed)
+    info = estimator.training_info
+    slices = list(cluster_slices(catalog.offsets, clusters_at_once, galaxies_at_once))
+    whole = _Catalogue(catalog, info, slices)
+    options: dict[str, Any] = {
+        "draws": estimator.draw(n_draws, seed),
+        "log10_mass_range": log10_mass_range,
+        "recalibrated": recalibrated,
+    }
     first_problem, found = "", False
     with tqdm(
         total=len(catalog), disable=not progress, desc=label, unit=" clusters", file=sys.stderr, leave=False
     ) as bar:
-        for first, last in cluster_slices(catalog.offsets, clusters_at_once, galaxies_at_once):
-            everyone = in_cylinder(catalog[first:last], estimator.training_info.selection)
+        for first, last in slices:
+            everyone = in_cylinder(catalog[first:last], info.selection)
             problems = usable_clusters(everyone)
-            contexts = _encode(estimator, everyone, problems)
-            posterior = None
-            # Twice where a posterior turns out to say nothing of a mass: then the others are asked for alone.
-            while posterior is None and (problems == "").any():
-                posterior = estimator.posterior(
-                    everyone.filter(problems == ""),
-                    prior,
-                    contexts=contexts,
-                    draws=draws,
-                    log10_mass_range=log10_mass_range,
-                    recalibrated=recalibrated,
-                )
-                if not (said := posterior.has_mass).all():
-                    problems[np.flatnonzero(problems == "")[~said]] = "no_density"
-                    contexts, posterior = contexts[torch.from_numpy(said).to(contexts.device)], None
+            contexts, posterior = _of_usable(estimator, everyone, problems, prior, options)
             found = found or posterior is not None
             first_problem = first_problem or str(problems[0])
-            yield Batch(estimator, first, everyone, problems, contexts, posterior, prior)
+            yield Batch(estimator, first, everyone, problems, contexts, posterior, prior, whole)
             bar.update(last - first)
     if not found:
         name = catalog.column("cluster_id")[0]
         raise CatalogError(
             f"None of the {len(catalog)} clusters can have a mass: cluster {name} {UNUSABLE[first_problem]}."
         )
+
+
+def _of_usable(
+    estimator: MassEstimator,
+    clusters: ClusterCatalog,
+    problems: npt.NDArray[np.str_],
+    prior: str | MassPrior,
+    options: Mapping[str, Any],
+) -> tuple[Tensor, MassPosterior | None]:
+    """Contexts and posterior of the clusters without a problem; what turns out to have no mass joins the problems."""
+    contexts = _encode(estimator, clusters, problems)
+    if problems.all():
+        return contexts, None
+    posterior = estimator.posterior(clusters.filter(problems == ""), prior, contexts=contexts, **options)
+    has_mass = posterior.has_mass
+    if has_mass.all():
+        return contexts, posterior
+    problems[np.flatnonzero(problems == "")[~has_mass]] = "no_density"
+    contexts = contexts[torch.from_numpy(has_mass).to(contexts.device)]
+    if problems.all():
+        return contexts, None
+    return contexts, estimator.posterior(clusters.filter(problems == ""), prior, contexts=contexts, **options)
 
 
 def _encode(estimator: MassEstimator, clusters: ClusterCatalog, problems: npt.NDArray[np.str_]) -> Tensor:

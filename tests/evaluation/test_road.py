@@ -8,22 +8,30 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
-from small_model import toy_catalog, with_uncertain_weights
+from small_model import toy_catalog, toy_estimator, with_uncertain_weights
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.compare import main as compare
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluate import main as evaluate
+from bayesflowmass.evaluation import figures as evaluation_figures
 from bayesflowmass.evaluation import cards, posterior_columns, posteriors, write_cards
 from bayesflowmass.figures import figures
 from bayesflowmass.infer import infer
 from bayesflowmass.infer import main as infer_command
+from bayesflowmass.plots import style
 from bayesflowmass.plots.card import page
 from bayesflowmass.recalibrate import recalibrate
 from bayesflowmass.saliency import galaxy_gradients, leave_one_out, masked_map
 
 AGREE = 1e-6  # dex
 FEW = 40
+
+
+@pytest.fixture(scope="module")
+def estimator():
+    """A toy model that counts galaxies: its masses differ by half a dex, and by more with the galaxies outside."""
+    return toy_estimator(uses_richness=True)
 
 
 @pytest.fixture(scope="module")
@@ -71,15 +79,24 @@ def masses(estimator, near):
 
 
 @pytest.fixture(scope="module")
-def folder(estimator, far, tmp_path_factory):
+def folder(estimator, near, far, tmp_path_factory):
     place = tmp_path_factory.mktemp("far")
     estimator.save(place / "model")
+    near.write(place / "near.parquet")
     far.write(place / "far.parquet")
     toy_catalog(400, seed=8).write(place / "training.parquet")
     return place
 
 
-OPTIONS = ["--no-progress", "--device", "cpu"]
+def command(folder, words):
+    """Flags of a command, their values files of a folder."""
+    flags = [word for name, value in words.items() for word in (f"--{name}", str(folder / value))]
+    return [*flags, "--no-progress", "--device", "cpu"]
+
+
+def nothing_saved(figure, path, **options):
+    """Files take most of the time of a figure, and show nothing of its numbers."""
+    return []
 
 
 class TestGalaxiesOutsideTheCylinderChangeNoMassOf:
@@ -90,76 +107,49 @@ class TestGalaxiesOutsideTheCylinderChangeNoMassOf:
         )
 
     def test_infer(self, folder, masses):
-        words = [
-            "--model",
-            folder / "model",
-            "--galaxies",
-            folder / "far.parquet",
-            "--out",
-            folder / "m.ecsv",
-        ]
-        assert infer_command([*map(str, words), *OPTIONS]) == 0
-        table = Table.read(folder / "m.ecsv")
-        np.testing.assert_allclose(table["log10_mass"], masses, rtol=0, atol=AGREE)
+        words = {"model": "model", "galaxies": "far.parquet", "out": "masses.ecsv"}
+        assert infer_command(command(folder, words)) == 0
+        np.testing.assert_allclose(Table.read(folder / "masses.ecsv")["log10_mass"], masses, rtol=0, atol=AGREE)
 
-    def test_evaluate(self, folder, near, masses):
-        words = [
-            "--model",
-            folder / "model",
-            "--catalog",
-            folder / "far.parquet",
-            "--out",
-            folder / "evaluation",
-        ]
-        words += ["--baseline-catalog", folder / "training.parquet", "--bootstrap", 5]
-        assert evaluate([*map(str, words), *OPTIONS]) == 0
+    def test_evaluate(self, folder, near, masses, monkeypatch):
+        monkeypatch.setattr(evaluation_figures, "save_figure", nothing_saved)
+        words = {"model": "model", "catalog": "far.parquet", "out": "evaluation"}
+        words["baseline-catalog"] = "training.parquet"
+        assert evaluate(command(folder, words) + ["--bootstrap", "5"]) == 0
         stored = pq.read_table(folder / "evaluation" / "predictions.parquet")
         np.testing.assert_allclose(stored["log10_mass"], masses, rtol=0, atol=AGREE)
         np.testing.assert_array_equal(stored["n_galaxies"], near.n_galaxies)
 
-    def test_compare(self, folder, masses):
-        words = ["--models", f"a={folder / 'model'}", f"b={folder / 'model'}"]
-        words += ["--catalog", folder / "far.parquet", "--out", folder / "comparison"]
-        words += ["--baselines", "--baseline-catalog", folder / "training.parquet"]
-        assert compare([*map(str, words), *OPTIONS]) == 0
-        stored = pq.read_table(folder / "comparison" / "a-0" / "predictions.parquet")
-        np.testing.assert_allclose(stored["log10_mass"], masses, rtol=0, atol=AGREE)
-
-    def test_compare_s_baselines(self, folder, near, tmp_path):
-        """They are fitted on clusters of a cylinder, and see no other."""
-        near.write(tmp_path / "near.parquet")
-        found = []
-        for name, path in (("near", tmp_path / "near.parquet"), ("far", folder / "far.parquet")):
-            words = [
-                "--models",
-                f"a={folder / 'model'}",
-                "--baselines",
-                "--catalog",
-                path,
-                "--out",
-                tmp_path / name,
-            ]
-            words += ["--baseline-catalog", folder / "training.parquet"]
-            assert compare([*map(str, words), *OPTIONS]) == 0
-            stored = pq.read_table(tmp_path / name / "richness-0" / "predictions.parquet")
-            found.append(stored["log10_mass"].to_numpy())
-        np.testing.assert_allclose(*found, rtol=0, atol=AGREE)
+    def test_compare_and_its_baselines(self, folder, masses, monkeypatch):
+        """Baselines are fitted on clusters of a cylinder, and see no other."""
+        monkeypatch.setattr(style, "save_figure", nothing_saved)
+        counted = []
+        for name in ("near", "far"):
+            words = {"models": "model", "catalog": f"{name}.parquet", "out": f"compared-{name}"}
+            words["baseline-catalog"] = "training.parquet"
+            assert compare(command(folder, words) + ["--baselines"]) == 0
+            stored = pq.read_table(folder / f"compared-{name}" / "model-0" / "predictions.parquet")
+            np.testing.assert_allclose(stored["log10_mass"], masses, rtol=0, atol=AGREE)
+            richness = pq.read_table(folder / f"compared-{name}" / "richness-0" / "predictions.parquet")
+            counted.append(richness["log10_mass"].to_numpy())
+        np.testing.assert_allclose(*counted, rtol=0, atol=AGREE)
 
     def test_recalibrate(self, estimator, near, far):
-        options = {"conformal_fraction": 0.5, "min_count": 100}
-        catalogs = [with_masses_inside(c) for c in (near, far)]
-        reports = [recalibrate(estimator, c, **options)[1] for c in catalogs]
-        for report in reports:
-            # Coverages are shares of 20 clusters: equal masses are equal shares.
-            assert report["held_out"] == reports[0]["held_out"]
-        medians = [posterior_columns(estimator, c, {"m": lambda p, _: p.median})["m"] for c in catalogs]
-        np.testing.assert_allclose(*medians, rtol=0, atol=AGREE)
+        reports = [
+            recalibrate(estimator, twenty_times(c), conformal_fraction=0.5, min_count=100)[1] for c in (near, far)
+        ]
+        for key in ("raw", "recalibrated"):
+            ours, theirs = (report["held_out"][key] for report in reports)
+            assert ours == pytest.approx(theirs, rel=1e-4), key
+        np.testing.assert_allclose(*(report["edges"] for report in reports), rtol=0, atol=AGREE)
 
     def test_figures(self, estimator, near, far, folder, tmp_path, monkeypatch):
+        monkeypatch.setattr(style, "save_figure", nothing_saved)
         training = ClusterCatalog.read(folder / "training.parquet")
         drawn = []
         for name, catalog in (("near", near), ("far", far)):
-            figures(estimator, catalog, tmp_path / name, training_catalog=training, n_resamples=3)
+            (tmp_path / name).mkdir()
+            figures(estimator, catalog, tmp_path / name, training_catalog=training, n_resamples=2)
             drawn.append(json.loads((tmp_path / name / "figures.json").read_text(encoding="utf-8")))
         assert drawn[0]["three_clusters"] == drawn[1]["three_clusters"]
         for name, pair in drawn[0]["equation_8"].items():
@@ -196,9 +186,9 @@ class TestGalaxiesOutsideTheCylinderChangeNoMassOf:
         )
 
 
-def with_masses_inside(catalog):
-    """Five copies of each cluster, each a halo of its own: 200 clusters, as many as a recalibration needs."""
-    many = catalog[np.tile(np.arange(len(catalog)), 10)]
+def twenty_times(catalog):
+    """Twenty copies of each cluster, each a halo of its own: as many as a recalibration needs."""
+    many = catalog[np.tile(np.arange(len(catalog)), 20)]
     return many.with_columns(cluster_id=np.arange(len(many)))
 
 
@@ -316,6 +306,11 @@ class TestUnusableClusters:
         np.testing.assert_allclose(table["log10_mass"][1:5], masses[1:5], rtol=0, atol=AGREE)
         np.testing.assert_array_equal(table["flags"], whole["flags"])
 
+    def test_leave_the_flags_of_the_others_as_they_were(self, estimator, near, spoiled):
+        others = np.array([row not in UNUSABLE for row in range(FEW)])
+        alone, beside = (infer(estimator, catalog)["flags"] for catalog in (near.filter(others), spoiled))
+        np.testing.assert_array_equal(beside[others], alone)
+
     def test_are_nan_in_columns(self, estimator, spoiled):
         found = posterior_columns(
             estimator,
@@ -331,7 +326,7 @@ class TestUnusableClusters:
         assert [path.name for path in paths] == ["1.png"]
 
     def test_a_catalogue_of_nothing_else_is_refused_by_name(self, estimator, spoiled):
-        with pytest.raises(CatalogError, match="None of the 2 clusters .* cluster 5 has galaxies without"):
+        with pytest.raises(CatalogError, match=r"None of the 2 clusters .* cluster 5 has galaxies without"):
             list(posteriors(estimator, spoiled[5:7]))
         with pytest.raises(CatalogError, match="no clusters"):
             list(posteriors(estimator, spoiled[:0]))
