@@ -14,13 +14,12 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.compare import main as compare
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluate import main as evaluate
-from bayesflowmass.evaluation import figures as evaluation_figures
 from bayesflowmass.evaluation import cards, posterior_columns, posteriors, write_cards
+from bayesflowmass.evaluation import figures as evaluation_figures
 from bayesflowmass.figures import figures
 from bayesflowmass.infer import infer
 from bayesflowmass.infer import main as infer_command
 from bayesflowmass.plots import style
-from bayesflowmass.plots.card import page
 from bayesflowmass.recalibrate import recalibrate
 from bayesflowmass.saliency import galaxy_gradients, leave_one_out, masked_map
 
@@ -109,13 +108,15 @@ class TestGalaxiesOutsideTheCylinderChangeNoMassOf:
     def test_infer(self, folder, masses):
         words = {"model": "model", "galaxies": "far.parquet", "out": "masses.ecsv"}
         assert infer_command(command(folder, words)) == 0
-        np.testing.assert_allclose(Table.read(folder / "masses.ecsv")["log10_mass"], masses, rtol=0, atol=AGREE)
+        np.testing.assert_allclose(
+            Table.read(folder / "masses.ecsv")["log10_mass"], masses, rtol=0, atol=AGREE
+        )
 
     def test_evaluate(self, folder, near, masses, monkeypatch):
         monkeypatch.setattr(evaluation_figures, "save_figure", nothing_saved)
         words = {"model": "model", "catalog": "far.parquet", "out": "evaluation"}
         words["baseline-catalog"] = "training.parquet"
-        assert evaluate(command(folder, words) + ["--bootstrap", "5"]) == 0
+        assert evaluate([*command(folder, words), "--bootstrap", "5"]) == 0
         stored = pq.read_table(folder / "evaluation" / "predictions.parquet")
         np.testing.assert_allclose(stored["log10_mass"], masses, rtol=0, atol=AGREE)
         np.testing.assert_array_equal(stored["n_galaxies"], near.n_galaxies)
@@ -127,7 +128,7 @@ class TestGalaxiesOutsideTheCylinderChangeNoMassOf:
         for name in ("near", "far"):
             words = {"models": "model", "catalog": f"{name}.parquet", "out": f"compared-{name}"}
             words["baseline-catalog"] = "training.parquet"
-            assert compare(command(folder, words) + ["--baselines"]) == 0
+            assert compare([*command(folder, words), "--baselines"]) == 0
             stored = pq.read_table(folder / f"compared-{name}" / "model-0" / "predictions.parquet")
             np.testing.assert_allclose(stored["log10_mass"], masses, rtol=0, atol=AGREE)
             richness = pq.read_table(folder / f"compared-{name}" / "richness-0" / "predictions.parquet")
@@ -136,7 +137,8 @@ class TestGalaxiesOutsideTheCylinderChangeNoMassOf:
 
     def test_recalibrate(self, estimator, near, far):
         reports = [
-            recalibrate(estimator, twenty_times(c), conformal_fraction=0.5, min_count=100)[1] for c in (near, far)
+            recalibrate(estimator, twenty_times(c), conformal_fraction=0.5, min_count=100)[1]
+            for c in (near, far)
         ]
         for key in ("raw", "recalibrated"):
             ours, theirs = (report["held_out"][key] for report in reports)
@@ -156,16 +158,18 @@ class TestGalaxiesOutsideTheCylinderChangeNoMassOf:
             for key in ("sigma_N", "sigma_0"):
                 assert drawn[1]["equation_8"][name][key] == pytest.approx(pair[key], abs=AGREE), name
 
-    def test_the_cards(self, estimator, far, masses, tmp_path, monkeypatch):
+    def test_the_cards(self, estimator, near, far, masses, tmp_path, monkeypatch):
         shown = []
 
         def draw(cluster, posterior, **options):
-            shown.append((posterior.median[0], cluster.n_galaxies_total, options["image"]))
-            return page.plot_cluster_card(cluster, posterior, **options)
+            shown.append((posterior.median[0], cluster.n_galaxies_total, len(options["attribution"])))
 
         monkeypatch.setattr(cards, "plot_cluster_card", draw)
-        write_cards(estimator, far[:2], tmp_path, formats=("png",))
+        monkeypatch.setattr(cards, "save_figure", nothing_saved)
+        write_cards(estimator, far[:2], tmp_path)
         np.testing.assert_allclose([median for median, _, _ in shown], masses[:2], rtol=0, atol=AGREE)
+        counts = near.n_galaxies[:2].tolist()
+        assert [(n, attributed) for _, n, attributed in shown] == [(n, n) for n in counts]
 
     def test_saliency(self, estimator, near, far, masses):
         few, wide = near[:2], far[:2]
