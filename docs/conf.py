@@ -95,7 +95,7 @@ MARKUP = re.compile(r"(``.*?``|\*\*?\w[^*]*?(?<!\s)\*\*?(?!\w))")
 
 
 def keep_signs(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
-    """Docstrings write |v| for an absolute value and (*, n) for a shape: signs, which are no markup here.
+    """Docstrings write |v| for an absolute value, (*, n) for a shape, str_ for a type: signs, no markup here.
 
     Formulas stay as they are written: what would typeset them comes from another site.
     """
@@ -109,7 +109,9 @@ def keep_signs(app: Sphinx, what: str, name: str, thing: object, options: object
         bullet = re.match(r"\s*\* ", line)
         start = bullet.end() if bullet else 0
         pieces = MARKUP.split(line[start:])
-        escaped = (p if odd % 2 else re.sub(r"(?<!\\)([|*])", r"\\\1", p) for odd, p in enumerate(pieces))
+        escaped = (
+            p if odd % 2 else re.sub(r"(?<!\\)([|*]|_(?!\w))", r"\\\1", p) for odd, p in enumerate(pieces)
+        )
         lines[i] = line[:start] + "".join(escaped)
 
 

@@ -303,6 +303,7 @@ def test_links_between_notebooks_and_pages_hold_on_the_site_too(conf):
     [
         ("shape (*, K), |v| < 3", r"shape (\*, K), \|v\| < 3"),
         ("this *is* ``(*, a)``", "this *is* ``(*, a)``"),
+        ("numpy.dtype[numpy.str_]", r"numpy.dtype[numpy.str\_]"),
         ("* a point of a list", "* a point of a list"),
         ("    |in| a * literal", "    |in| a * literal"),
         (r"already \*here", r"already \*here"),

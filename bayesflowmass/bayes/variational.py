@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bayesflowmass.bayes.choice import Choice, choose, top_layers
-from bayesflowmass.bayes.guides import GUIDES, WeightGuide
+from bayesflowmass.bayes.guides import WeightGuide
+from bayesflowmass.bayes.guides.base import GUIDES
 from bayesflowmass.bayes.guides.eigenbasis import WIDEST, Eigenbasis
 from bayesflowmass.bayes.layout import WeightLayout
 from bayesflowmass.bayes.objective import Estimator, VariationalObjective

@@ -1,9 +1,9 @@
 """Distributions q(w) over weights that are fitted to their posterior."""
 
-from bayesflowmass.bayes.guides.base import GUIDES, WeightGuide
+from bayesflowmass.bayes.guides.base import WeightGuide
 from bayesflowmass.bayes.guides.eigenbasis import Eigenbasis
 from bayesflowmass.bayes.guides.full_covariance import FullCovariance
 from bayesflowmass.bayes.guides.low_rank import LowRank
 from bayesflowmass.bayes.guides.mean_field import MeanField
 
-__all__ = ["GUIDES", "Eigenbasis", "FullCovariance", "LowRank", "MeanField", "WeightGuide"]
+__all__ = ["Eigenbasis", "FullCovariance", "LowRank", "MeanField", "WeightGuide"]
