@@ -17,6 +17,7 @@ from bayesflowmass.command.paths import InputPath, ModelPath, OutFolder, OutTabl
 from bayesflowmass.command.record import command_line
 from bayesflowmass.command.shared import PosteriorSettings
 from bayesflowmass.common.arrays import FloatArray, IntArray
+from bayesflowmass.common.outputs import check_texts
 from bayesflowmass.common.terminal import say, say_aside
 
 # The rest is imported where it is used: --help, and an error in a table, should not wait for torch and a model.
@@ -282,6 +283,8 @@ def _infer_with(settings: InferSettings) -> None:
         settings.mode,
         settings.table_cosmology,
     )
+
+    check_texts(settings.out, catalog.column("cluster_id").tolist(), "cluster_id")
 
     from bayesflowmass.estimator import MassEstimator
     from bayesflowmass.estimator.told import notes, tell

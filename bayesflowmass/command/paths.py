@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 from bayesflowmass.command.settings import ConfigError, Settings
+from bayesflowmass.common.files import remove_leftovers
 from bayesflowmass.common.outputs import check_can_write, check_folder, check_table_path
 from bayesflowmass.estimator.shipped import SHIPPED
 
@@ -18,9 +19,10 @@ __all__ = ["InputPath", "ModelPath", "OutFile", "OutFolder", "OutTable", "check_
 
 @dataclass(frozen=True)
 class _Check:
-    """Raises ValueError for a path that a command cannot use."""
+    """Raises ValueError for a path that a command cannot use; into some of them it writes."""
 
     function: Callable[[Path], object]
+    writes: bool = False
 
 
 def _readable(path: Path) -> None:
@@ -61,18 +63,18 @@ InputPath = Annotated[Path, _Check(_readable)]
 ModelPath = Annotated[Path, _Check(_model)]
 """A model folder, or the name of a model that ships with the package."""
 
-OutFile = Annotated[Path, _Check(check_can_write)]
+OutFile = Annotated[Path, _Check(check_can_write, writes=True)]
 """A file that can be written."""
 
-OutTable = Annotated[Path, _Check(check_table_path)]
+OutTable = Annotated[Path, _Check(check_table_path, writes=True)]
 """A table that can be written: the ending says its format."""
 
-OutFolder = Annotated[Path, _Check(check_folder)]
+OutFolder = Annotated[Path, _Check(check_folder, writes=True)]
 """A folder to write into; it need not exist."""
 
 
 def check_paths(settings: Settings, prefix: str = "--") -> None:
-    """Look at every path in settings, before a command that may take hours begins.
+    """Look at every path in settings, before a command that may take hours begins, and tidy up where it writes.
 
     Raises:
         ConfigError: naming the flag, the path and what is wrong with it.
@@ -90,6 +92,8 @@ def check_paths(settings: Settings, prefix: str = "--") -> None:
                     check.function(path)
                 except ValueError as error:
                     raise ConfigError(f"{flag}: {error}") from None
+                if check.writes:
+                    remove_leftovers(path if path.is_dir() else path.parent)
 
 
 def _checks(annotation: Any, metadata: list[Any]) -> Iterator[_Check]:

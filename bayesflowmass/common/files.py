@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
 
 __all__ = [
     "DISK_FULL",
     "flush_folder",
     "reason_of",
+    "remove_leftovers",
     "remove_partials",
     "whole_file",
     "write_through",
@@ -21,6 +27,9 @@ __all__ = [
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a full disk or quota."""
+
+_LONG_AGO = 3600.0
+"""Seconds: longer than it takes from making a file to locking it, whatever else the machine does."""
 
 PARTIAL = ".partial-"
 """Start of the names of files that are being written; what a killed process leaves begins with it."""
@@ -41,9 +50,11 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL, suffix=path.suffix)
-    os.close(handle)
     temporary = Path(name)
     try:
+        if not _lock(handle):
+            os.close(handle)
+            handle = -1
         yield temporary
         _flush(temporary)
         # mkstemp makes files private.
@@ -52,6 +63,8 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.chmod(0o666 & ~mask)
         os.replace(temporary, path)
     finally:
+        if handle >= 0:
+            os.close(handle)
         temporary.unlink(missing_ok=True)
     flush_folder(path.parent)
 
@@ -80,6 +93,34 @@ def remove_partials(folder: str | os.PathLike[str]) -> None:
     """Remove the files that killed processes left half written; no process may be writing into the folder."""
     for path in Path(folder).glob(f"{PARTIAL}*"):
         path.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+    """Remove the files that killed processes left half written long ago; others may be writing into the folder.
+
+    A file that is being written is locked, and the system lets go of the lock when its process ends. Where files cannot
+    be locked nothing is removed.
+    """
+    for path in Path(folder).glob(f"{PARTIAL}*"):
+        try:
+            if time.time() - path.stat().st_mtime > _LONG_AGO:
+                with path.open("rb") as stream:
+                    if _lock(stream.fileno()):
+                        path.unlink()
+        except OSError:
+            # It is gone already, or it is another's.
+            continue
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file until it is closed; whether that was possible."""
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def flush_folder(folder: str | os.PathLike[str]) -> None:

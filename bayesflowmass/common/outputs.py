@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from bayesflowmass.common.files import PARTIAL, reason_of
 
-__all__ = ["TABLE_FORMATS", "check_can_write", "check_folder", "check_table_path"]
+__all__ = ["TABLE_FORMATS", "check_can_write", "check_folder", "check_table_path", "check_texts"]
 
 TABLE_FORMATS = {
     ".ecsv": "ascii.ecsv",
@@ -19,6 +21,9 @@ TABLE_FORMATS = {
     ".parquet": "parquet",
 }
 """Endings of tables that can be written, and astropy's names of their formats."""
+
+
+_NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\x7f-\x84\x86-\x9f]|\r")
 
 
 def check_table_path(path: str | os.PathLike[str]) -> Path:
@@ -33,6 +38,40 @@ def check_table_path(path: str | os.PathLike[str]) -> Path:
     return check_can_write(path)
 
 
+def check_texts(path: str | os.PathLike[str], texts: Iterable[object], what: str) -> None:
+    """Refuse texts that a table of this format cannot give back as they are.
+
+    FITS holds ASCII; XML has no control characters, ECSV no line breaks; all but parquet lose blanks at the ends.
+
+    Args:
+        path: of the table.
+        texts: in any order; what is no text is no matter.
+        what: each of them is, for the message.
+
+    Raises:
+        ValueError: naming the text and a format that holds it.
+    """
+    kind = TABLE_FORMATS[Path(path).suffix.lower()]
+    if kind == "parquet":
+        return
+    for text in texts:
+        if not isinstance(text, str):
+            continue
+        if kind == "fits" and not (text.isascii() and text.isprintable()):
+            why = "FITS holds plain ASCII only"
+        elif kind == "votable" and _NOT_IN_XML.search(text):
+            why = "XML has no control characters"
+        elif kind == "ascii.ecsv" and text.splitlines() not in ([], [text]):
+            why = "a line break would end its row"
+        elif text != text.strip():
+            why = "blanks at its ends would be lost"
+        else:
+            continue
+        raise ValueError(
+            f"Cannot write the {what} {text!r} to '{path}': {why}; give --out a name ending in .parquet."
+        )
+
+
 def check_can_write(path: str | os.PathLike[str]) -> Path:
     """The path, if a file can be put there now.
 
@@ -40,9 +79,11 @@ def check_can_write(path: str | os.PathLike[str]) -> Path:
         ValueError: its folder does not exist, it is a folder itself, the name is too long, or the place is read-only.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise ValueError(f"Cannot write '{path}': the folder '{path.parent}' does not exist; make it first.")
     try:
+        if not (_there(path.parent) and path.parent.is_dir()):
+            raise ValueError(
+                f"Cannot write '{path}': the folder '{path.parent}' does not exist; make it first."
+            )
         if _there(path) and path.is_dir():
             raise ValueError(f"Cannot write '{path}': it is a folder; give the name of a file.")
         _try_in(path.parent)
@@ -59,12 +100,14 @@ def check_folder(folder: str | os.PathLike[str]) -> Path:
     """
     folder = Path(folder)
     try:
-        there, missing = folder.absolute(), ""
+        there, missing = folder.absolute(), list[str]()
         while not _there(there):
-            there, missing = there.parent, there.name
+            missing.append(there.name)
+            there = there.parent
         if not there.is_dir():
             raise ValueError(f"'{there}' is a file; give a folder.")
-        _there(there / missing)
+        for name in missing:
+            _there(there / name)
         _try_in(there)
     except OSError as error:
         raise ValueError(f"Cannot write into '{folder}': {reason_of(error)}; give another --out.") from None

@@ -15,7 +15,8 @@ from astropy.io.votable.tree import Param
 from astropy.table import Table
 
 from bayesflowmass.common.files import whole_file
-from bayesflowmass.common.outputs import TABLE_FORMATS, check_table_path
+from bayesflowmass.common.outputs import TABLE_FORMATS, check_table_path, check_texts
+from bayesflowmass.common.terminal import plain
 
 __all__ = ["write_table"]
 
@@ -30,11 +31,14 @@ def write_table(table: Table, path: str | os.PathLike[str]) -> Path:
         path: the ending says the format; an existing file is replaced.
 
     Raises:
-        ValueError: the ending names no format, or the folder does not exist.
+        ValueError: the ending names no format, the folder does not exist, or the format cannot hold a text.
         OSError: the disk is full, or the place cannot be written to.
     """
     path = check_table_path(path)
     kind = TABLE_FORMATS[path.suffix.lower()]
+    for name in table.colnames:
+        if table[name].dtype.kind in "UO":
+            check_texts(path, np.ma.asarray(table[name]).compressed().tolist(), name)
     with whole_file(path) as temporary:
         if kind == "parquet":
             pq.write_table(_arrow(table), temporary, compression="zstd")
@@ -71,6 +75,7 @@ def _votable(table: Table) -> Any:
     first = document.get_first_table()
     for name, value in table.meta.items():
         text = isinstance(value, str)
+        value = plain(value) if text else value
         kind = "unicodeChar" if text else "int" if isinstance(value, int) else "double"
         first.params.append(
             Param(document, ID=name, name=name, value=value, datatype=kind, arraysize="*" if text else None)
@@ -81,5 +86,9 @@ def _votable(table: Table) -> Any:
 def _short_header(table: Table) -> Table:
     """FITS keys have eight characters and its cards hold 68 of a text."""
     result = table.copy(copy_data=False)
-    result.meta = {k: v[-68:] if isinstance(v, str) else v for k, v in table.meta.items()}
+    result.meta = {k: _ascii(v)[-68:] if isinstance(v, str) else v for k, v in table.meta.items()}
     return result
+
+
+def _ascii(text: str) -> str:
+    return plain(text).replace("\n", " ").replace("\t", " ").encode("ascii", "backslashreplace").decode()
