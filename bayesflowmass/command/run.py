@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import difflib
 import errno
+import os
 import re
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
@@ -49,7 +52,8 @@ def run_command(
     try:
         settings = parse_settings(kind, argv, prog=prog, default_config=default_config)
         check_paths(settings)
-        body(settings)
+        with _home():
+            body(settings)
     except KeyboardInterrupt as interrupt:
         say_aside(f"{prog}: interrupted. {interrupt}")
         return EXIT_INTERRUPTED
@@ -70,6 +74,22 @@ def run_command(
     finally:
         settle()
     return 0
+
+
+@contextmanager
+def _home() -> Iterator[None]:
+    """A home folder for the libraries that look for one: a user of a container may have none, and no name either."""
+    try:
+        Path.home()
+    except RuntimeError:
+        with tempfile.TemporaryDirectory(prefix="bayesflowmass-home-") as folder:
+            os.environ["HOME"] = folder
+            try:
+                yield
+            finally:
+                del os.environ["HOME"]
+    else:
+        yield
 
 
 def parse_settings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -199,3 +200,34 @@ def test_numbers_with_an_exponent_are_numbers(text, value):
     parsed = parse_yaml(text)
     assert parsed == value
     assert type(parsed) is type(value)
+
+
+def test_a_user_without_a_home_gets_one_for_the_time_of_the_command(capsys, monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    homes = []
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    code, _ = outcome(capsys, [], lambda settings: homes.append(Path(os.environ["HOME"])))
+    assert code == 0
+    assert not homes[0].exists()
+    assert "HOME" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EROFS, "Read-only file system", "m.ecsv"), "Read-only file system ('m.ecsv')"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "nnn"), "File name too long ('nnn')"),
+        (MemoryError("Unable to allocate 8 TiB"), "there is not enough memory (Unable to allocate 8 TiB)"),
+    ],
+    ids=["read-only", "long name", "memory"],
+)
+def test_what_the_system_refuses_is_one_sentence(capsys, error, said):
+    def body(settings):
+        raise error
+
+    code, text = outcome(capsys, [], body)
+    assert (code, text.count("\n")) == (2, 1)
+    assert said in text
