@@ -29,7 +29,8 @@ class WeightELBO(ELBO):
     >>> svi = SVI(model, guide, pyro.optim.Adam({"lr": 1e-3}), WeightELBO(estimator="local"))
 
     Args:
-        estimator: ``shared``, ``mirrored``, ``local`` or ``flipout``, see :mod:`bayesflowmass.bayes.handlers`.
+        estimator: ``shared``, ``mirrored``, ``local`` or ``flipout``, see :mod:`bayesflowmass.bayes.handlers`; or
+            such a handler.
         num_particles: draws per step; two that are ``mirrored`` are a pair.
         tempering: T; anything but 1 is not the ELBO.
 
@@ -39,10 +40,15 @@ class WeightELBO(ELBO):
     """
 
     def __init__(
-        self, estimator: str = "shared", *, num_particles: int = 1, tempering: float = 1.0, **kwargs: Any
+        self,
+        estimator: str | SharedDraw = "shared",
+        *,
+        num_particles: int = 1,
+        tempering: float = 1.0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(num_particles=num_particles, **kwargs)
-        if estimator not in ESTIMATORS:
+        if not isinstance(estimator, SharedDraw) and estimator not in ESTIMATORS:
             raise ValueError(f"Unknown estimator {estimator!r}; expected one of {', '.join(ESTIMATORS)}.")
         if num_particles < 1 or not 0 < tempering < float("inf"):
             raise ValueError(
@@ -89,7 +95,9 @@ class WeightELBO(ELBO):
     def _particle(
         self, model: Callable[..., Any], guide: WeightGuide, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Tensor:
-        if self._handler is None or self._handler.guide is not guide:
+        if isinstance(self.estimator, SharedDraw):
+            self._handler = self.estimator
+        elif self._handler is None or self._handler.guide is not guide:
             self._handler = ESTIMATORS[self.estimator](guide)
             self._checked = False
         self._handler.counts = False

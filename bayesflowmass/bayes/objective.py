@@ -1,4 +1,4 @@
-"""The evidence lower bound per cluster, as a conditional density that the training loop can maximise."""
+"""Variational inference of the weights of a conditional density: Pyro model, guide and bound as one module."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, cast, get_args
 
+import pyro
+import pyro.poutine as poutine
 import torch
+from pyro.infer import ELBO, SVI
+from pyro.optim import PyroOptim
 from torch import Tensor, nn
 
 from bayesflowmass.bayes.choice import exactly
+from bayesflowmass.bayes.elbo import WeightELBO
 from bayesflowmass.bayes.guides.base import WeightGuide
 from bayesflowmass.bayes.handlers import ESTIMATORS, MirroredDraw
 from bayesflowmass.bayes.module import BayesianModule
@@ -38,15 +43,13 @@ class VariationalObjective(nn.Module):
         estimator: of the gradient: one ``shared`` draw for the batch, ``mirrored`` in every other step, ``local``
             reparameterisation or ``flipout``.
         tempering: T, the weight of the KL divergence; anything but 1 is not the ELBO.
-        annealing: number of training steps over which T rises in proportion from 1 / annealing of its value;
-            0: T is constant.
+        elbo: another bound of Pyro for `svi`, such as ``Trace_ELBO()``; None: `WeightELBO` with this estimator.
         validation_draws: draws in evaluation mode.
 
     Raises:
         ValueError: for values out of range.
     """
 
-    step: Tensor
     mirror_seed: Tensor
 
     def __init__(
@@ -57,7 +60,7 @@ class VariationalObjective(nn.Module):
         *,
         estimator: Estimator = "shared",
         tempering: float = 1.0,
-        annealing: int = 0,
+        elbo: ELBO | None = None,
         validation_draws: int = 4,
     ) -> None:
         super().__init__()
@@ -71,23 +74,18 @@ class VariationalObjective(nn.Module):
             )
         if not 0 < tempering < float("inf"):
             raise ValueError(f"tempering is {tempering}; expected a positive number, 1 for the ELBO.")
-        if annealing < 0:
-            raise ValueError(f"annealing is {annealing}; expected a number of steps, 0 for none.")
         self.network = BayesianModule(module, guide.prior, exactly(guide.names), name=guide.name)
         self.guide = guide
         self.n_data = n_data
         self.estimator = estimator
         self.tempering = tempering
         self.validation_draws = validation_draws
-        self.annealing = annealing
         # Made up front, it refuses guides that it cannot serve.
         self._handler = ESTIMATORS[estimator](guide)
         if isinstance(self._handler, MirroredDraw):
             # A buffer: a run that is resumed between the two draws of a pair goes on with the second.
             self.register_buffer("mirror_seed", torch.tensor(_NO_SEED))
-        if annealing:
-            # A buffer: a resumed run goes on where it was.
-            self.register_buffer("step", torch.zeros((), dtype=torch.long))
+        self.elbo = WeightELBO(self._handler, tempering=tempering) if elbo is None else elbo
 
     @property
     def module(self) -> nn.Module:
@@ -102,10 +100,39 @@ class VariationalObjective(nn.Module):
         with self._pair(), self._handler:
             log_prob = cast(Tensor, self.network.run(log10_mass, context))
         kl = self._handler.kl() * (self.tempering / self.n_data)
-        if self.annealing:
-            self.step += 1
-            kl = kl * (self.step / self.annealing).clamp(max=1.0)
         return log_prob - kl.to(log_prob.dtype)
+
+    def model(self, log10_mass: Tensor, context: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The Pyro model of N examples of which this is a batch (B,): weights, then the factor ``log10_mass``.
+
+        Args:
+            log10_mass, context: (B,), (B, C).
+            weight: (B,), how much each counts, 1 in the mean over all; None: all alike.
+
+        Returns:
+            log p(log10_mass | context, w), (B,).
+        """
+        with self._pair():
+            log_prob = cast(Tensor, self.network(log10_mass, context))
+        share = self.n_data / len(log10_mass)
+        scale = share if weight is None else share * weight
+        with pyro.plate("clusters", len(log10_mass)), poutine.scale(scale=scale):
+            pyro.factor("log10_mass", log_prob)
+        return log_prob
+
+    def svi(self, optim: PyroOptim) -> SVI:
+        """Stochastic variational inference: ``svi.step(log10_mass, context)`` is one step.
+
+        Its parts are `model`, `guide`, ``optim`` and `elbo`, and each can be replaced by another of Pyro's.
+
+        Args:
+            optim: such as ``pyro.optim.Adam({"lr": 1e-3})``.
+        """
+        return SVI(self.model, self.guide, optim, self.elbo)
+
+    def differentiable_loss(self, *batch: Tensor | None) -> Tensor:
+        """The loss of a step of `svi` [nats, of all N], (), without its gradient."""
+        return cast(Tensor, self.elbo.differentiable_loss(self.model, self.guide, *batch))
 
     @contextmanager
     def _pair(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -36,9 +36,9 @@ def _is_on(tensor: Tensor, device: torch.device) -> bool:
 
 
 def batches(
-    context: Tensor, target: Tensor, order: Tensor, batch_size: int, device: torch.device, first: int = 0
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of rows of ``context`` (N, C) and ``target`` (N,) in the given order, on the device.
+    parts: Sequence[Tensor | None], order: Tensor, batch_size: int, device: torch.device, first: int = 0
+) -> Iterator[list[Tensor | None]]:
+    """Batches of rows of each part (N, ...) in the given order, on the device; a part that is None stays None.
 
     The last, incomplete batch is left out (each epoch leaves out other clusters) unless it is the only one.
     Data that live on the host of a GPU are gathered into pinned memory and copied while the previous batch
@@ -50,35 +50,39 @@ def batches(
     """
     size = min(batch_size, len(order))
     pieces = [order[start : start + size] for start in range(first * size, len(order) - size + 1, size)]
-    if _is_on(context, device):
+    if all(part is None or _is_on(part, device) for part in parts):
         for piece in pieces:
             rows = piece.to(device, non_blocking=True)
-            yield context.index_select(0, rows), target.index_select(0, rows)
+            yield [None if part is None else part.index_select(0, rows) for part in parts]
         return
-    yield from _streamed(context, target, pieces, device)
+    yield from _streamed(parts, pieces, device)
 
 
 def _streamed(
-    context: Tensor, target: Tensor, pieces: list[Tensor], device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
+    parts: Sequence[Tensor | None], pieces: list[Tensor], device: torch.device
+) -> Iterator[list[Tensor | None]]:
     copies = torch.cuda.Stream(device)
 
-    def fetch(piece: Tensor) -> tuple[Tensor, Tensor, torch.cuda.Event]:
-        rows, values = context.index_select(0, piece).pin_memory(), target.index_select(0, piece).pin_memory()
+    def fetch(piece: Tensor) -> tuple[list[Tensor | None], torch.cuda.Event]:
+        pinned = [
+            None if part is None else part.index_select(0, piece.to(part.device)).cpu().pin_memory()
+            for part in parts
+        ]
         with torch.cuda.stream(copies):
-            on_device = rows.to(device, non_blocking=True), values.to(device, non_blocking=True)
+            there = [None if part is None else part.to(device, non_blocking=True) for part in pinned]
             done = torch.cuda.Event()
             done.record(copies)
-        return *on_device, done
+        return there, done
 
     ahead = fetch(pieces[0]) if pieces else None
     for following in [*pieces[1:], None]:
         assert ahead is not None
-        rows, values, done = ahead
+        found, done = ahead
         ahead = fetch(following) if following is not None else None
         current = torch.cuda.current_stream(device)
         current.wait_event(done)
         # The allocator must not hand this memory to the copy stream while the training stream still reads it.
-        rows.record_stream(current)
-        values.record_stream(current)
-        yield rows, values
+        for part in found:
+            if part is not None:
+                part.record_stream(current)
+        yield found

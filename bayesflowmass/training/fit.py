@@ -33,7 +33,6 @@ from bayesflowmass.training.update import (
     make_update,
     matmul_precision,
     negative_log_likelihood,
-    set_learning_rate,
 )
 
 __all__ = ["FitResult", "fit", "mean_loss"]
@@ -105,23 +104,10 @@ def fit(
     check_device(chosen.precision, chosen.cuda_graphs, where)
     check_data(*validation, "validation data")
     flow.to(where)
-    rate, stopping = chosen.rate(), chosen.stopping()
-    optimizer = make_optimizer(
-        flow,
-        learning_rate=chosen.learning_rate,
-        betas=chosen.betas,
-        weight_decay=chosen.weight_decay,
-        cuda_graphs=chosen.cuda_graphs,
-    )
-    update = make_update(
-        flow,
-        optimizer,
-        clip_norm=chosen.clip_norm,
-        precision=chosen.precision,
-        cuda_graphs=chosen.cuda_graphs,
-    )
+    optimizer = make_optimizer(flow, chosen)
+    update = make_update(flow, optimizer, chosen)
     losses = torch.zeros((), dtype=torch.float64, device=where)
-    state = TrainingState(flow, optimizer, stopping, rate, chosen.average_decay, loss_sum=losses)
+    state = TrainingState(flow, optimizer, chosen.stopping(), loss_sum=losses)
     files = RunFiles(checkpoint_folder, chosen.checkpoint_every, history_path)
     with ExitStack() as stack:
         stack.enter_context(seeded_globals(seed))
@@ -134,17 +120,16 @@ def fit(
         bar = stack.enter_context(_progress_bar(chosen.max_updates, state.update, progress))
         held_out = place(validation, where)
         try:
-            for rows, target in _training_batches(state, train_source, seed, chosen, where):
+            for rows, target, weight in _training_batches(state, train_source, seed, chosen, where):
                 with signals.deferred():
-                    set_learning_rate(optimizer, rate.at(state.update))
-                    state.count(update(target, _half_flipped(rows, flip_velocity)))
+                    state.count(update((target, _half_flipped(rows, flip_velocity), weight)))
                     bar.update(1)
                     if state.update % chosen.validate_every == 0 or state.update == chosen.max_updates:
                         row = _validate(state, held_out, where)
                         files.note(row)
                         shown = f"loss {row.train_loss:.3f}, validation {row.validation_loss:.3f}"
                         bar.set_postfix_str(shown)
-                    if stopping.exhausted:
+                    if state.stopping.exhausted:
                         break
                     files.save_if_due(state)
         except KeyboardInterrupt:
@@ -202,7 +187,7 @@ def _training_batches(
     seed: int,
     options: FitOptions,
     device: torch.device,
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
     placed: EpochData | None = None
     origin: EpochData | None = None
     while state.update < options.max_updates and not state.stopping.exhausted:
@@ -210,12 +195,14 @@ def _training_batches(
         data = source.epoch(epoch)
         if placed is None or origin is None or data.context is not origin.context:
             placed = None  # Free the previous epoch on the device before the next one is copied there.
-            placed, origin = EpochData(*place((data.context, data.log10_mass), device)), data
+            context, log10_mass = place((data.context, data.log10_mass), device)
+            placed, origin = data._replace(context=context, log10_mass=log10_mass), data
         order = torch.randperm(len(data.log10_mass), generator=torch_generator(seed, "permutation", epoch))
-        for batch in batches(
-            placed.context, placed.log10_mass, order, options.batch_size, device, first=done
-        ):
-            yield batch
+        parts = placed.context, placed.log10_mass, placed.weight
+        for rows, target, weight in batches(parts, order, options.batch_size, device, first=done):
+            assert rows is not None
+            assert target is not None
+            yield rows, target, weight
             if state.update >= options.max_updates:
                 return
         state.position = (epoch + 1, 0)
@@ -228,14 +215,14 @@ def _validate(state: TrainingState, held_out: tuple[Tensor, Tensor], device: tor
             f"The training loss is {train_loss} by update {state.update}: training diverged;"
             " lower the learning rate or set clip_norm."
         )
-    rate = state.learning_rate.at(state.update - 1)
-    with state.judged_weights():
+    rate = state.optimizer.rate.at(state.update - 1)
+    with state.optimizer.averaged():
         state.flow.eval()
         loss = mean_loss(state.flow, held_out, device)
         state.flow.train()
         if state.stopping.observe(state.update, loss):
             state.keep_best()
-    state.learning_rate.observe(state.update, state.stopping.best_update)
+    state.optimizer.rate.observe(state.update, state.stopping.best_update)
     assert state.stopping.average is not None
     row = HistoryRow(
         state.update,

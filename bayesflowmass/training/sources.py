@@ -44,11 +44,13 @@ class EpochData(NamedTuple):
         context: (N, C), float32.
         log10_mass: (N,), log10 M200c [Msun/h].
         halo: (N,), integers, equal for views of one halo; None where every cluster is a halo of its own.
+        weight: (N,), how much each cluster counts in the likelihood, 1 in the mean; None: all alike.
     """
 
     context: Tensor
     log10_mass: Tensor
     halo: Tensor | None = None
+    weight: Tensor | None = None
 
 
 class TrainingSource(Protocol):

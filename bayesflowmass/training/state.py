@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,14 +11,11 @@ from torch import Tensor, nn
 
 from bayesflowmass.training.checkpoint import CheckpointError
 from bayesflowmass.training.history import HistoryRow
-from bayesflowmass.training.learning_rate import LearningRate
+from bayesflowmass.training.optimizer import ScheduledAdam
 from bayesflowmass.training.random_state import capture_global_state, restore_global_state
 from bayesflowmass.training.stopping import SmoothedStopping
 
 __all__ = ["TrainingState"]
-
-# The averaged weights follow quickly at first: the initial weights must not linger in them.
-AVERAGE_WARMUP = 10.0
 
 
 @dataclass
@@ -28,29 +23,24 @@ class TrainingState:
     """Weights, optimiser, position within the run, what was observed so far; to and from tensors and JSON.
 
     ``position`` is (epoch, batches of it that are done): one attribute, so that a signal never sees half of
-    it. ``average`` is the running mean of the weights where ``average_decay`` > 0 (Polyak & Juditsky 1992):
-    validation and the best weights then refer to it.
+    it. Validation and the best weights refer to the running mean of the weights where the optimiser has one.
     """
 
     flow: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: ScheduledAdam
     stopping: SmoothedStopping
-    learning_rate: LearningRate
-    average_decay: float = 0.0
-    update: int = 0
     position: tuple[int, int] = (0, 0)
     loss_sum: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
     loss_count: int = 0
     history: list[HistoryRow] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
-    average: dict[str, Tensor] = field(default_factory=dict)
     seconds_before: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
-    def __post_init__(self) -> None:
-        """Begin the average at the initial weights."""
-        if self.average_decay > 0:
-            self.average = {name: p.detach().clone() for name, p in self.flow.named_parameters()}
+    @property
+    def update(self) -> int:
+        """Updates that are done."""
+        return self.optimizer.update
 
     @property
     def seconds(self) -> float:
@@ -58,35 +48,15 @@ class TrainingState:
         return self.seconds_before + time.monotonic() - self.started
 
     @torch.no_grad()
-    def count(self, loss: Tensor) -> None:
-        """Take note of one update and its loss."""
-        self.loss_sum += loss.to(self.loss_sum.device)
+    def count(self, loss: Tensor | float) -> None:
+        """Take note of the loss of one update."""
+        self.loss_sum += loss
         self.loss_count += 1
-        self.update += 1
         epoch, batch = self.position
         self.position = (epoch, batch + 1)
-        if self.average:
-            decay = min(self.average_decay, (1 + self.update) / (AVERAGE_WARMUP + self.update))
-            weights = [p.detach() for p in self.flow.parameters()]
-            torch._foreach_lerp_(list(self.average.values()), weights, 1.0 - decay)
-
-    @contextmanager
-    def judged_weights(self) -> Iterator[None]:
-        """Within the block the flow has the weights that validation judges: the average, where there is
-        one."""
-        self._swap_average()
-        try:
-            yield
-        finally:
-            self._swap_average()
-
-    def _swap_average(self) -> None:
-        for name, parameter in self.flow.named_parameters():
-            if name in self.average:
-                self.average[name], parameter.data = parameter.data, self.average[name]
 
     def keep_best(self) -> None:
-        """Remember the present weights (call within :meth:`judged_weights`)."""
+        """Remember the present weights (call within ``optimizer.averaged()``)."""
         for name, value in self.flow.state_dict().items():
             if name in self.best:
                 self.best[name].copy_(value)
@@ -102,10 +72,7 @@ class TrainingState:
         """What a checkpoint holds as tensors."""
         found = {f"weights/{name}": value for name, value in self.flow.state_dict().items()}
         found |= {f"best/{name}": value for name, value in self.best.items()}
-        found |= {f"average/{name}": value for name, value in self.average.items()}
-        for name, parameter in self.flow.named_parameters():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                found[f"optimizer/{name}/{key}"] = value
+        found |= self.optimizer.tensors()
         found["loss_sum"] = self.loss_sum
         found |= {f"random/{name}": value for name, value in capture_global_state()[0].items()}
         return found
@@ -118,7 +85,7 @@ class TrainingState:
             "seconds": self.seconds,
             "threads": torch.get_num_threads(),
             "stopping": self.stopping.state(),
-            "learning_rate": self.learning_rate.state(),
+            "learning_rate": self.optimizer.rate.state(),
             "history": [row.to_list() for row in self.history],
             "random": capture_global_state()[1],
         }
@@ -130,38 +97,25 @@ class TrainingState:
         Raises:
             CheckpointError: if the checkpoint belongs to another network.
         """
-        groups: dict[str, dict[str, Tensor]] = {
-            "weights": {},
-            "best": {},
-            "average": {},
-            "optimizer": {},
-            "random": {},
-        }
+        groups: dict[str, dict[str, Tensor]] = {"weights": {}, "best": {}, "random": {}}
         for name, value in tensors.items():
             group, slash, rest = name.partition("/")
-            if slash:
+            if slash and group in groups:
                 groups[group][rest] = value
         device = self.loss_sum.device
         try:
             self.flow.load_state_dict(groups["weights"])
-            for name, average in self.average.items():
-                average.copy_(groups["average"][name])
             self.best = {name: value.to(device) for name, value in groups["best"].items()}
-            parameters = dict(self.flow.named_parameters())
-            for name, value in groups["optimizer"].items():
-                owner, _, key = name.rpartition("/")
-                # Copies, so that every tensor has the alignment of torch's allocator: kernels may depend on
-                # it.
-                self.optimizer.state[parameters[owner]][key] = value.clone().to(device)
+            self.optimizer.load(tensors, state["update"])
         except (RuntimeError, KeyError) as error:
             raise CheckpointError(
                 f"The checkpoint belongs to another network ({' '.join(str(error).split())[:200]}); train"
                 " anew."
             ) from error
         self.loss_sum.copy_(tensors["loss_sum"])
-        self.update, self.position = state["update"], (state["position"][0], state["position"][1])
+        self.position = (state["position"][0], state["position"][1])
         self.loss_count, self.seconds_before = state["loss_count"], state["seconds"]
         self.stopping.load_state(state["stopping"])
-        self.learning_rate.load_state(state["learning_rate"])
+        self.optimizer.rate.load_state(state["learning_rate"])
         self.history = [HistoryRow(*row) for row in state["history"]]
         restore_global_state(groups["random"], state["random"])

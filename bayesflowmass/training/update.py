@@ -1,27 +1,36 @@
-"""One update of the weights: likelihood, gradient and fused Adam step, eager or as one CUDA graph."""
+"""One update of the weights, eager or as one CUDA graph: a step of pyro.infer.SVI, or of maximum likelihood."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
+import pyro
 import torch
+from pyro.infer import SVI
+from pyro.optim import PyroOptim
+from pyro.params.param_store import StateDict
 from torch import Tensor, nn
 
-from bayesflowmass.training.options import Precision
+from bayesflowmass.training.optimizer import ScheduledAdam
+from bayesflowmass.training.options import FitOptions, Precision
 
 __all__ = [
     "ConditionalDensity",
+    "Stochastic",
     "check_device",
     "make_optimizer",
     "make_update",
     "matmul_precision",
     "negative_log_likelihood",
-    "set_learning_rate",
 ]
 
-Update = Callable[[Tensor, Tensor], Tensor]
+Batch = tuple[Tensor, Tensor, Tensor | None]
+"""log10_mass (B,), context (B, C), and how much each cluster counts, (B,), or None: all alike."""
+
+Update = Callable[[Batch], Tensor | float]
+"""One update from a batch; returns the loss per cluster."""
 
 
 class ConditionalDensity(Protocol):
@@ -32,48 +41,35 @@ class ConditionalDensity(Protocol):
         ...
 
 
-def negative_log_likelihood(flow: nn.Module, log10_mass: Tensor, context: Tensor) -> Tensor:
+@runtime_checkable
+class Stochastic(Protocol):
+    """What is trained by stochastic variational inference, such as `VariationalObjective`.
+
+    Attributes:
+        n_data: N, the number of examples that the bound is a sum over.
+    """
+
+    n_data: int
+
+    def svi(self, optim: PyroOptim) -> SVI:
+        """Steps as ``svi.step(log10_mass (B,), context (B, C), weight (B,) or None)``."""
+        ...
+
+    def differentiable_loss(self, *batch: Tensor | None) -> Tensor:
+        """The loss of that step, (), without its gradient."""
+        ...
+
+
+def negative_log_likelihood(
+    flow: nn.Module, log10_mass: Tensor, context: Tensor, weight: Tensor | None = None
+) -> Tensor:
     """The mean of -log p(log10 M | context) over the batch [nats]: equation 7 of the paper over the batch
     size.
 
     Adam's step does not depend on the factor; the mean lets losses of different batches be compared.
     """
-    return -cast(ConditionalDensity, flow).log_prob(log10_mass, context).mean()
-
-
-def make_optimizer(
-    flow: nn.Module,
-    *,
-    learning_rate: float,
-    betas: tuple[float, float],
-    weight_decay: float,
-    cuda_graphs: bool = False,
-) -> torch.optim.Optimizer:
-    """Fused Adam (arXiv:1412.6980) or, with decay, AdamW (arXiv:1711.05101), which decays matrices only."""
-    weights = [p for p in flow.parameters() if p.requires_grad]
-    if not weights:
-        raise ValueError("The flow has no parameter to train.")
-    rate: float | Tensor = learning_rate
-    if cuda_graphs:
-        # A graph replays the addresses it saw: the learning rate must live on the device to change.
-        rate = torch.tensor(learning_rate, device=weights[0].device)
-    if weight_decay == 0:
-        return torch.optim.Adam(weights, lr=rate, betas=betas, fused=True, capturable=cuda_graphs)
-    groups = [
-        {"params": [p for p in weights if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in weights if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    kept = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(kept, lr=rate, betas=betas, fused=True, capturable=cuda_graphs)
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of every group."""
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
+    log_prob = cast(ConditionalDensity, flow).log_prob(log10_mass, context)
+    return -(log_prob if weight is None else weight * log_prob).mean()
 
 
 def check_device(precision: Precision, cuda_graphs: bool, device: torch.device) -> None:
@@ -102,63 +98,86 @@ def matmul_precision(precision: Precision) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def make_update(
-    flow: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    *,
-    clip_norm: float | None = None,
-    precision: Precision = "float32",
-    cuda_graphs: bool = False,
-) -> Update:
-    """A function ``(log10_mass (B,), context (B, C)) -> loss ()`` that does one update."""
-    weights = [p for group in optimizer.param_groups for p in group["params"]]
-    device = weights[0].device
-
-    def eager(log10_mass: Tensor, context: Tensor) -> Tensor:
-        optimizer.zero_grad(set_to_none=True)
-        cast_down: AbstractContextManager[object] = nullcontext()
-        if precision == "bf16":
-            cast_down = torch.autocast(device.type, dtype=torch.bfloat16)
-        with cast_down:
-            loss = negative_log_likelihood(flow, log10_mass, context)
-        loss.backward()
-        if clip_norm is not None:
-            nn.utils.clip_grad_norm_(weights, clip_norm, foreach=True)
-        optimizer.step()
-        return loss.detach()
-
-    if not cuda_graphs:
-        return eager
-    return _graphed(eager, flow, optimizer)
+def make_optimizer(flow: nn.Module, options: FitOptions) -> ScheduledAdam:
+    """The optimiser of a flow, whose loss is a mean over examples, or of a stochastic objective: a sum."""
+    return ScheduledAdam(flow, options, flow.n_data if isinstance(flow, Stochastic) else 1)
 
 
-def _graphed(eager: Update, flow: nn.Module, optimizer: torch.optim.Optimizer) -> Update:
-    captured: dict[tuple[int, ...], tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor]] = {}
+def make_update(flow: nn.Module, optimizer: ScheduledAdam, options: FitOptions) -> Update:
+    """A function that does one update of a flow by maximum likelihood, or of a stochastic objective by SVI."""
+    lower = torch.autocast(next(flow.parameters()).device.type, dtype=torch.bfloat16)
+    cast_down: AbstractContextManager[object] = lower if options.precision == "bf16" else nullcontext()
 
-    def capture(log10_mass: Tensor, context: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor]:
-        target, rows = log10_mass.clone(), context.clone()
+    if options.cuda_graphs:
+        return _graphed(flow, optimizer, cast_down)
+    if not isinstance(flow, Stochastic):
+
+        def update(batch: Batch) -> Tensor:
+            loss = _backward(flow, batch, cast_down)
+            optimizer.step()
+            return loss
+
+        return update
+
+    svi, n_data = flow.svi(optimizer), flow.n_data
+    # Nothing that a step registers outlives it, nor is mixed up with what the caller has.
+    own: StateDict = {"params": {}, "constraints": {}}
+
+    def step(batch: Batch) -> float:
+        with pyro.get_param_store().scope(own), cast_down:
+            loss: float = svi.step(*batch)
+        return loss / n_data
+
+    return step
+
+
+def _backward(flow: nn.Module, batch: Batch, cast_down: AbstractContextManager[object]) -> Tensor:
+    """Leave gradients in the parameters; returns the loss per cluster, which stays on the device."""
+    with cast_down:
+        if isinstance(flow, Stochastic):
+            total, scale = flow.differentiable_loss(*batch), flow.n_data
+        else:
+            total, scale = negative_log_likelihood(flow, *batch), 1
+    total.backward()
+    return total.detach() / scale
+
+
+def _graphed(flow: nn.Module, optimizer: ScheduledAdam, cast_down: AbstractContextManager[object]) -> Update:
+    captured: dict[tuple[int, ...], tuple[torch.cuda.CUDAGraph, Batch, Tensor]] = {}
+
+    def work(batch: Batch) -> Tensor:
+        # A number for the loss would wait for the device, which a captured step cannot: these are the parts of
+        # `SVI.step` without it.
+        loss = _backward(flow, batch, cast_down)
+        optimizer.descend()
+        return loss
+
+    def capture(given: Batch) -> tuple[torch.cuda.CUDAGraph, Batch, Tensor]:
+        batch = (given[0].clone(), given[1].clone(), None if given[2] is None else given[2].clone())
         # Capture must follow a few real updates, and those must leave no trace.
-        with _unchanged(flow, optimizer):
+        with _unchanged(flow, optimizer.torch), pyro.get_param_store().scope():
             side = torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(3):
-                    eager(target, rows)
+                    work(batch)
             torch.cuda.current_stream().wait_stream(side)
             graph = torch.cuda.CUDAGraph()
-            optimizer.zero_grad(set_to_none=True)
             with torch.cuda.graph(graph):
-                loss = eager(target, rows)
-        return graph, target, rows, loss
+                loss = work(batch)
+        return graph, batch, loss
 
-    def update(log10_mass: Tensor, context: Tensor) -> Tensor:
-        shape = tuple(context.shape)
+    def update(given: Batch) -> Tensor:
+        shape = tuple(given[1].shape)
+        optimizer.begin()
         if shape not in captured:
-            captured[shape] = capture(log10_mass, context)
-        graph, target, rows, loss = captured[shape]
-        target.copy_(log10_mass)
-        rows.copy_(context)
+            captured[shape] = capture(given)
+        graph, batch, loss = captured[shape]
+        for held, part in zip(batch, given, strict=True):
+            if held is not None and part is not None:
+                held.copy_(part)
         graph.replay()
+        optimizer.end()
         return loss.clone()
 
     return update

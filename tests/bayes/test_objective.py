@@ -1,4 +1,4 @@
-"""The objective as a density that the training loop fits: modes, annealing, report."""
+"""The objective as a density that the training loop fits: modes, report."""
 
 from __future__ import annotations
 
@@ -88,29 +88,11 @@ def test_the_report_separates_likelihood_and_divergence():
     assert report["kl_per_cluster"] == pytest.approx(float(found.kl()) / 200)
 
 
-def test_annealing_is_off_by_default_and_ends_at_the_bound():
-    context, mass = clusters(10)
-    plain, annealed = objective(), objective(annealing=4)
-    weight = []
-    for _ in range(6):
-        torch.manual_seed(1)
-        reference = plain.log_prob(mass, context)
-        torch.manual_seed(1)
-        raised = annealed.log_prob(mass, context)
-        weight.append(1 - float((raised - reference).mean().detach()) * 200 / float(plain.kl()))
-    assert weight == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 1.0], abs=1e-3)
-    assert "step" in annealed.state_dict()
-    assert "step" not in plain.state_dict()
-    annealed.eval()
-    assert torch.equal(annealed.log_prob(mass, context), plain.eval().log_prob(mass, context))
-
-
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         ({"estimator": "exact"}, "Unknown estimator 'exact'"),
         ({"tempering": 0.0}, "expected a positive number, 1 for the ELBO"),
-        ({"annealing": -1}, "expected a number of steps"),
         ({"validation_draws": 0}, "expected at least 1"),
     ],
 )

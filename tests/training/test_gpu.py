@@ -11,6 +11,7 @@ from bayesflowmass.training import device as devices
 from bayesflowmass.training.device import batches
 from bayesflowmass.training.fingerprint import hash_weights
 from bayesflowmass.training.fit import fit
+from bayesflowmass.training.options import FitOptions
 from bayesflowmass.training.sources import FixedSource
 from bayesflowmass.training.update import make_optimizer, make_update
 
@@ -46,7 +47,7 @@ def test_streamed_batches_give_the_weights_of_resident_ones(monkeypatch: pytest.
 def test_streamed_batches_are_the_rows_asked_for():
     context, mass = data()
     order = torch.randperm(300, generator=torch.Generator().manual_seed(1))
-    found = list(batches(context, mass, order, 64, torch.device("cuda"), first=1))
+    found = list(batches((context, mass), order, 64, torch.device("cuda"), first=1))
     assert len(found) == 3
     for (rows, target), piece in zip(found, order[64:256].split(64), strict=True):
         assert rows.is_cuda
@@ -74,9 +75,7 @@ def test_a_cuda_graph_draws_other_weights_in_every_step(estimator: str):
     context, mass = (part.cuda() for part in data())
     flow = build_flow("affine", 20, 14.0, 0.3, hidden=(16,))
     objective = VariationalObjective(flow, MeanField(flow), 300, estimator=estimator).cuda()
-    optimizer = make_optimizer(
-        objective, learning_rate=0.0, betas=(0.9, 0.999), weight_decay=0.0, cuda_graphs=True
-    )
-    update = make_update(objective, optimizer, cuda_graphs=True)
+    options = FitOptions(learning_rate=1e-30, cuda_graphs=True)
+    update = make_update(objective, make_optimizer(objective, options), options)
     # Nothing is learned: losses differ by their noise alone.
-    assert len({float(update(mass, context)) for _ in range(8)}) == 8
+    assert len({float(update((mass, context, None))) for _ in range(8)}) == 8

@@ -366,12 +366,13 @@ def test_handlers_are_put_back():
 def test_batches_cover_the_order_and_leave_the_rest_out():
     context, target = torch.arange(20.0).reshape(10, 2), torch.arange(10.0)
     order = torch.tensor([3, 1, 4, 0, 5, 9, 2, 6, 8, 7])
-    found = list(batches(context, target, order, 4, CPU))
-    assert [t.tolist() for _, t in found] == [[3, 1, 4, 0], [5, 9, 2, 6]]
-    assert all(torch.equal(c, context[t.long()]) for c, t in found)
-    assert [t.tolist() for _, t in batches(context, target, order, 4, CPU, first=1)] == [[5, 9, 2, 6]]
-    assert [len(t) for _, t in batches(context, target, order, 99, CPU)] == [10]
-    assert list(batches(context, target, order, 99, CPU, first=1)) == []
+    parts = (context, target, None)
+    found = list(batches(parts, order, 4, CPU))
+    assert [t.tolist() for _, t, _ in found] == [[3, 1, 4, 0], [5, 9, 2, 6]]
+    assert all(torch.equal(c, context[t.long()]) and w is None for c, t, w in found)
+    assert [t.tolist() for _, t, _ in batches(parts, order, 4, CPU, first=1)] == [[5, 9, 2, 6]]
+    assert [len(t) for _, t, _ in batches(parts, order, 99, CPU)] == [10]
+    assert list(batches(parts, order, 99, CPU, first=1)) == []
 
 
 def test_hashes_see_every_bit_and_not_the_order():
