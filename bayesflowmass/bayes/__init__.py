@@ -13,7 +13,7 @@ from bayesflowmass.bayes.objective import VariationalObjective
 from bayesflowmass.bayes.point import PenalisedLikelihood, PointPosterior
 from bayesflowmass.bayes.priors import DistributionPrior, NormalPrior, WeightPrior, as_prior
 from bayesflowmass.bayes.protocol import WEIGHT_POSTERIORS, Maximise, WeightPosterior, parse_weights
-from bayesflowmass.bayes.variational import VariationalPosterior
+from bayesflowmass.bayes.variational import VariationalPosterior, build_objective
 
 __all__ = [
     "WEIGHT_POSTERIORS",
@@ -41,6 +41,7 @@ __all__ = [
     "WeightPosterior",
     "WeightPrior",
     "as_prior",
+    "build_objective",
     "choose",
     "parse_weights",
 ]

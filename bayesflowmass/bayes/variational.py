@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
+from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
 from bayesflowmass.bayes.choice import Choice, choose, top_layers
@@ -18,7 +19,9 @@ from bayesflowmass.bayes.point import maximise_weights
 from bayesflowmass.bayes.priors import WeightPrior
 from bayesflowmass.bayes.protocol import Data, Maximise, WeightPosterior
 
-__all__ = ["VariationalPosterior"]
+__all__ = ["VariationalPosterior", "build_objective"]
+
+_ELBOS = {"Trace_ELBO": Trace_ELBO, "TraceMeanField_ELBO": TraceMeanField_ELBO}
 
 _AT_ONCE = 1000
 
@@ -61,6 +64,7 @@ class VariationalPosterior(WeightPosterior):
         train_prior: WeightPrior | None = None,
         estimator: Estimator | None = None,
         tempering: float = 1.0,
+        elbo: Literal["Trace_ELBO", "TraceMeanField_ELBO"] | None = None,
         freeze: bool = True,
         trained: bool = False,
     ) -> Self:
@@ -74,9 +78,8 @@ class VariationalPosterior(WeightPosterior):
             guide_options: further arguments of the guide, such as ``init_scale`` or ``rank``.
             prior: of the random weights.
             train_prior: of all weights in the phase ``point``; None: maximum likelihood.
-            estimator: of the gradient, see `VariationalObjective`; None: ``local`` for the eigenbasis guide, else
-                ``mirrored``.
-            tempering: of `VariationalObjective`.
+            estimator, tempering: see `build_objective`.
+            elbo: a bound of Pyro instead of `WeightELBO`: slower, and without estimators of its own.
             freeze: keep the weights that are not random as the first phase left them: few data would be fitted
                 one by one if the layers below went on.
 
@@ -85,26 +88,38 @@ class VariationalPosterior(WeightPosterior):
         """
         if not trained:
             maximise_weights(module, train_prior, len(data[1]), maximise, seed=seed, name="point")
-        q = _guide(module, which, guide, guide_options, prior)
-        if isinstance(q, Eigenbasis):
-            q.align(module, lambda: _apply(module, data))
         trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        estimator = estimator or ("local" if isinstance(q, Eigenbasis) else "mirrored")
-        objective = VariationalObjective(module, q, len(data[1]), estimator=estimator, tempering=tempering)
+        objective = build_objective(
+            module,
+            data,
+            which=which,
+            guide=guide,
+            guide_options=guide_options,
+            prior=prior,
+            estimator=estimator,
+            tempering=tempering,
+            elbo=None if elbo is None else _ELBOS[elbo](),
+        )
         if freeze:
             module.requires_grad_(False)
         maximise(objective, seed=seed, name="variational")
         for parameter in trainable:
             parameter.requires_grad_(True)
+        return cls.of(objective)
+
+    @classmethod
+    def of(cls, objective: VariationalObjective) -> Self:
+        """The posterior that an objective found; its module gets the means of q as its weights."""
+        module, q = objective.module, objective.guide
         with torch.no_grad():
             for name, value in q.mean.items():
                 module.get_parameter(name).copy_(value)
         module.eval()
         found = {
-            "n_data": len(data[1]),
-            "estimator": estimator,
-            "tempering": tempering,
-            "kl_per_cluster": float(objective.kl()) / len(data[1]),
+            "n_data": objective.n_data,
+            "estimator": objective.estimator,
+            "tempering": objective.tempering,
+            "kl_per_cluster": float(objective.kl()) / objective.n_data,
             "share_at_prior": q.share_at_prior(),
         }
         return cls(q.requires_grad_(False), found)
@@ -131,6 +146,40 @@ class VariationalPosterior(WeightPosterior):
         guide = WeightGuide.from_description(module, description["guide"])
         found = {key: value for key, value in description.items() if key not in ("method", "guide")}
         return cls(guide.requires_grad_(False), found)
+
+
+def build_objective(
+    module: nn.Module,
+    data: Data,
+    *,
+    which: Choice = "last",
+    guide: str | None = None,
+    guide_options: Mapping[str, Any] | None = None,
+    prior: WeightPrior | None = None,
+    estimator: Estimator | None = None,
+    tempering: float = 1.0,
+    elbo: ELBO | None = None,
+) -> VariationalObjective:
+    """What ``method="variational"`` fits: its model, guide, bound and ``svi(optim)`` are ready for Pyro.
+
+    Args:
+        module: called as ``module(log10_mass (B,), context (B, C)) -> log density (B,)``; trained.
+        data: all examples: context (N, C) and log10_mass (N,).
+        which: the random weights (`choose`).
+        guide: a key of `GUIDES`; None: the eigenbasis guide, or the mean field where layers are too wide for it.
+        guide_options: further arguments of the guide, such as ``init_scale`` or ``rank``.
+        prior: of the random weights.
+        estimator: of the gradient; None: ``local`` for the eigenbasis guide, else ``mirrored``.
+        tempering, elbo: see `VariationalObjective`.
+
+    Raises:
+        ValueError: the guide is unknown, or an option has no meaning.
+    """
+    q = _guide(module, which, guide, guide_options, prior)
+    if isinstance(q, Eigenbasis):
+        q.align(module, lambda: _apply(module, data))
+    estimator = estimator or ("local" if isinstance(q, Eigenbasis) else "mirrored")
+    return VariationalObjective(module, q, len(data[1]), estimator=estimator, tempering=tempering, elbo=elbo)
 
 
 def _guide(

@@ -50,6 +50,7 @@ class WeightGuide(nn.Module, ABC):
 
     kind: ClassVar[str]
     loc: Tensor
+    flat_prior_scale: Tensor
 
     def __init__(
         self,
@@ -79,6 +80,10 @@ class WeightGuide(nn.Module, ABC):
         self.prior_scales = [self.prior.scale_of(name, shape) for name, shape in self.layout.shapes.items()]
         weights = dict(module.named_parameters())
         self._start({name: weights[name].detach() for name in self.names})
+        segments = zip(self.prior_scales, self.layout.sizes, strict=True)
+        like = next(self.parameters())
+        scales = torch.cat([like.new_full((n,), scale) for scale, n in segments])
+        self.register_buffer("flat_prior_scale", scales, persistent=False)
 
     def _start(self, weights: Mapping[str, Tensor]) -> None:
         """Put the means at these weights; a guide whose means are not one vector overrides this."""
@@ -105,9 +110,7 @@ class WeightGuide(nn.Module, ABC):
 
     def prior_scale(self) -> Tensor:
         """Scale of the prior of each weight, (P,)."""
-        like = next(self.parameters())
-        segments = zip(self.prior_scales, self.layout.sizes, strict=True)
-        return torch.cat([like.new_full((n,), scale) for scale, n in segments])
+        return self.flat_prior_scale
 
     @property
     def n_noise(self) -> int:
