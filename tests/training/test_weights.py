@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from numpy.testing import assert_allclose
+from model_files import signed
 from small_model import toy_catalog, toy_estimator
 
 from bayesflowmass.bayes import FullCovariance, LaplacePosterior, VariationalPosterior, choose
@@ -277,11 +278,10 @@ def test_a_point_model_has_no_epistemic_metrics(tmp_path: Path, catalog):
 
 
 def test_a_loaded_model_needs_its_weight_posterior_whole(tmp_path: Path, variational: Path):
-    description = json.loads((variational / "model.json").read_text())
-    description["weights"]["method"] = "unheard-of"
     for name in ("model.json", "model.safetensors"):
         (tmp_path / name).write_bytes((variational / name).read_bytes())
-    (tmp_path / "model.json").write_text(json.dumps(description))
+    described = json.loads((variational / "model.json").read_text(encoding="utf-8"))["weights"]
+    signed(tmp_path, weights=described | {"method": "unheard-of"})
     with pytest.raises(ModelError, match="unheard-of"):
         MassEstimator.load(tmp_path)
 
