@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from numpy.testing import assert_allclose
 from model_files import signed
+from numpy.testing import assert_allclose
 from small_model import toy_catalog, toy_estimator
 
 from bayesflowmass.bayes import FullCovariance, LaplacePosterior, VariationalPosterior, choose
