@@ -34,7 +34,7 @@ SECTIONS = (
 def text(name: str) -> str:
     """A fragment, or the words themselves where there is no such file."""
     path = DOCS / "results" / f"{name}.md"
-    return path.read_text().strip() if path.is_file() else name
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else name
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
         found = [table for table in tables if (DOCS / "results" / f"{table}.md").is_file()]
         if found or not tables:
             parts += [f"## {title}", text(notes), *map(text, found)]
-    (DOCS / "results.md").write_text("\n\n".join(parts) + "\n")
+    (DOCS / "results.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -62,7 +62,9 @@ def trained(work, label, seed):
         flags = [*MODELS[label][1], "--out", str(folder), "--seed", str(seed), "--no-progress", "--resume"]
         if train(flags) != 0:
             raise SystemExit(f"training {folder} failed")
-        (folder / "seconds.json").write_text(json.dumps({"processor_seconds": time.process_time() - start}))
+        (folder / "seconds.json").write_text(
+            json.dumps({"processor_seconds": time.process_time() - start}), encoding="utf-8"
+        )
     return folder
 
 
@@ -136,7 +138,7 @@ def describe(work, runs, numbers):
         folders = [work / f"{label}-{seed}" for seed in seeds]
         flow = MassEstimator.load(folders[0], "cpu").flow
         files = [folder / "seconds.json" for folder in folders if (folder / "seconds.json").is_file()]
-        seconds = [json.loads(file.read_text())["processor_seconds"] for file in files]
+        seconds = [json.loads(file.read_text(encoding="utf-8"))["processor_seconds"] for file in files]
         cost = f"{np.mean(seconds):.0f}" if seconds else "-"
         entry = numbers[label]
         lines.append(
@@ -219,9 +221,10 @@ def main():
     ]
     verdicts = {prior: result["sections"][0]["verdicts"] for prior, result in results.items()}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.with_suffix(".md").write_text("\n".join(lines))
+    arguments.out.with_suffix(".md").write_text("\n".join(lines), encoding="utf-8")
     arguments.out.with_suffix(".json").write_text(
-        json.dumps({**source, "scatter_14_15": numbers, "verdicts": verdicts}, indent=1)
+        json.dumps({**source, "scatter_14_15": numbers, "verdicts": verdicts}, indent=1),
+        encoding="utf-8",
     )
     for extension in ("pdf", "png"):
         figure = work / "comparison_flat" / f"accuracy.{extension}"

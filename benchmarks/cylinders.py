@@ -54,7 +54,7 @@ def main():
         print(f"| {n} | {arguments.clusters} | {plain:.1f} | {again:.1f} |")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "box.csv"
-        with path.open("w") as stream:
+        with path.open("w", encoding="utf-8") as stream:
             stream.write(HEADER + "\n")
             for start in range(0, arguments.rows, 100_000):
                 rows = rng.uniform(1, 900, (min(100_000, arguments.rows - start), 16))

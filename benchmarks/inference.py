@@ -152,8 +152,10 @@ def main() -> None:
             + f"\n{arguments.galaxies} galaxies a cluster, {arguments.threads} threads; target {TARGET:.0f} "
             f"clusters/s for the paper's model with the flat prior.\n\n"
         )
-        arguments.out.with_suffix(".md").write_text(text + "\n".join(lines) + "\n")
-        arguments.out.with_suffix(".json").write_text(json.dumps(told | {"results": results}, indent=1))
+        arguments.out.with_suffix(".md").write_text(text + "\n".join(lines) + "\n", encoding="utf-8")
+        arguments.out.with_suffix(".json").write_text(
+            json.dumps(told | {"results": results}, indent=1), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

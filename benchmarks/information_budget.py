@@ -186,8 +186,10 @@ def main():
         ]
     )
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.with_suffix(".md").write_text(text + "\n")
-    arguments.out.with_suffix(".json").write_text(json.dumps({**source, "results": results}, indent=1) + "\n")
+    arguments.out.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
+    arguments.out.with_suffix(".json").write_text(
+        json.dumps({**source, "results": results}, indent=1) + "\n", encoding="utf-8"
+    )
     print(text)
 
 

@@ -190,8 +190,10 @@ def main() -> None:
         )
     print("\n".join(lines))
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.with_suffix(".md").write_text("\n".join(lines) + "\n")
-    options.out.with_suffix(".json").write_text(json.dumps({**source, "rows": rows}, indent=1) + "\n")
+    options.out.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    options.out.with_suffix(".json").write_text(
+        json.dumps({**source, "rows": rows}, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -322,7 +322,7 @@ def main():
         ]
     )
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.with_suffix(".md").write_text(text + "\n")
+    arguments.out.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
     stored = {
         **source,
         "pivot": survey.pivot,
@@ -334,7 +334,7 @@ def main():
         name: [[r[name][key]["rank"] for key in ("ln_amplitude", "slope")] for r in records]
         for name in records[0]
     }
-    arguments.out.with_suffix(".json").write_text(json.dumps(stored, indent=1) + "\n")
+    arguments.out.with_suffix(".json").write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
     print(text)
 
 

@@ -247,7 +247,9 @@ def main() -> None:
     torch.set_num_threads(1)
     record = options.out.parent / "results" / "model_card.json"
     # Models that are not measured again keep their part of the card.
-    cards: dict[str, Any] = json.loads(record.read_text())["models"] if record.is_file() else {}
+    cards: dict[str, Any] = (
+        json.loads(record.read_text(encoding="utf-8"))["models"] if record.is_file() else {}
+    )
     for name in options.models:
         began = time.process_time()
         source = provenance(options.seed)
@@ -259,8 +261,8 @@ def main() -> None:
         cards[folder.name] = numbers | {"source": source, "text": text}
         print(text, flush=True)
     texts = [INTRODUCTION, *(cards[name]["text"] for name in SHIPPED if name in cards), LIMITS]
-    options.out.write_text("\n".join(texts))
-    record.write_text(json.dumps({"models": cards}, indent=1) + "\n")
+    options.out.write_text("\n".join(texts), encoding="utf-8")
+    record.write_text(json.dumps({"models": cards}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

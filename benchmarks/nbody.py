@@ -46,7 +46,7 @@ def write_box(folder: Path, n_hosts: int, n_galaxies: int, seed: int) -> float:
     radius = radius_delta(mass + 0.08, REDSHIFT, "vir")
     sigma = velocity_dispersion_evrard(mass, REDSHIFT)
     ids = 10**18 + np.arange(n_hosts)
-    with (folder / "hosts.csv").open("w") as stream:
+    with (folder / "hosts.csv").open("w", encoding="utf-8") as stream:
         stream.write(COLUMNS + "\n")
         plain = 10.0**mass
         values = np.column_stack(
@@ -149,7 +149,7 @@ def main() -> None:
                 text += row
                 print(row, end="", flush=True)
     if arguments.out:
-        arguments.out.write_text(text)
+        arguments.out.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

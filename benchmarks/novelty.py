@@ -170,8 +170,8 @@ def main() -> None:
     source = provenance(options.seed)
     result = {**source, "alarm": ALARM, "rows": rows, "seconds": seconds, "held_out": len(detector.log_n)}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    options.out.with_suffix(".md").write_text(table(result, source))
+    options.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    options.out.with_suffix(".md").write_text(table(result, source), encoding="utf-8")
     figure(rows, options.figure)
 
 

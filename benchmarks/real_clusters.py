@@ -198,8 +198,10 @@ def main() -> None:
     print(text)
     if arguments.out is not None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.with_suffix(".md").write_text(text)
-        arguments.out.with_suffix(".json").write_text(json.dumps(source | results, indent=1))
+        arguments.out.with_suffix(".md").write_text(text, encoding="utf-8")
+        arguments.out.with_suffix(".json").write_text(
+            json.dumps(source | results, indent=1), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -162,8 +162,8 @@ def main() -> None:
         "seconds": time.process_time() - started,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.with_suffix(".json").write_text(json.dumps(summary, indent=1) + "\n")
-    options.out.with_suffix(".md").write_text(table(summary, source))
+    options.out.with_suffix(".json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    options.out.with_suffix(".md").write_text(table(summary, source), encoding="utf-8")
     print("\n".join(summary["verdicts"].values()))
     title = "mass-function set and prior, by predicted log10 mass"
     for path in save_figure(

@@ -124,13 +124,15 @@ def main():
     )
     text = "\n".join([header(arguments.title, source), notes, *blocks])
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.with_suffix(".md").write_text(text)
+    arguments.out.with_suffix(".md").write_text(text, encoding="utf-8")
     for entry in stored:
         for run in entry["models"].values():
             for part in (run, *run["baselines"].values()):
                 for key in BIG:
                     part.pop(key, None)
-    arguments.out.with_suffix(".json").write_text(json.dumps({**source, "tables": stored}, indent=1) + "\n")
+    arguments.out.with_suffix(".json").write_text(
+        json.dumps({**source, "tables": stored}, indent=1) + "\n", encoding="utf-8"
+    )
     print(text)
 
 

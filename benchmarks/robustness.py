@@ -74,7 +74,7 @@ def trained(name, flags, work, seed):
         started = time.process_time()
         if train([*flags, "--out", str(folder), "--seed", str(seed), "--no-progress", "--resume"]) != 0:
             raise SystemExit(f"training of '{name}' failed")
-        (folder / "seconds.json").write_text(json.dumps(time.process_time() - started))
+        (folder / "seconds.json").write_text(json.dumps(time.process_time() - started), encoding="utf-8")
     return MassEstimator.load(folder)
 
 
@@ -138,7 +138,7 @@ def measure(name, estimator, catalog, conditions, work, seed):
     for kept, noise in conditions:
         cache = work / "measured" / f"{folder_of(name)}-{len(catalog)}-{seed}-{kept:g}-{noise:g}.json"
         if cache.is_file():
-            stored = json.loads(cache.read_text())
+            stored = json.loads(cache.read_text(encoding="utf-8"))
         else:
             shown = observed(catalog, kept, noise, seed)
             count = np.asarray(shown.n_galaxies)
@@ -147,7 +147,7 @@ def measure(name, estimator, catalog, conditions, work, seed):
             median[usable], pit[usable] = predicted(estimator, shown.filter(usable))
             stored = {"n_galaxies": count.tolist(), "median": median.tolist(), "pit": pit.tolist()}
             cache.parent.mkdir(parents=True, exist_ok=True)
-            cache.write_text(json.dumps(stored))
+            cache.write_text(json.dumps(stored), encoding="utf-8")
         count, median, pit = (np.array(stored[k], dtype=float) for k in ("n_galaxies", "median", "pit"))
         truth = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
         halo = np.asarray(catalog.column("halo_id"))
@@ -272,9 +272,9 @@ def write(entries, bandwidth, arguments, seconds):
         "\nProcessor time of the trainings: " + "; ".join(f"{n} {s:.0f} s" for n, s in seconds.items()) + "."
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    out.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     result = {**source, "models": entries, "bandwidth": bandwidth, "processor_seconds": seconds}
-    out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+    out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def save(figure, stem):
@@ -318,7 +318,7 @@ def main():
             bandwidth += [{**e, "convention": convention, "h0": h0, "width": float(width)} for e in found]
     folders = [work / folder_of(name) for name in (*MODELS, *bandwidth_models())]
     seconds = {
-        folder.name: json.loads((folder / "seconds.json").read_text())
+        folder.name: json.loads((folder / "seconds.json").read_text(encoding="utf-8"))
         for folder in folders
         if (folder / "seconds.json").is_file()
     }

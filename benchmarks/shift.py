@@ -177,12 +177,14 @@ def main() -> None:
     if options.only and record.is_file():
         measured = {row["population"] for row in rows}
         rows = [
-            row for row in json.loads(record.read_text())["rows"] if row["population"] not in measured
+            row
+            for row in json.loads(record.read_text(encoding="utf-8"))["rows"]
+            if row["population"] not in measured
         ] + rows
     text = markdown(rows, source, estimator)
     text += f"\nProcessor time of the last call {time.process_time() - began:.0f} s.\n"
-    options.out.with_suffix(".md").write_text(text)
-    record.write_text(json.dumps(source | {"rows": rows}, indent=1) + "\n")
+    options.out.with_suffix(".md").write_text(text, encoding="utf-8")
+    record.write_text(json.dumps(source | {"rows": rows}, indent=1) + "\n", encoding="utf-8")
     print(text)
 
 

@@ -166,7 +166,7 @@ def main() -> None:
     print("\n".join(lines))
     if arguments.out is not None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+        arguments.out.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

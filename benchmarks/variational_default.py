@@ -156,7 +156,7 @@ def write(a, rows, clock, data, n_draws) -> None:
         "n_draws": n_draws, "bins": BINS, "steps": clock.steps, "fits": rows,
     }  # fmt: skip
     a.out.mkdir(parents=True, exist_ok=True)
-    (a.out / "variational_default.json").write_text(json.dumps(content, indent=1) + "\n")
+    (a.out / "variational_default.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     lines = [header("The default of --variational", source)]
     lines += [
         f"Trained on {content['n_train']} clusters, judged on {content['n_validation']} others with {n_draws} draws of"
@@ -202,7 +202,7 @@ def write(a, rows, clock, data, n_draws) -> None:
         "; ".join(f"{name} {wall:.0f} / {cpu:.0f}" for name, (wall, cpu) in clock.steps.items()) + ".",
         "",
     ]
-    (a.out / "variational_default.md").write_text("\n".join(lines))
+    (a.out / "variational_default.md").write_text("\n".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

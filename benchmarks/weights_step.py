@@ -229,9 +229,10 @@ def main() -> None:
     text = "\n".join(lines) + "\n"
     print(text)
     if arguments.out:
-        arguments.out.with_suffix(".md").write_text(text)
+        arguments.out.with_suffix(".md").write_text(text, encoding="utf-8")
         arguments.out.with_suffix(".json").write_text(
-            json.dumps({"provenance": source, "rows": table}, indent=1) + "\n"
+            json.dumps({"provenance": source, "rows": table}, indent=1) + "\n",
+            encoding="utf-8",
         )
 
 

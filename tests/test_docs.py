@@ -39,13 +39,13 @@ def without_code(text):
 
 def slugs(page):
     """Anchors that the headings of a page have, in the repository and on the site."""
-    headings = re.findall(r"^#+ +(.+?) *$", page.read_text(), flags=re.MULTILINE)
+    headings = re.findall(r"^#+ +(.+?) *$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
 
 
 def broken_links(page):
     broken = []
-    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text())):
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text(encoding="utf-8"))):
         if target.startswith(OUTSIDE):
             continue
         path, _, anchor = target.partition("#")
@@ -63,21 +63,24 @@ def test_every_link_leads_somewhere(page):
 def test_a_broken_link_and_a_broken_anchor_are_found(tmp_path):
     page = tmp_path / "a.md"
     page.write_text(
-        "# One *thing*\n[x](a.md#one-thing) [y](b.md) [z](#two) `[w](c.md)`\n```\n[v](d.md)\n```\n"
+        "# One *thing*\n[x](a.md#one-thing) [y](b.md) [z](#two) `[w](c.md)`\n```\n[v](d.md)\n```\n",
+        encoding="utf-8",
     )
     assert broken_links(page) == ["b.md", "#two"]
 
 
 def fences(page):
     """(language, text) of the code blocks of a page."""
-    found = re.findall(r"^```([^\n]*)\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(
+        r"^```([^\n]*)\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
     return [(language.strip(), text) for language, text in found]
 
 
 def commands(page):
     """Command lines of our programs in blocks without a language and in the text."""
     lines = [line for language, text in fences(page) if language in ("", "bash") for line in joined(text)]
-    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     lines += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose)]
     starts = ("bayesflowmass ", "python benchmarks/", "make ", "python -m bayesflowmass")
     return [
@@ -120,7 +123,7 @@ def faults_of(line, flags_of):
             return [] if importlib.util.find_spec(words[2]) else [f"no module: {words[2]}"]
         words = ["bayesflowmass", *([verb] if verb else []), *words[3:]]
     if words[0] == "make":
-        makefile = (ROOT / "Makefile").read_text()
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
         targets = [w for w in words[1:] if "=" not in w]
         return [
             f"no target: {w}" for w in targets if not re.search(rf"^{re.escape(w)}:", makefile, re.MULTILINE)
@@ -147,7 +150,8 @@ def test_wrong_commands_are_found(flags_of, tmp_path):
     page.write_text(
         "`bayesflowmass reprot x` and `bayesflowmass report DIR --outt x`\n"
         "```\nmake nothing\npython benchmarks/none.py --seed 0  # words\n"
-        "bayesflowmass report x \\\n  --out y.html\nbayesflowmass train --fit.learning-rat 1\n```\n"
+        "bayesflowmass report x \\\n  --out y.html\nbayesflowmass train --fit.learning-rat 1\n```\n",
+        encoding="utf-8",
     )
     assert [fault for line in commands(page) for fault in faults_of(line, flags_of)] == [
         "no target: nothing",
@@ -231,10 +235,10 @@ def toctree_entries(text):
 
 
 def test_every_page_is_in_a_section_of_the_site(conf):
-    source = [(DOCS / "index.md").read_text()]
+    source = [(DOCS / "index.md").read_text(encoding="utf-8")]
     conf.add_what_is_new(None, "index", source)
     listed = toctree_entries(source[0]) | {
-        f"{entry}" for entry in toctree_entries((DOCS / "api.md").read_text())
+        f"{entry}" for entry in toctree_entries((DOCS / "api.md").read_text(encoding="utf-8"))
     }
     pages = {str(p.relative_to(DOCS).with_suffix("")) for p in (*DOCS.glob("*.md"), *DOCS.glob("api/*.md"))}
     assert pages - listed == {"index"}
@@ -261,7 +265,7 @@ def test_what_people_look_for_is_where_the_page_says(what, file, names):
 
 
 def test_every_command_is_in_the_api_reference(conf):
-    source = [(DOCS / "api" / "verbs.md").read_text()]
+    source = [(DOCS / "api" / "verbs.md").read_text(encoding="utf-8")]
     conf.add_what_is_new(None, "api/verbs", source)
     documented = set(re.findall(r"automodule:: (\S+)", source[0]))
     assert documented == {f"bayesflowmass.{verb}" for verb in VERBS}
@@ -283,9 +287,9 @@ def conf(tmp_path, monkeypatch):
 def test_links_between_notebooks_and_pages_hold_on_the_site_too(conf):
     cell = {"cell_type": "markdown", "metadata": {}, "source": ["See [kde](../docs/kde.md)."]}
     text = json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
-    (conf.NOTEBOOKS / "1_first.ipynb").write_text(text)
+    (conf.NOTEBOOKS / "1_first.ipynb").write_text(text, encoding="utf-8")
     conf.copy_notebooks(None)
-    assert "](../kde.md)" in (conf.COPIES / "1_first.ipynb").read_text()
+    assert "](../kde.md)" in (conf.COPIES / "1_first.ipynb").read_text(encoding="utf-8")
     for name, given, expected in (
         ("method", "[one](../notebooks/1_first.ipynb)", "[one](_notebooks/1_first.ipynb)"),
         ("api/io", "[one](../../notebooks/1_first.ipynb)", "[one](../_notebooks/1_first.ipynb)"),

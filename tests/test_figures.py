@@ -62,7 +62,7 @@ def test_the_command_draws_each_figure_of_the_paper_and_notes_its_numbers(tmp_pa
     assert stems == {f"figure_{i + 1}_{name}" for i, name in enumerate(names.split())} | {"figures"}
     printed = capsys.readouterr().out.split()
     assert len(printed) == 19
-    record = json.loads((tmp_path / "out" / "figures.json").read_text())
+    record = json.loads((tmp_path / "out" / "figures.json").read_text(encoding="utf-8"))
     assert {"this model, pure", "this model, contaminated", "model", "galaxy count alone"} <= set(
         record["equation_8"]
     )

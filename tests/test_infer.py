@@ -332,10 +332,10 @@ def test_unusable_models_end_with_code_2(kind, estimator, catalog, tmp_path, cap
         weights = (model / "model.safetensors").read_bytes()
         (model / "model.safetensors").write_bytes(weights[:1000])
     elif kind == "foreign":
-        (model / "model.json").write_text('{"architecture": "resnet"}')
+        (model / "model.json").write_text('{"architecture": "resnet"}', encoding="utf-8")
     else:
-        text = json.loads((model / "model.json").read_text())
-        (model / "model.json").write_text(json.dumps(text | {"format_version": 7}))
+        text = json.loads((model / "model.json").read_text(encoding="utf-8"))
+        (model / "model.json").write_text(json.dumps(text | {"format_version": 7}), encoding="utf-8")
     code, _ = run(model, tmp_path, *flat_tables(catalog))
     error = capsys.readouterr().err
     assert code == 2

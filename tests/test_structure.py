@@ -232,6 +232,33 @@ def test_no_file_is_much_longer_than_one_idea():
     assert {name: n for name, n in lengths.items() if n > 450} == {}
 
 
+def opens_text_unsaid(call: ast.Call) -> bool:
+    """Whether a call reads or writes text in whatever encoding the machine has: half of it breaks in a C locale."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", None)
+    words = [*call.args, *(keyword.value for keyword in call.keywords)]
+    if any(keyword.arg == "encoding" for keyword in call.keywords):
+        return False
+    if name == "open":
+        modes = [
+            word.value for word in words if isinstance(word, ast.Constant) and isinstance(word.value, str)
+        ]
+        return any(mode in ("r", "w", "a", "x", "r+", "w+", "a+") for mode in modes)
+    return (name == "read_text" and not words) or (name == "write_text" and len(words) == 1)
+
+
+def test_text_files_say_their_encoding():
+    """In the package, its tests and benchmarks: 23 tests failed under LC_ALL=C without UTF-8 mode."""
+    root = PACKAGE.parent
+    wrong = [
+        f"{path.relative_to(root)}:{node.lineno}"
+        for folder in ("bayesflowmass", "tests", "benchmarks", "notebooks")
+        for path in (root / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and opens_text_unsaid(node)
+    ]
+    assert not wrong
+
+
 def test_every_noun_of_the_package_can_be_imported_from_it():
     for name in bayesflowmass.__all__:
         assert getattr(bayesflowmass, name) is not None

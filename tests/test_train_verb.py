@@ -69,7 +69,7 @@ def small(out: Path, catalog: ClusterCatalog | None = None, **changes) -> MassEs
 
 def command(tmp_path: Path, *flags: str, settings: dict | None = None) -> int:
     path = tmp_path / "settings.yaml"
-    path.write_text(yaml.safe_dump(SETTINGS if settings is None else settings))
+    path.write_text(yaml.safe_dump(SETTINGS if settings is None else settings), encoding="utf-8")
     return main(["--config", str(path), "--out", str(tmp_path / "run"), *flags])
 
 

@@ -83,7 +83,7 @@ def main() -> None:
     source = provenance(options.seed)
     result = {**source, "rows": rows, "seconds_20000_clusters": seconds}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+    options.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     columns = ("rejected", "all_clusters", "by_predicted_mass", "by_richness", "by_redshift", "by_true_mass")
     names = (
         "verdict",
@@ -110,7 +110,7 @@ def main() -> None:
         f"\n20 000 clusters, three projections of each halo, every number of calibration.json: "
         f"{seconds:.0f} s of processor time."
     )
-    options.out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    options.out.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     for path in save_figure(plot_populations(four_combinations(seed=options.seed)), options.figure):
         if path.suffix == ".pdf":
             path.unlink()

@@ -83,14 +83,18 @@ def train_model(folder, method, data, point, seed):
     flags += ["--no-progress", "--resume", *METHODS[method]]
     if data.parent.name == "thinned_known":
         table = data.with_name("selection.csv")
-        table.write_text("log10_mass,probability\n" + "".join(f"{m},{p}\n" for m, p in SELECTION))
+        table.write_text(
+            "log10_mass,probability\n" + "".join(f"{m},{p}\n" for m, p in SELECTION), encoding="utf-8"
+        )
         flags += ["--fit.population", "flat", "--fit.selection", str(table)]
     if method not in OWN_TRAINING:
         flags += ["--weights.start", str(point)]
     start = time.process_time()
     if train(flags) != 0:
         raise SystemExit(f"training {folder} failed")
-    (folder / "seconds.json").write_text(json.dumps({"processor_seconds": time.process_time() - start}))
+    (folder / "seconds.json").write_text(
+        json.dumps({"processor_seconds": time.process_time() - start}), encoding="utf-8"
+    )
 
 
 def predictions(estimator, catalog, prior, correct):

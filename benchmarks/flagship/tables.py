@@ -231,10 +231,11 @@ def write_tables(work, sets, methods, out, source):
                 "",
             ]
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_suffix(".md").write_text("\n".join(lines))
+    out.with_suffix(".md").write_text("\n".join(lines), encoding="utf-8")
     out.with_suffix(".json").write_text(
         json.dumps(
             _without_nan({**source, "corrected": found, "uncorrected": raw}), indent=1, allow_nan=False
-        )
+        ),
+        encoding="utf-8",
     )
     draw(found, out)

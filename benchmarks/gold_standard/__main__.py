@@ -243,7 +243,7 @@ def markdown(result: dict[str, Any]) -> str:
         verdict = "missed" if row["ratio_gap"] < 0.5 else "seen" if row["ratio_gap"] < 2 else "too wide"
         lines.append(f"| {name} | " + " | ".join([*cells, *scores, verdict]) + " |")
     notes = OUT.with_name("notes_gold_standard.md")
-    return "\n".join(lines) + "\n" + ("\n" + notes.read_text() if notes.exists() else "")
+    return "\n".join(lines) + "\n" + ("\n" + notes.read_text(encoding="utf-8") if notes.exists() else "")
 
 
 def main() -> None:
@@ -268,7 +268,9 @@ def main() -> None:
     }
     point = trained_point(arguments.seed, arguments.updates)
     known = (
-        json.loads(OUT.with_suffix(".json").read_text())["rows"] if set(arguments.rows) < set(ROWS) else {}
+        json.loads(OUT.with_suffix(".json").read_text(encoding="utf-8"))["rows"]
+        if set(arguments.rows) < set(ROWS)
+        else {}
     )
     for name in ROWS:
         if name in arguments.rows:
@@ -283,8 +285,8 @@ def main() -> None:
         "point": {name: p.tolist() for name, p in point.named_parameters()},
         "rows": rows,
     }
-    OUT.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    OUT.with_suffix(".md").write_text(markdown(result))
+    OUT.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    OUT.with_suffix(".md").write_text(markdown(result), encoding="utf-8")
     print(markdown(result))
 
 

@@ -310,7 +310,7 @@ def main():
             f"same {seconds['galaxy_gradients']['processor']:.1f} ({seconds['galaxy_gradients']['wall']:.1f})."
         )
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    out.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     result = {
         **source,
         "interlopers": found,
@@ -319,7 +319,7 @@ def main():
         "velocity_response": {"mean": float(response.mean()), "std": float(response.std())},
         "seconds": seconds,
     }
-    out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+    out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

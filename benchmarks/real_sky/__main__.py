@@ -229,13 +229,13 @@ def kept(work: Path, name: str, again: bool, make: Callable[[], dict[str, Any]])
     """A part from the work folder, or made and put there."""
     path = work / f"{name}.json"
     if path.is_file() and not again:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     try:
         result = make()
     except data_of.NotAvailable as error:
         result = {"missing": f"{OFFLINE}: {error}"}
     work.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1))
+    path.write_text(json.dumps(result, indent=1), encoding="utf-8")
     return result
 
 
@@ -297,8 +297,8 @@ def main() -> None:
     source = provenance(arguments.seed)
     text = header("Real clusters: masses, method, interlopers", source) + page(found, data_of.literature())
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.with_suffix(".md").write_text(text)
-    arguments.out.with_suffix(".json").write_text(json.dumps(source | found, indent=1))
+    arguments.out.with_suffix(".md").write_text(text, encoding="utf-8")
+    arguments.out.with_suffix(".json").write_text(json.dumps(source | found, indent=1), encoding="utf-8")
     rows = [row for group in ("table", "hard") for row in found["masses"][group] if "log10_mass" in row]
     Table(rows=rows).write(
         arguments.out.with_name(f"{arguments.out.name}_masses.ecsv"), format="ascii.ecsv", overwrite=True

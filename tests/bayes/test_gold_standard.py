@@ -20,7 +20,7 @@ def gold():
 
 @pytest.fixture(scope="module")
 def table(gold):
-    return json.loads(gold.OUT.with_suffix(".json").read_text())
+    return json.loads(gold.OUT.with_suffix(".json").read_text(encoding="utf-8"))
 
 
 def test_the_network_has_at_most_a_hundred_weights(gold):

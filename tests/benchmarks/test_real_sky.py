@@ -196,7 +196,9 @@ def test_a_missing_file_and_a_broken_one_are_told_apart(tmp_path):
     (missing,) = real_sky.attempt("DESI", "Coma", estimator, lambda: sky_data.coma_desi(estimator, tmp_path))
     assert missing["missing"].startswith("not available offline: coma_desi/data_DESI.dat")
     (tmp_path / "coma_gmp_dirty").mkdir()
-    (tmp_path / "coma_gmp_dirty" / "coma_clusters.csv").write_text("GMP,RA,Dec,Velocity\n1,194.9,27.9,\n")
+    (tmp_path / "coma_gmp_dirty" / "coma_clusters.csv").write_text(
+        "GMP,RA,Dec,Velocity\n1,194.9,27.9,\n", encoding="utf-8"
+    )
     (refused,) = real_sky.attempt("gmp", "Coma", estimator, lambda: sky_data.coma_gmp(estimator, tmp_path))
     assert "Velocity in row 1 is empty" in refused["refused"]
 

@@ -140,7 +140,7 @@ def test_parts_of_one_file_must_fit_together(tmp_path):
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(CatalogError, match="cannot be written"):
         make([2]).write(tmp_path / "file" / "cat.parquet")
 
@@ -191,7 +191,7 @@ def test_other_bad_input_is_one_sentence(tmp_path):
 def test_a_catalogue_file_is_told_from_a_flat_table(tmp_path):
     make([2]).write(tmp_path / "cat.parquet")
     pq.write_table(pa.table({"x": [1.0]}), tmp_path / "flat.parquet")
-    (tmp_path / "flat.csv").write_text("x\n1\n")
+    (tmp_path / "flat.csv").write_text("x\n1\n", encoding="utf-8")
     assert is_catalog_file(tmp_path / "cat.parquet")
     assert not is_catalog_file(tmp_path / "flat.parquet")
     assert not is_catalog_file(tmp_path / "flat.csv")

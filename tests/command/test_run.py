@@ -36,7 +36,8 @@ def outcome(capsys, argv, body=lambda settings: None, kind=TrainSettings):
 def test_flags_override_the_file_which_overrides_the_defaults(tmp_path):
     path = tmp_path / "my.yaml"
     path.write_text(
-        "seed: 3\nfit: {max_updates: 7, learning_rate: 1e-3}\nflow: {options: {hidden: [8], blocks: 2}}\n"
+        "seed: 3\nfit: {max_updates: 7, learning_rate: 1e-3}\nflow: {options: {hidden: [8], blocks: 2}}\n",
+        encoding="utf-8",
     )
     argv = ["--config", str(path), "--fit.max-updates", "9", "--flow.options", "blocks=5"]
     settings = parse_settings(TrainSettings, argv, prog="train")
@@ -61,7 +62,7 @@ def test_ranges_booleans_and_repeated_key_values_parse():
 
 def test_an_unknown_key_names_the_nearest_valid_one(capsys, tmp_path):
     path = tmp_path / "my.yaml"
-    path.write_text("fit: {learning_rat: 1}\n")
+    path.write_text("fit: {learning_rat: 1}\n", encoding="utf-8")
     code, text = outcome(capsys, ["--config", str(path)])
     assert code == 2
     assert "Unknown key 'fit.learning_rat'" in text
@@ -104,17 +105,17 @@ def test_a_missing_required_flag_is_named(capsys):
 
 def test_a_file_that_is_not_yaml_is_refused(tmp_path):
     path = tmp_path / "bad.yaml"
-    path.write_text("a: [1, 2\nb: }")
+    path.write_text("a: [1, 2\nb: }", encoding="utf-8")
     with pytest.raises(ConfigError, match="is not a YAML file"):
         load_yaml(path)
-    path.write_text("- 1\n- 2\n")
+    path.write_text("- 1\n- 2\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="holds a list; expected"):
         load_yaml(path)
 
 
 def test_yaml_cannot_run_code(tmp_path):
     path = tmp_path / "evil.yaml"
-    path.write_text("seed: !!python/object/apply:os.system ['true']\n")
+    path.write_text("seed: !!python/object/apply:os.system ['true']\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="is not a YAML file"):
         load_yaml(path)
 

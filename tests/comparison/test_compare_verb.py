@@ -58,7 +58,7 @@ class TestCommand:
         assert main(["--work", str(work), "--out", str(out)]) == 0
         text = capsys.readouterr().out
         assert "laplace against point: coverage closer to nominal" in text
-        stored = json.loads((out / "comparison.json").read_text())
+        stored = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
         assert [s["name"] for s in stored["sections"]] == ["large", "small"]
         assert stored["n_haloes"] == 450
         section = stored["sections"][0]
@@ -70,7 +70,7 @@ class TestCommand:
         assert last["bin"] == "14.0-15.4"
         assert last["log_score"]["error"] > 0
         assert last["coverage_68_distance"]["value"] < 0
-        page = (out / "comparison.md").read_text()
+        page = (out / "comparison.md").read_text(encoding="utf-8")
         assert page.startswith("# Deterministic against Bayesian on massive clusters")
         assert page.index("15.0-15.4") < page.index("## By true mass")
         tables = [line for line in page.splitlines() if line.startswith("|")]
@@ -116,7 +116,7 @@ class TestCommand:
         ]
         assert main(command) == 0
         assert "predicts" in capsys.readouterr().out
-        first = json.loads((tmp_path / "out/comparison.json").read_text())
+        first = json.loads((tmp_path / "out/comparison.json").read_text(encoding="utf-8"))
         note = read_predictions(tmp_path / "out/a-0/predictions.parquet", "0").note
         assert note["prior"] == "flat"
 
@@ -125,7 +125,7 @@ class TestCommand:
 
         monkeypatch.setattr(compare_runs, "predict", fail)
         assert main(command) == 0
-        assert json.loads((tmp_path / "out/comparison.json").read_text()) == first
+        assert json.loads((tmp_path / "out/comparison.json").read_text(encoding="utf-8")) == first
         with pytest.raises(AssertionError, match="predicted again"):
             main([*command, "--prior", "hmf"])
 
@@ -143,7 +143,7 @@ class TestCommand:
         command += ["--baseline-catalog", str(tmp_path / "train.parquet"), "--out", str(tmp_path / "out")]
         command += ["--no-progress", "--device", "cpu"]
         assert main(command) == 0
-        section = json.loads((tmp_path / "out/comparison.json").read_text())["sections"][0]
+        section = json.loads((tmp_path / "out/comparison.json").read_text(encoding="utf-8"))["sections"][0]
         assert list(section["methods"]) == [
             "a",
             "msigma_inverse",
@@ -277,6 +277,6 @@ def test_a_model_without_a_catalogue_is_refused(tmp_path, capsys):
 
 
 def test_the_output_must_not_be_a_file(tmp_path, capsys):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     assert main(["--models", "a", "b", "--out", str(tmp_path / "file")]) == 2
     assert "is a file; give a folder" in capsys.readouterr().err

@@ -43,15 +43,15 @@ def test_chunks_make_no_difference(estimator):
 
 
 def test_saving_twice_replaces_the_model(estimator, model):
-    (model / "history.csv").write_text("update\n")
+    (model / "history.csv").write_text("update\n", encoding="utf-8")
     estimator.save(model)
     assert MassEstimator.load(model, "cpu").training_info == estimator.training_info
     assert (model / "history.csv").exists()
 
 
 def spoil_truncated_json(model):
-    text = (model / "model.json").read_text()
-    (model / "model.json").write_text(text[: len(text) // 2])
+    text = (model / "model.json").read_text(encoding="utf-8")
+    (model / "model.json").write_text(text[: len(text) // 2], encoding="utf-8")
 
 
 def spoil_truncated_weights(model):
@@ -79,7 +79,10 @@ def spoil_encoder(model):
         (spoil_pickle, r"model\.safetensors' is truncated or not a safetensors file"),
         (spoil_other_weights, r"is not the file that model\.json describes"),
         (spoil_encoder, "does not describe a model that this version knows"),
-        (lambda m: (m / "model.json").write_text("[1]"), "does not describe a bayesflowmass model"),
+        (
+            lambda m: (m / "model.json").write_text("[1]", encoding="utf-8"),
+            "does not describe a bayesflowmass model",
+        ),
         (lambda m: edited(m / "model.json", format="other"), "does not describe a bayesflowmass model"),
         (lambda m: edited(m / "model.json", format_version=99, version="9.9"), r"newer bayesflowmass \(9\.9"),
         (lambda m: signed(m, training={}), "no key 'log10_mass_range'"),

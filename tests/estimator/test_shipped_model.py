@@ -70,7 +70,7 @@ def test_all_shipped_models_are_there_and_small():
     files = [path for folder in shipped_models().values() for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 8e6
     assert {path.name for path in files} == {"model.json", "model.safetensors"}
-    assert not any("/work" in path.read_text() for path in files if path.suffix == ".json")
+    assert not any("/work" in path.read_text(encoding="utf-8") for path in files if path.suffix == ".json")
 
 
 def test_the_default_model_is_calibrated_on_fresh_mocks(sky, mocks):
@@ -342,7 +342,7 @@ def test_one_broken_row_of_a_million_is_named_and_nothing_is_lost(tmp_path, caps
     )
     before = (tmp_path / "galaxies.parquet").read_bytes()
     out = tmp_path / "masses.ecsv"
-    out.write_text("earlier masses")
+    out.write_text("earlier masses", encoding="utf-8")
     flags = ["--galaxies", str(tmp_path / "galaxies.parquet"), "--clusters", str(tmp_path / "c.parquet")]
     model = toy_estimator().save(tmp_path / "model")
     code = infer_main([*flags, "--model", str(model), "--device", "cpu", "--no-progress", "--out", str(out)])
@@ -351,7 +351,7 @@ def test_one_broken_row_of_a_million_is_named_and_nothing_is_lost(tmp_path, caps
     assert "galaxies.parquet" in said
     assert f"row {broken + 1}" in said.replace(",", "")
     assert "v_los" in said
-    assert out.read_text() == "earlier masses"
+    assert out.read_text(encoding="utf-8") == "earlier masses"
     assert (tmp_path / "galaxies.parquet").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "c.parquet",

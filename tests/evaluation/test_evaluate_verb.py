@@ -103,7 +103,7 @@ def flat_run(flat_test, training, tmp_path_factory):
 
 def test_metrics_file_holds_every_promised_number_with_its_error(flat_run):
     metrics, out = flat_run
-    stored = json.loads((out / "metrics.json").read_text())
+    stored = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     assert stored == json.loads(json.dumps(metrics))
     for key in ("prior", "population", "n_clusters", "coverage_can_be_nominal"):
         assert key in stored

@@ -200,8 +200,8 @@ class TestEveryFlow:
     def test_save_and_load_without_pickle(self, case, tmp_path):
         flow = make(case)
         save_file(flow.state_dict(), tmp_path / "weights.safetensors")
-        (tmp_path / "flow.json").write_text(json.dumps(flow.describe()))
-        description = json.loads((tmp_path / "flow.json").read_text())
+        (tmp_path / "flow.json").write_text(json.dumps(flow.describe()), encoding="utf-8")
+        description = json.loads((tmp_path / "flow.json").read_text(encoding="utf-8"))
         loaded = ConditionalFlow.from_description({**description, "seed": 99})
         loaded.load_state_dict(load_file(tmp_path / "weights.safetensors"))
         context, mass = contexts(5, dtype=torch.float32), torch.linspace(13.5, 15, 5)

@@ -74,11 +74,11 @@ def test_unfinished_runs_other_folders_and_settings_are_named(tmp_path):
     assert "--resume" in report.commands[0]
     (tmp_path / "empty").mkdir()
     assert "neither a model" in inspect_file(tmp_path / "empty").problems[0]
-    (tmp_path / "a.yaml").write_text("seed: 3\n")
+    (tmp_path / "a.yaml").write_text("seed: 3\n", encoding="utf-8")
     assert inspect_file(tmp_path / "a.yaml").commands == [
         f"bayesflowmass train --config {tmp_path / 'a.yaml'}"
     ]
-    (tmp_path / "a.yaml").write_text("sed: 3\n")
+    (tmp_path / "a.yaml").write_text("sed: 3\n", encoding="utf-8")
     assert "did you mean 'seed'" in inspect_file(tmp_path / "a.yaml").problems[0]
 
 

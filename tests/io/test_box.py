@@ -102,9 +102,9 @@ def test_compressed_text_is_unpacked_and_a_half_of_it_refused(tmp_path, suffix, 
 
 def edited(path, line, function):
     """A text file with one line changed."""
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     lines[line - 1] = function(lines[line - 1])
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 
@@ -193,7 +193,7 @@ def test_a_broken_box_is_refused_with_a_sentence(tmp_path, name):
 def test_a_column_that_is_not_there_and_a_file_that_is_no_box_are_named(tmp_path):
     with pytest.raises(CatalogError, match="column sfr is missing; this file gives id, upid"):
         read_box(cosmosim(tmp_path / "a.csv"), ["sfr"])
-    (tmp_path / "b.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "b.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     with pytest.raises(CatalogError, match=r"expected an N-body box .*of no format that is known"):
         read_box(tmp_path / "b.csv")
     with pytest.raises(CatalogError, match="an N-body box, not galaxies as they are observed"):
@@ -204,7 +204,7 @@ def test_one_broken_row_in_many_is_found_by_its_line(tmp_path):
     path = tmp_path / "many.txt"
     lines = ["1 2.5 3.5"] * 200_000
     lines[123_456] = "1 2.5 3.5 4"
-    path.write_text("# a b c\n" + "\n".join(lines) + "\n")
+    path.write_text("# a b c\n" + "\n".join(lines) + "\n", encoding="utf-8")
     rows = iterate_rows(path, "abc", {"a": "id", "b": "number"}, skip_lines=1, block_bytes=100_000)
     with pytest.raises(CatalogError, match=r"line 123458 has 4 values; expected 3 \(a, b, c\)"):
         sum(len(part["a"]) for part in rows)
@@ -212,7 +212,7 @@ def test_one_broken_row_in_many_is_found_by_its_line(tmp_path):
 
 def test_blanks_comments_and_missing_values_are_understood(tmp_path):
     path = tmp_path / "a.txt"
-    path.write_text("  1\t 2.5   nan \n# no row\n\n-3 4.5e2 7\r\n")
+    path.write_text("  1\t 2.5   nan \n# no row\n\n-3 4.5e2 7\r\n", encoding="utf-8")
     part = next(iterate_rows(path, "abc", {"a": "id", "b": "number", "c": "maybe"}))
     np.testing.assert_array_equal(part["a"], [1, -3])
     np.testing.assert_array_equal(part["b"], [2.5, 450.0])

@@ -213,7 +213,7 @@ def test_answers_are_kept_by_content_and_asked_for_once(serve, tmp_path):
     assert (tmp_path / "a.ecsv").read_bytes() == first
     assert main([*command, "--no-cache"]) == 0
     assert len(archives.requests) == 2 * asked
-    note = json.loads(next((tmp_path / "cache" / "questions").iterdir()).read_text())
+    note = json.loads(next((tmp_path / "cache" / "questions").iterdir()).read_text(encoding="utf-8"))
     assert (tmp_path / "cache" / "answers" / f"{note['answer']}.ecsv").is_file()
 
 
@@ -231,7 +231,7 @@ def test_a_damaged_answer_on_disk_is_asked_for_again(serve, tmp_path):
 
 def test_a_cache_that_cannot_be_written_loses_nothing_and_is_mentioned(serve, tmp_path, capsys):
     serve()
-    (tmp_path / "cache").write_text("a file where a folder should be")
+    (tmp_path / "cache").write_text("a file where a folder should be", encoding="utf-8")
     out = tmp_path / "a.ecsv"
     command = [NAME, "--out", str(out), "--cache-folder", str(tmp_path / "cache"), "--no-progress"]
     assert main(command) == 0
@@ -279,7 +279,7 @@ def test_a_connection_that_fails_for_good_is_one_sentence_and_the_old_file_stays
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     archives = serve(lambda request, number: failure)
     out = tmp_path / "a.ecsv"
-    out.write_text("the old file")
+    out.write_text("the old file", encoding="utf-8")
     place = ["--position", str(RA), str(DEC), "--redshift", str(Z), "--source", "vizier:J/ApJ/000/1"]
     code = main([*place, "--out", str(out), "--no-cache", "--attempts", "2", "--no-progress"])
     error = capsys.readouterr().err
@@ -288,7 +288,7 @@ def test_a_connection_that_fails_for_good_is_one_sentence_and_the_old_file_stays
     assert words in error
     assert "run the same command again" in error
     assert len(archives.requests) == 2
-    assert out.read_text() == "the old file"
+    assert out.read_text(encoding="utf-8") == "the old file"
 
 
 def test_cones_that_came_before_the_connection_dropped_are_not_asked_for_again(serve, tmp_path):

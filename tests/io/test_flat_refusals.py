@@ -205,7 +205,7 @@ def test_bad_input_is_refused_with_a_sentence(name):
 def test_a_file_that_is_no_table_is_one_sentence(tmp_path, content, message):
     path = tmp_path / "galaxies.csv"
     if content is not None:
-        path.write_text(content)
+        path.write_text(content, encoding="utf-8")
     with pytest.raises(CatalogError, match=f"galaxies.csv: .*{message}"):
         load_catalog(path)
 

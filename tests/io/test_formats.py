@@ -87,8 +87,8 @@ def test_a_skyserver_export_keeps_the_best_of_several_spectra(tmp_path):
     again["specz"] = np.asarray(table["specz"])[[4, 4, 9]] + [1e-4, 2e-4, 0.01]
     both = Table(np.concatenate([again, table]))
     both.write(tmp_path / "a.csv")
-    text = (tmp_path / "a.csv").read_text()
-    (tmp_path / "a.csv").write_text("#Table1\n" + text)
+    text = (tmp_path / "a.csv").read_text(encoding="utf-8")
+    (tmp_path / "a.csv").write_text("#Table1\n" + text, encoding="utf-8")
     catalog = load_catalog(tmp_path / "a.csv", one_cluster())
     extra = catalog.metadata.extra
     assert (extra["repeated"], extra["discordant"]) == (3, 1)
@@ -298,7 +298,8 @@ def test_a_file_in_the_folder_is_a_format_more(tmp_path, monkeypatch):
         "class OfAThesis(TableFormat):\n"
         "    name = 'thesis'\n"
         "    title = 'a table of a thesis'\n"
-        "    place = 55\n"
+        "    place = 55\n",
+        encoding="utf-8",
     )
     monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
     found = [known.name for known in formats.find_formats()]

@@ -39,9 +39,9 @@ def every(table, name, value):
 
 
 def line(path, number, text):
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     lines[number - 1] = text
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 
@@ -176,20 +176,20 @@ SAG_CLUSTERS = "clusters_M200c_SAG_v3.0_4Mpch"
 def broken(write, folder):
     """A text file with a broken row beyond the lines by which a format is recognised."""
     path = write(folder / "long.txt")
-    head, *rows = path.read_text().splitlines()
+    head, *rows = path.read_text(encoding="utf-8").splitlines()
     if write is caustic:
         head = head.replace("30 ", "300 ", 1)
     rows = [*rows[: len(rows) - 30], *(rows[-30:] * 10)]
     rows[299 if write is caustic else 280] = " ".join([*rows[-1].split()[:2], "x"])
-    path.write_text("\n".join([head, *rows]) + "\n")
+    path.write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
     return path
 
 
 def slow(path):
     """A caustic file with redshifts in place of velocities."""
-    lines = caustic(path).read_text().splitlines()
+    lines = caustic(path).read_text(encoding="utf-8").splitlines()
     lines[1:] = [" ".join([*row.split()[:2], "0.08"]) for row in lines[1:]]
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 

@@ -263,14 +263,14 @@ def test_a_killed_preparation_begins_anew(files, tmp_path, monkeypatch):
 def test_subhaloes_of_the_same_file_can_be_the_galaxies(tmp_path):
     box = toy_box(2, n_field=300)
     hosts, _ = box.write(tmp_path)
-    lines = hosts.read_text().splitlines()
+    lines = hosts.read_text(encoding="utf-8").splitlines()
     satellite = box.upid != -1
     for index in np.flatnonzero(satellite):
         numbers = [2e11, 50.0, 10.0, 2e11, 100.0, 1e11, 2e11, *box.position[index], *box.velocity[index]]
         lines.append(
             f"{box.galaxy_id[index]},{box.upid[index]},-1," + ",".join(repr(float(v)) for v in numbers)
         )
-    hosts.write_text("\n".join(lines) + "\n")
+    hosts.write_text("\n".join(lines) + "\n", encoding="utf-8")
     catalog = cut((hosts, hosts), tmp_path)
     assert set(catalog.column("halo_id")) == set(box.host_id)
     assert catalog.metadata.selection["galaxy_column"] == "log10_macc"
@@ -285,15 +285,20 @@ def edited(folder, change, seed=1):
 
 def without(files, column):
     hosts, galaxies = files
-    lines = [line.split(",") for line in hosts.read_text().splitlines()]
+    lines = [line.split(",") for line in hosts.read_text(encoding="utf-8").splitlines()]
     index = lines[0].index(column)
-    hosts.write_text("\n".join(",".join(line[:index] + line[index + 1 :]) for line in lines) + "\n")
+    hosts.write_text(
+        "\n".join(",".join(line[:index] + line[index + 1 :]) for line in lines) + "\n", encoding="utf-8"
+    )
     return hosts, galaxies
 
 
 def twice(files):
     hosts, galaxies = files
-    hosts.write_text(hosts.read_text() + hosts.read_text().splitlines()[1] + "\n")
+    hosts.write_text(
+        hosts.read_text(encoding="utf-8") + hosts.read_text(encoding="utf-8").splitlines()[1] + "\n",
+        encoding="utf-8",
+    )
     return hosts, galaxies
 
 
@@ -422,10 +427,10 @@ def test_from_a_box_to_masses(tmp_path, capsys):
         "fit": {"max_updates": 4, "validate_every": 2, "batch_size": 16},
         "validation_fraction": 0.2,
     }
-    (tmp_path / "small.yaml").write_text(json.dumps(settings))
+    (tmp_path / "small.yaml").write_text(json.dumps(settings), encoding="utf-8")
     run, masses = tmp_path / "run", tmp_path / "masses.ecsv"
     argv = ["--config", str(tmp_path / "small.yaml"), "--catalog", str(tmp_path / "train.parquet")]
     assert train([*argv, "--out", str(run), "--device", "cpu", "--no-progress"]) == 0
     argv = ["--model", str(run), "--galaxies", str(tmp_path / "test.parquet"), "--out", str(masses)]
     assert infer([*argv, "--device", "cpu"]) == 0
-    assert "log10_mass" in masses.read_text()
+    assert "log10_mass" in masses.read_text(encoding="utf-8")

@@ -389,7 +389,7 @@ def test_a_saved_detector_says_the_same_and_is_small(estimator, usual, tmp_path)
 def test_models_without_novelty_load_and_leave_the_column_empty(estimator, tmp_path):
     old = toy_estimator()
     folder = old.save(tmp_path / "old")
-    assert "novelty" not in json.loads((folder / "model.json").read_text())
+    assert "novelty" not in json.loads((folder / "model.json").read_text(encoding="utf-8"))
     table = infer(MassEstimator.load(folder, "cpu"), toy_catalog(6))
     assert table["p_novelty"].mask.all()
     assert "novelty" not in table.meta

@@ -88,11 +88,11 @@ class Tags(HTMLParser):
 
 
 def words(page):
-    return " ".join(" ".join(Tags(page.read_text()).text).split())
+    return " ".join(" ".join(Tags(page.read_text(encoding="utf-8")).text).split())
 
 
 def test_the_verdict_comes_first_and_is_that_of_the_calibration(runs, page):
-    calibration = json.loads((runs / "evaluation" / "calibration.json").read_text())
+    calibration = json.loads((runs / "evaluation" / "calibration.json").read_text(encoding="utf-8"))
     first = report_page(runs).sections[0]
     assert first.title == "Verdict"
     assert first.blocks[0].tone == "bad"
@@ -102,7 +102,7 @@ def test_the_verdict_comes_first_and_is_that_of_the_calibration(runs, page):
 
 
 def test_every_number_of_the_comparison_is_in_the_page(runs, page):
-    metrics = json.loads((runs / "evaluation" / "metrics.json").read_text())
+    metrics = json.loads((runs / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
     text = words(page)
     for entry in (metrics, *metrics["baselines"].values()):
         for key in ("scatter", "slope", "scatter_over_slope", "mean_residual"):
@@ -117,13 +117,13 @@ def test_every_figure_is_inside_with_a_text_of_its_own(runs, page):
     assert len(pictures) == len(figures) >= 10
     assert len({p.alt for p in pictures}) == len(pictures)
     assert all(len(p.alt) > 30 and len(p.caption) > 20 and p.alt != p.caption for p in pictures)
-    slope = json.loads((runs / "evaluation" / "metrics.json").read_text())["slope"]
+    slope = json.loads((runs / "evaluation" / "metrics.json").read_text(encoding="utf-8"))["slope"]
     assert any(f"slope {number(slope, 2)}" in p.alt for p in pictures)
-    assert page.read_text().count('src="data:image/png;base64,') == len(figures)
+    assert page.read_text(encoding="utf-8").count('src="data:image/png;base64,') == len(figures)
 
 
 def test_names_from_tables_are_escaped(page):
-    html = page.read_text()
+    html = page.read_text(encoding="utf-8")
     assert ODD not in html
     assert "&lt;b&gt;A &amp; B&lt;/b&gt;" in html
     assert ODD in words(page)
@@ -131,14 +131,14 @@ def test_names_from_tables_are_escaped(page):
 
 
 def test_the_page_has_no_script_and_asks_for_nothing(page):
-    parsed = Tags(page.read_text())
+    parsed = Tags(page.read_text(encoding="utf-8"))
     assert not {"script", "iframe", "object", "form"} & set(parsed.tags)
     for name, value in parsed.attributes:
         assert not name.startswith("on")
         if name in ("src", "href"):
             assert value.startswith(("data:", "#")), value
-    assert "url(" not in page.read_text()
-    assert "default-src 'none'" in page.read_text()
+    assert "url(" not in page.read_text(encoding="utf-8")
+    assert "default-src 'none'" in page.read_text(encoding="utf-8")
 
 
 def test_training_set_settings_and_commands_to_repeat_are_named(runs, page):
@@ -155,13 +155,15 @@ def test_training_set_settings_and_commands_to_repeat_are_named(runs, page):
 
 
 def test_the_recorded_command_and_settings_give_the_same_settings_again(runs):
-    record = json.loads((runs / "evaluation" / "run.json").read_text())
+    record = json.loads((runs / "evaluation" / "run.json").read_text(encoding="utf-8"))
     _, verb, *flags = record["command"].split()
     again = parse_settings(EvaluateSettings, flags, prog=verb)
     given = EvaluateSettings.model_validate(record["settings"])
     assert again.model_dump(exclude={"progress"}) == given.model_dump(exclude={"progress"})
     trained = parse_settings(TrainSettings, ["--config", str(runs / "model" / "settings.yaml")], prog="train")
-    stored = TrainSettings.model_validate(json.loads((runs / "model" / "run.json").read_text())["settings"])
+    stored = TrainSettings.model_validate(
+        json.loads((runs / "model" / "run.json").read_text(encoding="utf-8"))["settings"]
+    )
     assert trained.model_dump(exclude={"progress"}) == stored.model_dump(exclude={"progress"})
 
 
@@ -173,7 +175,7 @@ def test_an_evaluation_alone_says_what_its_model_was_trained_on(runs, tmp_path):
 
 
 def test_a_comparison_is_reported_with_its_own_words_and_numbers(compared):
-    comparison = json.loads((compared / "comparison.json").read_text())
+    comparison = json.loads((compared / "comparison.json").read_text(encoding="utf-8"))
     section = comparison["sections"][0]
     page = report_page(compared)
     assert page.title == "Models compared"
@@ -225,12 +227,13 @@ def test_cards_stand_with_the_masses_of_their_clusters(runs, tmp_path):
 
 
 def test_tables_of_a_benchmark_become_tables_of_the_page(tmp_path):
-    (tmp_path / "speed.json").write_text("{}")
+    (tmp_path / "speed.json").write_text("{}", encoding="utf-8")
     (tmp_path / "speed.md").write_text(
         "### Speed of it\n\n`python benchmarks/x.py --seed 0`  \nseed 0, one core\n\nSee [kde](kde.md): **faster**.\n"
-        "| step | time [ms] |\n|---|---|\n| a \\| b | 1.5 ± 0.1 |\n| c | |\n\nAfter.\n## Second\nWords.\n"
+        "| step | time [ms] |\n|---|---|\n| a \\| b | 1.5 ± 0.1 |\n| c | |\n\nAfter.\n## Second\nWords.\n",
+        encoding="utf-8",
     )
-    (tmp_path / "README.md").write_text("# Not a result")
+    (tmp_path / "README.md").write_text("# Not a result", encoding="utf-8")
     page = report_page(tmp_path)
     assert [s.title for s in page.sections] == ["Verdict", "Speed of it", "Second", "Provenance"]
     command, machine, see, table, after = page.sections[1].blocks
@@ -242,7 +245,7 @@ def test_tables_of_a_benchmark_become_tables_of_the_page(tmp_path):
 
 @pytest.mark.parametrize("name", ["contaminated", "gold_standard", "mass_function"])
 def test_committed_results_are_read_as_they_are(name):
-    text = (Path(__file__).parents[2] / "docs" / "results" / f"{name}.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "results" / f"{name}.md").read_text(encoding="utf-8")
     sections = list(note_sections(name, text))
     cells = [
         cell for s in sections for b in s.blocks if isinstance(b, Table) for row in b.rows for cell in row
@@ -258,7 +261,7 @@ def test_committed_results_are_read_as_they_are(name):
 def test_figures_of_the_paper_are_captioned(tmp_path):
     pair = {"sigma_N": 0.07, "sigma_0": 0.05}
     record = {"three_clusters": ["7", "8", "9"], "prior": "flat", "equation_8": {"this model": pair}}
-    (tmp_path / "figures.json").write_text(json.dumps(record))
+    (tmp_path / "figures.json").write_text(json.dumps(record), encoding="utf-8")
     Image.new("RGB", (60, 40)).save(tmp_path / "figure_6_equation8.png")
     (shown,) = [b for s in report_page(tmp_path).sections for b in s.blocks if isinstance(b, Picture)]
     assert "this model 0.070 and 0.050" in shown.alt
@@ -270,12 +273,12 @@ def test_a_figure_that_nobody_knows_is_shown_with_what_it_says_of_itself(tmp_pat
     Image.new("RGB", (60, 40)).save(tmp_path / "some_figure.png", pnginfo=note)
     Image.new("RGB", (60, 40)).save(tmp_path / "another_figure.png")
     svg = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 4"><script>alert(1)</script></svg>'
-    (tmp_path / "another_figure.svg").write_text(svg)
+    (tmp_path / "another_figure.svg").write_text(svg, encoding="utf-8")
     page = report(tmp_path)
     assert "Two <lines> that cross at 14.2." in words(page)
     # The drawing is preferred, and stays an image, in which no script runs.
-    assert page.read_text().count("data:image/svg+xml;base64,") == 1
-    assert "script" not in Tags(page.read_text()).tags
+    assert page.read_text(encoding="utf-8").count("data:image/svg+xml;base64,") == 1
+    assert "script" not in Tags(page.read_text(encoding="utf-8")).tags
 
 
 @pytest.mark.parametrize(
@@ -283,11 +286,23 @@ def test_a_figure_that_nobody_knows_is_shown_with_what_it_says_of_itself(tmp_pat
     [
         (lambda folder: None, "holds nothing to report; give a folder that train"),
         (lambda folder: (folder / "checkpoint").mkdir(), "has not finished; go on with"),
-        (lambda folder: (folder / "metrics.json").write_text('{"prior": '), "metrics.json' is truncated"),
-        (lambda folder: (folder / "metrics.json").write_text("[1]"), "holds a list; expected an object"),
-        (lambda folder: (folder / "history.csv").write_text("update,loss\n1,x\n"), "line 2 is not a row"),
+        (
+            lambda folder: (folder / "metrics.json").write_text('{"prior": ', encoding="utf-8"),
+            "metrics.json' is truncated",
+        ),
+        (
+            lambda folder: (folder / "metrics.json").write_text("[1]", encoding="utf-8"),
+            "holds a list; expected an object",
+        ),
+        (
+            lambda folder: (folder / "history.csv").write_text("update,loss\n1,x\n", encoding="utf-8"),
+            "line 2 is not a row",
+        ),
         (lambda folder: (folder / "a.png").write_bytes(b"PNG"), "a.png' is not a readable png"),
-        (lambda folder: (folder / "a.svg").write_text("<svg"), "a.svg' is not a readable svg"),
+        (
+            lambda folder: (folder / "a.svg").write_text("<svg", encoding="utf-8"),
+            "a.svg' is not a readable svg",
+        ),
     ],
     ids=["empty", "unfinished", "truncated", "no object", "bad history", "bad png", "bad svg"],
 )
@@ -313,7 +328,7 @@ def test_a_missing_folder_and_a_wrong_name_of_the_page_are_refused(tmp_path, cap
 def test_the_page_goes_where_it_is_told_and_a_second_report_does_not_show_the_first(runs, page, tmp_path):
     out = tmp_path / "deep" / "page.html"
     assert report(runs, out) == out
-    assert out.read_text() == page.read_text()
+    assert out.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
     assert [p.name for p in out.parent.iterdir()] == ["page.html"]
 
 
@@ -327,8 +342,10 @@ def test_more_folders_than_a_page_holds_are_counted(runs, tmp_path):
     ("nominal", "inside", "tone"), [(True, True, "good"), (True, False, "bad"), (False, None, "open")]
 )
 def test_the_tone_of_the_verdict_is_that_of_the_tests(runs, nominal, inside, tone):
-    metrics = json.loads((runs / "evaluation" / "metrics.json").read_text())
-    calibration = json.loads((runs / "evaluation" / "calibration.json").read_text()) | {"nominal": nominal}
+    metrics = json.loads((runs / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
+    calibration = json.loads((runs / "evaluation" / "calibration.json").read_text(encoding="utf-8")) | {
+        "nominal": nominal
+    }
     for test in [calibration["overall"], *(t for b in calibration["by"].values() for t in b["tests"] if t)]:
         test["inside"] = inside
     assert evaluation_verdict(metrics, calibration).tone == tone
@@ -405,12 +422,15 @@ def test_the_checks_see_each_fault_that_they_are_for(browser, tmp_path):
     }
     page = tmp_path / "page.html"
     for name, html in faults.items():
-        page.write_text(f"<!DOCTYPE html><html><head>{style}</head><body>{html}</body></html>")
+        page.write_text(
+            f"<!DOCTYPE html><html><head>{style}</head><body>{html}</body></html>", encoding="utf-8"
+        )
         browser.open(page, width=390)
         assert {other for other, check in LAYOUT.items() if browser.evaluate(check)} == {name}
     page.write_text(
         f"<!DOCTYPE html><html><head>{style}</head><body><h2>x</h2><table><tr><th>a</th></tr></table>"
-        '<p style="color:#888">grey</p><p style="color:#767676">dark enough</p></body></html>'
+        '<p style="color:#888">grey</p><p style="color:#767676">dark enough</p></body></html>',
+        encoding="utf-8",
     )
     browser.open(page, width=390)
     assert browser.evaluate(HEADINGS) == ["not one h1", "skips a level: x"]
@@ -426,7 +446,7 @@ def test_a_page_of_hostile_texts_is_harmless(browser, tmp_path):
         (Section(attack, (Paragraph(attack), Table(attack, (attack,), ((attack,),)))),),
         attack,
     )
-    (tmp_path / "page.html").write_text(render_page(hostile))
+    (tmp_path / "page.html").write_text(render_page(hostile), encoding="utf-8")
     browser.open(tmp_path / "page.html", width=390)
     assert browser.evaluate("document.title").startswith("</style>")
     assert browser.evaluate("document.images.length + document.scripts.length") == 0

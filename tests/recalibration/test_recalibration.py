@@ -359,7 +359,9 @@ def test_the_command_writes_a_model_a_report_and_what_it_did(catalog, tmp_path, 
     text = capsys.readouterr().out
     assert "Recalibrated for prior and population flat over 13.2-15.6" in text
     assert "held-out clusters" in text
-    assert json.loads((tmp_path / "new" / "recalibration.json").read_text())["n_clusters"] == 630
+    assert (
+        json.loads((tmp_path / "new" / "recalibration.json").read_text(encoding="utf-8"))["n_clusters"] == 630
+    )
     assert MassEstimator.load(tmp_path / "new", "cpu").recalibrations[0].prior == "flat"
     assert main([*arguments, "--out", str(tmp_path / "model")]) == 2
     assert "is the model" in capsys.readouterr().err

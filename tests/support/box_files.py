@@ -54,7 +54,7 @@ def cosmosim(path, names=FULL, *, index=True, table=None):
     header = ",".join(names)
     if index:
         header, rows = "," + header, [f"{i},{row}" for i, row in enumerate(rows)]
-    path.write_text("\n".join([header, *rows]) + "\n")
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
     return path
 
 
@@ -65,7 +65,7 @@ def rockstar(path, names=HLIST, *, indexed=True):
         "#Om = 0.307115; Ol = 0.692885; h = 0.677700",
         "#Box size: 1000.000000 Mpc/h",
     ]
-    path.write_text("\n".join([header, *comments, *rows_of(haloes(), names, " ")]) + "\n")
+    path.write_text("\n".join([header, *comments, *rows_of(haloes(), names, " ")]) + "\n", encoding="utf-8")
     return path
 
 

@@ -46,7 +46,7 @@ class ToyBox:
         rows = np.stack(
             [1.2 * mass, 1000.0 * self.r_vir, 200.0 * self.r_vir, mass, 0 * mass + 500.0, 0.7 * mass, mass]
         ).T
-        with hosts.open("w") as stream:
+        with hosts.open("w", encoding="utf-8") as stream:
             stream.write(COSMOSIM + "\n")
             for index, name in enumerate(self.host_id):
                 numbers = [*rows[index], *self.host_position[index], *self.host_velocity[index]]

@@ -26,7 +26,7 @@ def write_run(folder, *, n_train=400, n_test=300, galaxies=("alpha", "beta", "ga
     folder.mkdir(parents=True, exist_ok=True)
     toy_catalog(n_train, seed=1).write(folder / "train.parquet")
     toy_catalog(n_test, seed=2).write(folder / "test.parquet")
-    (folder / "given.yaml").write_text(yaml.safe_dump(SETTINGS))
+    (folder / "given.yaml").write_text(yaml.safe_dump(SETTINGS), encoding="utf-8")
     quiet = ["--no-progress", "--device", "cpu"]
     catalogs = [str(folder / name) for name in ("train.parquet", "test.parquet")]
     model = str(folder / "model")
@@ -41,7 +41,7 @@ def write_run(folder, *, n_train=400, n_test=300, galaxies=("alpha", "beta", "ga
         f'"{name}",{x:.4f},{y:.4f},{v:.1f}'
         for name, x, y, v in zip(owner, *(few.galaxies(c) for c in ("x", "y", "v_los")), strict=True)
     ]
-    (folder / "galaxies.csv").write_text("\n".join(rows) + "\n")
+    (folder / "galaxies.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     observed = ["--model", model, "--galaxies", str(folder / "galaxies.csv"), "--redshift", "0.117"]
     assert infer.main([*observed, "--out", str(folder / "masses.ecsv"), "--mode", "paper", *quiet]) == 0
     return folder

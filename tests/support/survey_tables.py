@@ -102,7 +102,8 @@ def caustic(path, *, announced=30):
     ra, dec, z = sky()
     rows = [f"{a:.6f} {d:.6f} {v:.1f}" for a, d, v in zip(ra, dec, z * SPEED_OF_LIGHT, strict=True)]
     path.write_text(
-        "\n".join([f"{announced} {CENTRE[0]} {CENTRE[1]} {Z * SPEED_OF_LIGHT:.1f}", *rows]) + "\n"
+        "\n".join([f"{announced} {CENTRE[0]} {CENTRE[1]} {Z * SPEED_OF_LIGHT:.1f}", *rows]) + "\n",
+        encoding="utf-8",
     )
     return path
 
@@ -112,7 +113,7 @@ def mamposst(path, *, weight=False, scale=1.0):
     columns = [rng.uniform(50, 2000, 30) * scale, rng.normal(0, 800, 30), np.full(30, 50.0)]
     columns += [np.ones(30)] if weight else []
     rows = ["  ".join(f"{value:.3f}" for value in row) for row in zip(*columns, strict=True)]
-    path.write_text("\n".join(["# R(kpc)  v(km/s)  e_v(km/s)", "# ", *rows]) + "\n")
+    path.write_text("\n".join(["# R(kpc)  v(km/s)  e_v(km/s)", "# ", *rows]) + "\n", encoding="utf-8")
     return path
 
 

@@ -305,7 +305,7 @@ def test_posteriors_of_the_weights_are_wider_where_the_population_is_thin(tmp_pa
 def test_the_command_takes_population_and_table(tmp_path, capsys):
     thinned(n=200).write(tmp_path / "train.parquet")
     table = tmp_path / "kept.csv"
-    table.write_text("log10_mass,probability\n13.2,1\n14.399999,1\n14.4,0.1\n15.6,0.1\n")
+    table.write_text("log10_mass,probability\n13.2,1\n14.399999,1\n14.4,0.1\n15.6,0.1\n", encoding="utf-8")
     flags = ["--catalog", str(tmp_path / "train.parquet"), "--out", str(tmp_path / "m"), "--no-progress"]
     flags += ["--fit.population", "flat", "--fit.selection", str(table), "--fit.max-updates", "210"]
     flags += ["--fit.validate-every", "70", "--encoder.grid", "8", "8", "--device", "cpu"]

@@ -178,10 +178,10 @@ def test_history_round_trip_is_exact(tmp_path: Path):
 def test_history_says_which_line_is_damaged(tmp_path: Path):
     path = tmp_path / "history.csv"
     write_history(path, ROWS)
-    path.write_text(path.read_text()[:-12])
+    path.write_text(path.read_text(encoding="utf-8")[:-12], encoding="utf-8")
     with pytest.raises(ValueError, match="damaged row at line 3"):
         read_history(path)
-    path.write_text("a,b\n1,2\n")
+    path.write_text("a,b\n1,2\n", encoding="utf-8")
     with pytest.raises(ValueError, match="is not a training history"):
         read_history(path)
 
@@ -210,7 +210,7 @@ def test_removing_checkpoints_leaves_what_is_not_ours(tmp_path: Path):
     folder = tmp_path / "checkpoint"
     write_settings(folder, {})
     checkpoint(folder, 10)
-    (folder / "notes.txt").write_text("mine")
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
     remove_checkpoints(folder)
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
     (folder / "notes.txt").unlink()
@@ -262,14 +262,14 @@ def test_a_flipped_bit_anywhere_in_a_checkpoint_is_refused(tmp_path: Path):
 
 
 def test_a_foreign_pointer_is_refused(tmp_path: Path):
-    (tmp_path / "latest").write_text("../elsewhere")
+    (tmp_path / "latest").write_text("../elsewhere", encoding="utf-8")
     with pytest.raises(CheckpointError, match="which is not there"):
         read_checkpoint(tmp_path)
 
 
 def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path):
     checkpoint(tmp_path, 10)
-    (tmp_path / "update-0000010" / "state.json").write_text('{"format": 99}')
+    (tmp_path / "update-0000010" / "state.json").write_text('{"format": 99}', encoding="utf-8")
     with pytest.raises(CheckpointError, match="has format 99; this version reads 2"):
         read_checkpoint(tmp_path)
 

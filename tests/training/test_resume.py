@@ -45,13 +45,13 @@ class Trainer:
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         code = int(self._answer())
-        assert code in (0, -signal.SIGKILL), Path(self._log.name).read_text()[-2000:]
+        assert code in (0, -signal.SIGKILL), Path(self._log.name).read_text(encoding="utf-8")[-2000:]
         return code == 0
 
     def _answer(self) -> str:
         assert self._process.stdout is not None
         answer = self._process.stdout.readline().strip()
-        assert answer, Path(self._log.name).read_text()[-2000:]
+        assert answer, Path(self._log.name).read_text(encoding="utf-8")[-2000:]
         return answer
 
     def close(self) -> None:
@@ -68,8 +68,8 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
 
 def weights(out: Path) -> tuple[str, list[list[str]]]:
     """The hash of the weights, and the history without its column of wall times."""
-    description = json.loads((out / "model.json").read_text())
-    lines = (out / "history.csv").read_text().splitlines()
+    description = json.loads((out / "model.json").read_text(encoding="utf-8"))
+    lines = (out / "history.csv").read_text(encoding="utf-8").splitlines()
     return description["weights_sha256"], [line.split(",")[:-1] for line in lines]
 
 

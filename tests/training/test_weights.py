@@ -69,7 +69,7 @@ def small(out: Path, catalog: ClusterCatalog, weights, **changes) -> MassEstimat
 
 
 def weights_hash(folder: Path) -> str:
-    return json.loads((folder / "model.json").read_text())["weights_sha256"]
+    return json.loads((folder / "model.json").read_text(encoding="utf-8"))["weights_sha256"]
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_variational_from_the_command_line(tmp_path: Path, catalog: ClusterCatal
         "progress": False,
     }
     path = tmp_path / "settings.yaml"
-    path.write_text(yaml.safe_dump(settings))
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
     runs = {
         "a": ["--variational"],
         "b": ["--weights", "variational"],
@@ -394,6 +394,6 @@ def test_settings_of_the_weights_are_checked_before_the_work(
 
 
 def test_a_damaged_phase_is_refused(tmp_path: Path):
-    (tmp_path / "point.json").write_text("{")
+    (tmp_path / "point.json").write_text("{", encoding="utf-8")
     with pytest.raises(checkpoint.CheckpointError, match="damaged"):
         phases.run_phase(tmp_path, "point", torch.nn.Linear(1, 1), {}, lambda: None)

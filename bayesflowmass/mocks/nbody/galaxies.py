@@ -148,7 +148,7 @@ class GalaxyStore:
     """
 
     def __init__(self, folder: Path) -> None:
-        facts = json.loads((folder / "galaxies.json").read_text())
+        facts = json.loads((folder / "galaxies.json").read_text(encoding="utf-8"))
         self.n_galaxies: int = facts["n_galaxies"]
         self.speed: float = facts["speed"]
         self.counts: dict[str, int] = facts["counts"]

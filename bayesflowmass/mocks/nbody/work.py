@@ -41,7 +41,7 @@ class WorkFolder:
         record = self.path / "run.json"
         self.resumed = record.is_file()
         if self.resumed:
-            theirs = json.loads(record.read_text())
+            theirs = json.loads(record.read_text(encoding="utf-8"))
             for name in dict.fromkeys((*theirs, *ours)):
                 if theirs.get(name) != ours.get(name):
                     raise CatalogError(
