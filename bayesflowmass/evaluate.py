@@ -198,7 +198,7 @@ def run(settings: EvaluateSettings, report: Callable[[str], None] = say) -> dict
     report(f"Calibration, {judged}: {metrics['calibration']}")
     if metrics["flags"]:
         counts = ", ".join(f"{name} {count}" for name, count in metrics["flags"].items())
-        report(f"Flags: {counts} of {metrics['n_clusters']} clusters.")
+        report(f"Flags: {counts} of {metrics['n_clusters'] + metrics['n_without_mass']} clusters.")
     if metrics["novelty"]:
         report(metrics["novelty"]["verdict"])
     if metrics["recalibrated"]:
