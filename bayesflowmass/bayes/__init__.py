@@ -4,6 +4,7 @@ from bayesflowmass.bayes.choice import choose
 from bayesflowmass.bayes.dropout import DropoutPosterior
 from bayesflowmass.bayes.elbo import WeightELBO
 from bayesflowmass.bayes.ensemble import EnsemblePosterior
+from bayesflowmass.bayes.fitting import fit
 from bayesflowmass.bayes.guides import Eigenbasis, FullCovariance, LowRank, MeanField, WeightGuide
 from bayesflowmass.bayes.handlers import Flipout, LocalReparameterisation, SharedDraw
 from bayesflowmass.bayes.laplace import LaplacePosterior
@@ -11,6 +12,7 @@ from bayesflowmass.bayes.module import BayesianModule
 from bayesflowmass.bayes.nuts import NUTSPosterior
 from bayesflowmass.bayes.objective import VariationalObjective
 from bayesflowmass.bayes.point import PenalisedLikelihood, PointPosterior
+from bayesflowmass.bayes.posterior import Posterior, load
 from bayesflowmass.bayes.priors import DistributionPrior, NormalPrior, WeightPrior, as_prior
 from bayesflowmass.bayes.protocol import WEIGHT_POSTERIORS, Maximise, WeightPosterior, parse_weights
 from bayesflowmass.bayes.variational import VariationalPosterior, build_objective
@@ -33,6 +35,7 @@ __all__ = [
     "NormalPrior",
     "PenalisedLikelihood",
     "PointPosterior",
+    "Posterior",
     "SharedDraw",
     "VariationalObjective",
     "VariationalPosterior",
@@ -43,5 +46,7 @@ __all__ = [
     "as_prior",
     "build_objective",
     "choose",
+    "fit",
+    "load",
     "parse_weights",
 ]

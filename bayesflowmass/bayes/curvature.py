@@ -144,7 +144,9 @@ def _by_autograd(module: nn.Module, layout: WeightLayout, context: Tensor, log10
 
 
 def _doubled(data: Data, rows: slice) -> Data:
-    return data[0][rows].double(), data[1][rows].double()
+    """Rows in double precision; whole numbers, such as classes and words, stay what they are."""
+    context, target = (part[rows].double() if part.is_floating_point() else part[rows] for part in data)
+    return context, target
 
 
 def _chunks(data: Data, chunk: int) -> Iterator[Data]:

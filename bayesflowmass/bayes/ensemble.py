@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from bayesflowmass.bayes.choice import choose
+from bayesflowmass.bayes.initialisation import fresh_copy
 from bayesflowmass.bayes.layout import WeightLayout
 from bayesflowmass.bayes.point import maximise_weights
 from bayesflowmass.bayes.priors import WeightPrior
 from bayesflowmass.bayes.protocol import Data, Maximise, WeightPosterior
 
-__all__ = ["EnsemblePosterior", "fresh_copy"]
+__all__ = ["EnsemblePosterior"]
 
 
 class EnsemblePosterior(WeightPosterior):
@@ -107,39 +107,6 @@ class EnsemblePosterior(WeightPosterior):
         size = WeightLayout(module, [*choose(module, "all"), *buffers]).n_weights
         zeros = next(module.parameters()).new_zeros(int(description["members"]), size)
         return cls(module, zeros, buffers)
-
-
-def fresh_copy(module: nn.Module, seed: int) -> nn.Module:
-    """An untrained module of the same architecture, with initial weights of another seed.
-
-    It is made from ``describe()``, where that has a seed; else its parts draw their weights anew, by their method
-    ``reset_parameters``, as those of torch do.
-
-    Raises:
-        ValueError: the module cannot be made anew: a part with parameters has no such method.
-    """
-    # A copy, since a module may have been told what its description does not say, such as a population.
-    fresh = deepcopy(module).train().requires_grad_(True)
-    make, describe = getattr(module, "from_description", None), getattr(module, "describe", None)
-    if make is not None and describe is not None:
-        fresh.load_state_dict(make({**describe(), "seed": seed}).state_dict())
-        return fresh
-    parts = [
-        (name, part)
-        for name, part in fresh.named_modules()
-        if any(True for _ in [*part.parameters(recurse=False), *part.buffers(recurse=False)])
-    ]
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for name, part in parts:
-            if callable(getattr(part, "reset_parameters", None)):
-                part.reset_parameters()
-            elif any(True for _ in part.parameters(recurse=False)):
-                raise ValueError(
-                    f"The part '{name}' of the module, a {type(part).__name__}, cannot draw its initial weights anew;"
-                    " give it a method reset_parameters(), as the layers of torch have."
-                )
-    return fresh
 
 
 def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:

@@ -20,7 +20,7 @@ class PenalisedLikelihood(nn.Module):
 
     Args:
         module: with ``log_prob(log10_mass (B,), context (B, C)) -> (B,)``.
-        prior: of all its weights.
+        prior: of all its weights; of those of the network, where the module has ``network_parameters()`` (`Density`).
         n_data: N.
     """
 
@@ -35,7 +35,9 @@ class PenalisedLikelihood(nn.Module):
         log_likelihood: Tensor = self.module.log_prob(log10_mass, context)  # type: ignore[operator]
         if not self.training:
             return log_likelihood
-        return log_likelihood + self.prior.log_prob(dict(self.module.named_parameters())) / self.n_data
+        weights = getattr(self.module, "network_parameters", None)
+        named = dict(self.module.named_parameters()) if weights is None else weights()
+        return log_likelihood + self.prior.log_prob(named) / self.n_data
 
 
 def maximise_weights(

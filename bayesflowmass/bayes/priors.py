@@ -55,6 +55,10 @@ class WeightPrior(ABC):
         return torch.as_tensor(total)
 
     @abstractmethod
+    def below(self, prefix: str) -> WeightPrior:
+        """The same prior for a module that holds this one's under a name: patterns begin with ``prefix``."""
+
+    @abstractmethod
     def describe(self) -> dict[str, Any]:
         """The prior as JSON; :meth:`from_description` makes it again."""
 
@@ -128,6 +132,10 @@ class NormalPrior(WeightPrior):
         each = -0.5 * (value / scale) ** 2 - math.log(scale) - _LOG_SQRT_TWO_PI
         return each.reshape(*value.shape[: value.dim() - len(shape)], -1).sum(-1)
 
+    def below(self, prefix: str) -> NormalPrior:
+        overrides = {f"{prefix}{pattern}": scale for pattern, scale in self.overrides.items()}
+        return NormalPrior(self.scale, gain=self.gain, overrides=overrides)
+
     def describe(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
@@ -199,6 +207,9 @@ class DistributionPrior(WeightPrior):
     def tensor_log_prob(self, name: str, value: Tensor, shape: Sequence[int]) -> Tensor:
         log_prob: Tensor = self.distribution(name, shape, value).log_prob(value)
         return log_prob
+
+    def below(self, prefix: str) -> DistributionPrior:
+        return DistributionPrior({f"{prefix}{pattern}": each for pattern, each in self.distributions.items()})
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -25,7 +25,7 @@ from bayesflowmass.bayes import (
     nuts,
 )
 from bayesflowmass.bayes.curvature import summed_hessian
-from bayesflowmass.bayes.ensemble import fresh_copy
+from bayesflowmass.bayes.initialisation import fresh_copy
 from bayesflowmass.bayes.laplace import choose_precision
 from bayesflowmass.bayes.layout import WeightLayout
 from bayesflowmass.flows import build_flow

@@ -12,7 +12,7 @@ from scipy import stats
 from small_model import toy_catalog
 
 from bayesflowmass.bayes import choose
-from bayesflowmass.bayes.ensemble import fresh_copy
+from bayesflowmass.bayes.initialisation import fresh_copy
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.cosmology import MDPL2
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
