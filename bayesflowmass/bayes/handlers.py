@@ -201,9 +201,10 @@ class SharedDraw(Messenger):
 class MirroredDraw(SharedDraw):
     """Draws in pairs: w = m + L eps in one ``with`` block, m - L eps in the next, L the root of q's covariance.
 
-    Each is a draw from q by itself, so that every gradient is unbiased. Between the two, what is odd in eps
-    cancels (antithetic variates, Hammersley & Morton 1956), which is most of the gradient's noise while q is
-    narrow; and half of the normal numbers are never made. On a GPU, where they are cheap and a captured graph
+    Each is a draw from q by itself. Between the two, what is odd in eps cancels (antithetic variates, Hammersley &
+    Morton 1956), which is most of the gradient's noise while q is narrow; and half of the normal numbers are never
+    made. An optimiser that steps between the two does not see independent draws, and ends with a q that is a little
+    too narrow; two particles of one step have no such fault. On a GPU, where they are cheap and a captured graph
     cannot take turns, every draw is a new one.
 
     Args:

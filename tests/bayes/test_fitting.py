@@ -67,7 +67,14 @@ METHODS = {
 def test_methods_that_are_exact_for_linear_regression_find_its_posterior(method):
     net, (x, y) = linear(), data()
     posterior = bayes.fit(
-        net, (x, y), likelihood=gaussian, method=method, steps=600, learning_rate=0.03, batch_size=N, **METHODS[method]
+        net,
+        (x, y),
+        likelihood=gaussian,
+        method=method,
+        steps=600,
+        learning_rate=0.03,
+        batch_size=N,
+        **METHODS[method],
     )
     mean, covariance = exact(x, y)
     draws = posterior.draw(400 if "nuts" not in method else 200, seed=1)
@@ -195,7 +202,13 @@ def test_the_same_seed_gives_the_same_posterior_and_leaves_the_global_generator_
 def test_the_evidence_of_linear_regression_is_the_best_bound():
     x, y = data(12)
     posterior = bayes.fit(
-        linear(), (x, y), likelihood=gaussian, guide="full_covariance", steps=600, learning_rate=0.03, batch_size=12
+        linear(),
+        (x, y),
+        likelihood=gaussian,
+        guide="full_covariance",
+        steps=600,
+        learning_rate=0.03,
+        batch_size=12,
     )
     scale = torch.tensor([3**-0.5] * 3 + [1.0], dtype=torch.float64)
     marginal = NOISE**2 * torch.eye(12, dtype=torch.float64) + (design(x) * scale**2) @ design(x).T
