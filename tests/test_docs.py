@@ -318,3 +318,15 @@ def test_signs_in_docstrings_stay_signs(conf, line, expected):
     lines = ["An equation::", "", line] if line.startswith("    ") else [line]
     conf.keep_signs(None, "function", "f", None, None, lines)
     assert lines[-1] == expected
+
+
+def test_every_promise_is_held_by_a_test_that_exists():
+    text = (DOCS / "promises.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| promise")]
+    named = [re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", row) for row in rows]
+    assert all(named), "a promise without a test"
+    for path, name in [one for row in named for one in row] + re.findall(r"`(tests/\S+)::(\w+)`", text):
+        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, (
+            f"{path}::{name}"
+        )
