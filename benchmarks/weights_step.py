@@ -30,6 +30,7 @@ from bayesflowmass.bayes import Eigenbasis, LowRank, MeanField, NormalPrior, Var
 from bayesflowmass.bayes.choice import choose, top_layers
 from bayesflowmass.flows import build_flow
 from bayesflowmass.training.last_layers import cut_before_random_layers
+from bayesflowmass.training.options import FitOptions
 from bayesflowmass.training.update import make_optimizer, make_update
 from benchmarks.provenance import header, provenance
 from benchmarks.training_step import CONTEXT, LOC, SCALE, ByHand
@@ -57,13 +58,18 @@ class Likelihood(torch.nn.Module):
         return self.model.log_prob(mass, context)
 
 
+def trainer(module, graphs, **options) -> Step:
+    """The update of our training loop."""
+    chosen = FitOptions(learning_rate=RATE, cuda_graphs=graphs, **options)
+    update = make_update(module, make_optimizer(module, chosen), chosen)
+    return lambda mass, context: update((mass, context, None))
+
+
 def by_hand(device, graphs) -> Step:
     model = ByHand().to(device)
-    optimizer = make_optimizer(
-        model, learning_rate=RATE, betas=(0.9, 0.999), weight_decay=0.0, cuda_graphs=graphs
-    )
     if graphs:
-        return make_update(model, optimizer, cuda_graphs=True)
+        return trainer(model, graphs)
+    optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
 
     def step(mass, context):
         optimizer.zero_grad()
@@ -78,10 +84,7 @@ def ours(device, graphs, guide, which, **options) -> Step:
     rank = {"rank": RANK} if guide is LowRank else {}
     objective = VariationalObjective(flow, guide(flow, NormalPrior(), which, **rank), N_DATA, **options)
     objective.to(device)
-    optimizer = make_optimizer(
-        objective, learning_rate=RATE, betas=(0.9, 0.999), weight_decay=0.0, cuda_graphs=graphs
-    )
-    return make_update(objective, optimizer, cuda_graphs=graphs)
+    return trainer(objective, graphs)
 
 
 def ours_above(device, graphs, batch) -> Step:
@@ -91,10 +94,7 @@ def ours_above(device, graphs, batch) -> Step:
     parts = cut_before_random_layers(flow, choose(flow, which))
     guide = Eigenbasis(parts.head, NormalPrior(), which)
     objective = VariationalObjective(parts.head, guide, N_DATA).to(device)
-    optimizer = make_optimizer(
-        objective, learning_rate=RATE, betas=(0.9, 0.99), weight_decay=0.0, cuda_graphs=graphs
-    )
-    update = make_update(objective, optimizer, cuda_graphs=graphs)
+    update = trainer(objective, graphs, betas=(0.9, 0.99))
     features = parts.features(batch[1])
     return lambda mass, context: update(mass, features)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.cosmology import Cosmology
@@ -13,7 +15,7 @@ from bayesflowmass.flows import TrainingPopulation
 from bayesflowmass.io.selection_file import read_selection
 from bayesflowmass.posterior.priors import MassPrior, SelectedPrior, breaks_of, make_prior
 
-__all__ = ["known_population", "tabulate"]
+__all__ = ["known_population", "population_of_halos", "tabulate"]
 
 # Width of a cell [dex], in which the density is taken for its mean over so many points.
 _CELL, _POINTS = 0.03, 64
@@ -89,3 +91,34 @@ def tabulate(prior: MassPrior, *catalogs: ClusterCatalog) -> TrainingPopulation:
                 " they were drawn from."
             )
     return TrainingPopulation.of(edges, density)
+
+
+def population_of_halos(
+    views: TrainingPopulation | None, log10_mass: Tensor, weight: Tensor
+) -> TrainingPopulation:
+    """The population of halos whose views are training clusters, relative to that which the network is for.
+
+    A network that learned p(m | d) under the population r(m) of the views would, once each halo counts once, learn
+    it under that of the halos: rare masses are shown from many sides to make r flat. Told q(m) = r(m) E[weight | m]
+    over r(m), the likelihood keeps the network's population, whatever the weights.
+
+    Args:
+        views: that the likelihood is told of the views; None: nothing, r is the network's own.
+        log10_mass, weight: (N,), of the views.
+    """
+    mass, counted = log10_mass.double().cpu(), weight.double().cpu()
+    low, high = float(mass.min()), float(mass.max()) + 1e-6
+    n = max(1, math.ceil((high - low) / _CELL))
+    grid = torch.linspace(low, high, n + 1, dtype=torch.float64)
+    cell = torch.bucketize(mass, grid[1:-1], right=True)
+    number = torch.bincount(cell, minlength=n).numpy()
+    mean = torch.bincount(cell, counted, minlength=n).numpy() / np.maximum(number, 1)
+    held = np.flatnonzero(number)
+    # A cell without clusters is as its neighbours.
+    ratio = torch.from_numpy(np.interp(np.arange(n), held, np.log(mean[held])))
+    if views is None:
+        return TrainingPopulation.of(grid, ratio)
+    edges = torch.cat([grid, views.edges.double().cpu()]).unique()
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    told = views.log_density.double().cpu()[torch.bucketize(middle, views.edges.double().cpu(), right=True)]
+    return TrainingPopulation.of(edges, told + ratio[torch.bucketize(middle, grid[1:-1], right=True)])

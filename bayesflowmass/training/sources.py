@@ -23,6 +23,7 @@ from bayesflowmass.training.random_state import torch_generator
 
 __all__ = [
     "CatalogSource",
+    "EachHaloOnce",
     "EpochData",
     "FixedSource",
     "Prefetched",
@@ -31,6 +32,7 @@ __all__ = [
     "check_data",
     "halo_numbers",
     "one_view_of_each",
+    "weights_of_views",
 ]
 
 # Between slices of this size a preparation can be given up.
@@ -157,6 +159,30 @@ class Redrawn:
         return f"{self._source.fingerprint()}, each for {self._every} epochs"
 
 
+class EachHaloOnce:
+    """A source whose views of one halo share the weight of one, so that each halo counts once.
+
+    Args:
+        source: with ``halo``.
+    """
+
+    def __init__(self, source: TrainingSource) -> None:
+        self._source = source
+        self._present: EpochData | None = None
+
+    def epoch(self, index: int) -> EpochData:
+        """The clusters of the epoch, with their weights."""
+        data = self._source.epoch(index)
+        if self._present is None or self._present.context is not data.context:
+            weight = None if data.halo is None else weights_of_views(data.halo).to(data.log10_mass)
+            self._present = data._replace(weight=weight)
+        return self._present
+
+    def fingerprint(self) -> str:
+        """That of the source."""
+        return f"{self._source.fingerprint()}, each halo once"
+
+
 class Prefetched:
     """A source whose next epoch is prepared in a background thread while the present one trains.
 
@@ -230,6 +256,17 @@ def halo_numbers(catalog: ClusterCatalog) -> Tensor | None:
     if not catalog.has("halo_id"):
         return None
     return torch.from_numpy(np.unique(catalog.column("halo_id"), return_inverse=True)[1].astype(np.int64))
+
+
+def weights_of_views(halo: Tensor) -> Tensor:
+    """How much each view counts so that every halo counts once, 1 in the mean: (N,), float64.
+
+    Args:
+        halo: (N,) numbers of halos.
+    """
+    _, which, views = halo.unique(return_inverse=True, return_counts=True)
+    shares: Tensor = len(halo) / len(views) / views[which].double()
+    return shares
 
 
 def one_view_of_each(halo: Tensor, seed: int, index: int) -> Tensor:

@@ -19,11 +19,13 @@ from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.flows import ConditionalFlow
 from bayesflowmass.training.fit import FitResult, fit
+from bayesflowmass.training.known_population import population_of_halos
 from bayesflowmass.training.last_layers import MirroredSource, cut_before_random_layers
 from bayesflowmass.training.options import FitOptions, with_default_options
 from bayesflowmass.training.phases import run_phase
 from bayesflowmass.training.random_state import derive_seed
-from bayesflowmass.training.sources import TrainingSource, one_view_of_each
+from bayesflowmass.training.sources import EachHaloOnce, TrainingSource, one_view_of_each, weights_of_views
+from bayesflowmass.training.update import Stochastic
 from bayesflowmass.training.weight_report import note_convergence
 
 __all__ = ["LAST_LAYER_FIT", "check_weights", "fit_weights", "start_from", "weight_options"]
@@ -148,8 +150,9 @@ def fit_weights(
     for all clusters (of the first draw, where every epoch redraws them), and the steps are cheap.
 
     N counts halos: views of one halo share its formation, so counting each would claim knowledge that is not
-    there. The mean likelihood of a variational posterior is that of all views, whose masses are the population
-    that the density is for; what needs a sum over data (Laplace) takes one view of each halo.
+    there. Where a bound is maximised each view counts by its share of its halo, and where halos have different
+    numbers of views the likelihood is told of the population that this makes, so that the density stays the one for
+    the population of the views; what needs a sum over data (Laplace) takes one view of each halo.
 
     Args:
         flow: trained; its weights move to the centre of the posterior where the method says so.
@@ -167,7 +170,7 @@ def fit_weights(
     method, options = weight_options(weights, flow)
     names = choose(flow, options["which"]) if "which" in options else ()
     cut = cut_before_random_layers(flow, names) if names else None
-    module: nn.Module = flow
+    module = flow
     first = source.epoch(0)
     data: tuple[Tensor, Tensor] = first.context, first.log10_mass
     halo = first.halo
@@ -187,12 +190,20 @@ def fit_weights(
         rows = one_view_of_each(halo, seed, 0).to(data[1].device)
         data = data[0][rows], data[1][rows]
     results: dict[str, FitResult] = {}
+    population = of_halos = module.population
+    if halo is not None:
+        weight = weights_of_views(halo)
+        if weight.max() > weight.min():
+            device_of_flow = next(module.parameters()).device
+            of_halos = population_of_halos(population, first.log10_mass, weight).to(device_of_flow)
 
     def maximise(objective: nn.Module, *, seed: int, name: str, **changes: Any) -> FitResult:
         chosen = arguments | changes
-        if name == "variational":
+        counts_data = isinstance(objective, Stochastic)
+        if counts_data:
             # A bound that is stopped early says how long it was trained, not what is known about the weights.
             chosen |= {"patience_updates": None, "keep": "last", "weight_decay": 0.0}
+            module.population = of_halos
         results[name] = run_phase(
             folder,
             name,
@@ -200,7 +211,7 @@ def fit_weights(
             settings,
             lambda: fit(
                 objective,
-                source,
+                EachHaloOnce(source) if counts_data else source,
                 validation,
                 flip_velocity=flip,
                 seed=seed,
@@ -213,6 +224,7 @@ def fit_weights(
                 **chosen,
             ),
         )
+        module.population = population
         return results[name]
 
     own_seed = derive_seed(seed, "weight posterior")
