@@ -126,7 +126,7 @@ def test_a_halo_counts_once_however_many_views_it_has():
     "known", [None, TrainingPopulation.of(torch.tensor([13.0, 14.3, 16.0]), torch.tensor([0.0, -2.0]))]
 )
 def test_the_density_stays_that_of_the_population_of_the_views(known):
-    """Masses are flat because massive halos are shown often; weights by halo may not make the network call them rare."""
+    """Masses are flat because massive halos are shown often; weights by halo may not make them look rare."""
     rng = np.random.default_rng(1)
     n = 40000
     mass = rng.uniform(13.2, 15.6, n)
