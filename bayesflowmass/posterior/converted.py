@@ -102,6 +102,9 @@ class ConvertedDensity(Density):
             total = total + log_weight.exp() * cdf
         return torch.stack(terms).logsumexp(0), total
 
+    def quantile(self, p: Tensor) -> Tensor:
+        return self.polished(super().quantile(p), p)
+
     @cached_property
     def disagreement(self) -> Disagreement | None:
         """The scatter of the concentration is not a matter of the weights: it adds to the aleatoric part."""

@@ -99,13 +99,7 @@ class FlowDensity(Density):
         """Single flows answer with their own exact inverse; that of a mixture is polished on its exact cdf."""
         if self.n_draws is None:
             return self._evaluate(p, "icdf")
-        x = super().quantile(p)
-        # Newton, from quantiles that are good to 1e-8.
-        for _ in range(2):
-            log_pdf, cdf = self.log_pdf_and_cdf(x)
-            step = (cdf - p) / log_pdf.exp()
-            x = torch.where(step.abs() < 0.01, x - step, x)
-        return x
+        return self.polished(super().quantile(p), p)
 
     @cached_property
     def disagreement(self) -> Disagreement | None:
