@@ -42,6 +42,10 @@ def inspect_table(
         if role == "galaxies":
             settle_redshift(table)
             role = _role(table)
+        if role == "":
+            others, _, _ = open_table(path, "clusters", column)
+            if {"ra", "dec", "redshift"} <= set(others.columns):
+                role = "clusters"
         if role == "clusters" and table.what != role:
             table, reading, _ = open_table(path, role, column)
     except CatalogError as error:
@@ -95,7 +99,8 @@ def _unknown(report: Inspection, path: Path, table: FlatTable, column: Mapping[s
             "--unit 'x=proper kpc' 'y=proper kpc', as the author of the file describes them."
         )
         return
-    guesses = find_names(table.columns, LIKELY["galaxies"])
+    free = [name for name in table.columns if name not in table.given]
+    guesses = {o: t for o, t in find_names(free, LIKELY["galaxies"]).items() if o not in table}
     if "z" in guesses or "z" in table:
         guesses.pop("cz", None)
     if not guesses:

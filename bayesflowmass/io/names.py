@@ -170,6 +170,8 @@ def find_names(there: Iterable[str], known: Mapping[str, tuple[str, ...]]) -> di
 def known_name(name: str) -> str | None:
     """Our name of a column, whatever the table calls it; None for one that is not known."""
     plain = normal_name(name)
+    if plain in ("x", "y", "halo_id", "galaxy_id", "log10_mass"):
+        return plain
     for names in SURE.values():
         for ours, others in names.items():
             if plain in others:

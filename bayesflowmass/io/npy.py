@@ -51,9 +51,11 @@ def npy_dtype(path: str | os.PathLike[str]) -> np.dtype[Any]:
                 else np.lib.format.read_array_header_2_0
             )
             return np.dtype(read(stream)[2])
-    except (ValueError, OSError) as error:
+    except Exception as error:
+        # numpy evaluates the header as Python: what is no Python fails in many ways.
+        reason = " ".join(str(error).split())[:120]
         raise CatalogError(
-            f"{path}: the header of this npy file is broken ({error}); copy it again."
+            f"{path}: the header of this npy file is broken ({reason}); copy it again."
         ) from error
 
 
@@ -71,9 +73,10 @@ def open_npy(path: str | os.PathLike[str]) -> NDArray[Any]:
         )
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError) as error:
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
         raise CatalogError(
-            f"{path}: the npy file is half-written or damaged ({error}); copy it again."
+            f"{path}: the npy file is half-written or damaged ({reason}); copy it again."
         ) from error
     if dtype.names is None or array.ndim != 1:
         raise CatalogError(

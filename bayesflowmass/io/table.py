@@ -78,7 +78,7 @@ class FlatTable:
             self.set(plain, _values(table[column]), unit, plain)
         self.n_rows = len(table)
         self._headers = headers
-        self._rename(column_map or {}, headers)
+        self._rename(column_map or {})
         self._recognise()
 
     def __contains__(self, name: str) -> bool:
@@ -195,8 +195,8 @@ class FlatTable:
 
     def has_in_file(self, theirs: str) -> bool:
         """Whether the file has a column of this name, with or without what stands in brackets behind it."""
-        name = theirs.strip()
-        return name in self.theirs.values() or name in self._headers or name in self.used_by_reader
+        name = self._in_file(theirs)
+        return name in self.theirs.values() or name in self.used_by_reader
 
     def place(self, name: str, row: int) -> str:
         """How messages name a cell; rows count from 1 below the header."""
@@ -225,12 +225,17 @@ class FlatTable:
             )
         return match.group(1), None if inside.lower() in _FRAMES else inside
 
-    def _rename(self, column_map: Mapping[str, str], headers: Mapping[str, str]) -> None:
+    def _in_file(self, name: str) -> str:
+        """A name as users write it, as the table has it: without its unit, and without the # of a comment."""
+        plain = name.strip()
+        return self._headers.get(plain) or self._headers.get(plain.lstrip("# ")) or plain
+
+    def _rename(self, column_map: Mapping[str, str]) -> None:
         """All columns that the user names, at once; what already has such a name becomes ``<name>_in_file``."""
         wanted: dict[str, str] = {}
         for key in sorted(column_map, key=lambda one: "." in one):
             where, _, ours = key.rpartition(".")
-            theirs = headers.get(column_map[key].strip(), column_map[key].strip())
+            theirs = self._in_file(column_map[key])
             if where in ("", self.what) and theirs in self.columns:
                 wanted[ours] = theirs
         columns: dict[str, str] = {}
@@ -255,7 +260,8 @@ class FlatTable:
                 self.move(name, lower)
         for name, degrees in degrees_of_parts(self.columns, self.measured).items():
             if name not in self.columns:
-                self.set(name, degrees, "deg", f"{name} (hours, minutes, seconds)" if name == "ra" else name)
+                self.set(name, degrees, "deg", "RAh, RAm, RAs" if name == "ra" else "DEd, DEm, DEs")
+                self.notes.append(f"{self.name}: {name} is made of {self.theirs[name]}.")
         pairs = [
             name[:-3] for name in self.columns if name.endswith(".ra") and f"{name[:-3]}.dec" in self.columns
         ]

@@ -6,6 +6,7 @@ import io
 import re
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ __all__ = ["fits_columns", "is_fits", "read_fits_table"]
 
 _BYTES = {"L": 1, "B": 1, "I": 2, "J": 4, "K": 8, "A": 1, "E": 4, "D": 8, "C": 8, "M": 16, "P": 8, "Q": 16}
 _NUMPY = {"L": "u1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
+_MOST_FIELDS = 999
 _TRUE, _FALSE = ord("T"), ord("F")
 
 
@@ -38,8 +40,8 @@ def fits_columns(path: Path, name: str) -> list[str]:
     Raises:
         CatalogError: if the file is damaged, or has no table.
     """
-    data = read_bytes(path)
-    return _names(_first_table(data, name)[0], name)
+    with _one_sentence(name):
+        return _names(_first_table(read_bytes(path), name)[0], name)
 
 
 def read_fits_table(path: Path, name: str) -> Table:
@@ -48,18 +50,20 @@ def read_fits_table(path: Path, name: str) -> Table:
     Raises:
         CatalogError: if the file is damaged or half-written, or has no table.
     """
-    data = read_bytes(path)
-    header, tables, start = _first_table(data, name)
-    names = _names(header, name)
-    rows, width = int(header["NAXIS2"]), int(header["NAXIS1"])
-    if start + rows * width > len(data):
-        raise CatalogError(
-            f"{name}: the file announces {rows} rows of {width} bytes and ends before them, so it is half-written; "
-            "copy it again."
-        )
-    read = _text_fields if str(header["XTENSION"]).strip() == "TABLE" else _binary_fields
-    result, left_out = Table(meta={"notes": []}), []
-    try:
+    with _one_sentence(name):
+        data = read_bytes(path)
+        header, tables, start = _first_table(data, name)
+        names = _names(header, name)
+        rows, width = int(header["NAXIS2"]), int(header["NAXIS1"])
+        if rows < 0 or width < 0:
+            raise ValueError(f"{rows} rows of {width} bytes")
+        if start + rows * width > len(data):
+            raise CatalogError(
+                f"{name}: the file announces {rows} rows of {width} bytes and ends before them, so it is half-written; "
+                "copy it again."
+            )
+        read = _text_fields if str(header["XTENSION"]).strip() == "TABLE" else _binary_fields
+        result, left_out = Table(meta={"notes": []}), []
         for place, (one, values) in enumerate(
             zip(names, read(data, start, header, names, name), strict=True), 1
         ):
@@ -69,10 +73,6 @@ def read_fits_table(path: Path, name: str) -> Table:
             result[one] = values
             if (unit := str(header.get(f"TUNIT{place}", "")).strip()) and unit != "---":
                 result[one].unit = units.Unit(unit, parse_strict="silent")
-    except (KeyError, ValueError, TypeError, OverflowError) as error:
-        raise CatalogError(
-            f"{name}: the header of this FITS table is damaged ({error}); copy it again."
-        ) from error
     if left_out:
         result.meta["notes"].append(
             f"columns that are no numbers or text are left out: {', '.join(left_out)}."
@@ -82,38 +82,40 @@ def read_fits_table(path: Path, name: str) -> Table:
     return result
 
 
-def _first_table(data: bytes, name: str) -> tuple[Any, int, int]:
-    """Header of the first table, how many there are, and where its rows begin."""
+@contextmanager
+def _one_sentence(name: str) -> Iterator[None]:
+    """Damaged headers fail in as many ways as there are; to a user they are one."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            hdus = fits.open(
-                io.BytesIO(data), memmap=False, lazy_load_hdus=False, disable_image_compression=True
-            )
-            tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
-            if not tables:
-                raise CatalogError(
-                    f"{name}: this FITS file holds no table; expected one of galaxies or clusters."
-                )
-            hdu = tables[0]
-            if hdu.header.get("ZTABLE") or hdu.header.get("ZIMAGE"):
-                raise CatalogError(f"{name}: this FITS table is compressed by fpack; unpack it with funpack.")
-            start = int(hdu.fileinfo()["datLoc"])
-            if int(hdu.header["NAXIS2"]) < 0 or int(hdu.header["NAXIS1"]) < 0:
-                raise ValueError("a negative number of rows")
+        yield
     except CatalogError:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
-        raise CatalogError(f"{name}: not a whole FITS file ({reason}); copy it again.") from error
-    return hdu.header, len(tables), start
+        raise CatalogError(
+            f"{name}: not a whole FITS file, or a damaged one ({reason}); copy it again."
+        ) from error
+
+
+def _first_table(data: bytes, name: str) -> tuple[Any, int, int]:
+    """Header of the first table, how many there are, and where its rows begin."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        hdus = fits.open(io.BytesIO(data), memmap=False, lazy_load_hdus=False, disable_image_compression=True)
+        tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
+    if not tables:
+        raise CatalogError(f"{name}: this FITS file holds no table; expected one of galaxies or clusters.")
+    header = tables[0].header
+    if header.get("ZTABLE") or header.get("ZIMAGE"):
+        raise CatalogError(f"{name}: this FITS table is compressed by fpack; unpack it with funpack.")
+    return header, len(tables), int(tables[0].fileinfo()["datLoc"])
 
 
 def _names(header: Any, name: str) -> list[str]:
-    names = []
-    for place in range(1, int(header.get("TFIELDS", 0)) + 1):
-        given = str(header.get(f"TTYPE{place}", "")).strip()
-        names.append(given or f"col{place}")
+    number = int(header.get("TFIELDS", 0))
+    if not 0 <= number <= _MOST_FIELDS:
+        raise ValueError(f"{number} columns")
+    given = [str(header.get(f"TTYPE{place}", "")).strip() for place in range(1, number + 1)]
+    names = [one or f"col{place}" for place, one in enumerate(given, start=1)]
     twice = sorted({one for one in names if names.count(one) > 1})
     if twice:
         raise CatalogError(

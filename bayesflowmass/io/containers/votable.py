@@ -55,6 +55,12 @@ def read_votable(path: Path, name: str) -> Table:
             tables = list(parse(io.BytesIO(data), verify="ignore", invalid="exception").iter_tables())
             if not tables:
                 raise CatalogError(f"{name}: this VOTable holds no table.")
+            names = [str(field.name or field.ID) for field in tables[0].fields]
+            if len(set(names)) < len(names):
+                twice = next(one for one in names if names.count(one) > 1)
+                raise CatalogError(
+                    f"{name}: column {twice} is there {names.count(twice)} times; rename all but one."
+                )
             # An ID is a name without the blanks and brackets by which a format is known.
             table = tables[0].to_table(use_names_over_ids=True)
     except CatalogError:

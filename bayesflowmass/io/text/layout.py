@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from astropy import units
 
+from bayesflowmass.io.names import known_name
 from bayesflowmass.io.text.rows import MISSING, RowFormat, split_line
 from bayesflowmass.io.text.values import is_number
 
@@ -106,17 +107,22 @@ def _line_number(lines: Sequence[str], start: int, count: int) -> int:
 def _delimiter(body: Sequence[str]) -> str:
     """The mark that parts the first line and most others into the same number of values; else blanks."""
     for mark in ("\t", "|", ";", ","):
-        counts = [len(split_line(line, mark) or []) for line in body]
+        counts = [_width(line, mark) for line in body]
         width, often = Counter(counts[1:] or counts).most_common(1)[0]
         if counts[0] < 2 or width < 2 or often < 0.5 * len(counts[1:]):
             continue
         # "1 149,98 19,99": blanks part the values, and the commas are points.
-        if mark == "," and any(
-            re.search(r"\d[ \t]+[+-]?\d", cell) for cell in (split_line(body[-1], mark) or [])
-        ):
+        blanks = {_width(line, " ") for line in body}
+        if mark == "," and len(blanks) == 1 and blanks != {1} and is_number(body[-1].split()[-1]):
             continue
         return mark
     return " "
+
+
+def _width(line: str, mark: str) -> int:
+    """Values in a line; one whose quotes do not close is counted by its delimiters, and refused later."""
+    cells = split_line(line, mark)
+    return line.count(mark) + 1 if cells is None else len(cells)
 
 
 def _names_of(line: str, delimiter: str, width: int, open_end: bool = False) -> list[str]:
@@ -201,13 +207,16 @@ def _names_in_comments(comments: Sequence[str], delimiter: str, width: int) -> l
     pairs = [(int(match.group(1)), match.group(2).rstrip(":,")) for match in numbered if match is not None]
     if [place for place, _ in pairs] == list(range(1, width + 1)):
         return [name for _, name in pairs]
+    found: list[list[str]] = []
     for line in reversed(comments):
         plain = line.lstrip().lstrip("#").strip()
         for mark in dict.fromkeys((delimiter, ",", " ")):
             names = _names_of(plain, mark, width)
             if len(names) == width and all(name and not is_number(name) for name in names):
-                return names
-    return None
+                found.append(names)
+                break
+    # A remark may have as many words as there are columns: names that are known beat it, then what stands last.
+    return max(found, key=lambda names: sum(known_name(name) is not None for name in names), default=None)
 
 
 def _filled(names: Sequence[str]) -> tuple[str, ...]:

@@ -119,6 +119,7 @@ def iterate_parts(
         line += lines
 
 
+_PLACES = "; a table in fixed places, with blank cells, needs its byte-by-byte description above it"
 _HALF = "the file ends in the middle of a row, so it is half-written; copy it again"
 
 
@@ -361,7 +362,7 @@ def _raise_fault(text: bytes, form: RowFormat, wanted: Mapping[str, Kind], first
                 continue
             raise _Fault(
                 f"line {number} has {len(fields)} values; expected {len(names)} ({_listed(names)})",
-                "correct or remove the line",
+                "correct or remove the line" + (_PLACES if form.delimiter == " " else ""),
                 cut=number == first + len(lines) - 1 and len(fields) < len(names),
             )
         for name, field in zip(names, fields, strict=True):
