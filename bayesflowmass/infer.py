@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
     from bayesflowmass.catalog import ClusterCatalog
     from bayesflowmass.estimator import MassEstimator, TrainingInfo
+    from bayesflowmass.evaluation.road import Batch
     from bayesflowmass.novelty import Assessment
     from bayesflowmass.posterior import MassPrior
 
-__all__ = ["InferSettings", "infer", "main", "read_observations", "summary"]
+__all__ = ["InferSettings", "infer", "infer_members", "main", "read_observations", "summary"]
 
 
 class InferSettings(PosteriorSettings):
@@ -50,6 +51,10 @@ class InferSettings(PosteriorSettings):
         None, description="table log10_mass, probability of being in the sample, which multiplies the prior"
     )
     pdf: bool = Field(False, description="add each PDF on a grid")
+    members: OutTable | None = Field(
+        None,
+        description="table of the probability that each galaxy is a member, from a model that reads galaxies",
+    )
     cards: OutFolder | None = Field(None, description="folder for one page (PDF and PNG) of each cluster")
     mdef: Literal["200c", "500c", "vir", "200m"] = Field("200c", description="mass definition")
     units: Literal["Msun/h", "Msun"] = Field("Msun/h", description="unit of mass")
@@ -116,15 +121,65 @@ def infer(
     Raises:
         CatalogError: there are no clusters, or none of them can have a mass.
     """
+    from bayesflowmass.evaluation.road import posteriors
+
+    batches = posteriors(estimator, catalog, prior, n_draws=n_draws, seed=seed, progress=progress)
+    return _masses(estimator, catalog, batches, seed, pdf=pdf, units=units, mdef=mdef, h=h, model=model)
+
+
+def infer_members(
+    estimator: MassEstimator,
+    catalog: ClusterCatalog,
+    *,
+    prior: str | MassPrior = "flat",
+    model: str = "",
+    n_draws: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+    **options: Any,
+) -> tuple[Table, Table]:
+    """The masses table of a catalogue, and the table of memberships of its galaxies, in one pass.
+
+    Args:
+        estimator: a model that reads galaxies.
+        catalog, prior, model, n_draws, seed, progress: see `infer`.
+        options: further arguments of `infer`: ``pdf``, ``units``, ``mdef``, ``h``.
+
+    Returns:
+        The table of `infer`, and that of `bayesflowmass.evaluation.members_table.members_table`.
+
+    Raises:
+        ValueError: the model reads images, which do not say who is a member.
+        CatalogError: see `infer`.
+    """
+    from bayesflowmass.evaluation.members_table import mark_galaxies, members_table, noted_memberships
+    from bayesflowmass.evaluation.road import posteriors
+
+    if estimator.flow.set_trunk is None:
+        raise ValueError(
+            "This model reads images, which do not say who is a member; train one that reads galaxies"
+            " (--config galaxies.yaml), or leave out members."
+        )
+    probability = np.full(catalog.n_galaxies_total, np.nan)
+    batches = posteriors(
+        estimator, mark_galaxies(catalog), prior, n_draws=n_draws, seed=seed, progress=progress
+    )
+    masses = _masses(
+        estimator, catalog, noted_memberships(batches, probability), seed, model=model, **options
+    )
+    return masses, members_table(catalog, probability, model)
+
+
+def _masses(
+    estimator: MassEstimator, catalog: ClusterCatalog, batches: Iterable[Batch], seed: int, **options: Any
+) -> Table:
+    """The masses table of the batches of a catalogue."""
     from astropy.table import vstack
 
     from bayesflowmass.evaluation.masses_table import masses_tables, novelty_header
-    from bayesflowmass.evaluation.road import posteriors
 
     tables: list[Table] = []
     strange: list[tuple[IntArray, Assessment]] = []
-    batches = posteriors(estimator, catalog, prior, n_draws=n_draws, seed=seed, progress=progress)
-    options: dict[str, Any] = {"pdf": pdf, "units": units, "mdef": mdef, "h": h, "model": model}
     for batch, table in masses_tables(batches, **options):
         tables.append(table)
         if batch.novelty is not None:
@@ -298,23 +353,30 @@ def _infer_with(settings: InferSettings) -> None:
     for note in [*catalog.metadata.extra.get("notes", []), *notes(catalog, estimator)]:
         say_aside(f"note: {note}")
     prior = _prior(settings, estimator)
-    table = infer(
-        estimator,
-        catalog,
-        prior=prior,
-        pdf=settings.pdf,
-        units=settings.units,
-        mdef=settings.mdef,
-        h=settings.h,
-        model=str(chosen),
-        n_draws=settings.n_draws,
-        seed=settings.seed,
-        progress=settings.progress,
-    )
-    table.meta["command"] = command_line("bayesflowmass infer", settings)
+    options: dict[str, Any] = {
+        "prior": prior,
+        "pdf": settings.pdf,
+        "units": settings.units,
+        "mdef": settings.mdef,
+        "h": settings.h,
+        "model": str(chosen),
+        "n_draws": settings.n_draws,
+        "seed": settings.seed,
+        "progress": settings.progress,
+    }
+    command = command_line("bayesflowmass infer", settings)
+    if settings.members is None:
+        table = infer(estimator, catalog, **options)
+    else:
+        table, galaxies = infer_members(estimator, catalog, **options)
+        galaxies.meta["command"] = command
+        write_table(galaxies, settings.members)
+    table.meta["command"] = command
     write_table(table, settings.out)
     _warn(table)
     say(summary(table, settings.out))
+    if settings.members is not None:
+        say(f"Memberships of {len(galaxies)} galaxies written to {settings.members}")
     if settings.cards is not None:
         paths = write_cards(
             estimator,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayesflowmass.command import TrainSettings, run_command
+from bayesflowmass.command import EncoderSettings, TrainSettings, run_command
 from bayesflowmass.command.record import write_record, write_settings
 from bayesflowmass.common.lock import sole_writer
 from bayesflowmass.common.run_folder import SETTINGS
@@ -17,7 +17,7 @@ from bayesflowmass.common.terminal import say
 # The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
 if TYPE_CHECKING:
     from bayesflowmass.catalog import ClusterCatalog
-    from bayesflowmass.encoders import ContextEncoder
+    from bayesflowmass.encoders import Encoder
     from bayesflowmass.estimator import MassEstimator
     from bayesflowmass.posterior import MassPrior
     from bayesflowmass.training.augmentation import Augmentation
@@ -32,7 +32,7 @@ def train(
     *,
     out: str | Path,
     simulate: Mapping[str, Any] | None = None,
-    encoder: ContextEncoder | None = None,
+    encoder: Encoder | None = None,
     flow: Mapping[str, Any] | None = None,
     augmentation: Augmentation | None = None,
     fresh_mocks: bool = False,
@@ -168,7 +168,6 @@ def _train_with(settings: TrainSettings) -> None:
 
 def train_arguments(settings: TrainSettings) -> dict[str, Any]:
     """The arguments of :func:`train` that settings stand for."""
-    from bayesflowmass.encoders import ContextEncoder, KDEEncoder
     from bayesflowmass.mocks import MockParameters
     from bayesflowmass.training.augmentation import Augmentation
 
@@ -179,17 +178,6 @@ def train_arguments(settings: TrainSettings) -> dict[str, Any]:
         simulate["redshift"] = redshifts
     if not simulate["randomise"]:
         del simulate["randomise"]
-    kernels = [
-        KDEEncoder(settings.encoder.grid, bandwidth=kernel.bandwidth, convention=kernel.convention)
-        for kernel in settings.encoder.kernels
-    ]
-    encoder = ContextEncoder(
-        kernels,
-        settings.encoder.scaling,
-        settings.encoder.constant,
-        settings.encoder.extras,
-        optional=settings.encoder.optional,
-    )
     options = settings.fit.model_dump()
     names = ("fresh_mocks", "redraw_every", "prefetch", "flip_velocity", "population", "selection")
     own = {name: options.pop(name) for name in names}
@@ -197,7 +185,7 @@ def train_arguments(settings: TrainSettings) -> dict[str, Any]:
         "catalog": settings.catalog,
         "out": settings.out,
         "simulate": simulate,
-        "encoder": encoder,
+        "encoder": _encoder(settings.encoder),
         "flow": {"kind": settings.flow.kind, **settings.flow.options},
         "augmentation": Augmentation(**settings.augmentation.model_dump()),
         "validation_fraction": settings.validation_fraction,
@@ -209,6 +197,20 @@ def train_arguments(settings: TrainSettings) -> dict[str, Any]:
         "progress": settings.progress,
         **own,
     }
+
+
+def _encoder(settings: EncoderSettings) -> Encoder:
+    """The encoder of a section ``encoder``."""
+    from bayesflowmass.encoders import KERNEL_WIDTHS, ContextEncoder, KDEEncoder, SetEncoder
+
+    extras, optional = settings.extras, settings.optional
+    if settings.kind == "galaxies":
+        return SetEncoder(settings.widths or KERNEL_WIDTHS, settings.counted, extras, optional)
+    kernels = [
+        KDEEncoder(settings.grid, bandwidth=kernel.bandwidth, convention=kernel.convention)
+        for kernel in settings.kernels
+    ]
+    return ContextEncoder(kernels, settings.scaling, settings.constant, extras, optional=optional)
 
 
 def _weights(settings: TrainSettings) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from bayesflowmass.bayes.choice import choose
 
 __all__ = ["WEIGHT_POSTERIORS", "Data", "Maximise", "WeightPosterior", "parse_weights"]
 
-Data = tuple[Tensor, Tensor]
+Data = tuple[Any, Tensor]
+"""Inputs and log10 masses of examples; inputs are a tensor, or take rows as one does (``[rows]``, ``split``, ...)."""
 
 WEIGHT_POSTERIORS: dict[str, type[WeightPosterior]] = {}
 """The class of each method; a subclass enters by naming its ``method``."""

@@ -36,22 +36,42 @@ class KernelSettings(Settings):
 
 
 class EncoderSettings(Settings):
-    """Galaxies to context: the kernel density images and their scaling."""
+    """Galaxies to context: kernel density images and their scaling, or the galaxies themselves."""
 
-    grid: tuple[_Bins, _Bins] = Field((50, 50), description="bins in R_proj and in v_los")
+    kind: Literal["image", "galaxies"] = Field(
+        "image",
+        description="image: kernel densities on a grid; galaxies: at each galaxy, for a network over them",
+    )
+    grid: tuple[_Bins, _Bins] = Field((50, 50), description="image: bins in R_proj and in v_los")
     kernels: tuple[KernelSettings, ...] = Field(
-        (KernelSettings(),), min_length=1, max_length=16, description="one image for each kernel"
+        (KernelSettings(),), min_length=1, max_length=16, description="image: one for each kernel"
     )
     scaling: Literal["mean", "sqrt", "log1p_richness"] = Field(
-        "mean", description="mean and sqrt ignore the galaxy count; log1p_richness uses it"
+        "mean", description="image: mean and sqrt ignore the galaxy count; log1p_richness uses it"
     )
     constant: float | None = Field(
-        None, gt=0, description="factor of the scaled image; default depends on the scaling"
+        None, gt=0, description="image: factor when scaled; default depends on the scaling"
     )
-    extras: tuple[str, ...] = Field((), description="cluster columns appended to the image, e.g. redshift")
+    widths: tuple[tuple[float, float], ...] | None = Field(
+        None,
+        description="galaxies: widths of the kernels on the sky [Mpc/h] and in velocity [km/s]; default: five",
+    )
+    counted: bool = Field(True, description="galaxies: whether the network may count them")
+    extras: tuple[str, ...] = Field((), description="cluster columns in each context, e.g. redshift")
     optional: tuple[str, ...] = Field(
-        (), description="columns appended that may be unknown, e.g. mode; see augmentation.known"
+        (), description="columns that may be unknown, e.g. mode; see augmentation.known"
     )
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> EncoderSettings:
+        image, galaxies = {"grid", "kernels", "scaling", "constant"}, {"widths", "counted"}
+        foreign = sorted(self.model_fields_set & (image if self.kind == "galaxies" else galaxies))
+        changed = [name for name in foreign if getattr(self, name) != type(self).model_fields[name].default]
+        if changed:
+            raise ValueError(
+                f"'{changed[0]}' has no meaning for kind '{self.kind}'; leave it out, or change the kind"
+            )
+        return self
 
 
 class FlowSettings(Settings):

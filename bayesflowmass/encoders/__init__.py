@@ -2,7 +2,7 @@
 
 from bayesflowmass.encoders.base import Encoder
 from bayesflowmass.encoders.context import ContextEncoder
-from bayesflowmass.encoders.galaxy_set import Contexts, GalaxySet, concatenate, context_tensors
+from bayesflowmass.encoders.galaxy_set import Contexts, GalaxySet, concatenate, context_tensors, in_parts
 from bayesflowmass.encoders.kde import Grid, KDEEncoder, KDEError
 from bayesflowmass.encoders.local import KERNEL_WIDTHS, LocalDensities
 from bayesflowmass.encoders.set_encoder import SetEncoder
@@ -20,4 +20,5 @@ __all__ = [
     "SetEncoder",
     "concatenate",
     "context_tensors",
+    "in_parts",
 ]

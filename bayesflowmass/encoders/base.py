@@ -63,13 +63,31 @@ class Encoder(nn.Module, ABC):
         """Whether a context shows how many galaxies a cluster has."""
 
     @property
+    def catalog_columns(self) -> frozenset[str]:
+        """Columns of a catalogue that are read where they are there."""
+        optional = (
+            {*self.optional.names, "gal_v_err"}
+            if "sigma_v_err" in self.optional.names
+            else self.optional.names
+        )
+        return frozenset({"x", "y", "v_los", *self.extras, *optional})
+
+    @property
     @abstractmethod
     def galaxy_columns(self) -> tuple[str, ...]:
         """Galaxy columns that are read; "r_proj" stands for hypot(x, y)."""
 
     @abstractmethod
-    def flow_arguments(self) -> dict[str, Any]:
-        """Arguments of :func:`~bayesflowmass.flows.build_flow` that say what the contexts look like."""
+    def flow_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of :func:`~bayesflowmass.flows.build_flow`: those given, and what says how contexts look.
+
+        Raises:
+            ValueError: those given say otherwise.
+        """
+
+    @abstractmethod
+    def memory(self, catalog: ClusterCatalog) -> int:
+        """Bytes of the contexts of a catalogue."""
 
     @abstractmethod
     def encode(
@@ -92,6 +110,20 @@ class Encoder(nn.Module, ABC):
         Raises:
             CatalogError: naming the cluster that has no density.
         """
+
+    @abstractmethod
+    def at(self, catalog: ClusterCatalog, points: Tensor) -> Contexts:
+        """Contexts of the clusters of a catalogue if their galaxies were at ``points``, differentiable in these.
+
+        Args:
+            catalog: gives offsets, cluster columns and weights of galaxies.
+            points: (n_galaxies_total, D) float32 or float64, the columns `galaxy_columns`; all is computed in their
+                precision.
+        """
+
+    @abstractmethod
+    def sees(self, points: Tensor) -> Tensor:
+        """Which of the galaxies at ``points`` (n, D), the columns `galaxy_columns`, have a part in a context (n,)."""
 
     @abstractmethod
     def flip_velocity(self, context: Contexts) -> Contexts:

@@ -136,9 +136,39 @@ class ContextEncoder(Encoder):
             parts.append(self.optional.encode(values.to(torch.float64)).to(parts[0].dtype))
         return torch.cat(parts, 1)
 
-    def flow_arguments(self) -> dict[str, Any]:
-        """Length of a context, and the image that opens it."""
-        return {"context_dim": self.context_dim, "image_shape": self.image_shape}
+    def flow_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Those given, the length of a context, and the image that opens it where a network convolves it."""
+        image = {"image_shape": self.image_shape} if given.get("trunk") == "conv" else {}
+        return image | dict(given) | {"context_dim": self.context_dim}
+
+    def memory(self, catalog: ClusterCatalog) -> int:
+        """Bytes of the contexts of a catalogue."""
+        return 4 * len(catalog) * self.context_dim
+
+    def at(self, catalog: ClusterCatalog, points: Tensor) -> Tensor:
+        """Contexts of clusters whose galaxies are at ``points``: see `Encoder.at`."""
+        extras, optional = self.raw_columns(catalog)
+        weights = None
+        if self.galaxy_weight is not None:
+            weights = catalog.galaxy_tensor(self.galaxy_weight, torch.float64)[:, 0].to(points.device)
+        context: Tensor = self(
+            points,
+            torch.tensor(catalog.offsets, device=points.device),
+            None if extras is None else extras.to(points.device),
+            weights=weights,
+            optional=None if optional is None else optional.to(points.device),
+        )
+        return context
+
+    def sees(self, points: Tensor) -> Tensor:
+        """Which galaxies lie inside the grid; others matter through the covariance alone."""
+        return self.kde.grid.contains(points)
+
+    @property
+    def catalog_columns(self) -> frozenset[str]:
+        """Columns of a catalogue that are read where they are there."""
+        weight = () if self.galaxy_weight is None else (self.galaxy_weight,)
+        return super().catalog_columns.union(weight)
 
     @torch.no_grad()
     def encode(

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Contexts", "GalaxySet", "concatenate", "context_tensors"]
+from bayesflowmass.catalog.slices import cluster_slices
+
+__all__ = ["Contexts", "GalaxySet", "concatenate", "context_tensors", "in_parts"]
 
 # What a network makes of so many galaxies at once: some 35 MB for each layer of width 64.
 _GALAXIES_AT_ONCE = 1 << 17
@@ -110,14 +112,9 @@ class GalaxySet:
         clusters = self.clusters.index_select(0, rows)
         return GalaxySet(self.galaxies.index_select(0, index), offsets, clusters, members)
 
-    def split(self, size: int) -> Iterator[GalaxySet]:
-        """Parts of at most ``size`` clusters and of a bounded number of galaxies, a single cluster excepted."""
-        offsets, start = self.offsets.cpu(), 0
-        while start < len(self):
-            within = int(torch.searchsorted(offsets, offsets[start] + _GALAXIES_AT_ONCE, right=True)) - 1
-            stop = min(len(self), start + size, max(start + 1, within))
-            yield self._between(start, stop)
-            start = stop
+    def split(self, size: int) -> list[GalaxySet]:
+        """Parts of ``size`` clusters, the last of fewer."""
+        return [self._between(i, min(i + size, len(self))) for i in range(0, len(self), size)] or [self]
 
     def to(self, target: torch.device | str | torch.dtype, *, non_blocking: bool = False) -> GalaxySet:
         """On another device, or with numbers of another precision."""
@@ -152,6 +149,15 @@ class GalaxySet:
 
 Contexts = Tensor | GalaxySet
 """Contexts of n clusters: (n, C), or their galaxies."""
+
+
+def in_parts(context: Contexts, size: int) -> Iterator[Contexts]:
+    """Parts of at most ``size`` clusters and of a bounded number of galaxies, unless one cluster has more."""
+    if isinstance(context, Tensor):
+        yield from context.split(size)
+        return
+    for first, last in cluster_slices(context.offsets.cpu().numpy(), size, _GALAXIES_AT_ONCE):
+        yield context[first:last]
 
 
 def concatenate(parts: Sequence[Contexts]) -> Contexts:

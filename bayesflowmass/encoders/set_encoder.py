@@ -87,13 +87,27 @@ class SetEncoder(Encoder):
         """Which numbers of a galaxy change sign where all velocities do."""
         return (False, True, True, *self.local.odd * len(self.local.widths))
 
-    def flow_arguments(self) -> dict[str, Any]:
-        """Numbers of a cluster and of a galaxy, and whether they may be counted."""
-        return {
-            "context_dim": self.context_dim,
-            "trunk": "set",
-            "galaxies": {"galaxy_dim": self.galaxy_dim, "counted": self.counted},
-        }
+    def flow_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Those given, and a shared network over galaxies, of so many numbers, that counts where this encoder does.
+
+        Raises:
+            ValueError: a trunk of another kind, or of numbers that are the encoder's to say.
+        """
+        ours = {"galaxy_dim": self.galaxy_dim, "counted": self.counted}
+        galaxies = dict(given.get("galaxies") or {})
+        said = [key for key in (*ours, "cluster_dim") if key in galaxies]
+        if said:
+            raise ValueError(f"flow: galaxies.{said[0]} is what the encoder says; leave it out")
+        if given.get("trunk", "set") != "set" or not given.get("shared", True):
+            raise ValueError(
+                "flow: contexts of galaxies need the trunk 'set', shared by all blocks; leave both out"
+            )
+        whole = dict(given) | {"trunk": "set", "shared": True, "galaxies": galaxies | ours}
+        return {"hidden": (128,), "activation": "gelu"} | whole | {"context_dim": self.context_dim}
+
+    def memory(self, catalog: ClusterCatalog) -> int:
+        """Bytes of the contexts of a catalogue, with the truth about members."""
+        return 4 * (catalog.n_galaxies_total * (self.galaxy_dim + 1) + len(catalog) * (self.context_dim + 2))
 
     def extra_repr(self) -> str:
         return f"extras={self.extras}, optional={self.optional.names}"
@@ -132,6 +146,17 @@ class SetEncoder(Encoder):
             values = points.new_full((n, len(self.optional)), math.nan) if optional is None else optional
             clusters.append(self.optional.encode(values.to(points.device, torch.float64)).to(points.dtype))
         return GalaxySet(galaxies, offsets, torch.cat(clusters, 1))
+
+    def at(self, catalog: ClusterCatalog, points: Tensor) -> GalaxySet:
+        """Contexts of clusters whose galaxies are at ``points``: see `Encoder.at`."""
+        extras, optional = self.raw_columns(catalog)
+        offsets = torch.tensor(catalog.offsets, device=points.device)
+        found: GalaxySet = self(points, offsets, extras, optional=optional)
+        return found
+
+    def sees(self, points: Tensor) -> Tensor:
+        """All of them."""
+        return torch.ones(len(points), dtype=torch.bool, device=points.device)
 
     @torch.no_grad()
     def encode(

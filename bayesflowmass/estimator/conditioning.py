@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
+from bayesflowmass.encoders import Contexts, in_parts
 from bayesflowmass.estimator.weight_draws import condition_draws
 from bayesflowmass.flows import ConditionalFlow, MassDistribution
 
@@ -16,19 +17,19 @@ AT_ONCE = 2048
 
 
 def condition_in_parts(
-    flow: ConditionalFlow, contexts: Tensor, draws: Mapping[str, Tensor] | None
+    flow: ConditionalFlow, contexts: Contexts, draws: Mapping[str, Tensor] | None
 ) -> Iterator[MassDistribution]:
     """p(log10 M200c | context) of all contexts, in order; with draws of the weights, one row for each of them.
 
     Args:
         flow: the conditional flow.
-        contexts: (n, C).
+        contexts: of n clusters.
         draws: parameters (D, *shape) by name; None for a point model.
     """
     if draws is None:
-        yield from map(flow.condition, contexts.split(AT_ONCE))
+        yield from map(flow.condition, in_parts(contexts, AT_ONCE))
         return
     # Few clusters at once: all draws of all of them are evaluated on hundreds of masses.
     n_draws = len(next(iter(draws.values())))
-    for rows in contexts.split(max(1, AT_ONCE // n_draws)):
+    for rows in in_parts(contexts, max(1, AT_ONCE // n_draws)):
         yield condition_draws(flow, draws, rows)

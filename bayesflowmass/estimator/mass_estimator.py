@@ -17,11 +17,12 @@ from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.common.devices import check_device_name
 from bayesflowmass.common.version import __version__
-from bayesflowmass.encoders import ContextEncoder
+from bayesflowmass.encoders import Contexts, Encoder, concatenate
 from bayesflowmass.estimator.conditioning import AT_ONCE, condition_in_parts
 from bayesflowmass.estimator.cylinder import in_cylinder
 from bayesflowmass.estimator.description import DESCRIPTION, WHOLE_HASH, ModelError, does_not_describe
 from bayesflowmass.estimator.flags import cluster_flags, pressed_against_edge, require_usable
+from bayesflowmass.estimator.memberships import Memberships, memberships
 from bayesflowmass.estimator.model_folder import read_model_folder, write_model_folder
 from bayesflowmass.estimator.shipped import model_folder
 from bayesflowmass.estimator.training_info import TrainingInfo
@@ -50,7 +51,7 @@ class MassEstimator:
     Whatever it is asked, it sees of a catalogue the galaxies inside the cylinder that it was trained in.
 
     Args:
-        encoder: galaxies to context (n, C).
+        encoder: galaxies to contexts.
         flow: context to p(log10 mass).
         training_info: what they were trained on.
         device: where both run; ``"auto"`` is a CUDA device where there is one.
@@ -61,7 +62,7 @@ class MassEstimator:
 
     def __init__(
         self,
-        encoder: ContextEncoder,
+        encoder: Encoder,
         flow: ConditionalFlow,
         training_info: TrainingInfo,
         device: str | torch.device = "auto",
@@ -87,7 +88,7 @@ class MassEstimator:
         n_draws: int | None = None,
         seed: int = 0,
         chunk: int = _CHUNK,
-        contexts: Tensor | None = None,
+        contexts: Contexts | None = None,
         draws: Mapping[str, Tensor] | None = None,
         log10_mass_range: tuple[float, float] | None = None,
         recalibrated: bool | None = None,
@@ -203,8 +204,8 @@ class MassEstimator:
                 return PredictiveMass(self.flow.condition(contexts))
             return PredictiveMass(condition_draws(self.flow, draws, contexts))
 
-    def encode(self, catalog: ClusterCatalog, chunk: int = _CHUNK) -> Tensor:
-        """Contexts of all clusters (n, context_dim), on the device of the model.
+    def encode(self, catalog: ClusterCatalog, chunk: int = _CHUNK) -> Contexts:
+        """Contexts of all clusters, on the device of the model.
 
         Raises:
             CatalogError: see `posterior`.
@@ -213,11 +214,11 @@ class MassEstimator:
             self.encoder.encode(
                 in_cylinder(catalog[start : start + chunk], self.training_info.selection), device=self.device
             )
-            for start in range(0, len(catalog), chunk)
+            for start in range(0, max(1, len(catalog)), chunk)
         ]
-        return torch.cat(parts) if parts else torch.zeros(0, self.encoder.context_dim, device=self.device)
+        return concatenate(parts)
 
-    def assess(self, catalog: ClusterCatalog, contexts: Tensor | None = None) -> Assessment | None:
+    def assess(self, catalog: ClusterCatalog, contexts: Contexts | None = None) -> Assessment | None:
         """How unlike the training set each cluster is (docs/novelty.md); None for a model that does not know.
 
         Args:
@@ -231,9 +232,35 @@ class MassEstimator:
             return None
         catalog = in_cylinder(catalog, self.training_info.selection)
         if contexts is not None or len(catalog) == 0:
-            return self.novelty.assess(catalog, self.encode(catalog) if contexts is None else contexts)
+            contexts = self.encode(catalog) if contexts is None else contexts
+            return self.novelty.assess(catalog, self.encoder.outline(contexts))
         parts = [catalog[start : start + _CHUNK] for start in range(0, len(catalog), _CHUNK)]
-        return Assessment.concatenate([self.novelty.assess(part, self.encode(part)) for part in parts])
+        return Assessment.concatenate(
+            [self.novelty.assess(part, self.encoder.outline(self.encode(part))) for part in parts]
+        )
+
+    def memberships(
+        self,
+        catalog: ClusterCatalog,
+        *,
+        n_draws: int | None = None,
+        seed: int = 0,
+        contexts: Contexts | None = None,
+        draws: Mapping[str, Tensor] | None = None,
+    ) -> Memberships | None:
+        """Which galaxies are members, and how many; None for a model that does not read galaxies.
+
+        Args:
+            catalog: clusters; galaxies outside the cylinder of the model are not seen and have no entry.
+            n_draws, seed, contexts, draws: see `posterior`.
+
+        Raises:
+            CatalogError: a galaxy has no finite position or velocity.
+        """
+        if self.flow.set_trunk is None:
+            return None
+        contexts = self.encode(catalog) if contexts is None else contexts
+        return memberships(self.flow, contexts, self.draw(n_draws, seed) if draws is None else draws)
 
     def draw(self, n_draws: int | None = None, seed: int = 0) -> dict[str, Tensor] | None:
         """Draws of the weights by name, (n_draws, *shape); None for a point model.
@@ -258,7 +285,7 @@ class MassEstimator:
         catalog: ClusterCatalog,
         chunk: int,
         draws: Mapping[str, Tensor] | None,
-        encoded: Tensor | None = None,
+        encoded: Contexts | None = None,
     ) -> Iterator[ConditionedDistribution]:
         for start in range(0, len(catalog), chunk):
             if encoded is None:
@@ -324,7 +351,7 @@ class MassEstimator:
         folder = model_folder(folder)
         tensors, description = read_model_folder(folder)
         try:
-            encoder = ContextEncoder.from_description(description["encoder"])
+            encoder = Encoder.from_description(description["encoder"])
             flow = ConditionalFlow.from_description(description["flow"])
             info = TrainingInfo.from_dict(description["training"])
             weights = (

@@ -18,10 +18,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.encoders import Contexts
 from bayesflowmass.encoders.optional_columns import MODE_VALUES
 from bayesflowmass.estimator.mass_estimator import MassEstimator
 from bayesflowmass.posterior import MassPosterior, MassPrior
@@ -60,7 +60,7 @@ def sigma_systematic(
     estimator: MassEstimator,
     catalog: ClusterCatalog,
     prior: str | MassPrior = "flat",
-    contexts: Tensor | None = None,
+    contexts: Contexts | None = None,
 ) -> FloatArray | None:
     """Systematic part of the standard deviation of each cluster (n,), dex; None where the model knows none.
 
@@ -90,7 +90,7 @@ def sigma_systematic(
 
 def _of_chunk(
     estimator: MassEstimator,
-    context: Tensor,
+    context: Contexts,
     redshift: FloatArray,
     nodes: dict[str, tuple[FloatArray, FloatArray]],
     prior: str | MassPrior,
@@ -112,15 +112,14 @@ def _of_chunk(
 
 
 def _combinations(
-    estimator: MassEstimator, context: Tensor, nodes: dict[str, tuple[FloatArray, FloatArray]]
-) -> Iterator[tuple[Tensor, float]]:
+    estimator: MassEstimator, context: Contexts, nodes: dict[str, tuple[FloatArray, FloatArray]]
+) -> Iterator[tuple[Contexts, float]]:
     """Contexts with every combination of values in place of what is unknown, and their weights."""
-    optional = estimator.encoder.optional
-    unknown = {name: ~optional.known(context, name) for name in nodes}
     grids = [list(zip(*nodes[name], strict=True)) for name in nodes]
     for combination in itertools.product(*grids):
-        told, weight = context, 1.0
+        told: Contexts = context
+        weight = 1.0
         for name, (value, share) in zip(nodes, combination, strict=True):
-            told = torch.where(unknown[name][:, None], optional.replace(told, name, float(value)), told)
+            told = estimator.encoder.tell(told, name, float(value))
             weight *= float(share)
         yield told, weight

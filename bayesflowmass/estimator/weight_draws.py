@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bayesflowmass.bayes.substitution import call_with
+from bayesflowmass.encoders.galaxy_set import Contexts
 from bayesflowmass.flows import ConditionalFlow, MassDistribution
 
 __all__ = ["condition_draws"]
@@ -18,7 +19,7 @@ __all__ = ["condition_draws"]
 def condition_draws(
     flow: ConditionalFlow,
     draws: Mapping[str, Tensor],
-    context: Tensor,
+    context: Contexts,
     dtype: torch.dtype = torch.float64,
 ) -> MassDistribution:
     """p(log10 M200c | context, w_d) of every weight draw d and cluster: one draw of the weights for all clusters.
@@ -29,7 +30,7 @@ def condition_draws(
     Args:
         flow: the network; it keeps the weights that are not drawn.
         draws: parameters (D, *shape) by their name; empty for the flow's own weights as a single draw.
-        context: (n, C), in the precision of the networks.
+        context: (n, C), or the galaxies of n clusters, in the precision of the networks.
         dtype: precision from the outputs of the networks on.
 
     Returns:
@@ -40,10 +41,11 @@ def condition_draws(
             another length.
     """
     n_draws = _count(flow, draws)
-    if context.dim() != 2 or context.shape[-1] != flow.context_dim:
+    if isinstance(context, Tensor) and context.dim() != 2:
         raise ValueError(
             f"the context has shape {tuple(context.shape)}; this flow needs (clusters, {flow.context_dim})"
         )
+    flow.check_context(context)
     training = flow.training
     flow.eval()
     try:
@@ -94,22 +96,26 @@ def _below(draws: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): value for key, value in draws.items() if key.startswith(f"{name}.")}
 
 
-def _apply(module: nn.Module, draws: Mapping[str, Tensor], x: Tensor, n_draws: int) -> Tensor:
-    """Output of ``x`` (n, F) or (D, n, F): (n, P) while nothing up to here is random, else (D, n, P)."""
+def _apply(module: nn.Module, draws: Mapping[str, Tensor], x: Contexts, n_draws: int) -> Tensor:
+    """Output of ``x`` (n, F), galaxies or (D, n, F): (n, P) while nothing up to here is random, else (D, n, P)."""
     if not draws:
+        if not isinstance(x, Tensor):
+            features: Tensor = module(x)
+            return features
         # As rows of one batch: a layer may read a third dimension in its own way.
         y: Tensor = module(x.flatten(0, -2))
-        rows: Tensor = y.unflatten(0, x.shape[:-1])
-        return rows
+        flat: Tensor = y.unflatten(0, x.shape[:-1])
+        return flat
     if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
         # A layer that stands in two places is called in both.
         for name, layer in module._modules.items():
             assert layer is not None
             x = _apply(layer, _below(draws, name), x, n_draws)
+        assert isinstance(x, Tensor)
         return x
-    if type(module) is nn.Linear:
+    if type(module) is nn.Linear and isinstance(x, Tensor):
         return _linear(module, draws, x)
-    rows = x.expand(n_draws, *x.shape) if x.dim() == 2 else x
+    rows = x if isinstance(x, Tensor) and x.dim() == 3 else [x] * n_draws
     own = {name for name, _ in [*module.named_parameters(), *module.named_buffers()]}
     return torch.stack(
         [

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from astropy.table import MaskedColumn, Table
 
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.estimator.memberships import MEMBER
 from bayesflowmass.evaluation.road import Batch
 from bayesflowmass.novelty import Assessment, NoveltyDetector, judge, verdict_sentence
 from bayesflowmass.posterior.masses_table import with_missing_rows
@@ -76,6 +77,19 @@ def _of_usable(batch: Batch, options: dict[str, Any]) -> Table:
     column = MaskedColumn(np.zeros(n) if values is None else values, mask=np.full(n, values is None))
     column.description = "its part from mock parameters that nobody knows [dex]"
     table.add_column(column, index=table.colnames.index("sigma_epistemic") + 1, name="sigma_systematic")
+    found = batch.memberships
+    if found is not None:
+        for name, numbers, what in (
+            (
+                "n_members",
+                found.number,
+                "expected members among the galaxies in the cylinder, sum of p_member",
+            ),
+            ("n_members_err", found.error, "its standard deviation"),
+        ):
+            column = MaskedColumn(np.nan_to_num(numbers), mask=np.isnan(numbers), description=what)
+            table.add_column(column, index=table.colnames.index("prior"), name=name)
+        table.meta["member"] = MEMBER
     return table
 
 

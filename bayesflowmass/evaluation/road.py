@@ -22,10 +22,11 @@ from tqdm import tqdm
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.catalog.slices import cluster_slices
 from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
-from bayesflowmass.encoders import KDEError
+from bayesflowmass.encoders import Contexts, KDEError, concatenate
 from bayesflowmass.estimator import MassEstimator, TrainingInfo
 from bayesflowmass.estimator.cylinder import in_cylinder
 from bayesflowmass.estimator.flags import UNUSABLE, cluster_flags, pressed_against_edge, usable_clusters
+from bayesflowmass.estimator.memberships import Memberships
 from bayesflowmass.estimator.statistics import ClusterStatistics
 from bayesflowmass.estimator.systematic import sigma_systematic
 from bayesflowmass.novelty import Assessment
@@ -48,7 +49,7 @@ class Batch:
         everyone: all m clusters, cut to the cylinder of the model.
         problems: why a cluster has no mass (a key of `UNUSABLE`), or empty (m,).
         clusters: the k clusters that have a mass, cut to the cylinder.
-        contexts: of those (k, C).
+        contexts: of those.
         posterior: of those; None where k is 0.
     """
 
@@ -58,10 +59,11 @@ class Batch:
         first: int,
         everyone: ClusterCatalog,
         problems: npt.NDArray[np.str_],
-        contexts: Tensor,
+        contexts: Contexts,
         posterior: MassPosterior | None,
         prior: str | MassPrior,
         catalogue: _Catalogue,
+        draws: Mapping[str, Tensor] | None,
     ) -> None:
         self.first = first
         self.everyone = everyone
@@ -72,6 +74,7 @@ class Batch:
         self._estimator = estimator
         self._prior = prior
         self._catalogue = catalogue
+        self._draws = draws
 
     def __len__(self) -> int:
         return len(self.everyone)
@@ -121,6 +124,13 @@ class Batch:
             measured=None if measured is None else measured.part(self.first, self.first + len(self)),
             empty_together=self._catalogue.empty_together,
         )
+
+    @cached_property
+    def memberships(self) -> Memberships | None:
+        """Which galaxies of the k clusters are members; None for a model that does not say."""
+        if self.posterior is None:
+            return None
+        return self._estimator.memberships(self.clusters, contexts=self.contexts, draws=self._draws)
 
     @cached_property
     def sigma_systematic(self) -> FloatArray | None:
@@ -211,7 +221,7 @@ def posteriors(
             contexts, posterior = _of_usable(estimator, everyone, problems, prior, options)
             found = found or posterior is not None
             first_problem = first_problem or str(problems[0])
-            yield Batch(estimator, first, everyone, problems, contexts, posterior, prior, whole)
+            yield Batch(estimator, first, everyone, problems, contexts, posterior, prior, whole, options["draws"])
             bar.update(last - first)
     if not found:
         name = catalog.column("cluster_id")[0]
@@ -226,7 +236,7 @@ def _of_usable(
     problems: npt.NDArray[np.str_],
     prior: str | MassPrior,
     options: Mapping[str, Any],
-) -> tuple[Tensor, MassPosterior | None]:
+) -> tuple[Contexts, MassPosterior | None]:
     """Contexts and posterior of the clusters without a problem; what turns out to have no mass joins the problems."""
     contexts = _encode(estimator, clusters, problems)
     if problems.all():
@@ -242,7 +252,7 @@ def _of_usable(
     return contexts, estimator.posterior(clusters.filter(problems == ""), prior, contexts=contexts, **options)
 
 
-def _encode(estimator: MassEstimator, clusters: ClusterCatalog, problems: npt.NDArray[np.str_]) -> Tensor:
+def _encode(estimator: MassEstimator, clusters: ClusterCatalog, problems: npt.NDArray[np.str_]) -> Contexts:
     """Contexts of the clusters without a problem; those that turn out to have no density join the problems."""
     rows = np.flatnonzero(problems == "")
     if len(rows) == 0:
@@ -262,7 +272,7 @@ def _encode(estimator: MassEstimator, clusters: ClusterCatalog, problems: npt.ND
         part = _encode(estimator, clusters[half], problems[half])
         if len(part):
             parts.append(part)
-    return torch.cat(parts) if parts else torch.zeros(0, 0)
+    return concatenate(parts) if parts else torch.zeros(0, 0)
 
 
 def posterior_columns(

@@ -13,6 +13,7 @@ from pyro.distributions.conditional import ConditionalTransformedDistribution, C
 from torch import Tensor, nn
 from torch.distributions import AffineTransform, Distribution, Transform
 
+from bayesflowmass.encoders.galaxy_set import Contexts, GalaxySet
 from bayesflowmass.flows.base import ConditionalStandardNormal
 from bayesflowmass.flows.conditional_affine import ConditionalAffine
 from bayesflowmass.flows.distribution import MassDistribution, choose, direction, pull_back
@@ -22,8 +23,11 @@ from bayesflowmass.flows.pyro_block import PyroBlock
 from bayesflowmass.flows.spline import ConditionalMonotoneSpline
 from bayesflowmass.networks.convolutional import ConvNetwork, Extent
 from bayesflowmass.networks.dense import DenseNetwork, NoParameters
+from bayesflowmass.networks.over_galaxies import SetNetwork, SetTrunk, membership_log_likelihood
 
 __all__ = ["FLOW_KINDS", "ConditionalFlow", "Standardisation", "build_flow"]
+
+_HEAD_OVER_GALAXIES = 0.1
 
 FLOW_KINDS = (
     "affine",
@@ -103,42 +107,88 @@ class ConditionalFlow(ConditionalTransformedDistribution, nn.Module):
         self._description = dict(description)
         self.population: TrainingPopulation | None = None
 
-    def condition(self, context: Tensor, dtype: torch.dtype = torch.float64) -> MassDistribution:
+    @property
+    def set_trunk(self) -> SetTrunk | None:
+        """The trunk, where it reads galaxies; None where contexts are vectors."""
+        return self.trunk if isinstance(self.trunk, SetTrunk) else None
+
+    def check_context(self, context: Contexts) -> None:
+        """Refuse contexts of another kind or length than the flow was made for.
+
+        Raises:
+            ValueError: saying what was found and expected.
+        """
+        trunk = self.set_trunk
+        found: tuple[int, ...] = context.shape[-1:]
+        wanted: tuple[int, ...] = (self.context_dim,)
+        if isinstance(context, GalaxySet) != (trunk is not None):
+            kinds = ("galaxies", "vectors") if trunk is None else ("vectors", "galaxies")
+            raise ValueError(
+                f"the contexts are {kinds[0]} and this flow reads {kinds[1]}; encode the clusters with the encoder"
+                " of the flow"
+            )
+        if trunk is not None:
+            found, wanted = context.shape[1:], (trunk.network.galaxy_dim, self.context_dim)
+        if found != wanted:
+            numbers = (
+                "{} numbers per galaxy and {} per cluster" if len(wanted) == 2 else "{} numbers per cluster"
+            )
+            raise ValueError(
+                f"the context has {numbers.format(*found)} and this flow was made for {numbers.format(*wanted)};"
+                " encode the clusters with the encoder of the flow"
+            )
+
+    def blank_context(self, n: int) -> Contexts:
+        """Contexts of n clusters of the kind that the flow reads, all zeros, of three galaxies each."""
+        clusters = torch.zeros(n, self.context_dim)
+        trunk = self.set_trunk
+        if trunk is None:
+            return clusters
+        return GalaxySet(torch.zeros(3 * n, trunk.network.galaxy_dim), 3 * torch.arange(n + 1), clusters)
+
+    def condition(self, context: Contexts, dtype: torch.dtype = torch.float64) -> MassDistribution:
         """
         The distribution of log10_mass given a context.
 
-        :param context: (*B, C), in the precision of the networks.
+        :param context: (*B, C), or the galaxies of B clusters, in the precision of the networks.
         :param dtype: Precision of what the networks give (a few numbers per cluster) from there on. Double by
             default, since a single-precision cdf has no digits in the tails.
 
         Raises:
-            ValueError: if the last dimension of the context is not C.
+            ValueError: see `check_context`.
         """
-        return MassDistribution(*self._conditioned(context, dtype), validate_args=False)
+        self.check_context(context)
+        return MassDistribution(*self._conditioned(self.trunk(context), dtype), validate_args=False)
 
-    def _conditioned(self, context: Tensor, dtype: torch.dtype) -> tuple[Distribution, list[Transform]]:
-        if context.shape[-1] != self.context_dim:
-            raise ValueError(
-                f"the context has {context.shape[-1]} numbers per cluster and this flow was made for "
-                f"{self.context_dim}; encode the clusters with the encoder of the flow"
-            )
-        features = self.trunk(context)
+    def _conditioned(self, features: Tensor, dtype: torch.dtype) -> tuple[Distribution, list[Transform]]:
         # In single precision or under autocast only the networks stay there: dtype starts where they end.
         base, *transforms = (
             block.conditioned(block.nn(features).to(dtype)) for block in (self.base_dist, *self.transforms)
         )
         return base, transforms
 
-    def log_prob(self, log10_mass: Tensor, context: Tensor) -> Tensor:
+    def log_prob(self, log10_mass: Tensor, context: Contexts) -> Tensor:
         """
-        Log density per dex, (*B,), of log10_mass (*B,) given the context (*B, C).
+        Log density per dex, (*B,), of log10_mass (*B,) given the context (*B, C), or the galaxies of B clusters.
+
+        Where a context tells who is a member, as it does in training alone, this is log p(mass, members | galaxies):
+        the mean over the galaxies of ln p(member or not), times ``membership_weight`` of the network, is added.
 
         The hot path of training: ``condition(context, log10_mass.dtype).log_prob(log10_mass)`` to the last
         bit, without the distribution object around it; single precision stays single. With a ``population``, see
         `TrainingPopulation`.
         """
+        self.check_context(context)
+        trunk = self.set_trunk
+        if trunk is None or not isinstance(context, GalaxySet) or context.members is None:
+            return self._log_prob(log10_mass, self.trunk(context))
+        features, logit = trunk.read(context)
+        members = membership_log_likelihood(logit, context).to(log10_mass.dtype)
+        return self._log_prob(log10_mass, features) + trunk.network.membership_weight * members
+
+    def _log_prob(self, log10_mass: Tensor, features: Tensor) -> Tensor:
         base: Any
-        base, transforms = self._conditioned(context, log10_mass.dtype)
+        base, transforms = self._conditioned(features, log10_mass.dtype)
         population = self.population
         if population is None or not len(population.edges):
             value, log_det = pull_back(transforms, log10_mass)
@@ -155,7 +205,7 @@ class ConditionalFlow(ConditionalTransformedDistribution, nn.Module):
         )
         return population.log_likelihood(log10_mass, log_prob, probabilities)
 
-    def forward(self, log10_mass: Tensor, context: Tensor) -> Tensor:
+    def forward(self, log10_mass: Tensor, context: Contexts) -> Tensor:
         return self.log_prob(log10_mass, context)
 
     @property
@@ -216,6 +266,7 @@ def build_flow(
     channels: Sequence[int] = (16, 32, 64),
     kernels: Sequence[Extent | Sequence[Extent]] | None = None,
     pooling: Sequence[int | Sequence[int]] | None = None,
+    galaxies: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> ConditionalFlow:
     """
@@ -236,8 +287,8 @@ def build_flow(
         count_bins: Rational quadratic pieces of a spline.
         bound: Half the side of a spline's box, in the coordinate that reaches it.
         components: Gaussians of the mixture.
-        trunk: ``dense``, a fully connected network over the context, or ``conv``, a convolutional one over
-            its image.
+        trunk: ``dense``, a fully connected network over the context, ``conv``, a convolutional one over
+            its image, or ``set``, one over the galaxies, which is ``shared``.
         shared: One network for all blocks, each with a linear head; otherwise (the paper) one network per
             block.
         hidden: Widths of the dense layers.
@@ -248,12 +299,14 @@ def build_flow(
         channels: Feature maps of the convolutions (``conv``).
         kernels: Their extents, see :class:`~bayesflowmass.networks.ConvNetwork`; by default 5, then 3 (``conv``).
         pooling: Pixels to keep the largest of after each convolution; by default strides of two (``conv``).
+        galaxies: Arguments of :class:`~bayesflowmass.networks.SetNetwork` but for ``cluster_dim``, which is
+            ``context_dim``; ``galaxy_dim`` at least (``set``).
         seed: Of the initial weights.
 
     Raises:
         ValueError: on an unknown kind, trunk or activation, sizes that are not positive, or widths that no network has.
     """
-    _check_choices(kind, trunk, image_shape)
+    _check_choices(kind, trunk, image_shape, shared, galaxies)
     loc, scale = float(loc), float(scale)
     if affine_blocks is None:
         affine_blocks = 3 if kind == "affine" else 1
@@ -267,7 +320,7 @@ def build_flow(
     )
     _check_widths(hidden=hidden, channels=channels)
     network = _network_maker(
-        trunk, context_dim, hidden, image_shape, channels, kernels, pooling, activation, dropout
+        trunk, context_dim, hidden, image_shape, channels, kernels, pooling, galaxies, activation, dropout
     )
     # The global generator is the only one that initialisers take; its state is put back.
     with torch.random.fork_rng(devices=[]):
@@ -278,6 +331,12 @@ def build_flow(
             head = partial(DenseNetwork, features.output_dim, ())
         blocks = _make_blocks(kind, head, affine_blocks, spline_blocks, count_bins, bound)
         base = _make_base(kind, head, components)
+    if galaxies is not None:
+        # Numbers of galaxies are not scaled as images are: a density starts near that of the training masses.
+        with torch.no_grad():
+            for block in (*blocks, base):
+                for parameter in block.nn.parameters():
+                    parameter.mul_(_HEAD_OVER_GALAXIES)
 
     description = {
         "kind": kind,
@@ -300,6 +359,9 @@ def build_flow(
         "pooling": _as_lists(pooling),
         "seed": seed,
     }
+    if galaxies is not None:
+        # Only there, so that the descriptions of other flows stay readable by version 0.1.
+        description["galaxies"] = dict(galaxies)
     return ConditionalFlow(
         features if features is not None else nn.Identity(),
         base,
@@ -311,11 +373,23 @@ def build_flow(
     )
 
 
-def _check_choices(kind: str, trunk: str, image_shape: Sequence[int] | None) -> None:
+def _check_choices(
+    kind: str,
+    trunk: str,
+    image_shape: Sequence[int] | None,
+    shared: bool,
+    galaxies: Mapping[str, Any] | None,
+) -> None:
     if kind not in FLOW_KINDS:
         raise ValueError(f"unknown flow kind {kind!r}; choose one of {', '.join(FLOW_KINDS)}")
-    if trunk not in ("dense", "conv"):
-        raise ValueError(f"unknown trunk {trunk!r}; choose dense or conv")
+    if trunk not in ("dense", "conv", "set"):
+        raise ValueError(f"unknown trunk {trunk!r}; choose dense, conv or set")
+    if (trunk == "set") != (galaxies is not None):
+        raise ValueError(
+            "a set trunk, and it alone, takes galaxies, the arguments of a network over galaxies"
+        )
+    if trunk == "set" and not shared:
+        raise ValueError("a set trunk is shared by all blocks: give shared, or another trunk")
     if trunk == "conv" and image_shape is None:
         raise ValueError("a conv trunk needs image_shape, the (height, width) of the image in the context")
 
@@ -346,12 +420,16 @@ def _network_maker(
     channels: Sequence[int],
     kernels: Sequence[Extent | Sequence[Extent]] | None,
     pooling: Sequence[int | Sequence[int]] | None,
+    galaxies: Mapping[str, Any] | None,
     activation: str,
     dropout: float,
-) -> Callable[[int | None], DenseNetwork | ConvNetwork]:
+) -> Callable[[int | None], DenseNetwork | ConvNetwork | SetTrunk]:
     """A function that makes a network of so many outputs; None: one that ends at its last hidden layer."""
 
-    def network(output_dim: int | None) -> DenseNetwork | ConvNetwork:
+    def network(output_dim: int | None) -> DenseNetwork | ConvNetwork | SetTrunk:
+        if galaxies is not None:
+            over_galaxies = SetNetwork(cluster_dim=context_dim, **galaxies)
+            return SetTrunk(over_galaxies, hidden, activation=activation, dropout=dropout)
         if trunk == "dense":
             return DenseNetwork(context_dim, hidden, output_dim, activation=activation, dropout=dropout)
         assert image_shape is not None

@@ -2,6 +2,6 @@
 
 from bayesflowmass.networks.convolutional import ConvNetwork
 from bayesflowmass.networks.dense import DenseNetwork
-from bayesflowmass.networks.over_galaxies import SetNetwork
+from bayesflowmass.networks.over_galaxies import SetNetwork, SetTrunk
 
-__all__ = ["ConvNetwork", "DenseNetwork", "SetNetwork"]
+__all__ = ["ConvNetwork", "DenseNetwork", "SetNetwork", "SetTrunk"]

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bayesflowmass.encoders.galaxy_set import GalaxySet
-from bayesflowmass.networks.dense import initialise
+from bayesflowmass.networks.dense import DenseNetwork, initialise
 
-__all__ = ["SetNetwork", "membership_log_likelihood"]
+__all__ = ["SetNetwork", "SetTrunk", "membership_log_likelihood"]
 
 _RADII = (0.0, 1.6)
 _SPEEDS = (0.0, 2.5)
 _BASIS = 8
+# What a block adds is small at first, so that sums over several blocks and many galaxies start in order.
+_BRANCH = 0.3
 # Kernel densities of a log, widths of a root: kept from zero by this.
 _SMALL = 1e-6
 
 
 class SetNetwork(nn.Module):
-    """Galaxies of each cluster to features of it (n, F), and to the log odds that each of them is a member.
+    """Galaxies of each cluster to numbers of it (n, output_dim), and to the log odds that each of them is a member.
 
     Blocks pass between the numbers h of the galaxies and the numbers g of their cluster, mean over its galaxies:
 
@@ -30,7 +34,7 @@ class SetNetwork(nn.Module):
 
         sigma_p^2 = sum p v^2 / sum p,   R_p = sum p R / sum p,
 
-    enter the last layers of g.
+    are appended to g. `SetTrunk` puts dense layers above it.
 
     The first three numbers of a galaxy are R [Mpc/h], v [1000 km/s] and v over the deviation of its cluster
     (`SetEncoder`); ln R, absolute values and Gaussian bumps in R and |v| are appended to what the first layer reads.
@@ -42,7 +46,6 @@ class SetNetwork(nn.Module):
         width: of h and g.
         blocks: how many.
         counters: soft counts in each block, where galaxies may be counted.
-        output_dim: F.
         membership_weight: of the memberships' log-likelihood, averaged over the galaxies of a cluster, beside that of
             its mass, where training tells who is a member.
 
@@ -59,16 +62,10 @@ class SetNetwork(nn.Module):
         width: int = 64,
         blocks: int = 3,
         counters: int = 8,
-        output_dim: int = 128,
         membership_weight: float = 0.5,
     ) -> None:
         super().__init__()
-        for name, number in (
-            ("width", width),
-            ("blocks", blocks),
-            ("counters", counters),
-            ("output_dim", output_dim),
-        ):
+        for name, number in (("width", width), ("blocks", blocks), ("counters", counters)):
             if number < 1:
                 raise ValueError(f"galaxies: {name} is {number}; it must be at least 1")
         if galaxy_dim < 3:
@@ -79,8 +76,10 @@ class SetNetwork(nn.Module):
             raise ValueError(f"galaxies: membership_weight is {membership_weight}; it must not be negative")
         self.galaxy_dim, self.cluster_dim = galaxy_dim, cluster_dim
         self.counted, self.membership_weight = counted, float(membership_weight)
-        self.output_dim = output_dim
+        self.output_dim = width + 2 + counted
         self.register_buffer("radii", torch.linspace(*_RADII, _BASIS), persistent=False)
+        # What makes an error of the expected number of members (`bayesflowmass.estimator.memberships`), once known.
+        self.register_buffer("count_error", torch.full((2,), -1.0))
         self.register_buffer("speeds", torch.linspace(*_SPEEDS, _BASIS), persistent=False)
         self.first = nn.Linear(galaxy_dim + 3 + 2 * _BASIS, width)
         self.first_cluster = nn.Linear(cluster_dim, width)
@@ -88,15 +87,18 @@ class SetNetwork(nn.Module):
         self.member_galaxy = nn.Linear(width, width)
         self.member_cluster = nn.Linear(width, width, bias=False)
         self.member = nn.Linear(width, 1)
-        self.last = nn.Linear(width + 2 + counted, output_dim)
         initialise(self)
+        with torch.no_grad():
+            for block in self.blocks:
+                assert isinstance(block, _Block)
+                block.shrink(_BRANCH)
 
-    def forward(self, context: GalaxySet) -> Tensor:
-        """Features (n, output_dim)."""
-        return self.read(context)[0]
+    def forward(self, context: GalaxySet, odds: bool = False) -> Tensor:
+        """Numbers of the clusters (n, output_dim), or the log odds (n_galaxies,) of their galaxies."""
+        return self.read(context)[odds]
 
     def read(self, context: GalaxySet) -> tuple[Tensor, Tensor]:
-        """Features (n, output_dim) of the clusters, and the log odds (n_galaxies,) that each galaxy is a member."""
+        """Numbers (n, output_dim) of the clusters, and the log odds (n_galaxies,) that each galaxy is a member."""
         numbers, n = context.numbers, len(context)
         count = context.counts.clamp_min(1).to(context.dtype)[:, None]
 
@@ -116,7 +118,7 @@ class SetNetwork(nn.Module):
         pooled = [0.5 * (squares / least + _SMALL).log(), (radii / least + _SMALL).log()]
         if self.counted:
             pooled.append(members.log1p())
-        return F.gelu(self.last(torch.cat([g, *pooled], 1))), logit[:, 0]
+        return torch.cat([g, *pooled], 1), logit[:, 0]
 
     def _inputs(self, galaxies: Tensor) -> Tensor:
         radius, speed = galaxies[:, :1], galaxies[:, 1:2].abs()
@@ -128,6 +130,43 @@ class SetNetwork(nn.Module):
 
     def extra_repr(self) -> str:
         return f"galaxy_dim={self.galaxy_dim}, cluster_dim={self.cluster_dim}, counted={self.counted}"
+
+
+class SetTrunk(nn.Sequential):
+    """A network over galaxies, then dense layers: what comes before the blocks of a flow.
+
+    Args:
+        network: over the galaxies.
+        hidden_dims: widths of the dense layers.
+        activation: a key of ``ACTIVATIONS``.
+        dropout: probability of dropping a unit of the dense layers while training.
+    """
+
+    def __init__(
+        self,
+        network: SetNetwork,
+        hidden_dims: Sequence[int],
+        *,
+        activation: str = "gelu",
+        dropout: float = 0.0,
+    ) -> None:
+        dense = DenseNetwork(network.output_dim, hidden_dims, None, activation=activation, dropout=dropout)
+        super().__init__(network, *dense)
+        self.output_dim = dense.output_dim
+
+    @property
+    def network(self) -> SetNetwork:
+        """The network over the galaxies."""
+        first = self[0]
+        assert isinstance(first, SetNetwork)
+        return first
+
+    def read(self, context: GalaxySet) -> tuple[Tensor, Tensor]:
+        """Features (n, output_dim), and the log odds (n_galaxies,) that each galaxy is a member."""
+        features, logit = self.network.read(context)
+        for layer in list(self)[1:]:
+            features = layer(features)
+        return features, logit
 
 
 class _Block(nn.Module):
@@ -142,6 +181,13 @@ class _Block(nn.Module):
         self.update = nn.Sequential(
             nn.Linear(2 * width + counters, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
+
+    def shrink(self, factor: float) -> None:
+        """Multiply the weights of what is added to h and g."""
+        last = self.update[-1]
+        assert isinstance(last, nn.Linear)
+        for layer in (self.back, last):
+            layer.weight *= factor
 
     def forward(self, h: Tensor, g: Tensor, numbers: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
         message = F.gelu(self.galaxy(h) + self.cluster(g).index_select(0, numbers))

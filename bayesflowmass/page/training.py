@@ -129,10 +129,6 @@ def _redshifts(training: Mapping[str, Any]) -> str:
 
 def _network(model: Mapping[str, Any]) -> Facts:
     encoder, flow = model["encoder"], model["flow"]
-    kernels = ", ".join(
-        f"{'×'.join(map(str, kde['grid']))} bins, h0 = {kde['bandwidth']} ({kde['convention']})"
-        for kde in encoder.get("kdes", ())
-    )
     layers = f"{flow.get('trunk', 'dense')} network with hidden layers {_plain(flow.get('hidden'))}"
     weights = model.get("weights")
     method = (
@@ -141,11 +137,23 @@ def _network(model: Mapping[str, Any]) -> Facts:
         else f"{weights.get('method')} posterior"
     )
     pairs = [
-        ("Encoder", f"kernel density of (R_proj, v_los): {kernels}; scaling {encoder.get('scaling')}"),
+        ("Encoder", _encoder(encoder)),
         ("Flow", f"{flow.get('kind')}, {layers}"),
         ("Weights", method),
     ]
     return Facts(tuple(pairs))
+
+
+def _encoder(encoder: Mapping[str, Any]) -> str:
+    if "local" in encoder:
+        widths = ", ".join(f"{r:g} Mpc/h and {s:g} km/s" for r, s in encoder["local"]["widths"])
+        counted = "galaxies are counted" if encoder["local"]["counted"] else "galaxies are not counted"
+        return f"kernel density of (x, y, v_los) at each galaxy, of widths {widths}; {counted}"
+    kernels = ", ".join(
+        f"{'×'.join(map(str, kde['grid']))} bins, h0 = {kde['bandwidth']} ({kde['convention']})"
+        for kde in encoder.get("kdes", ())
+    )
+    return f"kernel density of (R_proj, v_los): {kernels}; scaling {encoder.get('scaling')}"
 
 
 def _plain(value: Any) -> str:

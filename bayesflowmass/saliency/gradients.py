@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import BoolArray, FloatArray
-from bayesflowmass.encoders import ContextEncoder
+from bayesflowmass.encoders import Encoder
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.weight_draws import condition_draws
 from bayesflowmass.flows import ConditionalFlow, MassDistribution
@@ -100,7 +100,7 @@ def _of_every_galaxy(values: FloatArray, inside: BoolArray) -> FloatArray:
 
 
 def differentiable_masses(
-    encoder: ContextEncoder,
+    encoder: Encoder,
     flow: ConditionalFlow,
     catalog: ClusterCatalog,
     points: Tensor,
@@ -117,15 +117,7 @@ def differentiable_masses(
         statistic: ``"median"`` or ``"mean"``.
         draws: of the weights, in double precision; None for a point model.
     """
-    device = points.device
-    extras = weights = None
-    if encoder.extras:
-        columns = [np.asarray(catalog.column(name), dtype=np.float64) for name in encoder.extras]
-        extras = torch.from_numpy(np.stack(columns, 1)).to(device)
-    if encoder.galaxy_weight is not None:
-        weights = catalog.galaxy_tensor(encoder.galaxy_weight, torch.float64)[:, 0].to(device)
-    offsets = torch.tensor(catalog.offsets, device=device)
-    contexts = encoder(points, offsets, extras, weights=weights, dtype=torch.float64)
+    contexts = encoder.at(catalog, points)
     distribution = flow.condition(contexts) if draws is None else condition_draws(flow, draws, contexts)
     if statistic == "mean":
         return distribution.mean if draws is None else distribution.mean.mean(0)

@@ -70,9 +70,11 @@ def masked_map(
     Raises:
         CatalogError: the cluster has no kernel density.
         IndexError: there is no such row.
-        ValueError: the width is not positive, or the images are not two-dimensional.
+        ValueError: the width is not positive, or the model has no images, or none that are two-dimensional.
     """
     encoder = estimator.encoder
+    if not isinstance(encoder, ContextEncoder):
+        raise ValueError("a masked map needs images, and this model reads galaxies; use leave_one_out")
     grid = encoder.kde.grid
     if grid.ndim != 2:
         raise ValueError(

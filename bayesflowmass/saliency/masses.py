@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import BoolArray, FloatArray
+from bayesflowmass.encoders import Contexts
 from bayesflowmass.estimator import MassEstimator, flags
 from bayesflowmass.estimator.conditioning import condition_in_parts
 from bayesflowmass.estimator.cylinder import in_cylinder
@@ -63,7 +64,7 @@ def seen_by(estimator: MassEstimator, catalog: ClusterCatalog) -> tuple[ClusterC
 @torch.no_grad()
 def point_masses(
     estimator: MassEstimator,
-    contexts: Tensor,
+    contexts: Contexts,
     statistics: Sequence[Statistic] = ("median",),
     draws: Mapping[str, Tensor] | None = None,
 ) -> FloatArray:
@@ -71,7 +72,7 @@ def point_masses(
 
     Args:
         estimator: the model.
-        contexts: (n, C), as its encoder makes them.
+        contexts: of n clusters, as its encoder makes them.
         statistics: of ``"median"``, ``"mean"`` and ``"map"``, the mass of the highest density per dex.
         draws: of the weights (`MassEstimator.draw`); None for a point model.
 

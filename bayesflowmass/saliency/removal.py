@@ -66,7 +66,7 @@ def leave_one_out(
         [masses_of(needed[i : i + _SUBSETS_AT_ONCE]) for i in range(0, len(needed), _SUBSETS_AT_ONCE)]
     )
     change = np.full(needed.n_galaxies_total, np.nan)
-    inside = _inside_grid(estimator, needed)
+    inside = _seen(estimator, needed)
     left_inside = np.add.reduceat(inside, needed.offsets[:-1])[needed.galaxy_rows] - inside
     with tqdm(total=change.size, disable=not progress, desc="leaving out", unit=" galaxies") as bar:
         for first, last in _slices(needed):
@@ -115,14 +115,13 @@ def _masses_or_nan(masses_of: Callable[[ClusterCatalog], FloatArray], clusters: 
 
 def _only_needed(estimator: MassEstimator, catalog: ClusterCatalog) -> ClusterCatalog:
     """Copies carry every column along, so the others go first."""
-    encoder = estimator.encoder
-    needed = {"cluster_id", "redshift", "x", "y", "v_los", *encoder.extras, encoder.galaxy_weight}
+    needed = {"cluster_id", "redshift", *estimator.encoder.catalog_columns}
     return catalog.without(*(name for name in catalog.column_names if name not in needed))
 
 
-def _inside_grid(estimator: MassEstimator, catalog: ClusterCatalog) -> IntArray:
+def _seen(estimator: MassEstimator, catalog: ClusterCatalog) -> IntArray:
     points = catalog.galaxy_tensor(estimator.encoder.galaxy_columns, torch.float64)
-    return np.asarray(estimator.encoder.kde.grid.contains(points).numpy(), dtype=np.int64)
+    return np.asarray(estimator.encoder.sees(points).numpy(), dtype=np.int64)
 
 
 def _slices(catalog: ClusterCatalog) -> Iterator[tuple[int, int]]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from bayesflowmass.encoders import Contexts
+
 __all__ = ["batches", "memory_allows", "place"]
 
 # Of the free memory of a GPU, what the data may take: the rest is for weights, optimiser state and
@@ -22,22 +24,22 @@ def memory_allows(n_bytes: int, device: torch.device) -> bool:
     return n_bytes < DATA_SHARE * free
 
 
-def place(data: tuple[Tensor, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+def place(data: tuple[Contexts, Tensor], device: torch.device) -> tuple[Contexts, Tensor]:
     """The tensors on the device, where they fit; else where they are."""
     if all(_is_on(part, device) for part in data):
         return data
-    size = sum(part.numel() * part.element_size() for part in data)
+    size = sum(part.nbytes for part in data)
     return (data[0].to(device), data[1].to(device)) if memory_allows(size, device) else data
 
 
-def _is_on(tensor: Tensor, device: torch.device) -> bool:
+def _is_on(tensor: Contexts, device: torch.device) -> bool:
     # A device without a number, "cuda", is not equal to the "cuda:0" of its tensors.
     return tensor.device.type == device.type and device.index in (None, tensor.device.index)
 
 
 def batches(
-    parts: Sequence[Tensor | None], order: Tensor, batch_size: int, device: torch.device, first: int = 0
-) -> Iterator[list[Tensor | None]]:
+    parts: Sequence[Contexts | None], order: Tensor, batch_size: int, device: torch.device, first: int = 0
+) -> Iterator[list[Contexts | None]]:
     """Batches of rows of each part (N, ...) in the given order, on the device; a part that is None stays None.
 
     The last, incomplete batch is left out (each epoch leaves out other clusters) unless it is the only one.
@@ -59,13 +61,13 @@ def batches(
 
 
 def _streamed(
-    parts: Sequence[Tensor | None], pieces: list[Tensor], device: torch.device
-) -> Iterator[list[Tensor | None]]:
+    parts: Sequence[Contexts | None], pieces: list[Tensor], device: torch.device
+) -> Iterator[list[Contexts | None]]:
     copies = torch.cuda.Stream(device)
 
-    def fetch(piece: Tensor) -> tuple[list[Tensor | None], torch.cuda.Event]:
+    def fetch(piece: Tensor) -> tuple[list[Contexts | None], torch.cuda.Event]:
         pinned = [
-            None if part is None else part.index_select(0, piece.to(part.device)).cpu().pin_memory()
+            None if part is None else part.index_select(0, piece.to(part.device)).to("cpu").pin_memory()
             for part in parts
         ]
         with torch.cuda.stream(copies):

@@ -17,6 +17,7 @@ from torch.distributions import Distribution
 from tqdm import tqdm
 
 from bayesflowmass.common.settings import build_settings
+from bayesflowmass.encoders import Contexts, GalaxySet, concatenate, context_tensors
 from bayesflowmass.estimator import resolve_device
 from bayesflowmass.training.device import batches, place
 from bayesflowmass.training.fingerprint import hash_tensors
@@ -60,9 +61,9 @@ class FitResult:
 def fit(
     flow: nn.Module,
     train_source: TrainingSource,
-    validation: tuple[Tensor, Tensor],
+    validation: tuple[Contexts, Tensor],
     *,
-    flip_velocity: Callable[[Tensor], Tensor] | None = None,
+    flip_velocity: Callable[[Contexts], Contexts] | None = None,
     seed: int = 0,
     device: str | torch.device = "auto",
     checkpoint_folder: str | Path | None = None,
@@ -78,11 +79,11 @@ def fit(
     was killed and resumed on the way.
 
     Args:
-        flow: a module with ``log_prob(log10_mass (B,), context (B, C)) -> (B,)``.
+        flow: a module with ``log_prob(log10_mass (B,), contexts of B clusters) -> (B,)``.
         train_source: the clusters of each epoch; every epoch is shuffled, and its last, incomplete batch left
             out.
-        validation: (context (N, C), log10_mass (N,)).
-        flip_velocity: mirrors contexts (B, C) in velocity; applied to half of each batch, a random half since
+        validation: (contexts of N clusters, log10_mass (N,)).
+        flip_velocity: mirrors contexts in velocity; applied to half of each batch, a random half since
             batches are shuffled.
         seed: of the permutations and of the global generators while training.
         device: auto, cpu or cuda.
@@ -103,6 +104,10 @@ def fit(
     where = resolve_device(device)
     check_device(chosen.precision, chosen.cuda_graphs, where)
     check_data(*validation, "validation data")
+    if chosen.cuda_graphs and isinstance(validation[0], GalaxySet):
+        raise ValueError(
+            "cuda_graphs replays steps of one shape, and batches of galaxies have many; leave it out."
+        )
     flow.to(where)
     optimizer = make_optimizer(flow, chosen)
     update = make_update(flow, optimizer, chosen)
@@ -140,14 +145,14 @@ def fit(
 
 
 def _data_hashes(
-    flow: nn.Module, source: TrainingSource, validation: tuple[Tensor, Tensor]
+    flow: nn.Module, source: TrainingSource, validation: tuple[Contexts, Tensor]
 ) -> dict[str, str]:
     """What a resumed run must share of its data."""
     found = {"training data": source.fingerprint()}
     population = getattr(flow, "population", None)
     if population is not None:
         found["population"] = hash_tensors(population._asdict())[:12]
-    held_out = {"context": validation[0], "log10_mass": validation[1]}
+    held_out = {**context_tensors(validation[0]), "log10_mass": validation[1]}
     return found | {"validation data": hash_tensors(held_out)[:12]}
 
 
@@ -168,8 +173,8 @@ def _result(state: TrainingState, device: str) -> FitResult:
 
 
 @torch.no_grad()
-def mean_loss(flow: nn.Module, data: tuple[Tensor, Tensor], device: torch.device | None = None) -> float:
-    """Mean -log p(log10 M | context) [nats] over ``data`` = (context (N, C), log10_mass (N,)), summed in
+def mean_loss(flow: nn.Module, data: tuple[Contexts, Tensor], device: torch.device | None = None) -> float:
+    """Mean -log p(log10 M | context) [nats] over ``data`` = (contexts of N clusters, log10_mass (N,)), summed in
     float64."""
     context, log10_mass = data
     device = device or context.device
@@ -187,7 +192,7 @@ def _training_batches(
     seed: int,
     options: FitOptions,
     device: torch.device,
-) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+) -> Iterator[tuple[Contexts, Tensor, Tensor | None]]:
     placed: EpochData | None = None
     origin: EpochData | None = None
     while state.update < options.max_updates and not state.stopping.exhausted:
@@ -201,14 +206,15 @@ def _training_batches(
         parts = placed.context, placed.log10_mass, placed.weight
         for rows, target, weight in batches(parts, order, options.batch_size, device, first=done):
             assert rows is not None
-            assert target is not None
+            assert isinstance(target, Tensor)
+            assert not isinstance(weight, GalaxySet)
             yield rows, target, weight
             if state.update >= options.max_updates:
                 return
         state.position = (epoch + 1, 0)
 
 
-def _validate(state: TrainingState, held_out: tuple[Tensor, Tensor], device: torch.device) -> HistoryRow:
+def _validate(state: TrainingState, held_out: tuple[Contexts, Tensor], device: torch.device) -> HistoryRow:
     train_loss = float(state.loss_sum) / max(1, state.loss_count)
     if not math.isfinite(train_loss):
         raise ValueError(
@@ -239,12 +245,12 @@ def _validate(state: TrainingState, held_out: tuple[Tensor, Tensor], device: tor
     return row
 
 
-def _half_flipped(rows: Tensor, flip: Callable[[Tensor], Tensor] | None) -> Tensor:
+def _half_flipped(rows: Contexts, flip: Callable[[Contexts], Contexts] | None) -> Contexts:
     # The permutation makes the first half of a batch a random half.
-    if flip is not None:
-        half = len(rows) // 2
-        rows[:half] = flip(rows[:half])
-    return rows
+    if flip is None:
+        return rows
+    half = len(rows) // 2
+    return concatenate([flip(rows[:half]), rows[half:]])
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bayesflowmass.encoders import Contexts, in_parts
 from bayesflowmass.flows import ConditionalFlow
 from bayesflowmass.training.fingerprint import hash_tensors
 from bayesflowmass.training.random_state import torch_generator
@@ -27,11 +28,11 @@ class LastLayers:
     Attributes:
         head: the layers above as a flow over features; it shares their parameters with the whole flow and
             calls them by the same names.
-        features: contexts (N, C) to what the head reads (N, F), on the device of the flow, without dropout.
+        features: contexts of N clusters to what the head reads (N, F), on the device of the flow, without dropout.
     """
 
     head: ConditionalFlow
-    features: Callable[[Tensor], Tensor]
+    features: Callable[[Contexts], Tensor]
 
 
 class _Columns(nn.Module):
@@ -88,12 +89,12 @@ def cut_before_random_layers(flow: nn.Module, names: Iterable[str]) -> LastLayer
         head._modules["transforms"] = nn.ModuleList(_with_network(block, short) for block in flow.transforms)
 
     @torch.no_grad()
-    def features(context: Tensor) -> Tensor:
+    def features(context: Contexts) -> Tensor:
         training, device = flow.training, next(flow.parameters()).device
         flow.eval()
         try:
             parts = []
-            for rows in context.split(_AT_ONCE):
+            for rows in in_parts(context, _AT_ONCE):
                 common = rows.to(device) if shared else flow.trunk(rows.to(device))
                 parts.append(torch.cat([part(common) for part in below], -1))
             return torch.cat(parts)

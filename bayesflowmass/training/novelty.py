@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import FloatArray
-from bayesflowmass.encoders import ContextEncoder
+from bayesflowmass.encoders import Encoder
 from bayesflowmass.estimator import TrainingInfo
 from bayesflowmass.novelty import NoveltyDetector
 from bayesflowmass.novelty.detector import FEWEST_HELD_OUT, FEWEST_TRAINING
@@ -25,7 +23,7 @@ _MOST_HELD_OUT = 4000
 
 
 def fit_novelty(
-    encoder: ContextEncoder,
+    encoder: Encoder,
     training: ClusterCatalog,
     held_out: ClusterCatalog,
     info: TrainingInfo,
@@ -50,12 +48,11 @@ def fit_novelty(
     training = _some(training, MOST_TRAINING, numpy_generator(seed, "novelty training"))
     held_out = _some(held_out, _MOST_HELD_OUT, numpy_generator(seed, "novelty held out"))
     r_max, v_max = info.reference.aperture if info.reference else _extent(training)
-    images = math.prod(encoder.image_shape)
     return NoveltyDetector.fit(
         training,
-        encoder.encode(training, device=device)[:, :images],
+        encoder.outline(encoder.encode(training, device=device)),
         held_out,
-        encoder.encode(held_out, device=device)[:, :images],
+        encoder.outline(encoder.encode(held_out, device=device)),
         r_max=r_max,
         v_max=v_max,
         log_hmf=_log_hmf(held_out, info),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
-from bayesflowmass.encoders import ContextEncoder
+from bayesflowmass.encoders import Contexts, Encoder
 from bayesflowmass.mocks import simulate_catalog
 from bayesflowmass.selection.cuts import R_MAX, V_MAX
 from bayesflowmass.training.augmentation import Augmentation
@@ -31,11 +31,11 @@ class TrainingData:
     """What a run trains and validates on.
 
     ``seen`` is the training split as the network first sees it, after augmentation, ``held_out`` the validation
-    split; ``validation`` is (context (N, C), log10_mass (N,)) of it; the index of ``source`` counts draws.
+    split; ``validation`` is (contexts of N clusters, log10_mass (N,)) of it; the index of ``source`` counts draws.
     """
 
     source: TrainingSource
-    validation: tuple[Tensor, Tensor]
+    validation: tuple[Contexts, Tensor]
     seen: ClusterCatalog
     held_out: ClusterCatalog
 
@@ -48,7 +48,7 @@ class TrainingData:
 def prepare(
     catalog: ClusterCatalog | None,
     simulate: Mapping[str, Any],
-    encoder: ContextEncoder,
+    encoder: Encoder,
     *,
     augmentation: Augmentation,
     fresh_mocks: bool = False,
@@ -123,14 +123,15 @@ def prepare(
     seen = draw(0)
     encoder.fit_extras(seen)
     redrawn = fresh_mocks or bool(augmentation)
-    on_device = memory_allows((1 + redrawn) * len(seen) * encoder.context_dim * 4, device)
+    on_device = memory_allows((1 + redrawn) * encoder.memory(seen), device)
 
-    def encode(clusters: ClusterCatalog, shown: bool = False) -> Tensor:
-        contexts = encoder.encode(clusters, device=device, progress=shown)
-        return contexts if on_device else contexts.cpu()
+    def encode(clusters: ClusterCatalog, shown: bool = False, truth: bool = True) -> Contexts:
+        # Who is a member is told in training alone: a validation loss is that of masses.
+        contexts = encoder.encode(clusters, device=device, progress=shown, truth=truth)
+        return contexts if on_device else contexts.to("cpu")
 
     held_out = observed(held_out, "validation augmentation")
-    validation = encode(held_out), _masses(held_out)
+    validation = encode(held_out, truth=False), _masses(held_out)
     if not redrawn:
         source = FixedSource(encode(seen, progress), _masses(seen), halo_numbers(seen))
         return TrainingData(source, validation, seen, held_out)

@@ -16,8 +16,9 @@ from bayesflowmass.bayes.protocol import WeightPosterior
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.settings import build_settings
 from bayesflowmass.common.terminal import say_aside
-from bayesflowmass.encoders import ContextEncoder
+from bayesflowmass.encoders import Encoder
 from bayesflowmass.estimator import MassEstimator, TrainingInfo, resolve_device
+from bayesflowmass.estimator.memberships import fit_count_error
 from bayesflowmass.flows import ConditionalFlow, build_flow
 from bayesflowmass.io.selection_file import read_selection
 from bayesflowmass.posterior import MassPrior
@@ -50,7 +51,7 @@ class Request:
     catalog: ClusterCatalog | str | Path | None
     out: Path
     simulate: dict[str, Any]
-    encoder: ContextEncoder
+    encoder: Encoder
     flow: dict[str, Any]
     augmentation: Augmentation
     fresh_mocks: bool
@@ -66,6 +67,10 @@ class Request:
     device: str
     resume: bool
     progress: bool
+
+    def __post_init__(self) -> None:
+        # Now: training fits constants into the encoder, which a resumed run does not begin with.
+        _ = self.settings
 
     @property
     def is_point(self) -> bool:
@@ -185,6 +190,8 @@ def train_estimator(request: Request) -> Trained:
         network.population = tabulate(population, data.seen, data.held_out).to(where)
     point, posterior, phases = _phases(request, network, data)
     network.population = None
+    if network.set_trunk is not None:
+        fit_count_error(network, encoder.encode(data.held_out, device=where, truth=True))
     novelty = fit_novelty(encoder, data.seen, data.held_out, info, seed=request.seed, device=where)
     estimator = MassEstimator(encoder, network, info, where, weights=posterior, novelty=novelty)
     return Trained(estimator, point, posterior, phases)
@@ -287,14 +294,12 @@ def _standardisation(seen: ClusterCatalog, population: MassPrior | None) -> tupl
 
 
 def _network(
-    flow: Mapping[str, Any], encoder: ContextEncoder, loc: float, scale: float, seed: int
+    flow: Mapping[str, Any], encoder: Encoder, loc: float, scale: float, seed: int
 ) -> ConditionalFlow:
     """A fresh flow."""
-    arguments = {"seed": derive_seed(seed, "weights"), **flow}
-    if arguments.get("trunk") == "conv":
-        arguments.setdefault("image_shape", encoder.image_shape)
+    arguments = {"seed": derive_seed(seed, "weights"), "loc": loc, "scale": scale}
     try:
-        return build_flow(context_dim=encoder.context_dim, loc=loc, scale=scale, **arguments)
+        return build_flow(**arguments | encoder.flow_arguments(flow))
     except TypeError as error:
         raise ValueError(f"flow: {error}.") from None
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.encoders import Contexts, GalaxySet, concatenate, context_tensors
 from bayesflowmass.training.fingerprint import hash_tensors
 from bayesflowmass.training.random_state import torch_generator
 
@@ -43,13 +44,13 @@ class EpochData(NamedTuple):
     """Clusters of one epoch.
 
     Attributes:
-        context: (N, C), float32.
+        context: of N clusters, float32.
         log10_mass: (N,), log10 M200c [Msun/h].
         halo: (N,), integers, equal for views of one halo; None where every cluster is a halo of its own.
         weight: (N,), how much each cluster counts in the likelihood, 1 in the mean; None: all alike.
     """
 
-    context: Tensor
+    context: Contexts
     log10_mass: Tensor
     halo: Tensor | None = None
     weight: Tensor | None = None
@@ -71,7 +72,7 @@ class TrainingSource(Protocol):
 class FixedSource:
     """The same clusters in every epoch."""
 
-    context: Tensor
+    context: Contexts
     log10_mass: Tensor
     halo: Tensor | None = None
 
@@ -85,7 +86,7 @@ class FixedSource:
 
     def fingerprint(self) -> str:
         """Hash of the masses and of a part of the contexts (all of them may be gigabytes)."""
-        return hash_tensors({"log10_mass": self.log10_mass, "context": self.context[:64]})[:12]
+        return hash_tensors({"log10_mass": self.log10_mass, **context_tensors(self.context[:64])})[:12]
 
 
 class CatalogSource:
@@ -93,14 +94,14 @@ class CatalogSource:
 
     Args:
         draw: the catalogue, with ``log10_mass``, of an index; a function of the index alone.
-        encode: contexts (n, C) of a catalogue.
+        encode: contexts of a catalogue.
         identity: names what ``draw`` draws from, for the fingerprint.
     """
 
     def __init__(
         self,
         draw: Callable[[int], ClusterCatalog],
-        encode: Callable[[ClusterCatalog], Tensor],
+        encode: Callable[[ClusterCatalog], Contexts],
         identity: str = "",
     ) -> None:
         self._draw, self._encode, self._identity = draw, encode, identity
@@ -115,7 +116,8 @@ class CatalogSource:
                 raise CancelledError("no longer needed")
             parts.append(self._encode(catalog[start : start + CLUSTERS_AT_ONCE]))
         target = torch.from_numpy(np.array(catalog.column("log10_mass"), dtype=np.float32))
-        data = EpochData(torch.cat(parts) if parts else torch.zeros(0, 0), target, halo_numbers(catalog))
+        contexts = concatenate(parts) if parts else torch.zeros(0, 0)
+        data = EpochData(contexts, target, halo_numbers(catalog))
         check_data(data.context, data.log10_mass, f"data of draw {index}")
         return data
 
@@ -225,14 +227,15 @@ class Prefetched:
         self._worker.shutdown(wait=True, cancel_futures=True)
 
 
-def check_data(context: Tensor, log10_mass: Tensor, what: str) -> None:
+def check_data(context: Contexts, log10_mass: Tensor, what: str) -> None:
     """Refuse contexts and masses that cannot be trained on.
 
     Raises:
         ValueError: if shapes disagree, nothing is there, or a value is not finite; says how many and the
             first.
     """
-    if context.ndim != 2 or log10_mass.shape != context.shape[:1]:
+    wrong = isinstance(context, Tensor) and context.ndim != 2
+    if wrong or log10_mass.shape != (len(context),):
         raise ValueError(
             f"The {what} have contexts of shape {tuple(context.shape)} and masses of shape"
             f" {tuple(log10_mass.shape)};"
@@ -240,8 +243,9 @@ def check_data(context: Tensor, log10_mass: Tensor, what: str) -> None:
         )
     if len(log10_mass) == 0:
         raise ValueError(f"The {what} have no clusters; loosen the selection or simulate more.")
-    for name, values in (("context", context), ("log10_mass", log10_mass)):
-        bad = ~torch.isfinite(values if values.ndim == 1 else values.sum(dim=1))
+    finite = context.finite() if isinstance(context, GalaxySet) else torch.isfinite(context.sum(dim=1))
+    for name, good in (("context", finite), ("log10_mass", torch.isfinite(log10_mass))):
+        bad = ~good
         if bool(bad.any()):
             first = int(bad.nonzero()[0])
             raise ValueError(

@@ -13,6 +13,7 @@ from pyro.optim import PyroOptim
 from pyro.params.param_store import StateDict
 from torch import Tensor, nn
 
+from bayesflowmass.encoders import Contexts
 from bayesflowmass.training.optimizer import ScheduledAdam
 from bayesflowmass.training.options import FitOptions, Precision
 
@@ -26,8 +27,8 @@ __all__ = [
     "negative_log_likelihood",
 ]
 
-Batch = tuple[Tensor, Tensor, Tensor | None]
-"""log10_mass (B,), context (B, C), and how much each cluster counts, (B,), or None: all alike."""
+Batch = tuple[Tensor, Contexts, Tensor | None]
+"""log10_mass (B,), contexts of B clusters, and how much each cluster counts, (B,), or None: all alike."""
 
 Update = Callable[[Batch], Tensor | float]
 """One update from a batch; returns the loss per cluster."""
@@ -36,8 +37,8 @@ Update = Callable[[Batch], Tensor | float]
 class ConditionalDensity(Protocol):
     """What is trained: any ``nn.Module`` with a conditional log density."""
 
-    def log_prob(self, log10_mass: Tensor, context: Tensor) -> Tensor:
-        """log p(log10 M | context) [per dex]: (B,) from (B,) and (B, C)."""
+    def log_prob(self, log10_mass: Tensor, context: Contexts) -> Tensor:
+        """log p(log10 M | context) [per dex]: (B,) from (B,) and the contexts of B clusters."""
         ...
 
 
@@ -55,13 +56,13 @@ class Stochastic(Protocol):
         """Steps as ``svi.step(log10_mass (B,), context (B, C), weight (B,) or None)``."""
         ...
 
-    def differentiable_loss(self, *batch: Tensor | None) -> Tensor:
+    def differentiable_loss(self, *batch: Contexts | None) -> Tensor:
         """The loss of that step, (), without its gradient."""
         ...
 
 
 def negative_log_likelihood(
-    flow: nn.Module, log10_mass: Tensor, context: Tensor, weight: Tensor | None = None
+    flow: nn.Module, log10_mass: Tensor, context: Contexts, weight: Tensor | None = None
 ) -> Tensor:
     """The mean of -log p(log10 M | context) over the batch [nats]: equation 7 of the paper over the batch
     size.
@@ -174,7 +175,7 @@ def _graphed(flow: nn.Module, optimizer: ScheduledAdam, cast_down: AbstractConte
             captured[shape] = capture(given)
         graph, batch, loss = captured[shape]
         for held, part in zip(batch, given, strict=True):
-            if held is not None and part is not None:
+            if isinstance(held, Tensor) and isinstance(part, Tensor):
                 held.copy_(part)
         graph.replay()
         optimizer.end()

@@ -15,7 +15,7 @@ from bayesflowmass.bayes.choice import choose
 from bayesflowmass.bayes.priors import as_prior
 from bayesflowmass.bayes.protocol import WEIGHT_POSTERIORS, WeightPosterior, parse_weights
 from bayesflowmass.common.settings import build_settings
-from bayesflowmass.encoders import ContextEncoder
+from bayesflowmass.encoders import Contexts, Encoder
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.flows import ConditionalFlow
 from bayesflowmass.training.fit import FitResult, fit
@@ -101,7 +101,7 @@ def check_weights(weights: Mapping[str, Any], flow: ConditionalFlow, options: Fi
     method, chosen = weight_options(weights, flow)
     shared = options.model_dump() | dict(weights.get("fit") or {})
     build_settings(FitOptions, shared, "weights.fit")
-    method.check(flow, (torch.zeros(2, flow.context_dim), torch.zeros(2)), chosen)
+    method.check(flow, (flow.blank_context(2), torch.zeros(2)), chosen)
 
 
 def start_from(flow: ConditionalFlow, folder: str | Path, settings: Mapping[str, Any]) -> None:
@@ -132,9 +132,9 @@ def fit_weights(
     flow: ConditionalFlow,
     weights: Mapping[str, Any],
     source: TrainingSource,
-    validation: tuple[Tensor, Tensor],
+    validation: tuple[Contexts, Tensor],
     *,
-    encoder: ContextEncoder,
+    encoder: Encoder,
     flip_velocity: bool,
     fit_options: Mapping[str, Any],
     settings: dict[str, Any],
@@ -172,7 +172,7 @@ def fit_weights(
     cut = cut_before_random_layers(flow, names) if names else None
     module = flow
     first = source.epoch(0)
-    data: tuple[Tensor, Tensor] = first.context, first.log10_mass
+    data: tuple[Contexts, Tensor] = first.context, first.log10_mass
     halo = first.halo
     flip = encoder.flip_velocity if flip_velocity else None
     arguments = dict(fit_options)

@@ -334,7 +334,7 @@ CONV = {"trunk": "conv", "image_shape": (5, 5), "channels": (3,)}
     ("changes", "message"),
     [
         ({"kind": "planar"}, "unknown flow kind 'planar'; choose one of affine, spline"),
-        ({"trunk": "set"}, "unknown trunk 'set'; choose dense or conv"),
+        ({"trunk": "graph"}, "unknown trunk 'graph'; choose dense, conv or set"),
         ({"trunk": "conv"}, "needs image_shape"),
         ({"trunk": "conv", "image_shape": (50, 50)}, "2500 pixels .* does not fit into a context of 26"),
         ({"trunk": "conv", "image_shape": (50,)}, "image_shape is .height, width."),

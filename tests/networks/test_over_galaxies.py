@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bayesflowmass.encoders import GalaxySet, SetEncoder, concatenate
-from bayesflowmass.networks.over_galaxies import SetNetwork, membership_log_likelihood
+from bayesflowmass.networks.over_galaxies import SetNetwork, SetTrunk, membership_log_likelihood
 
 
 def contexts(counts=(12, 5, 30), seed=0, counted=True):
@@ -20,7 +20,7 @@ def contexts(counts=(12, 5, 30), seed=0, counted=True):
 
 def network(context, **options):
     torch.manual_seed(1)
-    made = SetNetwork(*context.shape[1:], **({"width": 16, "output_dim": 7} | options)).double()
+    made = SetNetwork(*context.shape[1:], **({"width": 16} | options)).double()
     # Fresh biases are zero, and would hide what they do.
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -30,7 +30,7 @@ def network(context, **options):
 def test_features_and_memberships_have_their_shapes():
     context = contexts()
     features, logit = network(context).read(context)
-    assert features.shape == (3, 7)
+    assert features.shape == (3, 19)
     assert logit.shape == (47,)
     assert torch.equal(network(context)(context), features)
 
@@ -100,6 +100,16 @@ def test_clusters_do_not_see_each_other_and_empty_ones_are_finite():
     features = net(concatenate([context, empty]))
     assert bool(torch.isfinite(features).all())
     torch.testing.assert_close(features[:3], net(context), rtol=1e-12, atol=1e-12)
+
+
+def test_dense_layers_stand_above_the_network():
+    context = contexts()
+    trunk = SetTrunk(network(context), (11, 9)).double()
+    features, logit = trunk.read(context)
+    assert features.shape == (3, trunk.output_dim) == (3, 9)
+    assert torch.equal(features, trunk(context))
+    assert torch.equal(logit, trunk.network.read(context)[1])
+    assert SetTrunk(network(context), ()).output_dim == 19
 
 
 @pytest.mark.parametrize(
