@@ -221,7 +221,9 @@ def posteriors(
             contexts, posterior = _of_usable(estimator, everyone, problems, prior, options)
             found = found or posterior is not None
             first_problem = first_problem or str(problems[0])
-            yield Batch(estimator, first, everyone, problems, contexts, posterior, prior, whole, options["draws"])
+            yield Batch(
+                estimator, first, everyone, problems, contexts, posterior, prior, whole, options["draws"]
+            )
             bar.update(last - first)
     if not found:
         name = catalog.column("cluster_id")[0]

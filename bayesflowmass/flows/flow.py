@@ -21,9 +21,10 @@ from bayesflowmass.flows.known_population import TrainingPopulation
 from bayesflowmass.flows.mixture import ConditionalGaussianMixture
 from bayesflowmass.flows.pyro_block import PyroBlock
 from bayesflowmass.flows.spline import ConditionalMonotoneSpline
-from bayesflowmass.networks.convolutional import ConvNetwork, Extent
+from bayesflowmass.networks.choice import TRUNKS, network_maker
+from bayesflowmass.networks.convolutional import Extent
 from bayesflowmass.networks.dense import DenseNetwork, NoParameters
-from bayesflowmass.networks.over_galaxies import SetNetwork, SetTrunk, membership_log_likelihood
+from bayesflowmass.networks.over_galaxies import SetTrunk, membership_log_likelihood
 
 __all__ = ["FLOW_KINDS", "ConditionalFlow", "Standardisation", "build_flow"]
 
@@ -38,9 +39,6 @@ FLOW_KINDS = (
     "spline+mixture",
     "affine+spline+mixture",
 )
-
-WIDEST, MOST_LAYERS = 8192, 64
-"""Of a network: two layers of the widest hold 270 MB of weights between them."""
 
 
 class Standardisation(ConditionalTransformModule):
@@ -318,8 +316,7 @@ def build_flow(
         spline_blocks=spline_blocks,
         components=components,
     )
-    _check_widths(hidden=hidden, channels=channels)
-    network = _network_maker(
+    network = network_maker(
         trunk, context_dim, hidden, image_shape, channels, kernels, pooling, galaxies, activation, dropout
     )
     # The global generator is the only one that initialisers take; its state is put back.
@@ -382,8 +379,8 @@ def _check_choices(
 ) -> None:
     if kind not in FLOW_KINDS:
         raise ValueError(f"unknown flow kind {kind!r}; choose one of {', '.join(FLOW_KINDS)}")
-    if trunk not in ("dense", "conv", "set"):
-        raise ValueError(f"unknown trunk {trunk!r}; choose dense, conv or set")
+    if trunk not in TRUNKS:
+        raise ValueError(f"unknown trunk {trunk!r}; choose {', '.join(TRUNKS[:-1])} or {TRUNKS[-1]}")
     if (trunk == "set") != (galaxies is not None):
         raise ValueError(
             "a set trunk, and it alone, takes galaxies, the arguments of a network over galaxies"
@@ -400,52 +397,6 @@ def _check_sizes(loc: float, scale: float, **counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{name} is {count}; it must be at least 1")
-
-
-def _check_widths(**layers: Sequence[int]) -> None:
-    for name, widths in layers.items():
-        if len(widths) > MOST_LAYERS or any(
-            not isinstance(width, int) or not 1 <= width <= WIDEST for width in widths
-        ):
-            raise ValueError(
-                f"{name} is {list(widths)}; expected at most {MOST_LAYERS} whole numbers from 1 to {WIDEST}"
-            )
-
-
-def _network_maker(
-    trunk: str,
-    context_dim: int,
-    hidden: Sequence[int],
-    image_shape: Sequence[int] | None,
-    channels: Sequence[int],
-    kernels: Sequence[Extent | Sequence[Extent]] | None,
-    pooling: Sequence[int | Sequence[int]] | None,
-    galaxies: Mapping[str, Any] | None,
-    activation: str,
-    dropout: float,
-) -> Callable[[int | None], DenseNetwork | ConvNetwork | SetTrunk]:
-    """A function that makes a network of so many outputs; None: one that ends at its last hidden layer."""
-
-    def network(output_dim: int | None) -> DenseNetwork | ConvNetwork | SetTrunk:
-        if galaxies is not None:
-            over_galaxies = SetNetwork(cluster_dim=context_dim, **galaxies)
-            return SetTrunk(over_galaxies, hidden, activation=activation, dropout=dropout)
-        if trunk == "dense":
-            return DenseNetwork(context_dim, hidden, output_dim, activation=activation, dropout=dropout)
-        assert image_shape is not None
-        return ConvNetwork(
-            context_dim,
-            image_shape,
-            channels,
-            hidden,
-            output_dim,
-            kernels=kernels,
-            pooling=pooling,
-            activation=activation,
-            dropout=dropout,
-        )
-
-    return network
 
 
 def _make_blocks(

@@ -88,7 +88,7 @@ def test_a_saved_model_gives_the_same_posteriors(model, catalog):
     np.testing.assert_array_equal(one.median, again.posterior(catalog).median)
     # Other parts of the catalogue are other matrix products.
     np.testing.assert_allclose(one.median, other.median, atol=1e-5)
-    assert json.loads((model / "model.json").read_text())["training"]["uses_richness"] is True
+    assert json.loads((model / "model.json").read_text(encoding="utf-8"))["training"]["uses_richness"] is True
 
 
 def test_a_finished_run_is_resumed_at_once(model, catalog):
