@@ -8,6 +8,7 @@ from bayesflowmass.bayes.fitting import fit
 from bayesflowmass.bayes.guides import Eigenbasis, FullCovariance, LowRank, MeanField, WeightGuide
 from bayesflowmass.bayes.handlers import Flipout, LocalReparameterisation, SharedDraw
 from bayesflowmass.bayes.laplace import LaplacePosterior
+from bayesflowmass.bayes.latents import LatentPosterior
 from bayesflowmass.bayes.module import BayesianModule
 from bayesflowmass.bayes.nuts import NUTSPosterior
 from bayesflowmass.bayes.objective import VariationalObjective
@@ -27,6 +28,7 @@ __all__ = [
     "Flipout",
     "FullCovariance",
     "LaplacePosterior",
+    "LatentPosterior",
     "LocalReparameterisation",
     "LowRank",
     "Maximise",

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from bayesflowmass.bayes.choice import Choice, choose, exactly
-from bayesflowmass.bayes.density import NET, Density, Likelihood
+from bayesflowmass.bayes.density import NET, Density, Likelihood, has_sites
+from bayesflowmass.bayes.latents import LatentPosterior, fit_with_latents
 from bayesflowmass.bayes.loop import Loop
 from bayesflowmass.bayes.posterior import Posterior
-from bayesflowmass.bayes.priors import Prior, as_prior
+from bayesflowmass.bayes.priors import Prior, WeightPrior, as_prior
 from bayesflowmass.bayes.protocol import WEIGHT_POSTERIORS, WeightPosterior, parse_weights
 
 __all__ = ["fit"]
@@ -35,7 +36,7 @@ def fit(
     batch_size: int = 100,
     progress: bool = False,
     **options: Any,
-) -> Posterior:
+) -> Posterior | LatentPosterior:
     """The posterior of the weights of a network, given data.
 
     Training ends with the network, which changes in place, at the centre of the posterior: the mean of q, the
@@ -48,7 +49,9 @@ def fit(
         net: any module of torch, inputs (B, ...) -> outputs; without a likelihood a conditional density, with
             ``log_prob(y, x) -> (B,)``.
         data: x (N, ...) and y (N, ...).
-        likelihood: outputs of the network -> distribution of y of the shape of y; a function or a module.
+        likelihood: outputs of the network -> distribution of y of the shape of y; a function or a module. With a
+            second argument ``y=None`` it is a program of Pyro that samples y, with latent variables of its own
+            (`LatentPosterior`; variational only).
         method: of `WEIGHT_POSTERIORS`, as ``METHOD`` or ``METHOD:VALUE`` (`parse_weights`).
         which: the random weights, by their names in ``net`` (`choose`); None: as the method has it.
         prior: of the weights, by their names in ``net`` (`as_prior`); of those that are not random, too, where they are
@@ -63,6 +66,14 @@ def fit(
     name, parsed = parse_weights(method)
     kind = WEIGHT_POSTERIORS[name]
     x, y = _checked(data)
+    if likelihood is not None and has_sites(likelihood):
+        if name != "variational":
+            raise ValueError(
+                f"A likelihood with latent variables of its own needs the method 'variational', not '{name}'."
+            )
+        return _with_latents(net, (x, y), likelihood, parsed | options, which, as_prior(prior), {
+            "seed": seed, "steps": steps, "learning_rate": learning_rate, "progress": progress,
+        })  # fmt: skip
     density = Density(net, likelihood)
     options = parsed | options
     if which is not None and "which" in parsed:
@@ -77,6 +88,29 @@ def fit(
     loop = Loop((x, y), steps, learning_rate, batch_size, progress)
     weights = kind.fit(density, (x, y), maximise=loop, seed=seed, progress=progress, **chosen)
     return Posterior(density, weights, believed.below(NET), len(y), event_dims, loop.losses)
+
+
+def _with_latents(
+    net: nn.Module,
+    data: tuple[Tensor, Tensor],
+    likelihood: Likelihood,
+    options: dict[str, Any],
+    which: Choice | None,
+    prior: WeightPrior,
+    training: dict[str, Any],
+) -> LatentPosterior:
+    known = inspect.signature(fit_with_latents).parameters
+    free = [name for name in ("guide", "guide_options", "estimator") if name in known]
+    chosen = options.pop("which", which)
+    for name in options:
+        if name not in free:
+            raise ValueError(
+                f"With latent variables there is no option '{name}'; there are {', '.join(free)}."
+            )
+    device = next(net.parameters()).device
+    x, y = (part.to(device) for part in data)
+    chosen = "all" if chosen is None else chosen
+    return fit_with_latents(net, x, y, likelihood, prior=prior, which=chosen, **training, **options)
 
 
 def _checked(data: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -268,3 +268,40 @@ def test_a_folder_without_a_posterior_and_another_network_are_refused(tmp_path):
     bayes.fit(linear(), data(), likelihood=gaussian, steps=3).save(tmp_path)
     with pytest.raises(ValueError, match="is of another network than this Linear"):
         bayes.load(tmp_path, nn.Linear(4, 1).double(), gaussian)
+
+
+def unknown_noise(f, y=None):
+    """A program with a latent variable of its own."""
+    sigma = pyro.sample("sigma", dist.LogNormal(torch.tensor(0.0, dtype=torch.float64), 1.0))
+    with pyro.plate("data", len(f)):
+        return pyro.sample("y", dist.Normal(f.squeeze(-1), sigma), obs=y)
+
+
+def test_a_likelihood_may_have_latent_variables_of_its_own():
+    """The noise is unknown: with 40 data its posterior is near the truth, and the weights are near theirs."""
+    net, (x, y) = linear(), data()
+    state, store = torch.get_rng_state(), dict(pyro.get_param_store())
+    posterior = bayes.fit(
+        net, (x, y), likelihood=unknown_noise, steps=400, learning_rate=0.05, estimator="local"
+    )
+    assert torch.equal(torch.get_rng_state(), state)
+    assert dict(pyro.get_param_store()) == store
+    mean, covariance = exact(x, y)
+    centre = torch.cat([net.weight[0], net.bias]).detach()
+    assert ((centre - mean) / covariance.diagonal().sqrt()).abs().max() < 1.0
+    drawn = posterior.predict(x, n_draws=60, seed=1)
+    assert drawn.shape == (60, N)
+    assert torch.equal(drawn, posterior.predict(x, n_draws=60, seed=1))
+    # The noise and what is unknown of the weights; 2400 numbers, of which the noise is common to each draw.
+    assert 0.3 < float((drawn - net(x).squeeze(-1).detach()).std()) < 0.6
+    assert net.weight.requires_grad
+
+
+def test_latent_variables_need_the_variational_method():
+    for arguments, sentence in (
+        ({"method": "laplace"}, "needs the method 'variational', not 'laplace'"),
+        ({"members": 3}, "With latent variables there is no option 'members'"),
+        ({"guide": "flow"}, "Unknown guide 'flow'"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            bayes.fit(linear(), data(), likelihood=unknown_noise, **arguments)
