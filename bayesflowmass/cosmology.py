@@ -36,6 +36,7 @@ __all__ = [
     "linear_correlation",
     "mass_function",
     "overdensity",
+    "radius_at_circular_velocity",
     "radius_delta",
     "redshift_at_distance",
     "sample_mass_function",
@@ -181,6 +182,26 @@ def circular_velocity_delta(
     mass = 10.0 ** np.asarray(log10_mass, dtype=np.float64)
     radius = radius_delta(log10_mass, z, mdef, comoving=False, cosmology=cosmology)
     return np.sqrt(GRAVITATIONAL_CONSTANT * mass / radius)
+
+
+def radius_at_circular_velocity(
+    velocity: ArrayLike,
+    z: ArrayLike,
+    mdef: str = "200c",
+    *,
+    comoving: bool = True,
+    cosmology: Cosmology = MDPL2,
+) -> FloatArray:
+    """R_delta [Mpc/h, comoving or physical] of a halo of circular velocity V_delta [km/s], the inverse of
+    `circular_velocity_delta`.
+
+    V^2 = G M / R and M = (4/3) pi R^3 delta rho_crit give R = V / (H sqrt(delta / 2)), V / (10 H) for 200c.
+    """
+    hubble = 100.0 * efunc(z, cosmology)
+    radius = np.asarray(velocity, dtype=np.float64) / (
+        hubble * np.sqrt(0.5 * overdensity(mdef, z, cosmology))
+    )
+    return np.asarray(radius * (1.0 + _redshift(z)) if comoving else radius)
 
 
 def velocity_dispersion_evrard(

@@ -83,6 +83,16 @@ def test_radius_agrees_with_colossus(mdef, colossus_mdpl2):
     assert cosmo.radius_delta(15.0, Z, mdef, comoving=False) == pytest.approx(expected, rel=2e-4)
 
 
+@pytest.mark.parametrize("mdef", ["200c", "500c", "200m", "vir"])
+@pytest.mark.parametrize("comoving", [True, False])
+def test_radius_at_a_circular_velocity_is_that_of_the_mass(mdef, comoving):
+    mass, z = np.array([13.2, 14.5, 15.6]), np.array([0.0, 0.117, 0.6])
+    velocity = cosmo.circular_velocity_delta(mass, z, mdef)
+    found = cosmo.radius_at_circular_velocity(velocity, z, mdef, comoving=comoving)
+    # Both go through rho_crit = 3 H^2 / (8 pi G): a few roundings.
+    np.testing.assert_allclose(found, cosmo.radius_delta(mass, z, mdef, comoving=comoving), rtol=1e-13)
+
+
 def test_circular_velocity_is_ten_hubble_times_radius_for_200c():
     # M = 100 H^2 R^3 / G, so V = sqrt(G M / R) = 10 H R.
     radius = cosmo.radius_delta(14.7, Z, comoving=False)

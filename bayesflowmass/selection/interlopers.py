@@ -9,7 +9,7 @@ import numpy as np
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.catalog.arrays import segment_median, segment_sum
 from bayesflowmass.common.arrays import FloatArray
-from bayesflowmass.cosmology import efunc
+from bayesflowmass.cosmology import radius_at_circular_velocity
 from bayesflowmass.selection.record import at_least, check_positive, record
 
 __all__ = ["remove_interlopers"]
@@ -50,8 +50,8 @@ def remove_interlopers(
     squared = velocity**2
     radius = catalog.r_proj.astype(np.float64)
     redshift = catalog.column("redshift")
-    # R200c, comoving Mpc/h, of V200c = 1 km/s: H0 = 100 h km/s/Mpc.
-    radius_per_velocity = (1.0 + redshift) / (1000.0 * efunc(redshift, catalog.metadata.cosmology))
+    # R200c is proportional to V200c.
+    radius_per_velocity = radius_at_circular_velocity(1.0, redshift, cosmology=catalog.metadata.cosmology)
     scaled, profile, aperture = _profile(float(concentration))
     inner = at_least(radius < _START_RADIUS, catalog, _MIN_MEMBERS)
     dispersion = 1.4826 * np.nan_to_num(segment_median(velocity, catalog.offsets, inner))

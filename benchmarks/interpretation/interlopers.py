@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
-from bayesflowmass.cosmology import efunc
+from bayesflowmass.cosmology import circular_velocity_delta, radius_delta
 from bayesflowmass.diagnostics import bootstrap_errors
 
 __all__ = ["InterloperScore", "fit_interloper_score", "phase_space_features", "roc_areas"]
@@ -25,7 +25,6 @@ FloatArray = npt.NDArray[np.float64]
 _STEPS = 100
 _TOLERANCE = 1e-8
 _REACH = 4.0  # standard deviations: a cubic means nothing far outside the clusters it was fitted on.
-_MASS_UNIT = 1e14
 
 
 @dataclass(frozen=True)
@@ -135,10 +134,9 @@ def phase_space_features(
     count = np.asarray(catalog.n_galaxies, dtype=np.float64)
     radius, speed = catalog.r_proj.astype(np.float64), np.abs(catalog.galaxies("v_los").astype(np.float64))
     redshift = np.asarray(catalog.column("redshift"), dtype=np.float64)
-    expansion = efunc(redshift, catalog.metadata.cosmology)
-    # G M = V^2 R and M = 100 H^2 R^3 / G: V200c = (10 G H M)^(1/3), R200c = V200c / (10 H), comoving times 1 + z.
-    v200 = (10.0 * 4.30092e-9 * 100.0 * expansion * _MASS_UNIT * 10.0 ** (mass - 14.0)) ** (1.0 / 3.0)
-    r200 = v200 / (1000.0 * expansion) * (1.0 + redshift)
+    cosmology = catalog.metadata.cosmology
+    v200 = circular_velocity_delta(mass, redshift, cosmology=cosmology)
+    r200 = radius_delta(mass, redshift, cosmology=cosmology)
     dispersion = np.sqrt(np.bincount(rows, speed**2, minlength=len(catalog)) / np.maximum(count, 1.0))
     features = {
         "r_proj": radius,

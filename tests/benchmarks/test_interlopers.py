@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.cosmology import efunc
 from bayesflowmass.mocks import simulate_catalog
 from benchmarks.interpretation.interlopers import fit_interloper_score, phase_space_features, roc_areas
 from benchmarks.interpretation.residuals import LATENT_TRUTHS, latent_truths, partial_correlations
@@ -143,8 +144,6 @@ def test_scaled_features_are_those_of_the_mock():
         features["v_scaled"] * catalog.column("v200c")[rows], features["speed"], rtol=2e-3
     )
     # R200c = V200c / (10 H), comoving.
-    from bayesflowmass.cosmology import efunc
-
     z = catalog.column("redshift")
     r200 = catalog.column("v200c") * (1 + z) / (1000 * efunc(z, catalog.metadata.cosmology))
     np.testing.assert_allclose(features["r_scaled"] * r200[rows], features["r_proj"], rtol=2e-3)
