@@ -46,7 +46,8 @@ class StandardNormal(Normal):
     """
     N(0, 1) of a given batch shape, with cdf, quantiles and tails accurate to the precision of the type.
 
-    :param Tensor zero: A tensor of zeros (*B,) that carries shape, type and device.
+    Args:
+        zero: A tensor of zeros (*B,) that carries shape, type and device.
     """
 
     loc: Tensor

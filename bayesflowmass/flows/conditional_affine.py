@@ -25,11 +25,12 @@ class ConditionedAffine(Transform):
     logarithm, so that the Jacobian is exact and nothing is clamped: :math:`\sigma` overflows only where
     :math:`\exp(\log\sigma)` does (:math:`|\log\sigma| > 88` in single, 709 in double precision).
 
-    :param Tensor loc: :math:`\mu`, shape (*B,), or (*B, D) with ``event_dim=1``.
-    :param Tensor log_scale: :math:`\log\sigma`, a shape that broadcasts with that of ``loc``.
-    :param int event_dim: 0 (elements are events of their own) or 1 (vectors of D elements).
-    :param int cache_size: As in :class:`torch.distributions.Transform`; 0, since the inverse costs one
-        product.
+    Args:
+        loc: :math:`\mu`, shape (*B,), or (*B, D) with ``event_dim=1``.
+        log_scale: :math:`\log\sigma`, a shape that broadcasts with that of ``loc``.
+        event_dim: 0 (elements are events of their own) or 1 (vectors of D elements).
+        cache_size: As in :class:`torch.distributions.Transform`; 0, since the inverse costs one
+            product.
     """
 
     bijective = True
@@ -103,9 +104,10 @@ class ConditionalAffine(ConditionalTransformModule):
     >>> flow.condition(torch.rand(10, 4)).sample((3,)).shape
     torch.Size([3, 10])
 
-    :param nn: A network from the context (*B, C) to the shifts, then the logarithms of the scales, (*B, 2),
-        or (*B, 2 D) with ``event_dim=1``.
-    :param int event_dim: 0 for scalar events, 1 for vectors whose elements are transformed one by one.
+    Args:
+        nn: A network from the context (*B, C) to the shifts, then the logarithms of the scales, (*B, 2),
+            or (*B, 2 D) with ``event_dim=1``.
+        event_dim: 0 for scalar events, 1 for vectors whose elements are transformed one by one.
 
     References:
 
@@ -137,9 +139,10 @@ def conditional_affine(
     """
     A helper that creates a :class:`ConditionalAffine` together with its dense network.
 
-    :param int context_dim: Dimension of the context.
-    :param hidden_dims: Hidden dimensions of the network; defaults to ``[10 * (input_dim or 1)]``.
-    :param input_dim: Dimension of the event; None (the default) for scalar events.
+    Args:
+        context_dim: Dimension of the context.
+        hidden_dims: Hidden dimensions of the network; defaults to ``[10 * (input_dim or 1)]``.
+        input_dim: Dimension of the event; None (the default) for scalar events.
     """
     size = input_dim or 1
     network = DenseNetwork(context_dim, hidden_dims or [10 * size], 2 * size)

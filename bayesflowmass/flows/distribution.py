@@ -82,8 +82,9 @@ class MassDistribution(TransformedDistribution):
     precise as the
     parameters: make the distribution with ``flow.condition(context)``, which makes them double by default.
 
-    :param base_dist: :class:`StandardNormal` or :class:`GaussianMixture`, of batch shape (*B,).
-    :param transforms: Bijections of the line, from the base to the data, which declare their ``sign``.
+    Args:
+        base_dist: :class:`StandardNormal` or :class:`GaussianMixture`, of batch shape (*B,).
+        transforms: Bijections of the line, from the base to the data, which declare their ``sign``.
 
     Raises:
         ValueError: a transform is of vectors, or does not say whether it rises.

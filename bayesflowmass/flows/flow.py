@@ -73,14 +73,15 @@ class ConditionalFlow(ConditionalTransformedDistribution, nn.Module):
     While ``population`` is set, as training does where it knows what population its masses are of, ``log_prob`` is the
     likelihood of masses drawn from it; ``condition`` always gives p itself.
 
-    :param trunk: A network (*B, C) -> (*B, F).
-    :param base_dist: A conditional base: ``nn`` from features to parameters, ``conditioned`` from them to a
-        distribution.
-    :param transforms: Conditional transforms of the same protocol, or of Pyro and of vectors of one element
-        (`PyroBlock`), from the base to the standardised target.
-    :param loc: Mean of log10_mass in the training split.
-    :param scale: Its standard deviation, dex.
-    :param description: The arguments of :func:`build_flow` that make this flow.
+    Args:
+        trunk: A network (*B, C) -> (*B, F).
+        base_dist: A conditional base: ``nn`` from features to parameters, ``conditioned`` from them to a
+            distribution.
+        transforms: Conditional transforms of the same protocol, or of Pyro and of vectors of one element
+            (`PyroBlock`), from the base to the standardised target.
+        loc: Mean of log10_mass in the training split.
+        scale: Its standard deviation, dex.
+        description: The arguments of :func:`build_flow` that make this flow.
     """
 
     def __init__(
@@ -148,9 +149,10 @@ class ConditionalFlow(ConditionalTransformedDistribution, nn.Module):
         """
         The distribution of log10_mass given a context.
 
-        :param context: (*B, C), or the galaxies of B clusters, in the precision of the networks.
-        :param dtype: Precision of what the networks give (a few numbers per cluster) from there on. Double by
-            default, since a single-precision cdf has no digits in the tails.
+        Args:
+            context: (*B, C), or the galaxies of B clusters, in the precision of the networks.
+            dtype: Precision of what the networks give (a few numbers per cluster) from there on. Double by
+                default, since a single-precision cdf has no digits in the tails.
 
         Raises:
             ValueError: see `check_context`.

@@ -31,9 +31,10 @@ class GaussianMixture(TorchDistribution):
     :math:`dx = -(\partial_\theta F(x;\theta)/p(x))\,d\theta` (Figurnov et al. 2018, arXiv:1805.08498), exact
     in one dimension.
 
-    :param Tensor logits: Unnormalised log weights, (*B, K).
-    :param Tensor locs: :math:`\mu_k`, (*B, K).
-    :param Tensor log_scales: :math:`\log\sigma_k`, (*B, K); not clamped.
+    Args:
+        logits: Unnormalised log weights, (*B, K).
+        locs: :math:`\mu_k`, (*B, K).
+        log_scales: :math:`\log\sigma_k`, (*B, K); not clamped.
     """
 
     arg_constraints = {  # noqa: RUF012
@@ -164,8 +165,9 @@ class ConditionalGaussianMixture(ConditionalDistribution, nn.Module):
     Zero network outputs give components of unit width with means spread evenly over [-1, 1]: components that
     start equal would stay equal.
 
-    :param nn: A network from the context (*B, C) to (*B, 3 K): logits, means, logarithms of the scales.
-    :param int components: K.
+    Args:
+        nn: A network from the context (*B, C) to (*B, 3 K): logits, means, logarithms of the scales.
+        components: K.
     """
 
     def __init__(self, nn: nn.Module, *, components: int) -> None:
@@ -192,9 +194,10 @@ def conditional_gaussian_mixture(
     """
     A helper that creates a :class:`ConditionalGaussianMixture` together with its dense network.
 
-    :param int context_dim: Dimension of the context.
-    :param hidden_dims: Hidden dimensions of the network; defaults to ``[10 * components]``.
-    :param int components: Number of Gaussians.
+    Args:
+        context_dim: Dimension of the context.
+        hidden_dims: Hidden dimensions of the network; defaults to ``[10 * components]``.
+        components: Number of Gaussians.
     """
     network = DenseNetwork(context_dim, hidden_dims or [10 * components], 3 * components)
     return ConditionalGaussianMixture(network, components=components)

@@ -65,9 +65,10 @@ class ConditionedMonotoneSpline(Transform):
     can go stale; inputs masked before the spline, so that gradients outside the bound are finite; no test of
     values on the host, so that a CUDA graph can capture it.
 
-    :param Tensor data_knots: :math:`y_k`, (*B, K + 1), from -bound to bound.
-    :param Tensor base_knots: :math:`x_k`, (*B, K + 1), from -bound to bound.
-    :param Tensor slopes: :math:`\delta_k > 0`, (*B, K + 1), one at both ends.
+    Args:
+        data_knots: :math:`y_k`, (*B, K + 1), from -bound to bound.
+        base_knots: :math:`x_k`, (*B, K + 1), from -bound to bound.
+        slopes: :math:`\delta_k > 0`, (*B, K + 1), one at both ends.
 
     References:
 
@@ -152,10 +153,11 @@ class ConditionalMonotoneSpline(ConditionalTransformModule):
     The target should be standardised: outside [-bound, bound] nothing bends, so the tails are those of the
     base.
 
-    :param nn: A network from the context (*B, C) to (*B, 3 K - 1): raw bin sizes on the data side, on the
-        base side, raw slopes of the interior knots.
-    :param int count_bins: K.
-    :param float bound: Half the side of the box in which the spline bends.
+    Args:
+        nn: A network from the context (*B, C) to (*B, 3 K - 1): raw bin sizes on the data side, on the
+            base side, raw slopes of the interior knots.
+        count_bins: K.
+        bound: Half the side of the box in which the spline bends.
     """
 
     domain = constraints.real
@@ -191,10 +193,11 @@ def conditional_monotone_spline(
     """
     A helper that creates a :class:`ConditionalMonotoneSpline` together with its dense network.
 
-    :param int context_dim: Dimension of the context.
-    :param hidden_dims: Hidden dimensions of the network; defaults to ``[10 * count_bins]``.
-    :param int count_bins: Number of rational quadratic pieces.
-    :param float bound: Half the side of the box in which the spline bends.
+    Args:
+        context_dim: Dimension of the context.
+        hidden_dims: Hidden dimensions of the network; defaults to ``[10 * count_bins]``.
+        count_bins: Number of rational quadratic pieces.
+        bound: Half the side of the box in which the spline bends.
     """
     network = DenseNetwork(context_dim, hidden_dims or [10 * count_bins], 3 * count_bins - 1)
     return ConditionalMonotoneSpline(network, count_bins=count_bins, bound=bound)

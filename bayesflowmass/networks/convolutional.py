@@ -31,16 +31,17 @@ class ConvNetwork(nn.Module):
     For the images of our encoders height is R_proj and width v_los. A kernel ``("all", 5)`` slides along v_los
     only, with weights of its own for every R_proj.
 
-    :param int input_dim: C.
-    :param image_shape: (height, width) or (channels, height, width).
-    :param channels: Feature maps of each convolution.
-    :param hidden_dims: Widths of the dense layers that follow.
-    :param output_dim: P, or None to end after the last hidden layer's activation (a trunk).
-    :param kernels: Extent of each convolution: an odd number, or "all", or a pair of them, (height, width);
-        5 for the first and 3 for all others by default.
-    :param pooling: Neighbours to pool after each convolution: a number or a pair; None for strides of two.
-    :param str activation: A key of ``ACTIVATIONS``.
-    :param float dropout: Probability of dropping a hidden unit of the dense layers while training.
+    Args:
+        input_dim: C.
+        image_shape: (height, width) or (channels, height, width).
+        channels: Feature maps of each convolution.
+        hidden_dims: Widths of the dense layers that follow.
+        output_dim: P, or None to end after the last hidden layer's activation (a trunk).
+        kernels: Extent of each convolution: an odd number, or "all", or a pair of them, (height, width);
+            5 for the first and 3 for all others by default.
+        pooling: Neighbours to pool after each convolution: a number or a pair; None for strides of two.
+        activation: A key of ``ACTIVATIONS``.
+        dropout: Probability of dropping a hidden unit of the dense layers while training.
 
     Raises:
         ValueError: if the image does not fit into the context, or a layer does not fit the image.

@@ -48,11 +48,12 @@ class DenseNetwork(nn.Sequential):
     """
     A fully connected network (*B, C) -> (*B, P), linear at its end.
 
-    :param int input_dim: C.
-    :param hidden_dims: Widths of the hidden layers; may be empty.
-    :param output_dim: P, or None to end after the last hidden layer's activation (a trunk).
-    :param str activation: A key of ``ACTIVATIONS``.
-    :param float dropout: Probability of dropping a hidden unit while training.
+    Args:
+        input_dim: C.
+        hidden_dims: Widths of the hidden layers; may be empty.
+        output_dim: P, or None to end after the last hidden layer's activation (a trunk).
+        activation: A key of ``ACTIVATIONS``.
+        dropout: Probability of dropping a hidden unit while training.
     """
 
     def __init__(
