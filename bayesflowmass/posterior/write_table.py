@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -14,7 +15,7 @@ from astropy.io.votable import from_table
 from astropy.io.votable.tree import Param
 from astropy.table import Table
 
-from bayesflowmass.common.files import whole_file
+from bayesflowmass.common.files import whole_file, write_through
 from bayesflowmass.common.outputs import TABLE_FORMATS, check_table_path, check_texts
 from bayesflowmass.common.terminal import plain
 
@@ -47,7 +48,10 @@ def write_table(table: Table, path: str | os.PathLike[str]) -> Path:
         elif kind == "fits":
             _short_header(table).write(temporary, format=kind, overwrite=True)
         else:
-            table.write(temporary, format=kind, overwrite=True)
+            # astropy opens files in the encoding of the machine; ECSV is UTF-8.
+            text = io.StringIO()
+            table.write(text, format=kind)
+            write_through(temporary, text.getvalue().encode())
     return path
 
 

@@ -89,7 +89,7 @@ def test_names_come_back_as_they_were_or_are_refused(ending, ids, tmp_path_facto
         assert not path.exists()
         return
     write_table(table, path)
-    again = Table.read(path, format="ascii.ecsv") if ending == "ecsv" else Table.read(path)
+    again = Table.read(path, format="ascii.ecsv", encoding="utf-8") if ending == "ecsv" else Table.read(path)
     back = ["" if np.ma.is_masked(one) else one for one in again["cluster_id"]]
     assert [one.decode() if isinstance(one, bytes) else str(one) for one in back] == table[
         "cluster_id"
