@@ -160,7 +160,7 @@ def write(a, rows, clock, data, n_draws) -> None:
     lines = [header("The default of --variational", source)]
     lines += [
         f"Trained on {content['n_train']} clusters, judged on {content['n_validation']} others with {n_draws} draws of"
-        " the weights. NLL, KL/N: of the ELBO per training cluster [nats]. Gain: of the ELBO in the last fifth of the"
+        " the weights. NLL, KL/N: of the ELBO per training cluster [nats]. Gain: of the ELBO by as many more"
         " updates [nats]. Log score: less that of the point model on the same validation clusters [nats]. sigma:"
         " mean epistemic and aleatoric standard deviation [dex].\n",
         "| fit | weights | NLL | KL/N | at prior | gain | log score - point | sigma_epi | sigma_ale | processor s |",

@@ -16,7 +16,8 @@ class LearningRate:
     r"""The learning rate at each update.
 
     ``constant`` (the paper) keeps it; ``cosine`` falls as :math:`f + (1 - f)(1 + \cos \pi t)/2` to the
-    fraction f at the last update (Loshchilov & Hutter, arXiv:1608.03983); ``plateau`` multiplies it by
+    fraction f at the last update (Loshchilov & Hutter, arXiv:1608.03983), after the share ``hold`` of the updates at
+    full rate; ``plateau`` multiplies it by
     ``factor`` each time the smoothed validation loss has not improved for ``plateau_updates``. All begin with
     a linear warm-up.
 
@@ -25,6 +26,7 @@ class LearningRate:
         schedule: constant, cosine or plateau.
         warmup_updates: length of the linear warm-up.
         max_updates: where the cosine ends.
+        hold: share of the updates after the warm-up at which the cosine begins.
         final_fraction: f, the fraction of ``base`` below which no schedule falls.
         factor: of the plateau, between 0 and 1.
         plateau_updates: patience of the plateau.
@@ -37,6 +39,7 @@ class LearningRate:
     final_fraction: float = 0.01
     factor: float = 0.5
     plateau_updates: int = 200
+    hold: float = 0.0
     reductions: int = 0
     last_reduction: int = 0
 
@@ -45,9 +48,8 @@ class LearningRate:
         if update < self.warmup_updates:
             return self.base * (update + 1) / self.warmup_updates
         if self.schedule == "cosine":
-            done = min(
-                1.0, (update - self.warmup_updates) / max(1, self.max_updates - 1 - self.warmup_updates)
-            )
+            length = max(1, self.max_updates - 1 - self.warmup_updates)
+            done = min(1.0, max(0.0, (update - self.warmup_updates) / length - self.hold) / (1.0 - self.hold))
             fall = 0.5 * (1.0 + math.cos(math.pi * done))
             return self.base * (self.final_fraction + (1.0 - self.final_fraction) * fall)
         if self.schedule == "plateau":

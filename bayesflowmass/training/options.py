@@ -33,6 +33,9 @@ class FitOptions(Settings):
     final_fraction: float = Field(
         0.01, ge=0, le=1, description="share of the learning rate that cosine ends at"
     )
+    hold_fraction: float = Field(
+        0.0, ge=0, lt=1, description="cosine: share of the steps at full learning rate before it falls"
+    )
     plateau_updates: int = Field(
         200, gt=0, description="plateau: steps without improvement before a reduction"
     )
@@ -89,6 +92,7 @@ class FitOptions(Settings):
             self.final_fraction,
             self.plateau_factor,
             self.plateau_updates,
+            self.hold_fraction,
         )
 
     def stopping(self) -> SmoothedStopping:

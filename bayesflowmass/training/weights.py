@@ -34,7 +34,8 @@ _ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)
 _KEYS = ("method", "which", "guide", "prior", "options", "fit", "start")
 
 LAST_LAYER_FIT: dict[str, Any] = {
-    "learning_rate": 2e-3, "betas": (0.9, 0.99), "schedule": "cosine", "final_fraction": 0.0, "warmup_updates": 0,
+    "learning_rate": 2e-3, "betas": (0.9, 0.99), "schedule": "cosine", "hold_fraction": 0.6, "final_fraction": 0.0,
+    "warmup_updates": 0,
     "weight_decay": 0.0, "clip_norm": None, "average_decay": 0.0, "batch_size": 500, "max_updates": 4000,
     "validate_every": 50,
 }  # fmt: skip

@@ -157,7 +157,8 @@ def test_seeded_globals_start_from_the_seed_and_put_back():
     with seeded_globals(5):
         assert draw_all() == first
     with seeded_globals(6):
-        assert draw_all() != first
+        # Each generator of the three follows the seed.
+        assert all(other != drawn for other, drawn in zip(draw_all(), first, strict=True))
     after = capture_global_state()
     assert torch.equal(after[0]["torch"], outside[0]["torch"])
     assert after[1] == outside[1]
