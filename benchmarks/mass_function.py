@@ -29,6 +29,7 @@ from scipy import integrate, stats
 
 from bayesflowmass.cosmology import mass_function
 from bayesflowmass.estimator import MassEstimator
+from bayesflowmass.evaluation import posteriors
 from bayesflowmass.hierarchical.likelihood import MassLikelihood
 from bayesflowmass.hierarchical.mass_function import MassFunctionModel, selection_seen
 from bayesflowmass.mocks import simulate_catalog
@@ -156,8 +157,9 @@ def normalised(log_density):
 def seen_by(estimator, mocks, n_haloes, grid):
     """`selection_seen` of one model, from selected mocks that are flat over its training range."""
     blocks = (
-        MassLikelihood(estimator.posterior(mocks[start : start + 1000])).on_grid(grid)
-        for start in range(0, len(mocks), 1000)
+        MassLikelihood(batch.posterior).on_grid(grid)
+        for batch in posteriors(estimator, mocks, clusters_at_once=1000)
+        if batch.posterior is not None
     )
     return selection_seen(blocks, n_haloes, estimator.training_info.log10_mass_range)
 

@@ -25,11 +25,10 @@ from bayesflowmass.diagnostics import PosteriorSummary, assess_calibration
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.shipped import SHIPPED, shipped_models
 from bayesflowmass.estimator.systematic import sigma_systematic
-from bayesflowmass.evaluation.test_sets import like_training
+from bayesflowmass.evaluation import like_training, posteriors
 from bayesflowmass.mocks import PRIORS
 from benchmarks.provenance import header, provenance
 
-CHUNK = 1000
 LEVELS = (0.68, 0.95)
 PACKAGES = ("torch", "pyro-ppl", "numpy", "scipy", "astropy", "colossus")
 
@@ -39,10 +38,11 @@ def summarise(
 ) -> tuple[PosteriorSummary, dict[str, np.ndarray]]:
     """Posteriors of all clusters, and the parts of their widths."""
     parts, widths = [], []
-    for start in range(0, len(catalog), CHUNK):
-        part = catalog[start : start + CHUNK]
-        posterior = estimator.posterior(part, n_draws=draws)
-        parts.append(PosteriorSummary.from_posterior(posterior, part.column("log10_mass")))
+    for batch in posteriors(estimator, catalog, n_draws=draws):
+        posterior = batch.posterior
+        if posterior is None or not batch.usable.all():
+            raise SystemExit("a test cluster cannot have a mass; simulate another set")
+        parts.append(PosteriorSummary.from_posterior(posterior, batch.clusters.column("log10_mass")))
         widths.append(np.stack([posterior.sigma, posterior.sigma_aleatoric, posterior.sigma_epistemic]))
     sigma, aleatoric, epistemic = np.concatenate(widths, axis=1)
     few = catalog[: min(500, len(catalog))]

@@ -25,6 +25,7 @@ from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.diagnostics import coverage, merged_edges, uniformity
 from bayesflowmass.diagnostics.multiplicity import holm
 from bayesflowmass.estimator import MassEstimator
+from bayesflowmass.evaluation import posteriors
 from bayesflowmass.mocks import MockParameters, simulate_catalog
 from bayesflowmass.plots.style import save_figure
 from bayesflowmass.recalibrate import describe, recalibrate
@@ -33,7 +34,6 @@ from benchmarks.provenance import header, provenance
 
 ALPHA = 0.05
 MASSES = (14.0, 15.0)
-BATCH = 4096
 LEVELS = (0.68, 0.95)
 
 
@@ -42,10 +42,13 @@ def predictions(
 ) -> dict[str, np.ndarray]:
     """PIT, log score and coverage of the intervals, raw and recalibrated, and the raw median."""
     parts: list[dict[str, np.ndarray]] = []
-    for start in range(0, len(catalog), BATCH):
-        batch = catalog[start : start + BATCH]
-        true = np.asarray(batch.column("log10_mass"), dtype=np.float64)
-        after = estimator.posterior(batch, "hmf", log10_mass_range=limits, recalibrated=True)
+    for batch in posteriors(
+        estimator, catalog, "hmf", log10_mass_range=limits, recalibrated=True, progress=True
+    ):
+        after = batch.posterior
+        if after is None or not batch.usable.all():
+            raise SystemExit("a test cluster cannot have a mass; simulate another set")
+        true = np.asarray(batch.clusters.column("log10_mass"), dtype=np.float64)
         part = {"median": after.raw.median}
         for name, posterior in (("raw", after.raw), ("recalibrated", after)):
             part[f"pit_{name}"] = np.clip(posterior.cdf(true), 0.0, 1.0)
@@ -55,7 +58,6 @@ def predictions(
             low, high = after.interval(level, "conformal")
             part[f"conformal_{level:g}"] = ((true >= low) & (true <= high)).astype(float)
         parts.append(part)
-        print(f"{start + len(batch)} of {len(catalog)} test clusters", file=sys.stderr, flush=True)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -21,36 +21,33 @@ import torch
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.estimator import MassEstimator
-from bayesflowmass.evaluation.test_sets import like_training
+from bayesflowmass.evaluation import like_training, posterior_columns
 from benchmarks.provenance import header, provenance
 
 BIAS, COVERAGE = 0.05, 0.03
-CHUNK = 1500
 
 
 def measure(estimator: MassEstimator, catalog: ClusterCatalog, draws: int) -> dict[str, Any]:
     """Bias, scatter, widths and coverage of one population."""
-    median, sigma, inside = [], [], {0.68: [], 0.95: []}
-    truth = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
-    for start in range(0, len(catalog), CHUNK):
-        part = catalog[start : start + CHUNK]
-        posterior = estimator.posterior(part, n_draws=draws)
-        median.append(posterior.median)
-        sigma.append(posterior.sigma)
-        pit = posterior.cdf(truth[start : start + CHUNK])
-        for level, found in inside.items():
-            found.append(np.abs(pit - 0.5) < 0.5 * level)
-    residual = np.concatenate(median) - truth
+    columns = {
+        "median": lambda posterior, _: posterior.median,
+        "sigma": lambda posterior, _: posterior.sigma,
+        "pit": lambda posterior, part: posterior.cdf(part.column("log10_mass")),
+    }
+    found = posterior_columns(estimator, catalog, columns, n_draws=draws)
+    usable = np.isfinite(found["median"])
+    found = {name: values[usable] for name, values in found.items()}
+    residual = found["median"] - np.asarray(catalog.column("log10_mass"), dtype=np.float64)[usable]
     n = len(residual)
     result: dict[str, Any] = {
         "n": n,
         "bias": float(residual.mean()),
         "bias_error": float(residual.std(ddof=1) / np.sqrt(n)),
         "scatter": float(residual.std(ddof=1)),
-        "sigma": float(np.concatenate(sigma).mean()),
+        "sigma": float(found["sigma"].mean()),
     }
-    for level, found in inside.items():
-        share = float(np.concatenate(found).mean())
+    for level in (0.68, 0.95):
+        share = float((np.abs(found["pit"] - 0.5) < 0.5 * level).mean())
         result[f"coverage_{round(100 * level)}"] = share
         result[f"coverage_{round(100 * level)}_error"] = float(np.sqrt(level * (1 - level) / n))
     return result

@@ -118,7 +118,9 @@ class MassEstimator:
         """
         info = self.training_info
         catalog = in_cylinder(catalog, info.selection)
-        require_usable(catalog, "infer", _WITHOUT_A_MASS)
+        if contexts is None or len(catalog) == 0:
+            # Clusters that have contexts had a kernel density.
+            require_usable(catalog, "infer", _WITHOUT_A_MASS)
         drawn = self.draw(n_draws, seed) if draws is None else draws
         posterior = MassPosterior(
             list(self._condition(catalog, chunk, drawn, contexts)),

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bayesflowmass.evaluation import posterior_columns
 from bayesflowmass.mocks import simulate_catalog
 from bayesflowmass.plots.paper.saliency import plot_saliency
 from bayesflowmass.saliency import galaxy_gradients, leave_one_out, masked_map
@@ -152,7 +153,7 @@ def components(test_set):
 def residuals(estimator, n, n_resamples, seed):
     catalog = simulate_catalog(n, masses="hmf", log10_mass_range=MASS_RANGE, seed=seed)
     truth = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
-    guess = np.concatenate([estimator.posterior(catalog[i : i + 2000]).median for i in range(0, n, 2000)])
+    guess = posterior_columns(estimator, catalog, {"median": lambda posterior, _: posterior.median})["median"]
     latents, halo = latent_truths(catalog), catalog.column("halo_id")
     return {
         label: partial_correlations(
