@@ -189,6 +189,10 @@ BROKEN = {
         "line 3 has 2 values.*the file ends in the middle of a row",
     ),
     "a row that is commented out": ("a b\n1 2\n#3 4\n5 6\n", "line 3 begins with # and has as many values"),
+    "a first row that is commented out": (
+        "# a,b\n#7,2\n3,4\n",
+        "line 2 begins with # and has as many values",
+    ),
     "a zero byte": ("a,b\n1,2\n3,\0\n", "line 3 holds a zero byte"),
     "a name twice": ("a,b,a\n1,2,3\n", "the header names column a 2 times"),
     "no rows": ("a,b\n", "no rows"),
@@ -260,3 +264,19 @@ def test_a_cell_that_would_fill_the_memory_is_named(tmp_path):
     path = written(tmp_path, "a,b\n" + "x,1\n" * 2000 + "y" * 200_000 + ",2\n")
     with pytest.raises(CatalogError, match="a in row 2001 has 200000 characters"):
         read_any_table(path)
+
+
+def test_a_byte_order_mark_hides_no_names_of_a_box(tmp_path):
+    path = rockstar(tmp_path / "hlist_1.0.list")
+    rows = read_box(path)["id"]
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    np.testing.assert_array_equal(read_box(path)["id"], rows)
+
+
+@pytest.mark.parametrize(
+    "text", ['a b\n1 2\n 3 "4"x \n', "|a\n 1\n 2\n", "|\n1 2\n", "", "\n\n", "# a\n# b\n"]
+)
+def test_odd_beginnings_end_in_one_sentence(tmp_path, text):
+    with pytest.raises(CatalogError) as caught:
+        load_catalog(written(tmp_path, text), redshift=0.1)
+    assert "\n" not in str(caught.value)

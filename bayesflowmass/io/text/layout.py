@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from astropy import units
 
+from bayesflowmass.catalog import CatalogError
 from bayesflowmass.io.names import known_name
 from bayesflowmass.io.text.rows import MISSING, RowFormat, split_line
 from bayesflowmass.io.text.values import is_number
@@ -51,6 +52,9 @@ def find_layout(lines: Sequence[str]) -> TextLayout | None:
 
     Names stand in a line of their own above the rows, or else in the last comment that has as many words as there
     are columns. A line of units and one of dashes may follow, as VizieR writes them.
+
+    Raises:
+        CatalogError: for a comment that may be a row, without the name of the file.
     """
     preface = _ned_preface(lines)
     comments: list[str] = []
@@ -66,6 +70,7 @@ def find_layout(lines: Sequence[str]) -> TextLayout | None:
     if body[0].lstrip().startswith("|") and not body[-1].lstrip().startswith("|"):
         return _ipac(lines, start)
     delimiter = _delimiter(body)
+    _refuse_hidden_rows(lines[preface:start], preface + 1, delimiter, _width(body[-1], delimiter))
     cells = [split_line(line, delimiter) or [] for line in body]
     width = Counter(len(row) for row in (cells[1:] or cells)).most_common(1)[0][0]
     notes = []
@@ -117,6 +122,25 @@ def _delimiter(body: Sequence[str]) -> str:
             continue
         return mark
     return " "
+
+
+def _refuse_hidden_rows(comments: Sequence[str], first: int, delimiter: str, width: int) -> None:
+    """Refuse a comment above the rows that is a row with a # before it; one that numbers the columns is none."""
+    for number, line in enumerate(comments, start=first):
+        cells = split_line(line.lstrip().removeprefix("#"), delimiter) or []
+        if (
+            len(cells) != width
+            or width < 2
+            or not line.lstrip().startswith("#")
+            or line.lstrip()[1:2].isspace()
+        ):
+            continue
+        numbers = sum(map(is_number, cells))
+        if numbers >= 0.5 * width and cells != [str(place) for place in range(1, width + 1)]:
+            raise CatalogError(
+                f"line {number} begins with # and has as many values as there are columns, so it may be a comment or a "
+                "row: remove the line, or its #."
+            )
 
 
 def _width(line: str, mark: str) -> int:
@@ -224,7 +248,7 @@ def _filled(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name or f"col{place}" for place, name in enumerate(names, start=1))
 
 
-def _ipac(lines: Sequence[str], start: int) -> TextLayout:
+def _ipac(lines: Sequence[str], start: int) -> TextLayout | None:
     """A table whose names, types and units stand between bars, above values in those places."""
     head = []
     for line in lines[start:]:
@@ -233,6 +257,8 @@ def _ipac(lines: Sequence[str], start: int) -> TextLayout:
         head.append(line.rstrip())
     bars = [place for place, mark in enumerate(head[0]) if mark == "|"]
     spans = tuple((left + 1, right) for left, right in pairwise(bars))
+    if not spans:
+        return None
     names = tuple(head[0][left:right].strip() for left, right in spans)
     given = [head[2][left:right].strip() for left, right in spans] if len(head) > 2 else [""] * len(names)
     spans = tuple((left - 1, right) for left, right in spans)

@@ -223,7 +223,8 @@ def _all_finite(column: Any) -> bool:
 
 
 def _unicode(block: bytes, notes: dict[str, int]) -> bytes:
-    """UTF-8 text with line ends of one byte."""
+    """UTF-8 text with line ends of one byte, without a byte-order mark."""
+    block = block.removeprefix(b"\xef\xbb\xbf")
     if not block.isascii():
         try:
             block.decode("utf-8")
@@ -299,7 +300,7 @@ def _cut_at_places(rows: bytes, text: bytes, form: RowFormat, first: int) -> byt
             continue
         padded = line.ljust(width)
         if padded[width:].strip() or any(padded[place] not in " |" for place in gaps) or "\t" in line:
-            number = next(n for n, t in enumerate(text.decode("utf-8").split("\n"), start=first) if t == line)
+            number = next((n for n, t in enumerate(text.decode().split("\n"), first) if t == line), first)
             raise _Fault(
                 f"line {number} has text between or beyond its columns",
                 "it was shifted or edited; correct the line",
@@ -334,7 +335,7 @@ def _closed_quotes(rows: bytes, text: bytes, form: RowFormat, first: int) -> byt
                 if not match.group(2):
                     break
             if match is None:
-                at = next(n for n, whole in enumerate(text.split(b"\n")) if whole == one)
+                at = next((n for n, whole in enumerate(text.split(b"\n")) if whole.strip() == one.strip()), 0)
                 raise _Fault(
                     f"line {first + at} has a double quote that does not close in that line, or closes before its "
                     "value ends",

@@ -1,0 +1,243 @@
+"""Mutated files through every reader of tables: ``python -m benchmarks.fuzz_readers --n 100000 --seed 0``.
+
+A small valid table is written in each form and damaged at random. Reading it must end in a table or in a `CatalogError`
+of one line, within two seconds of processor time; rows that are lost must be said; a damage that only moves blanks,
+line ends or empty lines must leave every value as it was. Prints what went wrong with the number of the file, and ends
+with code 1 where anything did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import io
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from astropy.table import Table
+
+from bayesflowmass.catalog import CatalogError
+from bayesflowmass.io import load_catalog, read_box
+from bayesflowmass.io.any_table import read_any_table
+
+N_ROWS = 24
+SLOW = 2.0
+Reader = Callable[[Path], Any]
+
+
+def table_of_galaxies() -> Table:
+    """Two clusters with names, offsets and velocities."""
+    rng = np.random.default_rng(7)
+    return Table(
+        {
+            "cluster_id": np.repeat([1, 2], N_ROWS // 2),
+            "x": np.round(rng.normal(0, 0.5, N_ROWS), 4),
+            "y": np.round(rng.normal(0, 0.5, N_ROWS), 4),
+            "v_los": np.round(rng.normal(0, 600, N_ROWS), 1),
+            "name": [f"NGC {k}" for k in range(N_ROWS)],
+        }
+    )
+
+
+def _text(kind: str, **options: Any) -> bytes:
+    out = io.StringIO()
+    table_of_galaxies().write(out, format=kind, **options)
+    return out.getvalue().encode()
+
+
+def _binary(kind: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t"
+        table_of_galaxies().write(path, format=kind)
+        return path.read_bytes()
+
+
+def _parquet() -> bytes:
+    out = io.BytesIO()
+    table = table_of_galaxies()
+    pq.write_table(pa.table({name: np.asarray(table[name]) for name in table.colnames}), out)
+    return out.getvalue()
+
+
+def _box(separator: str, names: str) -> bytes:
+    rng = np.random.default_rng(3)
+    rows = [
+        separator.join(
+            [str(k + 1), "-1", *(f"{value:.3f}" for value in rng.uniform(1, 99, 6)), "1e13", "1e13"]
+        )
+        for k in range(N_ROWS)
+    ]
+    return "\n".join([names.replace(" ", separator), *rows, ""]).encode()
+
+
+def _caustic() -> bytes:
+    rng = np.random.default_rng(5)
+    rows = [
+        f"{150 + a:.5f} {2 + b:.5f} {30000 + c:.1f}"
+        for a, b, c in rng.normal(0, [0.1, 0.1, 500], (N_ROWS, 3))
+    ]
+    return "\n".join([f"{N_ROWS} 150.0 2.0 30000", *rows, ""]).encode()
+
+
+def _sag() -> bytes:
+    table = table_of_galaxies()
+    lines = [f"{a} {x} {y} {v}" for a, x, y, v in zip(*(table[n] for n in table.colnames[:4]), strict=True)]
+    return "\n".join([*lines, ""]).encode()
+
+
+def seeds() -> dict[str, tuple[bytes, Reader, bool]]:
+    """``{form: (a valid file, how it is read, whether it is text with a row in each line)}``."""
+    flat: Reader = read_any_table
+    comment = _text("ascii.csv").replace(b"cluster_id", b"# cluster_id", 1)
+    return {
+        "csv": (_text("ascii.csv"), flat, True),
+        "commented": (comment, flat, True),
+        "tsv": (_text("ascii.tab"), flat, True),
+        "semicolons": (_text("ascii.basic", delimiter=";"), flat, True),
+        "blanks": (_text("ascii"), flat, True),
+        "ecsv": (_text("ascii.ecsv"), flat, True),
+        "mrt": (_text("ascii.mrt"), flat, False),
+        "ipac": (_text("ascii.ipac"), flat, False),
+        "fits": (_binary("fits"), flat, False),
+        "votable": (_binary("votable"), flat, False),
+        "parquet": (_parquet(), flat, False),
+        "gzip": (gzip.compress(_text("ascii.csv"), mtime=0), flat, False),
+        "cosmosim": (_box(",", "rockstarId upId x y z vx vy vz M200c Mvir"), read_box, True),
+        "rockstar": (_box(" ", "#id upid x y z vx vy vz m200c mvir"), read_box, True),
+        "caustic": (_caustic(), load_catalog, False),
+        "sag": (_sag(), lambda path: load_catalog(path, redshift=0.1, few_galaxies="keep"), False),
+        "csv to a catalogue": (
+            _text("ascii.csv"),
+            lambda path: load_catalog(path, redshift=0.1, few_galaxies="keep"),
+            False,
+        ),
+    }
+
+
+def damaged(data: bytes, rng: np.random.Generator) -> bytes:
+    """Flipped bits, lost or doubled pieces, odd characters."""
+    result = bytearray(data)
+    for _ in range(int(rng.integers(1, 4))):
+        place, kind = int(rng.integers(0, max(1, len(result)))), int(rng.integers(0, 6))
+        length = int(rng.integers(1, 40))
+        if kind == 0 and result:
+            result[place] ^= 1 << int(rng.integers(0, 8))
+        elif kind == 1:
+            del result[place : place + length]
+        elif kind == 2:
+            result[place:place] = result[place : place + length]
+        elif kind == 3:
+            del result[place:]
+        elif kind == 4:
+            result[place:place] = bytes(rng.choice(list(b'""##,;\t |\n\r\0<>&\'-+eD_\xff'), size=1).tolist())
+        else:
+            result[place : place + 1] = bytes([int(rng.integers(0, 256))])
+    return bytes(result)
+
+
+def one_odd_character(data: bytes, rng: np.random.Generator) -> bytes:
+    """A quote, hash, blank or delimiter inside a line: as many lines as before."""
+    mark = bytes([int(rng.choice(list(b'"""##,;\t |\'x')))])
+    place = int(rng.integers(0, len(data)))
+    return data[:place] + mark + data[place:]
+
+
+def harmless(data: bytes, rng: np.random.Generator) -> bytes:
+    """Line ends, empty lines and a byte-order mark change nothing that a table says."""
+    kind = int(rng.integers(0, 5))
+    if kind == 0:
+        return data.replace(b"\n", b"\r\n")
+    if kind == 1:
+        return b"\xef\xbb\xbf" + data
+    if kind == 2:
+        return data.rstrip(b"\n")
+    lines = data.split(b"\n")
+    if kind == 3:
+        lines.insert(int(rng.integers(len(lines) - N_ROWS, len(lines))), b"")
+    else:
+        lines.append(b"\n\n")
+    return b"\n".join(lines)
+
+
+def _columns(table: Any) -> dict[str, list[Any]]:
+    if isinstance(table, dict):
+        return {name: values.tolist() for name, values in table.items()}
+    return {name: table[name].tolist() for name in table.colnames}
+
+
+def _rows_said(table: Any) -> int:
+    """Rows, with those that the notes say were passed over."""
+    if isinstance(table, dict):
+        return len(next(iter(table.values())))
+    said = sum(
+        int(note.rstrip(".").split()[-1]) for note in table.meta.get("notes", []) if "passed over" in note
+    )
+    return len(table) + said
+
+
+def check(name: str, seed: tuple[bytes, Reader, bool], path: Path, rng: np.random.Generator) -> str:
+    """Damage one file, read it, and say what is wrong with the outcome; empty where nothing is."""
+    data, read, lines = seed
+    sort = int(rng.integers(0, 4)) if lines else 0
+    change = one_odd_character if sort == 1 else harmless if sort == 2 else damaged
+    path.write_bytes(change(data, rng))
+    start = time.process_time()
+    problem, table = "", None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            table = read(path)
+    except CatalogError as error:
+        problem = "a message of several lines" if "\n" in str(error) else ""
+        if change is harmless:
+            problem = f"refused though nothing is wrong: {error}"
+    except Exception as error:
+        problem = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+    if time.process_time() - start > SLOW:
+        return "slower than two seconds"
+    if table is None or problem:
+        return problem
+    if change is harmless:
+        path.write_bytes(data)
+        return "" if _columns(table) == _columns(read(path)) else "a value changed"
+    if change is one_odd_character and _rows_said(table) not in (N_ROWS, N_ROWS + 1):
+        return f"{_rows_said(table)} of {N_ROWS} rows, and nothing said"
+    return ""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns 1 where anything went wrong."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--n", type=int, default=10_000, help="files (default: 10000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the damages (default: 0)")
+    parser.add_argument("--only", default=None, help="one form, such as csv")
+    settings = parser.parse_args(argv)
+    forms = {name: seed for name, seed in seeds().items() if settings.only in (None, name)}
+    names = list(forms)
+    found: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(settings.n):
+            name = names[number % len(names)]
+            rng = np.random.default_rng([settings.seed, number])
+            problem = check(name, forms[name], Path(folder) / "table", rng)
+            if problem:
+                found[f"{name}: {problem}"] += 1
+                if found[f"{name}: {problem}"] == 1:
+                    print(f"file {number}, {name}: {problem}")
+    print(f"{settings.n} files in {len(names)} forms: {sum(found.values())} faults.")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
