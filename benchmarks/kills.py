@@ -14,6 +14,7 @@ import signal
 import tempfile
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,12 @@ from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.mocks import simulate_catalog
 from bayesflowmass.train import train
 
-METHODS = ("point", "variational", "ensemble:2")
-MOST_DEATHS = 20
+METHODS: dict[str, dict[str, Any]] = {
+    "point": {"method": "point"},
+    "variational": {"method": "variational", "fit": {"max_updates": 40}},
+    "ensemble": {"method": "ensemble:2"},
+}
+MOST_DEATHS = 4
 
 
 def options(method: str) -> dict[str, Any]:
@@ -42,7 +47,7 @@ def options(method: str) -> dict[str, Any]:
             "checkpoint_every": 4,
             "patience_updates": None,
         },
-        "weights": method,
+        "weights": METHODS[method],
         "seed": 3,
         "device": "cpu",
         "progress": False,
@@ -62,6 +67,8 @@ def train_in_fork(method: str, catalog: Path, out: Path, seconds: float | None) 
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             train(catalog, out=out, resume=True, **options(method))
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     end = time.monotonic() + (600.0 if seconds is None else seconds)
@@ -104,7 +111,7 @@ def main() -> None:
             alone[method] = digest(folder / f"alone-{method}")
         kills, runs, same = 0, 0, 0
         while kills < arguments.n:
-            method = METHODS[runs % len(METHODS)]
+            method = list(METHODS)[runs % len(METHODS)]
             out = folder / f"run-{runs}"
             deaths = 0
             while not train_in_fork(
