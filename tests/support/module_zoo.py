@@ -5,10 +5,10 @@ Each maps (5, ...) to outputs (5, ...). `AS_ROWS` names the linear layers whose 
 
 from __future__ import annotations
 
-import importlib.util
 import math
 
 import pyro.distributions.transforms as transforms
+import pytest
 import torch
 import torch.nn.functional as F
 from pyro.nn import ConditionalDenseNN
@@ -167,8 +167,7 @@ class ZukoFlow(nn.Module):
 
     def __init__(self):
         super().__init__()
-        import zuko
-
+        zuko = pytest.importorskip("zuko", reason="zuko is not installed; pip install '.[benchmarks]'")
         self.flow = zuko.flows.MAF(2, 1, transforms=1, hidden_features=(4,))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -212,9 +211,8 @@ ZOO = {
     "batch norm": (_batch_norm, (N, 3)),
     "centred": (Centred, (N, 3)),
     "pyro coupling": (PyroCoupling, (N, 3)),
+    "zuko flow": (ZukoFlow, (N, 3)),
 }
-if importlib.util.find_spec("zuko"):
-    ZOO["zuko flow"] = (ZukoFlow, (N, 3))
 
 AS_ROWS = {
     "mlp": {"0", "2"},
