@@ -39,7 +39,7 @@ __all__ = [
     "radius_at_circular_velocity",
     "radius_delta",
     "redshift_at_distance",
-    "sample_mass_function",
+    "redshift_nodes",
     "transverse_mpc_h_per_radian",
     "velocity_dispersion_evrard",
 ]
@@ -252,47 +252,6 @@ def linear_correlation(r: ArrayLike, z: float, cosmology: Cosmology = MDPL2) -> 
     return np.asarray(correlation, dtype=np.float64)
 
 
-def sample_mass_function(
-    n: int,
-    log10_min: float,
-    log10_max: float,
-    z: ArrayLike,
-    rng: np.random.Generator,
-    cosmology: Cosmology = MDPL2,
-) -> FloatArray:
-    """Draw n values of log10 M200c from the mass function between two limits, by its inverse cdf.
-
-    Args:
-        n: number of draws.
-        log10_min, log10_max: limits [log10 Msun/h].
-        z: one redshift, or n of them; each draw is from the mass function at its own redshift.
-        rng: numpy generator.
-
-    Raises:
-        ValueError: if the limits are not increasing, or z has neither 1 nor n values.
-    """
-    if not log10_min < log10_max:
-        raise ValueError(
-            f"sample_mass_function: log10_min = {log10_min} must be below log10_max = {log10_max}."
-        )
-    redshift = _redshift(z)
-    if redshift.size not in (1, n):
-        raise ValueError(f"sample_mass_function: z has {redshift.size} values; expected 1 or n = {n}.")
-    uniform = rng.random(n)
-    nodes = np.unique(redshift)
-    if nodes.size > _MAX_DIRECT_REDSHIFTS:
-        nodes = _redshift_nodes(nodes)
-    grid = np.linspace(log10_min, log10_max, max(2, math.ceil((log10_max - log10_min) / 0.002)) + 1)
-    draws = np.stack([_inverse_cdf(uniform, grid, float(node), cosmology) for node in nodes])
-    if nodes.size == 1:
-        return np.asarray(draws[0])
-    # The quantile function is smooth in redshift: interpolate it between neighbouring nodes.
-    upper = np.clip(np.searchsorted(nodes, redshift), 1, nodes.size - 1)
-    weight = (redshift - nodes[upper - 1]) / (nodes[upper] - nodes[upper - 1])
-    each = np.arange(n)
-    return np.asarray((1.0 - weight) * draws[upper - 1, each] + weight * draws[upper, each])
-
-
 def convert_mass(
     log10_mass: ArrayLike,
     z: ArrayLike,
@@ -429,19 +388,12 @@ def _log_mass_function_at(log10_mass: FloatArray, z: float, cosmology: Cosmology
     return np.log(np.asarray(density, dtype=np.float64) * math.log(10.0))
 
 
-def _inverse_cdf(uniform: FloatArray, grid: FloatArray, z: float, cosmology: Cosmology) -> FloatArray:
-    density = np.exp(_log_mass_function_at(grid, z, cosmology))
-    # Between grid points the mass function is close to exponential: integrate it so.
-    log_step = np.diff(np.log(density))
-    mean = np.where(
-        np.abs(log_step) > 1e-8, np.diff(density) / np.where(log_step == 0.0, 1.0, log_step), density[1:]
-    )
-    cdf = np.concatenate([[0.0], np.cumsum(mean)])
-    return np.interp(uniform, cdf / cdf[-1], grid)
-
-
-def _redshift_nodes(redshifts: FloatArray) -> FloatArray:
-    low, high = float(redshifts.min()), float(redshifts.max())
+def redshift_nodes(redshifts: FloatArray) -> FloatArray:
+    """Redshifts at which to compute what is smooth in redshift: the distinct ones where they are few, else a grid."""
+    values = np.unique(redshifts)
+    if values.size <= _MAX_DIRECT_REDSHIFTS:
+        return values
+    low, high = float(values.min()), float(values.max())
     return np.linspace(low, high, max(4, math.ceil((high - low) / _REDSHIFT_STEP) + 1))
 
 
@@ -455,13 +407,12 @@ def _over_redshift(function: Any, log10_mass: ArrayLike, z: ArrayLike, cosmology
         return result
     if not np.all(np.isfinite(mass)):
         raise ValueError("masses must be finite log10 Msun/h.")
-    values = np.unique(redshift)
-    if values.size <= _MAX_DIRECT_REDSHIFTS:
-        for value in values:
+    nodes = redshift_nodes(redshift)
+    if nodes.size <= _MAX_DIRECT_REDSHIFTS and np.isin(redshift, nodes).all():
+        for value in nodes:
             chosen = redshift == value
             result[chosen] = function(mass[chosen], float(value), cosmology)
         return result
-    nodes = _redshift_nodes(values)
     low, high = float(mass.min()), float(mass.max())
     grid = np.linspace(low - 0.01, high + 0.01, max(4, math.ceil((high - low) / _LOG10_MASS_STEP) + 1))
     table = np.stack([function(grid, float(node), cosmology) for node in nodes])

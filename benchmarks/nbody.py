@@ -23,10 +23,10 @@ import numpy as np
 from bayesflowmass.cosmology import (
     mass_function,
     radius_delta,
-    sample_mass_function,
     velocity_dispersion_evrard,
 )
 from bayesflowmass.mocks import simulate_nbody
+from bayesflowmass.mocks.masses import sample_mass_function
 from benchmarks.provenance import header, provenance
 
 REDSHIFT = 0.117

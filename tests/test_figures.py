@@ -10,7 +10,6 @@ from astropy.table import Table
 from small_model import toy_catalog, toy_estimator
 
 from bayesflowmass.catalog import CatalogError
-from bayesflowmass.cosmology import sample_mass_function
 from bayesflowmass.diagnostics import fit_equation8
 from bayesflowmass.evaluation.paper import (
     expected_counts,
@@ -20,6 +19,7 @@ from bayesflowmass.evaluation.paper import (
 from bayesflowmass.evaluation.test_sets import drawn_like, like_training
 from bayesflowmass.evaluation.truth import clusters_of_three_masses
 from bayesflowmass.figures import figures, main
+from bayesflowmass.mocks.masses import sample_mass_function
 
 
 def known(n, seed):

@@ -2,6 +2,7 @@
 
 from bayesflowmass.mocks.catalog_builder import simulate_catalog
 from bayesflowmass.mocks.galaxies import Component
+from bayesflowmass.mocks.masses import sample_mass_function
 from bayesflowmass.mocks.nbody import NbodySummary, simulate_nbody
 from bayesflowmass.mocks.parameters import MockParameters, parameter_table
 from bayesflowmass.mocks.randomisation import PRIORS, Randomisation
@@ -15,4 +16,5 @@ __all__ = [
     "parameter_table",
     "simulate_catalog",
     "simulate_nbody",
+    "sample_mass_function",
 ]

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesflowmass.common.arrays import BoolArray, FloatArray
-from bayesflowmass.cosmology import Cosmology, sample_mass_function
+from bayesflowmass.cosmology import Cosmology
 from bayesflowmass.mocks.background import Background
 from bayesflowmass.mocks.far import draw_superclusters, far_neighbours
 from bayesflowmass.mocks.galaxies import Component, Galaxies
 from bayesflowmass.mocks.halos import Halos, draw_halos
 from bayesflowmass.mocks.infall import radius_200m
 from bayesflowmass.mocks.luminosity import LuminosityTable
+from bayesflowmass.mocks.masses import sample_mass_function
 from bayesflowmass.mocks.members import Shapes, cluster_galaxies
 from bayesflowmass.mocks.near import draw_filaments, near_neighbours
 from bayesflowmass.mocks.neighbours import Sightlines

@@ -13,9 +13,9 @@ import pytest
 from nbody_box import GALAXY_ID, HOST_ID, toy_box
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
-from bayesflowmass.cosmology import sample_mass_function
 from bayesflowmass.infer import main as infer
 from bayesflowmass.mocks import simulate_nbody
+from bayesflowmass.mocks.masses import sample_mass_function
 from bayesflowmass.mocks.nbody import simulate as nbody
 from bayesflowmass.mocks.nbody.flattening import flat_lines, flattening_weights, mass_bins
 from bayesflowmass.mocks.nbody.hash import fold_of, hashed_uniform
