@@ -84,6 +84,27 @@ def test_under_another_prior_the_draws_weigh_as_much_as_they_predict():
     assert_allclose(posterior.mutual_information[0], expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("prior", ["flat", "hmf"])
+def test_each_draw_is_the_posterior_of_a_model_with_those_weights(prior):
+    means, sds = [[13.9, 14.6], [14.3, 15.0]], [[0.1, 0.2], [0.2, 0.05]]
+    posterior = draws(means, sds).with_prior(prior)
+    at = np.array([14.0, 14.9])
+    found = posterior.of_draws(torch.from_numpy(at))
+    assert found.table.x.shape[0] == 4
+    for d in range(2):
+        alone = MassPosterior(
+            torch.distributions.Normal(torch.tensor(means[d]).double(), torch.tensor(sds[d]).double()),
+            log10_mass_range=RANGE,
+            redshift=0.117,
+        ).with_prior(prior)
+        rows = slice(2 * d, 2 * d + 2)
+        x = found.table.x[rows].numpy().T
+        # Nodes are those of the mixture: between them the cubic of a draw is of fourth order.
+        assert_allclose(found.table.cdf[rows].T, alone.cdf(x), atol=1e-5)
+        assert_allclose(found.table.pdf[rows].T, alone.pdf(x), atol=1e-4 * alone.pdf(x).max())
+        assert_allclose(found.log_pdf_at[d], alone.log_pdf(at), atol=1e-5)
+
+
 def test_a_change_of_mass_definition_keeps_the_information():
     posterior = draws([[14.0], [14.2]], [[0.1], [0.1]])
     converted = posterior.with_mass_definition("500c")

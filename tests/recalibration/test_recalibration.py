@@ -131,6 +131,22 @@ def test_polynomials_are_those_of_scipy_and_keep_their_values_in_a_higher_degree
 # What is fitted
 
 
+@pytest.mark.parametrize(("shift", "log_scale"), [(0.4, 0.0), (0.0, -0.3), (0.4, -0.3)])
+def test_a_shift_or_a_scale_alone_is_the_closed_form(shift, log_scale):
+    ones = torch.ones(1, 1, dtype=torch.float64)
+    even = torch.linspace(0.0, 1.0, 17, dtype=torch.float64).expand(1, 1, -1)
+    found = StagedMap(
+        shift * ones, log_scale * ones, even, torch.zeros(1, 0), torch.zeros(1, dtype=torch.int64)
+    )
+    u = torch.tensor([[1e-6], [0.1], [0.5], [0.97], [1 - 1e-6]], dtype=torch.float64)
+    z = stats.norm.ppf(u)
+    moved = (z - shift) / np.exp(log_scale)
+    assert_allclose(found(u), stats.norm.cdf(moved), rtol=1e-9)
+    slope = stats.norm.logpdf(moved) - stats.norm.logpdf(z) - log_scale
+    assert_allclose(found.log_slope(u), slope, atol=1e-8)
+    assert_allclose(found.inverse(found(u)), u, rtol=1e-9)
+
+
 @pytest.mark.parametrize(("a", "b"), [(0.0, 1.4), (0.5, 1.0), (-0.2, 0.7)])
 def test_shift_and_scale_are_found(a, b):
     rng = np.random.default_rng(1)
