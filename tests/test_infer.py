@@ -371,12 +371,12 @@ def test_real_clusters_go_through_the_command(shared_data, model, tmp_path):
 
 
 @pytest.mark.shared_data
-def test_a_proper_radius_called_comoving_is_refused(shared_data, model, tmp_path, capsys):
+def test_a_proper_radius_called_comoving_is_not_used_and_said(shared_data, model, tmp_path, capsys):
     folder = shared_data / "sdss_galwcat"
     names = ["--column", "cluster_id=ClID", "r_proj=R_proj_Mpch"]
     code, _ = run(model, tmp_path, folder / "galaxies_dev.csv", folder / "clusters_dev.csv", *names)
-    assert code == 2
-    assert "proper" in capsys.readouterr().err
+    assert code == 0
+    assert "R_proj_Mpch is proper Mpc/h, as ra, dec and z tell, and not used" in capsys.readouterr().err
 
 
 @pytest.mark.shared_data

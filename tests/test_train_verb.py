@@ -254,7 +254,7 @@ def test_a_run_killed_at_the_very_end_draws_its_losses_when_resumed(
         (["--flow.kind", "gaussian"], "unknown flow kind 'gaussian'"),
         (["--flow.options", "hiden=3"], "hiden"),
         (["--catalog", "nowhere.parquet"], "nowhere.parquet"),
-        (["--device", "gpu"], "Unknown device 'gpu'"),
+        (["--device", "gpu"], "unknown device 'gpu'"),
         (["--simulate.parameters", "richness=2"], "there is no mock parameter 'richness'"),
         (["--augmentation.completeness", "0.9", "0.2"], "completeness is [0.9, 0.2]"),
         (["--validation-fraction", "1.5"], "validation_fraction"),
