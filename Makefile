@@ -26,7 +26,7 @@ model: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# The numerical tests with each set of vector instructions of this processor, on one thread and two: ten minutes.
+# The numerical tests with the other sets of vector instructions of this processor, and on two threads.
 portability: $(INSTALLED)
 	$(BIN)/python tests/portability.py -n 2 --dist worksteal
 
