@@ -97,6 +97,15 @@ def test_equation_8_counts_the_members():
     assert se_0 > 0
 
 
+def test_equation_8_does_not_count_clusters_without_a_mass():
+    catalog = known(80, 2)
+    predicted = catalog.column("log10_mass") + np.random.default_rng(0).normal(0.0, 0.1, 80)
+    has = np.arange(80) % 7 != 3
+    found = scatter_pair(catalog, np.where(has, predicted, np.nan), 20, 0)
+    assert found == scatter_pair(catalog.filter(has), predicted[has], 20, 0)
+    assert np.isfinite(found).all()
+
+
 def test_three_clusters_are_those_nearest_to_three_masses():
     mass = np.array([14.99, 13.0, 13.31, 14.0, 14.7, 15.0])
     assert clusters_of_three_masses(mass).tolist() == [2, 3, 4]

@@ -93,9 +93,16 @@ def scatter_pair(
 ) -> tuple[float, float, float, float]:
     """sigma_N and sigma_0 of equation 8 and their standard errors [dex], by bootstrap over haloes.
 
+    Args:
+        catalog: n clusters with ``log10_mass``.
+        log10_predicted: log10 M200c [Msun/h], (n,); NaN for a cluster without a mass, which is not counted.
+        n_resamples, seed: of the bootstrap.
+
     Raises:
         CatalogError: the catalogue does not say which galaxies are members.
     """
+    has_mass = np.isfinite(log10_predicted)
+    catalog, log10_predicted = catalog.filter(has_mass), log10_predicted[has_mass]
     truth = np.asarray(catalog.column("log10_mass"), dtype=np.float64)
     members, _ = member_counts(catalog)
     if members is None:
