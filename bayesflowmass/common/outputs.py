@@ -41,7 +41,8 @@ def check_table_path(path: str | os.PathLike[str]) -> Path:
 def check_texts(path: str | os.PathLike[str], texts: Iterable[object], what: str) -> None:
     """Refuse texts that a table of this format cannot give back as they are.
 
-    FITS holds ASCII; XML has no control characters, ECSV no line breaks; all but parquet lose blanks at the ends.
+    FITS holds ASCII; XML has no control characters, ECSV no line breaks and no # at the start of a row; all but
+    parquet lose blanks at the ends.
 
     Args:
         path: of the table.
@@ -63,6 +64,8 @@ def check_texts(path: str | os.PathLike[str], texts: Iterable[object], what: str
             why = "XML has no control characters"
         elif kind == "ascii.ecsv" and text.splitlines() not in ([], [text]):
             why = "a line break would end its row"
+        elif kind == "ascii.ecsv" and text.startswith("#"):
+            why = "a row that begins with # is read as a comment"
         elif text != text.strip():
             why = "blanks at its ends would be lost"
         else:

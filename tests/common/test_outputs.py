@@ -71,7 +71,9 @@ def test_commands_look_at_their_outputs_before_they_read(tmp_path, capsys):
     assert "File name too long" in second
 
 
-IDS = st.lists(st.text(max_size=5), min_size=1, max_size=4)
+# numpy's strings end at their last character that is not NUL, so a table never holds such an end.
+NAMES = st.text(max_size=5).map(lambda name: name.rstrip("\0"))
+IDS = st.lists(NAMES, min_size=1, max_size=4)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
