@@ -74,6 +74,9 @@ class AugmentationSettings(Settings):
         None, description="fraction of galaxies kept, drawn between these"
     )
     completeness_log: bool = Field(False, description="drawn uniformly in its logarithm")
+    fibre_collisions: tuple[float, float] | None = Field(
+        None, description="no two galaxies are closer than this [arcsec], drawn between these"
+    )
     central_losses: tuple[float, float] | None = Field(
         None, description="fraction of galaxies lost at the centre, drawn between these"
     )

@@ -6,6 +6,7 @@ same functions serve mocks, data and random augmentation in training. `Selection
 richness does to a population: P(select | log10 mass, z), from mocks; `SelectionTable` is P as a table.
 """
 
+from bayesflowmass.selection.collisions import fibre_collisions
 from bayesflowmass.selection.cuts import cylinder, magnitude_limit, richness_limits
 from bayesflowmass.selection.errors import miscentre, velocity_errors
 from bayesflowmass.selection.interlopers import remove_interlopers
@@ -20,6 +21,7 @@ __all__ = [
     "central_losses",
     "completeness",
     "cylinder",
+    "fibre_collisions",
     "magnitude_limit",
     "miscentre",
     "recentre",

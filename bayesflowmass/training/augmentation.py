@@ -16,6 +16,7 @@ from bayesflowmass.selection import (
     central_losses,
     completeness,
     cylinder,
+    fibre_collisions,
     magnitude_limit,
     miscentre,
     recentre_velocity,
@@ -32,25 +33,27 @@ RANGES = (
     ("magnitude_limit", -math.inf, math.inf),
     ("completeness", 0.0, 1.0),
     ("central_losses", 0.0, 1.0),
+    ("fibre_collisions", 0.0, 600.0),
     ("velocity_error", 0.0, math.inf),
 )
 LEAST_RICHNESS = 10
 # Written only where they say something, so that runs begun before they existed can go on.
-LATER_FIELDS = ("completeness_log", "cleaning", "known")
+LATER_FIELDS = ("completeness_log", "cleaning", "known", "fibre_collisions")
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """Random selection and errors, in the order in which observing applies them.
 
-    Faint galaxies and others are lost; the centre is misplaced; velocities get errors; the velocity centre is
-    found again; interlopers are removed; the cylinder and the least richness are applied to what was measured;
-    what is known about a cluster is chosen. Each cluster has its own limit, completeness and errors, uniform
-    between the two numbers of a range; None leaves a step out.
+    Faint galaxies, those without a fibre and others are lost; the centre is misplaced; velocities get errors; the
+    velocity centre is found again; interlopers are removed; the cylinder and the least richness are applied to what
+    was measured; what is known about a cluster is chosen. Each cluster has its own limit, completeness and
+    errors, uniform between the two numbers of a range; None leaves a step out.
 
     Args:
         magnitude_limit: faintest magnitude (M - 5 log10 h, or apparent); needs ``gal_abs_mag``.
         apparent: the limit is an apparent magnitude.
+        fibre_collisions: no two galaxies are closer than this [arcsec].
         completeness: share of galaxies kept.
         completeness_log: that share is uniform in its logarithm.
         central_losses: share of galaxies lost at the centre, half of it at ``central_losses_scale``
@@ -82,6 +85,7 @@ class Augmentation:
     completeness_log: bool = False
     cleaning: float = 0.0
     known: Mapping[str, float] = field(default_factory=dict)
+    fibre_collisions: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         for name, bottom, top in RANGES:
@@ -152,6 +156,8 @@ class Augmentation:
             catalog = magnitude_limit(catalog, faintest, apparent=self.apparent)
             if not self.apparent:
                 catalog = catalog.with_columns(abs_mag_limit=faintest)
+        if self.fibre_collisions is not None:
+            catalog = fibre_collisions(catalog, rng.uniform(*self.fibre_collisions, n), rng)
         if self.completeness is not None:
             kept = rng.uniform(*self.completeness, n)
             if self.completeness_log:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +13,7 @@ from scipy.integrate import dblquad
 
 from bayesflowmass import selection
 from bayesflowmass.catalog import CatalogError, CatalogMetadata, ClusterCatalog
-from bayesflowmass.cosmology import SPEED_OF_LIGHT, comoving_distance, efunc
+from bayesflowmass.cosmology import SPEED_OF_LIGHT, comoving_distance, efunc, transverse_mpc_h_per_radian
 from bayesflowmass.selection import interlopers
 
 N = 300
@@ -39,6 +42,7 @@ def clusters(n=N, each=100, seed=0, spread=2.0, sigma=700.0, dtype=np.float64, r
 STOCHASTIC = {
     "completeness": lambda cat, seed: selection.completeness(cat, 0.3, seed),
     "central_losses": lambda cat, seed: selection.central_losses(cat, 0.6, 0.2, seed),
+    "fibre_collisions": lambda cat, seed: selection.fibre_collisions(cat, 200.0, seed),
     "velocity_errors": lambda cat, seed: selection.velocity_errors(cat, 50.0, seed),
     "miscentre": lambda cat, seed: selection.miscentre(cat, 0.05, 150.0, seed),
 }
@@ -140,6 +144,25 @@ def test_central_losses_grow_toward_the_centre_as_stated():
     before, after = (np.histogram(cat.r_proj, edges)[0] for cat in (catalog, result))
     middle = 0.5 * (edges[1:] + edges[:-1])
     np.testing.assert_allclose(1 - after / before, 0.8 / (1 + (middle / 0.3) ** 2), atol=0.02)
+
+
+def test_fibres_go_to_galaxies_in_a_random_order_and_to_none_that_is_too_close():
+    catalog = clusters(n=30, each=40)
+    angle = np.where(np.arange(30) % 3, np.linspace(20.0, 400.0, 30), 0.0)
+    result = selection.fibre_collisions(catalog, angle, 3)
+    radius = np.deg2rad(angle / 3600) * transverse_mpc_h_per_radian(catalog.column("redshift"))
+    order = np.random.default_rng([3, zlib.crc32(b"fibre_collisions")]).random(catalog.n_galaxies_total)
+    expected = []
+    for row, (start, stop) in enumerate(pairwise(catalog.offsets)):
+        x, y = (np.asarray(catalog.galaxies(name), dtype=float)[start:stop] for name in "xy")
+        kept = []
+        for k in np.argsort(order[start:stop]):
+            if all(np.hypot(x[k] - x[j], y[k] - y[j]) > radius[row] for j in kept):
+                kept.append(k)
+        expected += sorted(start + k for k in kept)
+    np.testing.assert_array_equal(result.galaxies("gal_galaxy_id"), expected)
+    assert len(expected) < catalog.n_galaxies_total
+    assert result.metadata.selection["fibre_collisions"] == [0.0, 400.0]
 
 
 def test_velocity_errors_add_in_quadrature_and_are_stored():
@@ -338,6 +361,7 @@ def test_cleaning_removes_the_background_and_keeps_the_members():
             r"sigma has 3 values; expected 1, 5 \(clusters\)",
         ),
         (lambda c: selection.miscentre(c, -1.0, 0.0, 0), "must not be negative"),
+        (lambda c: selection.fibre_collisions(c, -1.0, 0), "expected arcsec"),
         (lambda c: selection.central_losses(c, 2.0, 0.1, 0), "expected it in"),
         (lambda c: selection.central_losses(c, 0.5, 0.0, 0), "scale is 0.0"),
         (lambda c: selection.richness_limits(c, 10, 5), "expected 0 <= minimum <= maximum"),
