@@ -496,6 +496,14 @@ def test_columns_of_fits_are_what_they_are(tmp_path):
     assert table.meta["notes"] == ["columns that are no numbers or text are left out: many."]
 
 
+def test_text_of_parquet_that_is_no_text_is_one_sentence(tmp_path):
+    pq.write_table(pa.table({"name": ["NGC 10", "NGC 11"] * 20}), tmp_path / "n.parquet", compression="none")
+    content = (tmp_path / "n.parquet").read_bytes()
+    (tmp_path / "n.parquet").write_bytes(content.replace(b"NGC 10", b"NGC\xff10"))
+    with pytest.raises(CatalogError, match="not a whole parquet file"):
+        read_any_table(tmp_path / "n.parquet")
+
+
 def test_columns_of_parquet_are_what_they_are(tmp_path):
     table = pa.table(
         {

@@ -103,6 +103,12 @@ def test_names_in_a_comment_beat_what_numbers_look_like(tmp_path):
         assert any("taken from a comment" in note for note in catalog.metadata.extra["notes"])
 
 
+def test_a_first_row_with_a_tab_too_many_is_no_header_below_names_in_a_comment(tmp_path):
+    rows = [f"{k},0.{k},0.{k},{k}00.5" for k in range(1, 9)]
+    text = "\n".join(["# cluster_id,x,y,v_los", "1,0.1,0.1,38\t4.9", *rows, ""])
+    assert len(read_any_table(written(tmp_path, text))) == 9
+
+
 def test_vizier_tables_with_units_and_dashes_are_read(tmp_path):
     text = (
         "#\n#   VizieR Astronomical Server\n#INFO\tnrows=2\n\n#RESOURCE=yCat\n#Column\tClID\t(I4)\tCluster\n"

@@ -29,6 +29,8 @@ def read_parquet_table(path: Path, name: str) -> Table:
         # The open file and not its name: Arrow cannot follow a path then.
         with open_bytes(path) as stream:
             table = pq.ParquetFile(pa.BufferReader(stream.read())).read()
+            # Texts that are no UTF-8, and the like, which would fail later.
+            table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError, EOFError) as error:
         raise CatalogError(
             f"{name}: not a whole parquet file (truncated, damaged, or another format)."

@@ -77,11 +77,12 @@ def find_layout(lines: Sequence[str]) -> TextLayout | None:
     if preface:
         notes.append(f"{preface} lines above the names are passed over.")
     names = _names_of(body[0], delimiter, width, all(not row[-1:] or not row[-1] for row in cells[1:]))
-    if _is_header(names, cells[1:], width):
+    commented = _names_in_comments(comments, delimiter, width)
+    # Below names in a comment, a line with numbers is a row, be there a word too many in it.
+    if _is_header(names, cells[1:], width) and (commented is None or not any(map(is_number, names))):
         found, below = _units_below(cells[1:3], len(names))
         skip = _line_number(lines, start, 1 + below)
         return TextLayout(RowFormat(_filled(names), delimiter), found, skip, notes=tuple(notes))
-    commented = _names_in_comments(comments, delimiter, width)
     if commented is None:
         form = RowFormat(tuple(f"col{place}" for place in range(1, width + 1)), delimiter)
         return TextLayout(form, (None,) * width, start, named=False, notes=tuple(notes))
