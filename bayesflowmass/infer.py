@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["InferSettings", "infer", "infer_members", "main", "read_observations", "summary"]
 
 
+READING = ("column", "unit", "cluster_id", "redshift", "cleaned", "mode", "table_cosmology", "aperture")
+"""Settings that say how tables are read."""
+
+
 class InferSettings(PosteriorSettings):
     """`bayesflowmass infer`: masses of the clusters of a catalogue or of tables."""
 
@@ -75,6 +79,10 @@ class InferSettings(PosteriorSettings):
     cleaned: bool = Field(False, description="interlopers were removed from this catalogue")
     mode: Literal["paper", "survey", "mixed"] | None = Field(
         None, description="interloper mode of the data; mixed: not known"
+    )
+    aperture: str | None = Field(
+        None,
+        description="radius of the observed fields: comoving Mpc/h, or with a unit, as in '5 arcmin' or '1 proper Mpc'",
     )
     assume: dict[str, float] = Field(
         default_factory=dict,
@@ -194,60 +202,43 @@ def read_observations(
     galaxies: str | os.PathLike[str] | Table,
     clusters: str | os.PathLike[str] | Table | None = None,
     *,
-    column: Mapping[str, str] | None = None,
-    unit: Mapping[str, str] | None = None,
-    cluster_id: str | None = None,
-    redshift: float | None = None,
-    cleaned: bool = False,
-    mode: str | None = None,
     assume: Mapping[str, float] | None = None,
-    table_cosmology: str | None = None,
+    **how: Any,
 ) -> ClusterCatalog:
     """Read a catalogue, or flat tables, as the model needs them: its cylinder, its cosmology.
 
     Args:
         galaxies: catalogue (parquet), or table of galaxies.
         clusters: table of clusters, beside a table of galaxies.
-        column: ``{our name: their name}``.
-        unit: ``{our name: unit}``, for tables that do not say.
-        cluster_id: all galaxies of the table belong to this cluster.
-        redshift: of all clusters, where there is no table of them.
-        cleaned: interlopers were removed: recorded, and flagged.
-        mode: interloper mode of the data; default: what the catalogue says.
         assume: ``{parameter of the mocks: value}`` that the model is told, such as ``velocity_bias``.
-        table_cosmology: ``"H0,Om"`` that lengths in the table were made with; default: the model's.
+        how: ``column``: ``{our name: their name}``; ``unit``: ``{our name: unit}``, for tables that do not say;
+            ``cluster_id``: all galaxies of the table belong to this cluster; ``redshift``: of all clusters, where
+            there is no table of them; ``cleaned``: interlopers were removed, which is recorded and flagged; ``mode``:
+            interloper mode of the data, default what the catalogue says; ``table_cosmology``: ``"H0,Om"`` that
+            lengths in the table were made with, default the model's; ``aperture``: radius of the observed fields,
+            comoving Mpc/h or text with a unit (`InferSettings`).
 
     Raises:
         CatalogError: one sentence with the file, column, row or cluster, what was found and what to do.
     """
     from bayesflowmass.estimator.told import tell
 
-    catalog = _read(
-        estimator.training_info,
-        galaxies,
-        clusters,
-        column,
-        unit,
-        cluster_id,
-        redshift,
-        cleaned,
-        mode,
-        table_cosmology,
-    )
-    return tell(catalog, estimator, assume or {})
+    return tell(_read(estimator.training_info, galaxies, clusters, **how), estimator, assume or {})
 
 
 def _read(
     info: TrainingInfo,
     galaxies: str | os.PathLike[str] | Table,
     clusters: str | os.PathLike[str] | Table | None,
-    column: Mapping[str, str] | None,
-    unit: Mapping[str, str] | None,
-    cluster_id: str | None,
-    redshift: float | None,
-    cleaned: bool,
-    mode: str | None,
-    table_cosmology: str | None,
+    *,
+    column: Mapping[str, str] | None = None,
+    unit: Mapping[str, str] | None = None,
+    cluster_id: str | None = None,
+    redshift: float | None = None,
+    cleaned: bool = False,
+    mode: str | None = None,
+    table_cosmology: str | None = None,
+    aperture: str | float | None = None,
 ) -> ClusterCatalog:
     """`read_observations` for a model that is not loaded yet; arguments as there."""
     from astropy.table import Table
@@ -255,7 +246,7 @@ def _read(
     from bayesflowmass.catalog.files import is_catalog_file
     from bayesflowmass.io import load_catalog
     from bayesflowmass.io.opening import at_rest
-    from bayesflowmass.io.units import cosmology_from_text
+    from bayesflowmass.io.units import cosmology_from_text, radius_from_text
 
     options: dict[str, Any] = {
         "units": dict(unit or {}) or None,
@@ -280,6 +271,9 @@ def _read(
         catalog = catalog.with_metadata(mode=mode)
         if catalog.has("mode"):
             catalog = catalog.without("mode")
+    if aperture is not None:
+        z = np.asarray(catalog.column("redshift"), dtype=np.float64)
+        catalog = catalog.with_columns(aperture=radius_from_text(aperture, z, catalog.metadata.cosmology))
     return catalog
 
 
@@ -326,18 +320,8 @@ def _infer_with(settings: InferSettings) -> None:
 
     chosen = choose_model(settings.model, settings.complete)
     # The table before the model: it is read in a fifth of the time, and it is where most mistakes are.
-    catalog = _read(
-        read_training_info(chosen),
-        settings.galaxies,
-        settings.clusters,
-        settings.column,
-        settings.unit,
-        settings.cluster_id,
-        settings.redshift,
-        settings.cleaned,
-        settings.mode,
-        settings.table_cosmology,
-    )
+    how = {name: getattr(settings, name) for name in READING}
+    catalog = _read(read_training_info(chosen), settings.galaxies, settings.clusters, **how)
 
     check_texts(settings.out, catalog.column("cluster_id").tolist(), "cluster_id")
 

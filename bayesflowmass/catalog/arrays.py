@@ -27,6 +27,7 @@ __all__ = [
     "offsets_from_counts",
     "rows_of_galaxies",
     "same_values",
+    "segment_max",
     "segment_median",
     "segment_sum",
     "sized_column",
@@ -191,11 +192,20 @@ def gather(offsets: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
 
 def segment_sum(values: NDArray[Any], offsets: IntArray) -> NDArray[Any]:
     """Sum over the galaxies of each cluster (n,); 0 for an empty one."""
+    return _reduced(np.add, values, offsets)
+
+
+def segment_max(values: NDArray[Any], offsets: IntArray) -> NDArray[Any]:
+    """Largest value among the galaxies of each cluster (n,); 0 for an empty one."""
+    return _reduced(np.maximum, values, offsets)
+
+
+def _reduced(function: np.ufunc, values: NDArray[Any], offsets: IntArray) -> NDArray[Any]:
     result = np.zeros(offsets.size - 1, dtype=np.result_type(values.dtype, np.float64))
     filled = np.flatnonzero(np.diff(offsets))
     if filled.size:
         # reduceat misreads empty segments, so it gets the filled ones: their starts still tile the array.
-        result[filled] = np.add.reduceat(values, offsets[:-1][filled], dtype=result.dtype)
+        result[filled] = function.reduceat(values, offsets[:-1][filled], dtype=result.dtype)
     return result
 
 

@@ -24,6 +24,7 @@ COLUMN_UNITS: dict[str, str] = {
     "ra": "deg",
     "dec": "deg",
     "sigma_v_err": "km/s",
+    "aperture": "Mpc/h comoving",
     "x": "Mpc/h comoving",
     "y": "Mpc/h comoving",
     "v_los": "km/s",

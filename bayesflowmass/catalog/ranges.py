@@ -50,6 +50,9 @@ RANGES: dict[str, ColumnRange] = {
     "abs_mag_limit": ColumnRange(
         -28.0, -8.0, "the faintest absolute magnitude M_r - 5 log10 h", optional=True
     ),
+    "aperture": ColumnRange(
+        0.01, 50.0, "the radius to which galaxies were observed, in comoving Mpc/h", optional=True
+    ),
     "x": _POSITION,
     "y": _POSITION,
     "r_proj": ColumnRange(0.0, 50.0, "a distance from the centre in comoving Mpc/h, not kpc or degrees"),

@@ -20,6 +20,7 @@ _UNITS = {
     "ra": "deg",
     "dec": "deg",
     "sigma_v_err": "km/s",
+    "aperture": "Mpc/h",
     "x": "Mpc/h",
     "y": "Mpc/h",
     "v_los": "km/s",

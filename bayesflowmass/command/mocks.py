@@ -91,6 +91,9 @@ class AugmentationSettings(Settings):
         0.0, description="scatter of the velocity centre [km/s]; two numbers: drawn between them"
     )
     recentre: bool = Field(False, description="find the velocity centre again, as is done with data")
+    aperture: tuple[float, float] | None = Field(
+        None, description="radius of the observed field [comoving Mpc/h], drawn between these"
+    )
     cleaning: float = Field(0.0, ge=0, le=1, description="share of clusters whose interlopers are removed")
     known: dict[str, float] = Field(
         default_factory=dict,

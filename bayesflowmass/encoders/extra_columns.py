@@ -1,4 +1,4 @@
-"""Numeric cluster columns that stand in every context, such as the redshift."""
+"""Numbers of a cluster that stand in every context, such as the redshift."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ import torch
 from torch import Tensor
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.catalog.arrays import segment_max
 from bayesflowmass.common.arrays import FloatArray
 
 __all__ = ["ExtraColumns"]
+
+OUTERMOST = "outermost"
+"""Stands for the distance of the outermost galaxy [comoving Mpc/h]: how far a field reaches, where nobody says."""
 
 
 class ExtraColumns:
     """Entries (value - mean) / scale of a context for each column.
 
     Args:
-        names: of numeric cluster columns.
+        names: of numeric cluster columns; `OUTERMOST` is measured.
         constants: (mean, scale) of each; None until `fit`.
 
     Raises:
@@ -48,6 +52,9 @@ class ExtraColumns:
         """
         values = np.empty((len(catalog), len(self.names)))
         for k, name in enumerate(self.names):
+            if name == OUTERMOST:
+                values[:, k] = segment_max(catalog.r_proj, catalog.offsets)
+                continue
             if not catalog.has(name):
                 raise CatalogError(
                     f"the catalogue has no column {name!r}, which the encoder needs beside the galaxies"

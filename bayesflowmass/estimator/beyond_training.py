@@ -7,12 +7,11 @@ import numpy as np
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.encoders.optional_columns import OptionalColumns
+from bayesflowmass.estimator.cylinder import APERTURE_MARGIN
 from bayesflowmass.estimator.training_info import TrainingInfo
 
 __all__ = ["incompleteness_differs", "selection_differs"]
 
-# Relative difference between cylinders that is taken for rounding.
-APERTURE_MARGIN = 0.02
 COMPLETENESS_MARGIN = 0.02
 MAGNITUDE_MARGIN = 0.5
 # Velocity errors [km/s] below this change no mass: they add in quadrature to dispersions above 250 km/s.
@@ -20,7 +19,7 @@ VELOCITY_ERROR = 100.0
 
 
 def selection_differs(catalog: ClusterCatalog, info: TrainingInfo) -> BoolArray:
-    """Cylinder, completeness, magnitude limit or velocity errors outside those of training (n,).
+    """Cylinder, observed part of it, completeness, magnitude limit or velocity errors outside those of training (n,).
 
     What is not said is not compared. Velocity errors are those of the clusters, or the root mean square of their
     galaxies', as the encoder takes them.
@@ -28,8 +27,12 @@ def selection_differs(catalog: ClusterCatalog, info: TrainingInfo) -> BoolArray:
     ours, theirs = catalog.metadata.selection, info.selection
     wrong = np.zeros(len(catalog), dtype=bool)
     for key in ("r_max", "v_max"):
-        if ours.get(key) and theirs.get(key):
+        # A tighter cylinder is a small aperture, for a model that knows of them.
+        if ours.get(key) and theirs.get(key) and not (key == "r_max" and theirs.get("aperture")):
             wrong |= abs(float(ours[key]) / float(theirs[key]) - 1.0) > APERTURE_MARGIN
+    if theirs.get("r_max") and catalog.has("aperture"):
+        smallest, _ = _range(theirs.get("aperture"), float(theirs["r_max"]))
+        wrong |= np.asarray(catalog.column("aperture")) < (1.0 - APERTURE_MARGIN) * smallest
     lowest, _ = _range(theirs.get("completeness"), 1.0)
     wrong |= _completeness(catalog) < lowest - COMPLETENESS_MARGIN
     wrong |= _velocity_errors(catalog) > max(VELOCITY_ERROR, _range(theirs.get("velocity_error"), 0.0)[1])

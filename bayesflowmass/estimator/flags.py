@@ -15,6 +15,7 @@ import numpy.typing as npt
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.estimator.beyond_training import incompleteness_differs, selection_differs
+from bayesflowmass.estimator.cylinder import APERTURE_MARGIN
 from bayesflowmass.estimator.statistics import MINIMUM_GALAXIES, ClusterStatistics
 from bayesflowmass.estimator.training_info import TrainingInfo
 from bayesflowmass.novelty import ALARM
@@ -140,6 +141,17 @@ def _position_offset(clusters: Clusters) -> BoolArray | None:
     return clusters.info.reference.position_centre_off(clusters.measured)
 
 
+def _small_field(clusters: Clusters) -> BoolArray | None:
+    """Only where no smaller field was told: what was told is known to the model."""
+    reference, catalog = clusters.info.reference, clusters.catalog
+    if reference is None or clusters.measured is None:
+        return None
+    found = reference.field_small(clusters.measured)
+    if catalog.has("aperture"):
+        found &= ~(np.asarray(catalog.column("aperture")) < (1.0 - APERTURE_MARGIN) * reference.aperture[0])
+    return found
+
+
 def _cleaned(clusters: Clusters) -> BoolArray | None:
     info = clusters.info
     if info.selection.get("cleaned_share"):
@@ -180,7 +192,7 @@ _FLAGS = (
     _Flag("kind", "members only, for a model of contaminated clusters, or the reverse", _kind),
     _Flag(
         "selection",
-        "cylinder, completeness, magnitude limit or velocity errors outside those of training",
+        "cylinder, aperture, completeness, magnitude limit or velocity errors outside those of training",
         _selection,
     ),
     _Flag(
@@ -190,6 +202,11 @@ _FLAGS = (
     ),
     _Flag("velocity_offset", "the mean or median velocity is far from the given redshift", _velocity_offset),
     _Flag("position_offset", "the mean or median position is far from the given centre", _position_offset),
+    _Flag(
+        "small_field",
+        "galaxies end short of the edge of the cylinder, and no smaller field was told (--aperture)",
+        _small_field,
+    ),
     _Flag(
         "cleaned",
         "interlopers were removed, by declaration or to judge by the empty outer velocities",

@@ -1,7 +1,8 @@
 """What training clusters look like, kept with the model so that flags compare data with them.
 
 Thresholds come from the training set itself: an offset is flagged when it exceeds the quantile `LEVEL` of
-training clusters of that richness, an empty outer region when only 1 - `CLEANED_LEVEL` of them are so empty.
+training clusters of that richness, an empty outer region when only 1 - `CLEANED_LEVEL` of them are so empty, an
+outermost galaxy so near when `SMALL_FIELD` of those observed to the edge of the cylinder are so small.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ __all__ = ["CLEANED_LEVEL", "LEVEL", "Reference"]
 
 LEVEL = 0.995
 CLEANED_LEVEL = 0.999
+SMALL_FIELD = 0.02
 EMPTY_SHARE = 0.15
 EMPTY_SIGNIFICANCE = 3.3
 _CLUSTERS_PER_BIN = 400
@@ -41,6 +43,8 @@ class Reference:
             exp(a + b ln N + c ln sigma) and variance mean + alpha mean^2.
         outer_threshold: for each of them, the probability of so few or fewer that one training cluster in a
             thousand stays below.
+        outermost: quantile `SMALL_FIELD` in each bin of the distance of the outermost galaxy [comoving Mpc/h], of
+            clusters observed to the edge of the cylinder; none: not known.
         richness_model: (a, b, low, high): ln N - a - b ln sigma lies between low and high for `LEVEL`
             of them.
     """
@@ -53,6 +57,7 @@ class Reference:
     outer_model: tuple[tuple[float, float, float, float], ...]
     outer_threshold: tuple[float, ...]
     richness_model: tuple[float, float, float, float]
+    outermost: tuple[float, ...] = ()
 
     @classmethod
     def from_catalog(
@@ -71,6 +76,10 @@ class Reference:
         n_bins = int(np.clip(good.sum() // _CLUSTERS_PER_BIN, 1, _MOST_BINS))
         order = np.array_split(np.argsort(log_n, kind="stable"), n_bins)
         offset_v, offset_r = measured.velocity_offset[good], measured.position_offset[good]
+        whole = np.full(good.sum(), True)
+        if catalog.has("aperture"):
+            whole = np.asarray(catalog.column("aperture"))[good] >= r_max
+        outermost = [measured.outermost[good][bin_[whole[bin_]]] for bin_ in order]
         slope, intercept = np.polyfit(log_sigma, log_n, 1)
         low, high = np.quantile(log_n - intercept - slope * log_sigma, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         reference = cls(
@@ -84,6 +93,7 @@ class Reference:
             ),
             outer_threshold=(0.0,) * len(outer_fractions),
             richness_model=(float(intercept), float(slope), float(low), float(high)),
+            outermost=tuple(float(np.quantile(values, SMALL_FIELD)) for values in outermost if values.size),
         )
         lowest = np.quantile(reference.outer_probability(measured)[:, good], 1.0 - CLEANED_LEVEL, axis=1)
         return replace(reference, outer_threshold=tuple(float(value) for value in lowest))
@@ -95,6 +105,7 @@ class Reference:
         Raises:
             ValueError: the keys are not those of a reference.
         """
+        values = {"outermost": ()} | dict(values)
         names = [f.name for f in fields(cls)]
         if sorted(values) != sorted(names):
             raise ValueError(f"Reference: the keys are {sorted(values)}; expected {sorted(names)}.")
@@ -114,6 +125,13 @@ class Reference:
     def position_centre_off(self, measured: ClusterStatistics) -> BoolArray:
         """Clusters whose position offset is beyond the quantile `LEVEL` of training clusters."""
         return measured.position_offset > self._threshold(measured, self.position_offset)
+
+    def field_small(self, measured: ClusterStatistics) -> BoolArray:
+        """Clusters whose outermost galaxy is nearer than the quantile `SMALL_FIELD` of those seen to the edge."""
+        if len(self.outermost) != len(self.richness):
+            return np.zeros(len(measured.outermost), dtype=bool)
+        log_n = np.log(np.maximum(measured.n_galaxies, 1))
+        return measured.outermost < np.interp(log_n, np.log(self.richness), self.outermost)
 
     def looks_cleaned(self, measured: ClusterStatistics, together: bool | None = None) -> BoolArray:
         """Clusters that miss the interlopers that training clusters have; see docs/flags.md.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.catalog.arrays import segment_median
+from bayesflowmass.catalog.arrays import segment_max, segment_median
 from bayesflowmass.common.arrays import FloatArray, IntArray
 
 __all__ = ["ClusterStatistics", "cluster_statistics"]
@@ -28,6 +28,7 @@ class ClusterStatistics:
         velocity_offset: larger of |mean v| and |median v|, in units of the standard deviation of v (n,).
         position_offset: larger of the offsets of the mean and the median position, in units of the
             one-dimensional root mean square of x and y (n,).
+        outermost: distance of the outermost galaxy [comoving Mpc/h] (n,).
         outer_counts: galaxies at R > r_max / 2 and |v| > f v_max, for each f asked for (len(f), n).
     """
 
@@ -35,6 +36,7 @@ class ClusterStatistics:
     dispersion: FloatArray
     velocity_offset: FloatArray
     position_offset: FloatArray
+    outermost: FloatArray
     outer_counts: FloatArray
 
     def part(self, first: int, last: int) -> ClusterStatistics:
@@ -89,6 +91,7 @@ def cluster_statistics(
         dispersion=_positive(deviation),
         velocity_offset=np.fmax(np.abs(mean_v), np.abs(median_v)) / _positive(spread_v),
         position_offset=np.fmax(offset_mean, offset_median) / _positive(spread_r),
+        outermost=segment_max(radius, catalog.offsets),
         outer_counts=np.array(counts).reshape(len(counts), len(n)),
     )
 

@@ -58,6 +58,11 @@ def notes(catalog: ClusterCatalog, estimator: MassEstimator) -> list[str]:
                 f"the share of galaxies that were observed is not known{of}: averaged over (column completeness of the"
                 " clusters, 0 to 1; without it samples that are nearly complete come out heavy, sparse ones light)."
             )
+        elif name == "aperture" and count < n:
+            said.append(
+                f"how far from the centre galaxies were observed is not known{of}: estimated from their radii"
+                " (--aperture, or column aperture of the clusters, comoving Mpc/h)."
+            )
         elif name == "abs_mag_limit" and count < n:
             said.append(
                 f"the depth of the sample is not known{of}: averaged over three magnitudes (column abs_mag_limit of the"

@@ -20,7 +20,7 @@ _NEEDED = {
     "galaxies": ("ra", "dec", "z", "cz", "x", "y", "r_proj", "v_los"),
     "clusters": ("ra", "dec", "redshift"),
 }
-_MEASURED = ("v_err", "z_err", "completeness", "redshift_err", "sigma_v_err", "abs_mag_limit")
+_MEASURED = ("v_err", "z_err", "completeness", "redshift_err", "sigma_v_err", "abs_mag_limit", "aperture")
 _RANGE_OF = {"z": "gal_z", "v_err": "gal_v_err", "z_err": "gal_z_err"}
 _OF_GALAXY = {"ra", "dec", "z"}
 

@@ -321,7 +321,7 @@ _OURS = {
         "redshift_err",
         "sigma_v_err",
     ),
-    *("completeness", "abs_mag_limit", "mode"),
+    *("completeness", "abs_mag_limit", "aperture", "mode"),
 }
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "length_per_h",
     "length_to_comoving",
     "mass_to_log10_msun_h",
+    "radius_from_text",
     "redshift_from",
     "velocity_to_km_s",
 ]
@@ -123,6 +124,23 @@ def cosmology_from_text(text: str) -> Cosmology:
         raise CatalogError(
             f"the cosmology of the table is {text!r}; expected H0,Om of a flat universe, such as 70,0.3."
         ) from error
+
+
+def radius_from_text(text: str | float, redshift: FloatArray, cosmology: Cosmology) -> FloatArray:
+    """Comoving Mpc/h (n,) of one radius about clusters at redshifts (n,): ``1.2``, ``"5 arcmin"``, ``"1 proper Mpc"``.
+
+    Raises:
+        CatalogError: for no number, one that is not positive, or an unknown unit.
+    """
+    number, _, unit = str(text).strip().partition(" ")
+    try:
+        value = float(number)
+    except ValueError:
+        value = np.nan
+    if not 0.0 < value < np.inf:
+        raise CatalogError(f"the aperture is {text!r}; expected a radius above 0, such as 1.2 or '5 arcmin'.")
+    values = np.full(redshift.size, value)
+    return length_to_comoving(values, unit or None, "the aperture", cosmology, lambda: redshift)
 
 
 def length_per_h(unit: str) -> bool:

@@ -7,7 +7,7 @@ richness does to a population: P(select | log10 mass, z), from mocks; `Selection
 """
 
 from bayesflowmass.selection.collisions import fibre_collisions
-from bayesflowmass.selection.cuts import cylinder, magnitude_limit, richness_limits
+from bayesflowmass.selection.cuts import aperture, cylinder, magnitude_limit, richness_limits
 from bayesflowmass.selection.errors import miscentre, velocity_errors
 from bayesflowmass.selection.interlopers import remove_interlopers
 from bayesflowmass.selection.losses import central_losses, completeness
@@ -18,6 +18,7 @@ from bayesflowmass.selection.table import SelectionTable
 __all__ = [
     "SelectionProbability",
     "SelectionTable",
+    "aperture",
     "central_losses",
     "completeness",
     "cylinder",

@@ -9,7 +9,7 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.cosmology import comoving_distance
 from bayesflowmass.selection.record import check_positive, per_cluster, record, recordable
 
-__all__ = ["R_MAX", "V_MAX", "cylinder", "magnitude_limit", "richness_limits"]
+__all__ = ["R_MAX", "V_MAX", "aperture", "cylinder", "magnitude_limit", "richness_limits"]
 
 R_MAX = 1.6
 """Radius of the cylinder of Kodi Ramanah et al. (2020) [comoving Mpc/h]: the default wherever there is one."""
@@ -35,6 +35,27 @@ def cylinder(catalog: ClusterCatalog, r_max: float = R_MAX, v_max: float = V_MAX
         r_max=min(float(r_max), before.get("r_max") or np.inf),
         v_max=min(float(v_max), before.get("v_max") or np.inf),
     )
+
+
+def aperture(catalog: ClusterCatalog, radius: ArrayLike) -> ClusterCatalog:
+    """Galaxies in the observed field of each cluster, R < radius.
+
+    Records ``aperture`` (a range where it varies) and the cluster column ``aperture``.
+
+    Args:
+        radius: [comoving Mpc/h], one number or one per cluster; NaN keeps all, since the field is not known.
+
+    Raises:
+        CatalogError: if a radius is not positive, or has another shape.
+    """
+    limit = np.array(np.broadcast_to(np.asarray(radius, dtype=np.float64), (len(catalog),)))
+    if np.any(limit <= 0.0):
+        raise CatalogError(
+            f"aperture is {limit[limit <= 0.0][0]:g}; expected a radius above 0 comoving Mpc/h."
+        )
+    outside = catalog.r_proj >= np.repeat(limit, catalog.n_galaxies)
+    kept = catalog.filter_galaxies(~outside).with_columns(aperture=limit)
+    return record(kept, aperture=recordable(limit[np.isfinite(limit)]))
 
 
 def magnitude_limit(catalog: ClusterCatalog, limit: ArrayLike, *, apparent: bool = False) -> ClusterCatalog:

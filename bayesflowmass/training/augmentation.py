@@ -13,6 +13,7 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.mocks import PRIORS
 from bayesflowmass.selection import (
+    aperture,
     central_losses,
     completeness,
     cylinder,
@@ -35,10 +36,11 @@ RANGES = (
     ("central_losses", 0.0, 1.0),
     ("fibre_collisions", 0.0, 600.0),
     ("velocity_error", 0.0, math.inf),
+    ("aperture", 0.0, math.inf),
 )
 LEAST_RICHNESS = 10
 # Written only where they say something, so that runs begun before they existed can go on.
-LATER_FIELDS = ("completeness_log", "cleaning", "known", "fibre_collisions")
+LATER_FIELDS = ("completeness_log", "cleaning", "known", "fibre_collisions", "aperture")
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Augmentation:
         recentre: find the velocity centre again, as is done with data.
         cleaning: chance that the interlopers of a cluster are removed (`remove_interlopers`), about the
             velocity centre of its galaxies; cluster column ``cleaned``.
+        aperture: radius of the observed field [comoving Mpc/h]; a field larger than the cylinder covers it.
         known: ``{column: chance}`` that a cluster's value of a column stays known; else ``mode`` becomes
             ``"mixed"`` and a number NaN. A parameter that each halo draws (`bayesflowmass.mocks.PRIORS`) stays
             as it is, and its column ``known_NAME`` holds the value or NaN.
@@ -86,6 +89,7 @@ class Augmentation:
     cleaning: float = 0.0
     known: Mapping[str, float] = field(default_factory=dict)
     fibre_collisions: tuple[float, float] | None = None
+    aperture: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         for name, bottom, top in RANGES:
@@ -99,8 +103,9 @@ class Augmentation:
                     f"augmentation: {name} is {[low, high]}; expected two numbers, the smaller first, from"
                     f" {bottom:g} to {top:g}."
                 )
-        if self.completeness is not None and self.completeness[0] == 0.0:
-            raise ValueError("augmentation: completeness begins at 0; expected a share above 0.")
+        for name in ("completeness", "aperture"):
+            if (limits := getattr(self, name)) is not None and limits[0] == 0.0:
+                raise ValueError(f"augmentation: {name} begins at 0; expected a number above 0.")
         for name in ("miscentre_r", "miscentre_v"):
             value = getattr(self, name)
             low, high = _limits(value)
@@ -176,6 +181,8 @@ class Augmentation:
             catalog = velocity_errors(catalog, rng.uniform(*self.velocity_error, n), rng)
         if r_max is not None and v_max is not None:
             catalog = cylinder(catalog, r_max, v_max)
+        if self.aperture is not None:
+            catalog = aperture(catalog, np.minimum(rng.uniform(*self.aperture, n), r_max or math.inf))
         if self.recentre:
             catalog = recentre_velocity(catalog, v_max=v_max)
         if self.cleaning > 0.0:

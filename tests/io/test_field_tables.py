@@ -21,6 +21,7 @@ from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT, Cosmology, transverse
 from bayesflowmass.inspect import inspect_file
 from bayesflowmass.io import load_catalog
 from bayesflowmass.io.any_table import read_any_table
+from bayesflowmass.io.units import radius_from_text
 
 
 def notes(catalog):
@@ -264,10 +265,11 @@ def test_a_cluster_without_a_redshift_costs_only_its_own_mass():
     assert len(load_catalog(galaxies, changed, few_galaxies="drop")) == 2
 
 
-@pytest.mark.parametrize("name", ["completeness", "redshift_err", "sigma_v_err", "abs_mag_limit"])
+@pytest.mark.parametrize("name", ["completeness", "redshift_err", "sigma_v_err", "abs_mag_limit", "aperture"])
 def test_what_was_not_measured_of_a_cluster_is_unknown(name):
     galaxies, clusters = frame_tables()
     values = {"completeness": 0.5, "redshift_err": 1e-4, "sigma_v_err": 30.0, "abs_mag_limit": -20.0}
+    values["aperture"] = 1.0
     clusters[name] = [values[name], np.nan, -999.0 if name == "abs_mag_limit" else -99.0]
     catalog = load_catalog(galaxies, clusters)
     np.testing.assert_array_equal(catalog.column(name), [values[name], np.nan, np.nan])
@@ -275,6 +277,18 @@ def test_what_was_not_measured_of_a_cluster_is_unknown(name):
     clusters[name][2] = 4e4
     with pytest.raises(CatalogError, match=f"{name} in row 3 is 40000; expected"):
         load_catalog(galaxies, clusters)
+
+
+def test_an_aperture_on_the_sky_is_a_length_at_each_redshift():
+    galaxies, clusters = frame_tables()
+    clusters["aperture"] = 5.0
+    catalog = load_catalog(galaxies, clusters, units={"aperture": "arcmin"})
+    expected = transverse_mpc_h_per_radian(catalog.column("redshift")) * np.radians(5.0 / 60.0)
+    np.testing.assert_allclose(catalog.column("aperture"), expected, rtol=1e-12)
+    text = radius_from_text("5 arcmin", catalog.column("redshift"), catalog.metadata.cosmology)
+    np.testing.assert_allclose(text, expected, rtol=1e-12)
+    with pytest.raises(CatalogError, match="the aperture is 'wide'; expected a radius above 0"):
+        radius_from_text("wide", catalog.column("redshift"), catalog.metadata.cosmology)
 
 
 def test_errors_that_were_not_measured_are_unknown_and_absurd_ones_are_refused():

@@ -364,6 +364,7 @@ def test_cleaning_removes_the_background_and_keeps_the_members():
         (lambda c: selection.fibre_collisions(c, -1.0, 0), "expected arcsec"),
         (lambda c: selection.central_losses(c, 2.0, 0.1, 0), "expected it in"),
         (lambda c: selection.central_losses(c, 0.5, 0.0, 0), "scale is 0.0"),
+        (lambda c: selection.aperture(c, 0.0), "aperture is 0; expected a radius above 0"),
         (lambda c: selection.richness_limits(c, 10, 5), "expected 0 <= minimum <= maximum"),
         (
             lambda c: selection.magnitude_limit(c.without("gal_abs_mag"), -20),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ __all__ = [
 OF_GALAXIES = ("x", "y", "v_los", "r_proj", "n_shared", "shares_with")
 """Names that are columns of galaxies, or made by readers: in a table of clusters they mean something else."""
 
-_MEASURED = {"redshift_err": "", "sigma_v_err": "km/s", "completeness": "", "abs_mag_limit": ""}
+_MEASURED = ("redshift_err", "sigma_v_err", "completeness", "abs_mag_limit")
 
 
 def clusters_from_table(
@@ -61,6 +62,11 @@ def clusters_from_table(
             continue
         if name in _MEASURED:
             rows[name] = measured_column(table, name, name, notes)
+        elif name == "aperture":
+            at, place = partial(rows.__getitem__, "redshift"), column_place(table, name)
+            ones = np.ones(table.n_rows)
+            factor = convert.length_to_comoving(ones, table.units[name], place, cosmology, at)
+            rows[name] = measured_column(table, name, name, notes, factor)
         elif name in OF_GALAXIES or name.startswith("gal_"):
             rows[f"cluster_{name}"] = table.carried(name)
         elif name == "mode" and not np.isin(np.asarray(table.carried(name)).astype(str), MODES).all():
@@ -120,7 +126,7 @@ def clusters_from_galaxies(
 
 
 def measured_column(
-    table: FlatTable, name: str, range_name: str, notes: list[str], factor: float = 1.0
+    table: FlatTable, name: str, range_name: str, notes: list[str], factor: float | FloatArray = 1.0
 ) -> FloatArray:
     """An optional column in the unit of a catalogue, NaN where it is unknown.
 

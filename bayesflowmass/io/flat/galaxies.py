@@ -39,6 +39,7 @@ _OF_CLUSTERS = (
         "sigma_v_err",
         "redshift_err",
         "abs_mag_limit",
+        "aperture",
         "mode",
     ),
     *("cleaned", "n_shared", "shares_with", "footprint_fraction", "redshift_edge"),
