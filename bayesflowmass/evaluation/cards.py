@@ -133,6 +133,7 @@ def _cards(
                 image=image,
                 extent=extent,
                 attribution=change,
+                memberships=batch.memberships,
                 flags=str(batch.flags[0] if flags is None else flags[row]),
                 p_novelty=None if p_novelty is None else float(p_novelty[row]),
                 model=model,

@@ -10,6 +10,7 @@ from small_model import toy_catalog, with_uncertain_weights
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.estimator import FLAGS
+from bayesflowmass.estimator.memberships import Memberships
 from bayesflowmass.evaluation.cards import cluster_cards, write_cards
 from bayesflowmass.infer import main
 from bayesflowmass.plots.card.names import card_names
@@ -120,6 +121,22 @@ def test_flags_are_explained_in_words_and_named_where_there_is_no_room(estimator
         assert f"{name}: {FLAGS[name]}" in text
     (figure,) = cluster_cards(estimator, observed(40), flags=[",".join(FLAGS)], attribution=False)
     assert all(name in words(figure) for name in FLAGS)
+
+
+def test_memberships_colour_galaxies_and_give_the_expected_number(estimator):
+    cluster = mock(60)
+    p = np.linspace(0.0, 1.0, 60)
+    found = Memberships(p, np.array([p.sum()]), np.array([3.4]))
+    figure = plot_cluster_card(cluster, estimator.posterior(cluster), memberships=found)
+    shown = np.concatenate([np.asarray(c.get_array()) for c in figure.axes[1].collections])
+    np.testing.assert_allclose(np.sort(shown), p)
+    assert r"$30 \pm 3$ of 60" in words(figure)
+    texts = drawn_texts(figure)
+    assert overlapping(texts) == []
+    assert off_the_page(figure, texts) == []
+    velocities = next(axis for axis in figure.axes if "galaxies per" in axis.get_ylabel())
+    expected = max(velocities.patches, key=lambda patch: len(patch.get_path().vertices)).get_path().vertices
+    assert expected[:, 1].max() <= 60
 
 
 def test_attribution_colours_each_galaxy_and_lists_the_extremes(estimator):

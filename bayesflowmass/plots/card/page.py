@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.cosmology import radius_delta
+from bayesflowmass.estimator.memberships import Memberships
 from bayesflowmass.plots.card.text import attribution_rows, draw_header, draw_numbers
 from bayesflowmass.plots.style import (
     COLOURS,
@@ -30,7 +31,17 @@ from bayesflowmass.posterior import MassPosterior
 __all__ = ["plot_cluster_card"]
 
 
-_DIVERGING = "RdBu_r"
+class _Paint(NamedTuple):
+    """What the colour of a galaxy says: numbers (n,), NaN where unknown, between two ends, by a map of colours."""
+
+    values: FloatArray
+    low: float
+    high: float
+    colours: str
+    label: str
+    beyond: str
+
+
 _SHOWN_DRAWS = 31
 
 # Inches: the page without the colour bar, what the bar takes, the two columns.
@@ -45,6 +56,7 @@ def plot_cluster_card(
     image: ArrayLike | None = None,
     extent: tuple[float, float, float, float] = (0.0, 1.6, -2200.0, 2200.0),
     attribution: ArrayLike | None = None,
+    memberships: Memberships | None = None,
     flags: str = "",
     p_novelty: float | None = None,
     model: str = "",
@@ -60,6 +72,7 @@ def plot_cluster_card(
         extent: limits of the image in R [comoving Mpc/h] and v [km/s].
         attribution: change of log10 M that each galaxy makes, M(all) - M(all but this one) [dex], shape
             (n_galaxies,), NaN where unknown (:func:`bayesflowmass.saliency.leave_one_out`).
+        memberships: of the galaxies; they colour what the attribution does not.
         flags: names of `bayesflowmass.estimator.FLAGS`, joined by commas.
         p_novelty: probability that a training cluster is as strange.
         model: name of the model, for the foot of the page.
@@ -87,7 +100,7 @@ def plot_cluster_card(
     known = float(cluster.column("log10_mass")[0]) if cluster.has("log10_mass") else None
     true = known if known is not None and np.isfinite(known) else None
     true_name = "truth" if cluster.metadata.masses or member is not None else "in the catalogue"
-    height = _HEIGHT + (_BAR if change is not None else 0.0)
+    height = _HEIGHT + (_BAR if change is not None or memberships is not None else 0.0)
     figure = fixed_figure(PAGE_WIDTH, height)
 
     def panel(left: float, bottom: float, width: float, tall: float) -> Axes:
@@ -98,31 +111,45 @@ def plot_cluster_card(
         draw_header(panel(0.12, height - 0.62, PAGE_WIDTH - 0.24, 0.54), cluster, posterior)
         low = height - 1.02 - _WIDTH
         sky, phase = panel(_LEFT, low, _WIDTH, _WIDTH), panel(_RIGHT, low, _WIDTH, _WIDTH)
-        scale = None if change is None else max(1e-4, float(np.nanquantile(np.abs(change), 0.98)))
+        paint = _paint(change, memberships)
         radius = float(
             radius_delta(posterior.median[0], cluster.column("redshift")[0], cosmology=posterior.cosmology)
         )
-        painted = _draw_sky(sky, cluster, member, change, scale, radius)
-        _draw_phase(phase, cluster, member, change, scale, radius, image, extent)
-        if painted is not None:
+        painted = _draw_sky(sky, cluster, member, paint, radius)
+        _draw_phase(phase, cluster, member, paint, radius, image, extent)
+        if paint is not None:
             figure.colorbar(
                 painted, cax=panel(1.2, low - 0.58, PAGE_WIDTH - 2.4, 0.09), orientation="horizontal",
-                extend="both", label="what the galaxy adds to its cluster: "
-                r"$\log_{10} M(\mathrm{all}) - \log_{10} M(\mathrm{without\ it})$ [dex]",
+                extend=paint.beyond, label=paint.label,
             )  # fmt: skip
-        low -= (_BAR if change is not None else 0.0) + 0.82 + 1.45
+        low -= (_BAR if paint is not None else 0.0) + 0.82 + 1.45
         _draw_pdf(panel(_LEFT, low, _WIDTH, 1.45), posterior, true, true_name)
-        _draw_velocities(panel(_RIGHT, low, _WIDTH, 1.45), cluster, member)
+        _draw_velocities(panel(_RIGHT, low, _WIDTH, 1.45), cluster, member, memberships)
         low -= 0.66
         if change is not None:
             _draw_attribution(panel(1.72, 0.4, _LEFT + _WIDTH - 1.72, low - 0.4), cluster, member, change)
         start = _RIGHT if change is not None else _LEFT
         numbers = panel(start - 0.35, 0.08, PAGE_WIDTH - start + 0.27, low + 0.1)
         draw_numbers(
-            numbers, cluster, posterior, radius, true, true_name, flags, p_novelty, model, height=low + 0.1,
-            wide=change is None,
+            numbers, cluster, posterior, memberships, radius, true, true_name, flags, p_novelty, model,
+            height=low + 0.1, wide=change is None,
         )  # fmt: skip
     return figure
+
+
+def _paint(change: FloatArray | None, memberships: Memberships | None) -> _Paint | None:
+    if change is not None:
+        scale = max(1e-4, float(np.nanquantile(np.abs(change), 0.98)))
+        label = (
+            "what the galaxy adds to its cluster: "
+            r"$\log_{10} M(\mathrm{all}) - \log_{10} M(\mathrm{without\ it})$ [dex]"
+        )
+        return _Paint(change, -scale, scale, "RdBu_r", label, "both")
+    if memberships is None:
+        return None
+    return _Paint(
+        memberships.probability, 0.0, 1.0, "cividis", "probability that the galaxy is a member", "neither"
+    )
 
 
 def _draw_points(
@@ -130,10 +157,9 @@ def _draw_points(
     x: FloatArray,
     y: FloatArray,
     member: BoolArray | None,
-    change: FloatArray | None,
-    scale: float | None,
+    paint: _Paint | None,
 ) -> Any:
-    """Galaxies by kind (shape) and by what they add (colour), the strongest on top."""
+    """Galaxies by kind (shape) and by the paint (colour), the largest numbers on top."""
     kinds: list[tuple[BoolArray, str, str, str]] = []
     if member is None:
         kinds.append((np.ones(x.size, dtype=bool), "o", "blue", ""))
@@ -144,17 +170,17 @@ def _draw_points(
     last = None
     for chosen, mark, colour, label in kinds:
         area = 1.4 * size if mark == "X" else size
-        if change is None:
+        if paint is None:
             axis.scatter(
                 x[chosen], y[chosen], s=area, marker=mark, color=COLOURS[colour], lw=0.2, ec="white",
                 label=label or None, zorder=3,
             )  # fmt: skip
             continue
-        value = np.where(np.isfinite(change[chosen]), change[chosen], 0.0)
+        value = np.where(np.isfinite(paint.values[chosen]), paint.values[chosen], 0.0)
         order = np.argsort(np.abs(value))
         last = axis.scatter(
-            x[chosen][order], y[chosen][order], c=value[order], s=area, marker=mark, cmap=_DIVERGING,
-            vmin=-(scale or 1.0), vmax=scale, lw=0.35, ec="#444444", label=label or None, zorder=3,
+            x[chosen][order], y[chosen][order], c=value[order], s=area, marker=mark, cmap=paint.colours,
+            vmin=paint.low, vmax=paint.high, lw=0.35, ec="#444444", label=label or None, zorder=3,
         )  # fmt: skip
     return last
 
@@ -163,12 +189,11 @@ def _draw_sky(
     axis: Axes,
     cluster: ClusterCatalog,
     member: BoolArray | None,
-    change: FloatArray | None,
-    scale: float | None,
+    paint: _Paint | None,
     radius: float,
 ) -> Any:
     x, y = (np.asarray(cluster.galaxies(name), dtype=np.float64) for name in ("x", "y"))
-    painted = _draw_points(axis, x, y, member, change, scale)
+    painted = _draw_points(axis, x, y, member, paint)
     aperture = cluster.metadata.selection.get("r_max")
     limit = max(float(np.hypot(x, y).max(initial=0.1)), radius, float(aperture or 0.0))
     rings: list[tuple[float, dict[str, Any], str]] = [
@@ -182,7 +207,7 @@ def _draw_sky(
     axis.set(xlim=(-1.06 * limit, 1.06 * limit), ylim=(-1.06 * limit, 1.06 * limit), aspect="equal")
     axis.set(xlabel=r"$x$ [comoving $h^{-1}$ Mpc]", ylabel=r"$y$ [comoving $h^{-1}$ Mpc]")
     handles, labels = axis.get_legend_handles_labels()
-    if change is not None:
+    if paint is not None:
         # Shapes alone: the colour of a galaxy says something else.
         handles = [Line2D([], [], ls="", marker=mark, ms=4, mfc="#CCCCCC", mec="#444444", mew=0.4)
                    for mark, _ in zip("oX", labels, strict=False)]  # fmt: skip
@@ -197,8 +222,7 @@ def _draw_phase(
     axis: Axes,
     cluster: ClusterCatalog,
     member: BoolArray | None,
-    change: FloatArray | None,
-    scale: float | None,
+    paint: _Paint | None,
     radius: float,
     image: ArrayLike | None,
     extent: tuple[float, float, float, float],
@@ -209,7 +233,7 @@ def _draw_phase(
         pixels = np.asarray(image, dtype=np.float64)
         axis.imshow(pixels.T, origin="lower", extent=extent, aspect="auto", cmap="Greys", vmin=0.0,
                     vmax=1.6 * float(pixels.max()), zorder=0)  # fmt: skip
-    _draw_points(axis, r, v, member, change, scale)
+    _draw_points(axis, r, v, member, paint)
     axis.axvline(radius, color=COLOURS["black"], ls="--", lw=0.9, zorder=2)
     axis.axhline(0.0, color=COLOURS["black"], lw=0.5, zorder=1)
     right = max(extent[1], float(r.max(initial=0.0)), radius)
@@ -248,7 +272,9 @@ def _draw_pdf(axis: Axes, posterior: MassPosterior, true: float | None, true_nam
                 handlelength=1.3)  # fmt: skip
 
 
-def _draw_velocities(axis: Axes, cluster: ClusterCatalog, member: BoolArray | None) -> None:
+def _draw_velocities(
+    axis: Axes, cluster: ClusterCatalog, member: BoolArray | None, memberships: Memberships | None
+) -> None:
     v = np.asarray(cluster.galaxies("v_los"), dtype=np.float64)
     top = max(2200.0, float(np.abs(v).max(initial=0.0)))
     spread = float(np.subtract(*np.quantile(v, (0.75, 0.25))))
@@ -261,10 +287,14 @@ def _draw_velocities(axis: Axes, cluster: ClusterCatalog, member: BoolArray | No
         # Hatched, not only coloured: members and interlopers must differ in print.
         axis.hist([v[member], v[~member]], edges.tolist(), stacked=True, color=[COLOURS["blue"], COLOURS["vermillion"]],
                   alpha=0.65, hatch=["", "////"], label=["members", "interlopers"])  # fmt: skip
+    if memberships is not None:
+        axis.hist(v, edges.tolist(), weights=memberships.probability, histtype="step", color=COLOURS["black"], lw=1.0,
+                  label="expected")  # fmt: skip
     axis.axvline(0.0, color=COLOURS["black"], lw=0.6)
-    axis.axvline(float(np.median(v)), color=COLOURS["black"], ls="--", lw=1.0, label="median velocity")
+    axis.axvline(float(np.median(v)), color=COLOURS["black"], ls="--", lw=1.0, label="median")
     axis.set(xlim=(-1.05 * top, 1.05 * top), xlabel=V_LABEL, ylabel=f"galaxies per {width:.0f} km s$^{{-1}}$")
-    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, columnspacing=0.9)
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, columnspacing=0.9,
+                handlelength=1.3)  # fmt: skip
 
 
 def _draw_attribution(

@@ -12,6 +12,7 @@ from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.cosmology import velocity_dispersion_evrard
 from bayesflowmass.estimator import FLAGS
+from bayesflowmass.estimator.memberships import Memberships
 from bayesflowmass.plots.style import text_extent
 from bayesflowmass.posterior import MassPosterior
 
@@ -81,6 +82,7 @@ def draw_numbers(
     axis: Axes,
     cluster: ClusterCatalog,
     posterior: MassPosterior,
+    memberships: Memberships | None,
     radius: float,
     true: float | None,
     true_name: str,
@@ -95,7 +97,7 @@ def draw_numbers(
     axis.set(xlim=(0.0, 1.0), ylim=(0.0, height))
     axis.axis("off")
     size, step, y = 8.0, 0.138, height - 0.1
-    for name, value in _numbers(cluster, posterior, radius, true, true_name, p_novelty):
+    for name, value in _numbers(cluster, posterior, memberships, radius, true, true_name, p_novelty):
         axis.text(0.0, y, name, fontsize=size, va="baseline")
         axis.text(0.25 if wide else 0.46, y, value, fontsize=size, va="baseline")
         y -= step
@@ -125,6 +127,7 @@ def draw_numbers(
 def _numbers(
     cluster: ClusterCatalog,
     posterior: MassPosterior,
+    memberships: Memberships | None,
     radius: float,
     true: float | None,
     true_name: str,
@@ -153,6 +156,10 @@ def _numbers(
         rows.append(("dispersion, gapper", f"{deviation:.0f}, {gap:.0f} km s$^{{-1}}$"))
         expected = float(velocity_dispersion_evrard(posterior.median[0], z[0], posterior.cosmology))
         rows.append(("  of that mass, Evrard+08", f"{expected:.0f} km s$^{{-1}}$"))
+    if memberships is not None:
+        number, error = float(memberships.number[0]), float(memberships.error[0])
+        about = rf"${number:.0f} \pm {error:.0f}$" if np.isfinite(error) else f"{number:.0f}"
+        rows.append(("expected members", f"{about} of {int(n[0])}"))
     rows.append(("median velocity", rf"${float(np.median(v)):+.0f}$ km s$^{{-1}}$"))
     if p_novelty is not None and np.isfinite(p_novelty):
         rows.append(("as strange in training", f"{100 * p_novelty:.2g} %"))
