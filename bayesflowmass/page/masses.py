@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bayesflowmass.common.numbers import number
+from bayesflowmass.common.numbers import number, with_error
 from bayesflowmass.page.document import Block, Section, Table, Verdict
 
 __all__ = ["card_alt", "masses_section", "masses_verdict"]
@@ -79,23 +79,31 @@ def masses_section(
         shown = sorted(shown, key=lambda row: not row["flags"])[:most]
         note += f" {most} of {len(rows)} clusters, flagged ones first; the others are in {name}."
     epistemic = any(row.get("sigma_epistemic") is not None for row in shown)
-    columns = ["cluster", "galaxies", "redshift", "log10 mass", "sigma [dex]"]
-    columns += ["of which weights"] if epistemic else []
-    columns += ["16 %", "84 %", "flags"]
+    members = any(row.get("n_members") is not None for row in shown)
+    columns = [
+        "cluster",
+        "galaxies",
+        *["expected members"] * members,
+        "redshift",
+        "log10 mass",
+        "sigma [dex]",
+    ]
+    columns += [*["of which weights"] * epistemic, "16 %", "84 %", "flags"]
     table = Table(
         f"{name}: {mass}, {header.get('prior', 'unknown')} prior",
         tuple(columns),
-        tuple(_row(row, epistemic) for row in shown),
+        tuple(_row(row, members, epistemic) for row in shown),
         note,
     )
     return Section("Masses", (table, *cards))
 
 
-def _row(row: Row, epistemic: bool) -> tuple[str, ...]:
+def _row(row: Row, members: bool, epistemic: bool) -> tuple[str, ...]:
     redshift = row.get("redshift")
     return (
         str(row["cluster_id"]),
         str(row.get("n_galaxies", "")),
+        *((with_error(row["n_members"], row["n_members_err"], 0),) if members else ()),
         number(redshift, 4),
         number(row["log10_mass"], 2),
         number(row["sigma"], 2),

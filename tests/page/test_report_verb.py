@@ -209,6 +209,16 @@ def test_masses_are_read_from_each_format_that_infer_writes(runs, tmp_path, endi
         assert f"{number(float(row['log10_mass']), 2)} {number(float(row['sigma']), 2)}" in text
 
 
+def test_expected_members_of_a_model_that_reads_galaxies_stand_in_the_page(runs, tmp_path):
+    table = AstropyTable.read(runs / "masses.ecsv", format="ascii.ecsv")
+    table["n_members"], table["n_members_err"] = 41.4 + np.arange(len(table)), 3.2
+    write_table(table, tmp_path / "masses.ecsv")
+    text = words(report(tmp_path))
+    assert "expected members" in text
+    assert "41 ± 3" in text
+    assert "expected members" not in words(report(runs / "model"))
+
+
 def test_cards_stand_with_the_masses_of_their_clusters(runs, tmp_path):
     shutil.copy(runs / "masses.ecsv", tmp_path)
     (tmp_path / "cards").mkdir()
