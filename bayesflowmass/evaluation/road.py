@@ -249,9 +249,7 @@ def _of_usable(
         return contexts, posterior
     problems[np.flatnonzero(problems == "")[~has_mass]] = "no_density"
     contexts = contexts[torch.from_numpy(has_mass).to(contexts.device)]
-    if problems.all():
-        return contexts, None
-    return contexts, estimator.posterior(clusters.filter(problems == ""), prior, contexts=contexts, **options)
+    return contexts, posterior[has_mass] if has_mass.any() else None
 
 
 def _encode(estimator: MassEstimator, clusters: ClusterCatalog, problems: npt.NDArray[np.str_]) -> Contexts:

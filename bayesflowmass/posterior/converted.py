@@ -12,6 +12,7 @@ the mass know a little about the concentration, which is neglected.
 
 from __future__ import annotations
 
+from copy import copy
 from functools import cached_property
 
 import numpy as np
@@ -79,6 +80,13 @@ class ConvertedDensity(Density):
     @property
     def n_draws(self) -> int | None:
         return self.base.n_draws
+
+    def part(self, rows: Tensor) -> ConvertedDensity:
+        result = copy(self)
+        # What follows from the density of all is that of no part.
+        result.__dict__ = {name: vars(self)[name] for name in ("_log_weights",)}
+        result.base, result._shifts = self.base.part(rows), [shift[:, rows] for shift in self._shifts]
+        return result
 
     def log_pdf(self, x: Tensor) -> Tensor:
         terms = []

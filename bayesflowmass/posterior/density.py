@@ -56,6 +56,10 @@ class Density(ABC):
             ValueError: this density has no draws of its own.
         """
 
+    @abstractmethod
+    def part(self, rows: Tensor) -> Density:
+        """The same of the clusters in rows (m,), in that order."""
+
     def log_pdf_and_cdf(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Both at the same masses, (k, n) each."""
         return self.log_pdf(x), self.cdf(x)

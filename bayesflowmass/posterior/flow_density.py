@@ -38,6 +38,37 @@ class ConditionedDistribution(Protocol):
     def icdf(self, value: Tensor) -> Tensor: ...
 
 
+class _Some:
+    """Some clusters of a conditioned distribution; the others are computed too, and thrown away."""
+
+    def __init__(self, block: ConditionedDistribution, kept: Tensor) -> None:
+        self.block, self.kept = block, kept
+        self.batch_shape = torch.Size((*block.batch_shape[:-1], len(kept)))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self._of("log_prob", value)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        return self._of("cdf", value)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        return self._of("icdf", value)
+
+    def log_prob_and_cdf(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        log_prob, cdf = _both(self.block, self._wide(value))
+        return log_prob[..., self.kept], cdf[..., self.kept]
+
+    def _of(self, method: str, value: Tensor) -> Tensor:
+        result: Tensor = getattr(self.block, method)(self._wide(value))[..., self.kept]
+        return result
+
+    def _wide(self, value: Tensor) -> Tensor:
+        # One half is a probability and a mass.
+        wide = value.new_full((*value.shape[:-1], self.block.batch_shape[-1]), 0.5)
+        wide[..., self.kept] = value
+        return wide
+
+
 class FlowDensity(Density):
     """The PDF that flows give: p(m) = 1/D sum_d p_d(m) over D draws of the weights (D = 1: a point model).
 
@@ -75,6 +106,17 @@ class FlowDensity(Density):
         for block, size in zip(self.blocks, self.sizes, strict=True):
             yield FlowDensity([block]), slice(start, start + size)
             start += size
+
+    def part(self, rows: Tensor) -> FlowDensity:
+        """As `Density.part`; rows that go up and down between the blocks make many small blocks."""
+        starts = torch.tensor([0, *self.sizes]).cumsum(0)
+        owner = torch.searchsorted(starts, rows, right=True) - 1
+        runs = torch.unique_consecutive(owner, return_counts=True)
+        blocks = [
+            _Some(self.blocks[block], kept - starts[block])
+            for block, kept in zip(runs[0].tolist(), rows.split(runs[1].tolist()), strict=True)
+        ]
+        return FlowDensity(blocks)
 
     def log_pdf(self, x: Tensor) -> Tensor:
         return self._evaluate(x, "log_prob")

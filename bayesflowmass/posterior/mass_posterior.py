@@ -91,6 +91,28 @@ class MassPosterior:
     def __len__(self) -> int:
         return self.flow_density.n_clusters
 
+    def __getitem__(self, rows: slice | npt.ArrayLike) -> MassPosterior:
+        """The posteriors of some clusters, one at least: a slice, row numbers or a mask (n,); no network runs again.
+
+        Raises:
+            ValueError: no cluster is left.
+        """
+        index = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
+        if index.ndim != 1 or not len(index):
+            raise ValueError("A posterior is of one cluster at least; give a slice, row numbers or a mask.")
+        taken = {
+            name: None if getattr(self, name) is None else getattr(self, name)[index]
+            for name in ("redshift", "cluster_id", "n_galaxies")
+        }
+        kept = torch.from_numpy(index)
+        return self._derived(
+            self._density.part(kept),
+            flow_density=self.flow_density.part(kept),
+            _raw=self._raw and self._raw[index],
+            _cdf_map=self._cdf_map and self._cdf_map.part(kept),
+            **taken,
+        )
+
     def __repr__(self) -> str:
         return f"MassPosterior({len(self)} clusters, M{self.mdef}, prior {self.prior.name!r})"
 

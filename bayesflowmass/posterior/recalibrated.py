@@ -37,6 +37,10 @@ class CdfMap(Protocol):
         """u with R(u) = p, (k, n) -> (k, n)."""
         ...
 
+    def part(self, rows: Tensor) -> CdfMap:
+        """The maps in rows (m,)."""
+        ...
+
     def conformal_level(self, level: float) -> Tensor:
         """Level (n,) of the central interval that holds the truth with probability ``level`` in finite samples."""
         ...
@@ -61,6 +65,9 @@ class RecalibratedDensity(Density):
     @property
     def n_draws(self) -> int | None:
         return self.raw.n_draws
+
+    def part(self, rows: Tensor) -> RecalibratedDensity:
+        return RecalibratedDensity(self.raw.part(rows), self.cdf_map.part(rows))
 
     def log_pdf(self, x: Tensor) -> Tensor:
         return self._map(*self.raw.log_pdf_and_cdf(x))[0]

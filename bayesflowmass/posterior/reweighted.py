@@ -60,6 +60,10 @@ class ReweightedDensity(Density):
     def n_draws(self) -> int | None:
         return self.flow.n_draws
 
+    def part(self, rows: Tensor) -> ReweightedDensity:
+        flow = self.flow.part(rows)
+        return ReweightedDensity(flow, self.prior, self.training_prior, self.redshift[rows.numpy()])
+
     def log_weight(self, x: Tensor) -> Tensor:
         """ln w at x (k, n), up to a constant for each cluster."""
         return self._new(x) - self._old(x)

@@ -87,6 +87,11 @@ class StagedMap:
                 value = torch.where(value < low, below, torch.where(1.0 - value < high, above, inside))
         return value
 
+    def part(self, rows: Tensor) -> StagedMap:
+        """The maps in rows (m,)."""
+        stages = self.shift[:, rows], self.log_scale[:, rows], self.coefficients[:, rows]
+        return StagedMap(*stages, self.levels[rows], self.counts[rows], self.label)
+
     def conformal_level(self, level: float) -> Tensor:
         """Level (n,) of the central interval: the ceil((m + 1) level)-th smallest of m scores, 1 if there is none."""
         rank = torch.ceil((self.counts + 1.0) * level - 1e-9).long().clamp_min(1)

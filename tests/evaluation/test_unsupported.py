@@ -47,6 +47,14 @@ def test_batches_hold_the_clusters_that_have_a_mass(estimator):
     assert len(batch.contexts) == len(batch.clusters) == len(batch.posterior.median) == 6
 
 
+def test_the_network_runs_once_for_a_batch_that_loses_clusters(estimator, monkeypatch):
+    seen = []
+    condition = estimator.flow.condition
+    monkeypatch.setattr(estimator.flow, "condition", lambda rows: seen.append(len(rows)) or condition(rows))
+    list(posteriors(estimator, toy_catalog(9, seed=1)))
+    assert seen == [9]
+
+
 def test_masses_beyond_the_training_range_are_refused():
     plain = toy_estimator()
     flow = build_flow("affine", plain.encoder.context_dim, 30.0, 0.15, hidden=(8,), seed=1)

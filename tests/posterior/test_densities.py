@@ -169,6 +169,29 @@ def test_the_peak_is_the_highest_point(posterior):
     )
 
 
+@pytest.mark.parametrize("rows", [slice(1, None), np.array([2, 0]), np.array([False, True, False])])
+def test_a_slice_is_the_posterior_of_those_clusters(posterior, rows):
+    part = posterior[rows]
+    assert len(part) == len(posterior.median[rows]) == len(part.raw)
+    assert part.cluster_id.tolist() == posterior.cluster_id[rows].tolist()
+    levels = [0.025, 0.5, 0.975]
+    # The mass function is interpolated over the redshifts of the clusters at hand, masses over those of the haloes.
+    rtol = 1e-3 if posterior.prior.name == "hmf" or posterior.mdef != "200c" else 1e-9
+    assert_allclose(part.quantile(levels), posterior.quantile(levels)[:, rows], rtol=0, atol=0.1 * rtol)
+    assert_allclose(part.pdf(posterior.mean[rows]), posterior.pdf(posterior.mean)[rows], rtol=rtol)
+    assert_allclose(part.sigma, posterior.sigma[rows], rtol=rtol)
+
+
+def test_a_slice_of_blocks_and_of_a_slice():
+    blocks = [gaussians(), gaussians(), gaussians()]
+    whole = MassPosterior(blocks, log10_mass_range=RANGE)
+    part = whole[np.array([7, 1, 2, 3])][1:]
+    assert part.cluster_id.tolist() == [1, 2, 3]
+    assert_allclose(part.median, [14.6, 15.1, 14.0], atol=1e-12)
+    with pytest.raises(ValueError, match="one cluster at least"):
+        whole[3:3]
+
+
 def test_parts_of_the_variance_add_up(posterior):
     if posterior.n_draws is None:
         assert posterior.sigma_epistemic is None
