@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -15,7 +15,7 @@ from pydantic import Field
 from bayesflowmass.command import run_command
 from bayesflowmass.command.paths import InputPath, ModelPath, OutFolder, OutTable
 from bayesflowmass.command.record import command_line
-from bayesflowmass.command.shared import PosteriorSettings
+from bayesflowmass.command.shared import DrawSettings
 from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.common.outputs import check_texts
 from bayesflowmass.common.terminal import say, say_aside
@@ -33,12 +33,17 @@ if TYPE_CHECKING:
 __all__ = ["InferSettings", "infer", "infer_members", "main", "read_observations", "summary"]
 
 
+OTHER_PRIORS = ("hmf", "sz:14.5")
+"""Priors that are spoken of where nobody says which one a table needs."""
+
 READING = ("column", "unit", "cluster_id", "redshift", "cleaned", "mode", "table_cosmology", "aperture")
 """Settings that say how tables are read."""
 
 
-class InferSettings(PosteriorSettings):
+class InferSettings(DrawSettings):
     """`bayesflowmass infer`: masses of the clusters of a catalogue or of tables."""
+
+    listed_last: ClassVar[tuple[str, ...]] = ("prior", "also", *DrawSettings.listed_last)
 
     model: ModelPath | None = Field(
         None,
@@ -53,6 +58,15 @@ class InferSettings(PosteriorSettings):
     out: OutTable = Field(Path("masses.ecsv"), description="table to write (ecsv, fits, votable, parquet)")
     selection: InputPath | None = Field(
         None, description="table log10_mass, probability of being in the sample, which multiplies the prior"
+    )
+    prior: str | None = Field(
+        None,
+        description="how the clusters were chosen: flat in log10 mass (the default), hmf (the mass function), or"
+        " what of it lies above a log10 M200c, with a scatter in dex (sz:14.5,0.1 or xray:14.2), a flux (xray:3e-12) or"
+        " a number of galaxies in the table (richness:20)",
+    )
+    also: tuple[str, ...] = Field(
+        (), description="further priors, for columns log10_mass_PRIOR, q16_PRIOR, q84_PRIOR"
     )
     pdf: bool = Field(False, description="add each PDF on a grid")
     members: OutTable | None = Field(
@@ -86,7 +100,8 @@ class InferSettings(PosteriorSettings):
     )
     assume: dict[str, float] = Field(
         default_factory=dict,
-        description="PARAMETER=VALUE of the mocks taken as known, e.g. velocity_bias=1.0",
+        description="NAME=VALUE taken as known of all clusters: a parameter of the mocks (velocity_bias=1.0), a column"
+        " (abs_mag_limit=-20.1, completeness=0.9), galaxy_density=4.9e-3 per (Mpc/h)^3",
     )
 
 
@@ -95,6 +110,7 @@ def infer(
     catalog: ClusterCatalog,
     *,
     prior: str | MassPrior = "flat",
+    also: Sequence[str | MassPrior] = (),
     pdf: bool = False,
     units: str = "Msun/h",
     mdef: str = "200c",
@@ -112,7 +128,8 @@ def infer(
     Args:
         estimator: a trained model.
         catalog: clusters, cut to the cylinder of the model where theirs is larger.
-        prior: ``"flat"`` or ``"hmf"``, on log10 M200c over the training range, or a `MassPrior`.
+        prior: on log10 M200c over the training range: a text of `bayesflowmass.posterior.make_prior`, or a prior.
+        also: further priors, for columns beside (`bayesflowmass.evaluation.masses_table`).
         pdf: add the PDF of each cluster.
         units: ``"Msun/h"`` or ``"Msun"``.
         mdef: definition of mass, ``"200c"``, ``"500c"``, ``"vir"`` or ``"200m"``.
@@ -132,7 +149,8 @@ def infer(
     from bayesflowmass.evaluation.road import posteriors
 
     batches = posteriors(estimator, catalog, prior, n_draws=n_draws, seed=seed, progress=progress)
-    return _masses(estimator, catalog, batches, seed, pdf=pdf, units=units, mdef=mdef, h=h, model=model)
+    options = {"also": also, "pdf": pdf, "units": units, "mdef": mdef, "h": h, "model": model}
+    return _masses(estimator, catalog, batches, seed, **options)
 
 
 def infer_members(
@@ -151,7 +169,7 @@ def infer_members(
     Args:
         estimator: a model that reads galaxies.
         catalog, prior, model, n_draws, seed, progress: see `infer`.
-        options: further arguments of `infer`: ``pdf``, ``units``, ``mdef``, ``h``.
+        options: further arguments of `infer`: ``also``, ``pdf``, ``units``, ``mdef``, ``h``.
 
     Returns:
         The table of `infer`, and that of `bayesflowmass.evaluation.members_table.members_table`.
@@ -328,6 +346,8 @@ def _infer_with(settings: InferSettings) -> None:
     from bayesflowmass.estimator import MassEstimator
     from bayesflowmass.estimator.told import notes, tell
     from bayesflowmass.evaluation.cards import write_cards
+    from bayesflowmass.evaluation.masses_table import prior_column
+    from bayesflowmass.evaluation.sample_prior import moved_by
     from bayesflowmass.posterior.write_table import write_table
 
     estimator = MassEstimator.load(chosen, settings.device)
@@ -336,9 +356,10 @@ def _infer_with(settings: InferSettings) -> None:
     catalog = tell(catalog, estimator, settings.assume)
     for note in [*catalog.metadata.extra.get("notes", []), *notes(catalog, estimator)]:
         say_aside(f"note: {note}")
-    prior = _prior(settings, estimator)
+    prior, also, aside = _priors(settings, estimator, catalog)
     options: dict[str, Any] = {
         "prior": prior,
+        "also": [*also, *aside],
         "pdf": settings.pdf,
         "units": settings.units,
         "mdef": settings.mdef,
@@ -356,6 +377,11 @@ def _infer_with(settings: InferSettings) -> None:
         galaxies.meta["command"] = command
         write_table(galaxies, settings.members)
     table.meta["command"] = command
+    if aside:
+        say_aside(f"note: {moved_by(table, {name: prior_column(name) for name in aside})}")
+        table.remove_columns(
+            [prior_column(name, of) for name in aside for of in ("log10_mass", "q16", "q84")]
+        )
     write_table(table, settings.out)
     _warn(table)
     say(summary(table, settings.out))
@@ -378,16 +404,24 @@ def _infer_with(settings: InferSettings) -> None:
         say(f"{n_cards} card{'s' * (n_cards != 1)} in {settings.cards}")
 
 
-def _prior(settings: InferSettings, estimator: MassEstimator) -> str | MassPrior:
-    """The prior by name, or times the probability of being in the sample."""
+def _priors(
+    settings: InferSettings, estimator: MassEstimator, catalog: ClusterCatalog
+) -> tuple[str | MassPrior, list[str | MassPrior], list[str]]:
+    """The prior, those of further columns, and those to speak of where nobody said which one a table needs."""
+    from bayesflowmass.evaluation.sample_prior import sample_prior
     from bayesflowmass.io.selection_file import read_selection
     from bayesflowmass.posterior import SelectedPrior, make_prior
 
-    if settings.selection is None:
-        return settings.prior
-    info = estimator.training_info
-    prior = make_prior(settings.prior, info.log10_mass_range, info.cosmology)
-    return SelectedPrior(prior, read_selection(settings.selection))
+    prior, *also = (
+        sample_prior(name, estimator, catalog, settings.seed)
+        for name in (settings.prior or "flat", *settings.also)
+    )
+    unsaid = settings.prior is None and settings.selection is None and catalog.metadata.masses is None
+    if settings.selection is not None:
+        info = estimator.training_info
+        whole = make_prior(prior, info.log10_mass_range, info.cosmology) if isinstance(prior, str) else prior
+        prior = SelectedPrior(whole, read_selection(settings.selection))
+    return prior, also, [name for name in OTHER_PRIORS if unsaid and name not in settings.also]
 
 
 def _warn(table: Table) -> None:

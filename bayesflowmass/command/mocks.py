@@ -25,7 +25,7 @@ class MockSettings(Settings):
         "paper",
         description="interlopers: satellites only (paper), with central galaxies (survey), or either (mixed)",
     )
-    redshift: float = Field(0.117, description="redshift of all clusters, 0.01-0.5")
+    redshift: float = Field(0.117, description="redshift of all clusters, 0.01-1.5")
     redshift_range: tuple[float, float] | None = Field(
         None, description="draw redshifts between these instead"
     )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
-from bayesflowmass.catalog.arrays import segment_sum
+from bayesflowmass.catalog.arrays import segment_max, segment_sum
 from bayesflowmass.common.arrays import FloatArray
 
 __all__ = ["MODE_VALUES", "OptionalColumns"]
@@ -27,8 +27,8 @@ class OptionalColumns:
     A value is unknown where the column is missing, or is not finite. The column ``mode`` may be text
     (`MODE_VALUES`); without it the mode of the catalogue's metadata counts for all clusters. Without a column
     ``sigma_v_err`` the root mean square of the galaxies' ``gal_v_err`` takes its place, of those that are known;
-    without ``cleaned`` the metadata say whether interlopers were removed (that they were not is never taken for
-    granted).
+    without ``abs_mag_limit`` the magnitude ``gal_abs_mag`` of the faintest galaxy; without ``cleaned`` the metadata say
+    whether interlopers were removed (that they were not is never taken for granted).
 
     Args:
         names: of cluster columns.
@@ -80,6 +80,10 @@ class OptionalColumns:
                 total = segment_sum(np.where(known, squares, 0.0), catalog.offsets)
                 count = segment_sum(known.astype(np.float64), catalog.offsets)
                 column = np.where(count > 0.0, np.sqrt(total / np.maximum(count, 1.0)), np.nan)
+            elif name == "abs_mag_limit" and catalog.has("gal_abs_mag"):
+                faint = np.asarray(catalog.galaxies("gal_abs_mag"), dtype=np.float64)
+                faintest = segment_max(np.where(np.isfinite(faint), faint, -np.inf), catalog.offsets)
+                column = np.where(catalog.n_galaxies > 0, faintest, np.nan)
             else:
                 continue
             if name == "mode" and column.dtype.kind == "U":

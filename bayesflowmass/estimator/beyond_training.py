@@ -48,12 +48,12 @@ def incompleteness_differs(catalog: ClusterCatalog, info: TrainingInfo) -> BoolA
 
 
 def _other_magnitudes(catalog: ClusterCatalog, info: TrainingInfo) -> BoolArray:
-    """A limit on absolute magnitude on one side only, or limits that differ; a cluster's own goes before the
-    catalogue's.
+    """A limit on absolute magnitude on one side only, or limits that differ; a cluster's own, told or that of its
+    faintest galaxy, goes before the catalogue's.
     """
     ours, theirs = catalog.metadata.selection.get("magnitude_limit"), info.selection.get("magnitude_limit")
-    if theirs is not None and catalog.has("abs_mag_limit"):
-        limits = np.asarray(catalog.column("abs_mag_limit"), dtype=np.float64)
+    if theirs is not None and (catalog.has("abs_mag_limit") or (ours is None and catalog.has("gal_abs_mag"))):
+        limits = OptionalColumns(["abs_mag_limit"]).values(catalog)[:, 0]
         low, high = _range(theirs, 0.0)
         return np.asarray((limits < low - MAGNITUDE_MARGIN) | (limits > high + MAGNITUDE_MARGIN))
     if ours is None and theirs is None:

@@ -7,38 +7,55 @@ from collections.abc import Mapping
 import numpy as np
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.catalog.ranges import RANGES, check_range
+from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.estimator.cylinder import in_cylinder
 from bayesflowmass.estimator.mass_estimator import MassEstimator
+from bayesflowmass.mocks.luminosity import magnitude_of_density
 
-__all__ = ["notes", "tell"]
+__all__ = ["DENSITY", "known_of", "notes", "tell"]
+
+DENSITY = "galaxy_density"
+"""Galaxies per (Mpc/h)^3 in the sample, which stands for the magnitude that so many are brighter than."""
 
 
 def tell(catalog: ClusterCatalog, estimator: MassEstimator, assume: Mapping[str, float]) -> ClusterCatalog:
-    """The catalogue with parameters of the mocks that the model shall take as known.
+    """The catalogue with what the model shall take as known of all clusters.
 
     Args:
-        assume: ``{parameter: value}`` of the mocks, such as ``velocity_bias``.
+        assume: ``{name: value}``: a parameter of the mocks, such as ``velocity_bias``, a column of clusters, such as
+            ``abs_mag_limit`` or ``completeness``, or `DENSITY`.
 
     Raises:
-        CatalogError: the model cannot be told that parameter.
+        CatalogError: the model cannot be told that, or the value cannot be.
     """
-    told = [name for name in estimator.encoder.optional.names if name.startswith("known_")]
+    told = [name.removeprefix("known_") for name in estimator.encoder.optional.names if name != "mode"]
     for name, value in assume.items():
-        if f"known_{name}" not in told:
-            possible = ", ".join(known.removeprefix("known_") for known in told)
-            raise CatalogError(
-                f"--assume {name}: this model can be told {possible or 'no parameter of the mocks'}."
-            )
-        catalog = catalog.with_columns(**{f"known_{name}": np.full(len(catalog), float(value))})
+        if name == DENSITY and "abs_mag_limit" in told:
+            name, value = "abs_mag_limit", float(magnitude_of_density(value))
+        if name not in told:
+            raise CatalogError(f"--assume {name}: this model can be told {', '.join(told) or 'nothing'}.")
+        if name in RANGES:
+            check_range(name, [value], lambda _: "--assume")
+        column = f"known_{name}" if f"known_{name}" in estimator.encoder.optional.names else name
+        catalog = catalog.with_columns(**{column: np.full(len(catalog), float(value))})
     return catalog
+
+
+def known_of(catalog: ClusterCatalog, estimator: MassEstimator) -> dict[str, FloatArray]:
+    """What the model is told of the clusters, by name: (n,), NaN where it is not known."""
+    optional = estimator.encoder.optional
+    within = in_cylinder(catalog, estimator.training_info.selection)
+    return dict(zip(optional.names, optional.values(within).T, strict=True))
 
 
 def notes(catalog: ClusterCatalog, estimator: MassEstimator) -> list[str]:
     """What is to be known of the model's files, and what it makes of columns that it can use, in sentences."""
-    optional = estimator.encoder.optional
-    known = np.isfinite(optional.values(catalog)).sum(axis=0)
+    told = known_of(catalog, estimator)
     n = len(catalog)
     said = list(estimator.notes)
-    for name, count in zip(optional.names, known, strict=True):
+    for name, values in told.items():
+        count = int(np.isfinite(values).sum())
         of = "" if count == 0 else f" of {n - count} of {n} clusters"
         if name == "mode" and count < n:
             said.append(
@@ -63,13 +80,16 @@ def notes(catalog: ClusterCatalog, estimator: MassEstimator) -> list[str]:
                 f"how far from the centre galaxies were observed is not known{of}: estimated from their radii"
                 " (--aperture, or column aperture of the clusters, comoving Mpc/h)."
             )
-        elif name == "abs_mag_limit" and count < n:
-            said.append(
-                f"the depth of the sample is not known{of}: averaged over three magnitudes (column abs_mag_limit of the"
-                " clusters, the faintest M_r - 5 log10 h)."
-            )
+        elif name == "abs_mag_limit":
+            if count < n:
+                said.append(
+                    f"the depth of the sample is not known{of}: averaged over three magnitudes (column abs_mag_limit of"
+                    " the clusters, the faintest M_r - 5 log10 h; or --assume galaxy_density=4.9e-3, (Mpc/h)^-3)."
+                )
+            elif not catalog.has(name):
+                said.append("depth of the sample: the faintest galaxy of each cluster, column abs_mag.")
         elif name.startswith("known_") and count == n and n > 0:
-            value = np.unique(optional.values(catalog)[:, optional.names.index(name)])
+            value = np.unique(values)
             text = f"{value[0]:g}" if value.size == 1 else f"{value[0]:g} to {value[-1]:g}"
             said.append(f"{name.removeprefix('known_').replace('_', ' ')} is taken to be {text}.")
     return said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,19 +14,23 @@ from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.estimator.memberships import MEMBER
 from bayesflowmass.evaluation.road import Batch
 from bayesflowmass.novelty import Assessment, NoveltyDetector, judge, verdict_sentence
+from bayesflowmass.posterior import MassPrior
 from bayesflowmass.posterior.masses_table import with_missing_rows
 
-__all__ = ["FEWEST", "masses_tables", "novelty_header"]
+__all__ = ["FEWEST", "masses_tables", "novelty_header", "prior_column"]
 
 FEWEST = 5
 """Clusters from which on a catalogue as a whole is tested for novelty."""
 
 
-def masses_tables(batches: Iterable[Batch], **options: Any) -> Iterator[tuple[Batch, Table]]:
+def masses_tables(
+    batches: Iterable[Batch], also: Sequence[str | MassPrior] = (), **options: Any
+) -> Iterator[tuple[Batch, Table]]:
     """Each batch of the road with its rows of the masses table, in order; clusters without a mass are masked.
 
     Args:
         batches: of `bayesflowmass.evaluation.road.posteriors`.
+        also: priors beside the one of the batches, for columns ``log10_mass_PRIOR``, ``q16_PRIOR``, ``q84_PRIOR``.
         options: ``pdf``, ``units``, ``mdef``, ``h`` and ``model`` of `bayesflowmass.posterior.masses_table`.
     """
     waiting: list[Batch] = []
@@ -35,13 +40,18 @@ def masses_tables(batches: Iterable[Batch], **options: Any) -> Iterator[tuple[Ba
             # The columns are those of a batch that has masses.
             waiting.append(batch)
             continue
-        table = example if batch.posterior is None else _of_usable(batch, options)
+        table = example if batch.posterior is None else _of_usable(batch, also, options)
         assert table is not None
         example = table[:0] if example is None else example
         for earlier in waiting:
             yield earlier, _of_everyone(earlier, example)
         waiting.clear()
         yield batch, _of_everyone(batch, table)
+
+
+def prior_column(prior: str, name: str = "log10_mass") -> str:
+    """The column of a table that holds `name` under a prior beside its own."""
+    return "_".join([name, *re.findall(r"\w+", prior.removeprefix("hmf, "))])
 
 
 def novelty_header(
@@ -69,7 +79,7 @@ def novelty_header(
     return {"p_sample": verdict.p_value, "novelty": verdict_sentence(verdict)}
 
 
-def _of_usable(batch: Batch, options: dict[str, Any]) -> Table:
+def _of_usable(batch: Batch, also: Sequence[str | MassPrior], options: dict[str, Any]) -> Table:
     """The rows of the clusters that have a mass."""
     assert batch.posterior is not None
     table = batch.posterior.to_table(**options)
@@ -77,6 +87,13 @@ def _of_usable(batch: Batch, options: dict[str, Any]) -> Table:
     column = MaskedColumn(np.zeros(n) if values is None else values, mask=np.full(n, values is None))
     column.description = "its part from mock parameters that nobody knows [dex]"
     table.add_column(column, index=table.colnames.index("sigma_epistemic") + 1, name="sigma_systematic")
+    for prior in also:
+        other = batch.under(prior).to_table(**{**options, "pdf": False})
+        label = other.meta["prior"]
+        for name in ("log10_mass", "q16", "q84"):
+            column = other[name].copy()
+            column.description = f"{column.description}, prior {label}"
+            table.add_column(column, index=table.colnames.index("prior"), name=prior_column(label, name))
     found = batch.memberships
     if found is not None:
         for name, numbers, what in (

@@ -89,6 +89,16 @@ class Batch:
         """Rows in the catalogue of the k clusters that have a mass (k,)."""
         return self.first + np.flatnonzero(self.usable)
 
+    def under(self, prior: str | MassPrior) -> MassPosterior:
+        """The posteriors of the k clusters under another prior.
+
+        Raises:
+            ValueError: there are none, or see `MassEstimator.under`.
+        """
+        if self.posterior is None:
+            raise ValueError("No cluster of this batch has a mass.")
+        return self._estimator.under(self.posterior.raw, prior)
+
     @cached_property
     def novelty(self) -> Assessment | None:
         """How unlike the training set each of the k clusters is; None for a model that does not know."""

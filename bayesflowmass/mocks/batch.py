@@ -55,8 +55,7 @@ class Recipe:
 def _tables(recipe: Recipe) -> tuple[RadialTables, Background, LuminosityTable | None]:
     luminosity = None
     if recipe.magnitudes:
-        middle = 0.5 * sum(recipe.redshift_range)
-        luminosity = LuminosityTable(recipe.parameters, recipe.cosmology, middle)
+        luminosity = LuminosityTable(recipe.parameters, recipe.cosmology, recipe.redshift_range)
     background = Background(
         recipe.parameters, recipe.cosmology, recipe.redshift_range, recipe.log10_mass_range
     )
@@ -113,7 +112,7 @@ def simulate_batch(n_halos: int, recipe: Recipe, rng: np.random.Generator) -> tu
         "gal_component": galaxies.component[source],
     }
     if luminosity is not None:
-        magnitude = luminosity.draw(galaxies.log10_mass, rng)
+        magnitude = luminosity.draw(galaxies.log10_mass, halos.redshift[galaxies.halo], rng)
         flat["gal_abs_mag"] = magnitude[source].astype(np.float32)
     clusters = _truths(halos, shapes, sightlines, own, substructure_fraction)
     clusters = {name: np.repeat(values, recipe.n_projections) for name, values in clusters.items()}

@@ -24,7 +24,7 @@ _BATCH_ROWS = 1024
 _HOPELESS = 30
 """Batches without one accepted cluster before giving up."""
 _MASS_LIMITS = (12.5, 16.0)
-_REDSHIFT_LIMITS = (0.01, 0.5)
+_REDSHIFT_LIMITS = (0.01, 1.5)
 
 
 def simulate_catalog(
@@ -61,7 +61,7 @@ def simulate_catalog(
         mode: who is seen: ``"paper"`` satellites only, so that interlopers are satellites of other haloes;
             ``"survey"`` central galaxies too, the cluster's own included; ``"mixed"`` either, at random
             (cluster column ``mode``).
-        redshift: one value, or limits between which redshifts are uniform; within 0.01-0.5.
+        redshift: one value, or limits between which redshifts are uniform; within 0.01-1.5.
         n_projections: lines of sight of each halo and its surroundings, which share a ``halo_id``:
             orthogonal up to 3, evenly spread beyond.
         parameters: constants of the mocks; None takes the defaults.

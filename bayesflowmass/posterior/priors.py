@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import MDPL2, Cosmology, mass_function
+from bayesflowmass.selection.limited import LIMITED, LimitedSample
 
 __all__ = [
     "PRIOR_NAMES",
@@ -31,8 +32,8 @@ __all__ = [
 
 PRIOR_NAMES = ("flat", "hmf")
 
-# Nodes of the Chebyshev interpolation of ln(dn/dlog10M): accurate to 5e-5 in mass, 3e-3 in redshift (z
-# < 0.5).
+# Nodes of the Chebyshev interpolation of ln(dn/dlog10M): accurate to 5e-5 in mass, 3e-3 in redshift (z < 0.5; 9e-3 for
+# z < 1.2, of a quantity that falls by 20).
 _MASS_NODES = 12
 _REDSHIFT_NODES = 8
 # ln of a probability stays finite where it is zero.
@@ -206,15 +207,17 @@ class SelectedPrior:
         prior: pi.
         probability: P of log10 masses and redshifts that broadcast, such as a `SelectionProbability` or a
             `SelectionTable`; only its shape matters.
+        label: how the sample was selected.
     """
 
     prior: MassPrior
     probability: Callable[[FloatArray, FloatArray], FloatArray]
+    label: str = "selected"
 
     @property
     def name(self) -> str:
-        """That of pi, with a remark."""
-        return f"{self.prior.name}, selected"
+        """That of pi, and the label."""
+        return f"{self.prior.name}, {self.label}"
 
     @property
     def log10_mass_range(self) -> tuple[float, float]:
@@ -247,15 +250,24 @@ def breaks_of(prior: MassPrior) -> tuple[float, ...]:
 
 def make_prior(
     name: str, log10_mass_range: tuple[float, float], cosmology: Cosmology = MDPL2
-) -> FlatPrior | MassFunctionPrior:
+) -> FlatPrior | MassFunctionPrior | SelectedPrior:
     """The prior called `name`, over a range of log10 M200c [Msun/h].
 
+    Args:
+        name: one of `PRIOR_NAMES`, or a sample of the mass function limited by another survey, such as ``"sz:14.5"``
+            (`LimitedSample.from_text`).
+
     Raises:
-        ValueError: the name is not one of `PRIOR_NAMES`.
+        ValueError: the name is neither.
     """
     limits = _check_range(log10_mass_range)
     if name == "flat":
         return FlatPrior(limits)
     if name == "hmf":
         return MassFunctionPrior(limits, cosmology)
-    raise ValueError(f"Unknown prior {name!r}; the priors are {' and '.join(map(repr, PRIOR_NAMES))}.")
+    if name.startswith(tuple(f"{kind}:" for kind in LIMITED)):
+        return SelectedPrior(MassFunctionPrior(limits, cosmology), LimitedSample.from_text(name), name)
+    names = ", ".join(map(repr, PRIOR_NAMES))
+    raise ValueError(
+        f"Unknown prior {name!r}; the priors are {names}, and samples such as 'sz:14.5' or 'xray:3e-12'."
+    )

@@ -39,7 +39,7 @@ class ReweightedDensity(Density):
         redshift: FloatArray | None,
     ) -> None:
         if redshift is None:
-            if "hmf" in (prior.name, training_prior.name):
+            if "hmf" in prior.name or "hmf" in training_prior.name:
                 raise ValueError(
                     "The mass function prior needs the redshift of each cluster; give `redshift`."
                 )

@@ -10,12 +10,14 @@ from bayesflowmass.selection.collisions import fibre_collisions
 from bayesflowmass.selection.cuts import aperture, cylinder, magnitude_limit, richness_limits
 from bayesflowmass.selection.errors import miscentre, velocity_errors
 from bayesflowmass.selection.interlopers import remove_interlopers
+from bayesflowmass.selection.limited import LimitedSample
 from bayesflowmass.selection.losses import central_losses, completeness
 from bayesflowmass.selection.probability import SelectionProbability
 from bayesflowmass.selection.recentring import recentre, recentre_position, recentre_velocity
 from bayesflowmass.selection.table import SelectionTable
 
 __all__ = [
+    "LimitedSample",
     "SelectionProbability",
     "SelectionTable",
     "aperture",

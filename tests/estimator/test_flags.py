@@ -67,6 +67,9 @@ def test_a_depth_beyond_training_is_flagged_cluster_by_cluster():
     told = toy_catalog(4, seed=2).with_columns(abs_mag_limit=[-20.0, -16.0, -23.0, np.nan])
     found = holds("selection", told, toy_estimator(catalog=seen))
     assert found == [False, True, True, False]
+    magnitude = np.repeat([-20.0, -16.0, -23.0, np.nan], told.n_galaxies)
+    measured = told.without("abs_mag_limit").with_galaxies(gal_abs_mag=magnitude)
+    assert holds("selection", measured, toy_estimator(catalog=seen)) == found
 
 
 def tables(catalog, radial):

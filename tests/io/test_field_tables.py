@@ -279,6 +279,14 @@ def test_what_was_not_measured_of_a_cluster_is_unknown(name):
         load_catalog(galaxies, clusters)
 
 
+def test_an_error_in_km_s_beside_cz_is_brought_to_the_rest_frame():
+    galaxies, clusters = sky_tables()[:2]
+    galaxies["v_err"] = 40.0
+    catalog = load_catalog(galaxies, clusters)
+    expected = 40.0 / (1.0 + catalog.column("redshift")[catalog.galaxy_rows])
+    np.testing.assert_allclose(catalog.galaxies("gal_v_err"), expected, rtol=1e-6)
+
+
 def test_an_aperture_on_the_sky_is_a_length_at_each_redshift():
     galaxies, clusters = frame_tables()
     clusters["aperture"] = 5.0

@@ -84,7 +84,7 @@ def test_same_seed_same_catalogue_and_larger_ones_begin_with_smaller_ones():
         ({"kind": "dirty"}, "expected one of pure, contaminated"),
         ({"mode": "real"}, "expected one of paper, survey, mixed"),
         ({"log10_mass_range": (1e14, 1e15)}, "log10 M200c"),
-        ({"redshift": 0.9}, "within 0.01-0.5"),
+        ({"redshift": 1.9}, "within 0.01-1.5"),
         ({"redshift": (0.3, 0.1)}, "increasing"),
         ({"r_max": 1600.0}, "comoving Mpc/h"),
         ({"v_max": -1.0}, "km/s"),

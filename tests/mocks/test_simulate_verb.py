@@ -40,7 +40,7 @@ def test_the_command_writes_the_catalogue_that_the_function_makes(tmp_path, caps
     [
         (["--parameters", "velocity_bais=1"], "did you mean 'velocity_bias'?"),
         (["--parameters", "richness_slope=9"], "expected 0.5 to 1.3"),
-        (["--redshift", "-0.2"], "within 0.01-0.5"),
+        (["--redshift", "-0.2"], "within 0.01-1.5"),
         (["--log10-mass-range", "1e14", "1e15"], "log10 M200c"),
     ],
 )

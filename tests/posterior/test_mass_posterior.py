@@ -274,7 +274,10 @@ def test_the_mass_function_prior_is_the_mass_function():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: make_prior("gaussian", RANGE), "Unknown prior 'gaussian'; the priors are 'flat' and 'hmf'"),
+        (
+            lambda: make_prior("gaussian", RANGE),
+            "Unknown prior 'gaussian'; the priors are 'flat', 'hmf', and samples",
+        ),
         (lambda: make_prior("flat", (15.0, 14.0)), "two increasing finite values"),
         (lambda: normal([14.0], [0.1]).quantile(0.0), "between 0 and 1, both excluded"),
         (lambda: normal([14.0], [0.1]).interval(1.5), "cannot hold a probability of 1.5"),

@@ -251,6 +251,9 @@ def _from_sky(
     if "z_err" in table and "v_err" not in table:
         flats["gal_v_err"] = velocity_errors(table, at[order], z_cluster, notes)
     flats.update(carried_galaxies(table, at[order], flats, rows, notes))
+    if "v_err" in table:
+        # Beside cz or z on the sky, an error in km/s is that of cz.
+        flats["gal_v_err"] = flats["gal_v_err"] / (1.0 + z_cluster)
     extra = {"repeated_positions": _repeats(table, np.stack([ra[order], dec[order], row], axis=-1), notes)}
     if at.size < table.n_rows:
         extra["galaxies_left_out"] = table.n_rows - at.size
