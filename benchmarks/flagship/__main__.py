@@ -1,202 +1,226 @@
-r"""Deterministic against Bayesian on massive clusters: models, predictions and the table.
+r"""Deterministic against Bayesian on massive clusters, with controls: networks, predictions and the tables.
 
     python -m benchmarks.flagship --work runs/flagship --out docs/results/flagship
-    python -m benchmarks.flagship --work runs/flagship --only flat500 few_haloes --seeds 2   # a part of it
-    # More trainings of two methods, as in docs/results:
-    python -m benchmarks.flagship --methods point variational --seeds 13 --only flat500 flat2000 few_haloes \
-        thinned_known
+    python -m benchmarks.flagship --work runs/flagship --mixture --out docs/results/flagship  # mixtures, after that
+    python -m benchmarks.flagship --work runs/flagship --tables-only --out docs/results/flagship
 
-Trains, on each training set of ``data.py`` and each seed, a point model (maximum likelihood) and four
-weight posteriors that start from it, with the settings of ``configs/flagship.yaml``; an ensemble has members of
-its own. Each model is a model folder, WORK/SET/METHOD-SEED, with its predictions of the shared test set in
-``predictions.parquet``. What exists is not made again: an interrupted run goes on. Two processes with disjoint
-``--only`` share one work folder. ``--tables-only`` reads what is there.
-
-About two hours of processor time, and an hour for the thirteen trainings. Writes OUT.md, OUT.json and the
-figure OUT.png / OUT.pdf.
+The plan, written before the runs, is `benchmarks/flagship_plan.md`. Each set of ``data.py`` and seed is one cell: its
+networks see the same clusters and settings, those of ``configs/flagship.yaml``. Predictions of the test set go to
+WORK/SET/METHOD-SEED/predictions.parquet, which ``bayesflowmass compare --work`` reads, and what the trainings said to
+WORK/SET/cell-SEED.json, last: a cell that has it is not made again. One process, one thread. Writes OUT.md, OUT.json and
+the figure OUT.png / OUT.pdf.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.diagnostics.scores import crps_from_density
+from bayesflowmass.command import TrainSettings
+from bayesflowmass.command.run import parse_settings
+from bayesflowmass.diagnostics import PosteriorSummary
 from bayesflowmass.estimator import MassEstimator
+from bayesflowmass.evaluation.files import summary_columns, write_predictions
+from bayesflowmass.evaluation.road import posteriors
 from bayesflowmass.posterior import MassPosterior
-from bayesflowmass.train import main as train
-from benchmarks.flagship.data import (
-    MASS_RANGE,
-    SELECTION,
-    SETS,
-    TEST_RANGE,
-    population,
-    simulate_test,
-    simulate_training,
-)
+from bayesflowmass.train import train_arguments
+from bayesflowmass.training.weight_report import trend
+from benchmarks.flagship.controls import Judged, widened
+from benchmarks.flagship.data import SEEDS, SETS, TEST_RANGE, population, simulate_test, simulate_training
+from benchmarks.flagship.networks import Networks, ensemble
 from benchmarks.flagship.tables import write_tables
 from benchmarks.provenance import provenance
 
 CONFIG = "configs/flagship.yaml"
-# Method -> flags of the command `train`, on top of the configuration.
-METHODS = {
-    "point": [],
-    "variational": ["--variational"],
-    # Nearly all weights end at their prior, so it starts near it: from narrow scales the bound takes far longer.
-    "mean_field_all": [
-        *("--weights", "variational", "--weights.which", "all", "--weights.guide", "mean_field"),
-        *("--weights.options", "guide_options={init_scale: 0.5}", "estimator=local", "--weights.fit"),
-        *("max_updates=3000", "learning_rate=2e-3", "betas=[0.9,0.99]", "clip_norm=null"),
-    ],
-    "laplace": ["--weights", "laplace"],
-    "ensemble": ["--weights", "ensemble:5"],
-}
-OWN_TRAINING = ("point", "ensemble")
-# Ways to tell the network of the thinning were compared on seeds 0 to 2, which are left out.
-FIRST_SEED = {"thinned_known": 3}
-N_DRAWS = 16
-_BATCH = 1000
+WEIGHT_DECAYS = (0.1, 0.3, 1.0)
+MEMBERS = 10
+SMALL = 5
+N_DRAWS = 32
+MIXED = 3
+
+View = Callable[[MassPosterior], MassPosterior]
 
 
-def once(path, make):
-    """The catalogue in a file, simulated and written if it is not there."""
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        make().write(path)
-    return ClusterCatalog.read(path)
+class Cell:
+    """One set and seed: trains, predicts, and keeps what it costs."""
 
-
-def train_model(folder, method, data, point, seed):
-    """A finished model folder; an interrupted training goes on."""
-    if (folder / "model.json").is_file():
-        return
-    flags = ["--config", CONFIG, "--catalog", str(data), "--out", str(folder), "--seed", str(seed)]
-    flags += ["--no-progress", "--resume", *METHODS[method]]
-    if data.parent.name == "thinned_known":
-        table = data.with_name("selection.csv")
-        table.write_text(
-            "log10_mass,probability\n" + "".join(f"{m},{p}\n" for m, p in SELECTION), encoding="utf-8"
+    def __init__(self, name: str, seed: int, work: Path, test: ClusterCatalog) -> None:
+        self.name, self.seed, self.folder, self.test = name, seed, work / name, test
+        self.said: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
+        settings = parse_settings(TrainSettings, ["--config", CONFIG], prog="")
+        self.population = population(name)
+        self.networks = Networks(
+            simulate_training(name, seed), self.population, seed, train_arguments(settings)
         )
-        flags += ["--fit.population", "flat", "--fit.selection", str(table)]
-    if method not in OWN_TRAINING:
-        flags += ["--weights.start", str(point)]
-    start = time.process_time()
-    if train(flags) != 0:
-        raise SystemExit(f"training {folder} failed")
-    (folder / "seconds.json").write_text(
-        json.dumps({"processor_seconds": time.process_time() - start}), encoding="utf-8"
-    )
+
+    def timed(self, name: str, function: Callable):
+        start = time.process_time()
+        result = function()
+        self.seconds[name] = time.process_time() - start
+        return result
+
+    def predict(self, estimator: MassEstimator, views: Mapping[str, View], correction: float = 0.0) -> None:
+        """Store what a network says of the test set, seen in several ways.
+
+        Args:
+            views: method -> what is done to the posterior.
+            correction: 1 / (K - 1) of an ensemble of K: what its epistemic variance lacks, as a share of it.
+        """
+        parts: dict[str, list] = {name: [] for name in views}
+        draws = None if estimator.weights is None else estimator.weights.n_distinct or N_DRAWS
+        for batch in posteriors(estimator, self.test, "flat", n_draws=draws, log10_mass_range=TEST_RANGE):
+            if not batch.usable.all():
+                raise SystemExit("A test cluster has no mass.")
+            truth = np.asarray(batch.clusters.column("log10_mass"), dtype=np.float64)
+            epistemic = batch.posterior.sigma_epistemic
+            more = {}
+            if epistemic is not None:
+                more["sigma_epistemic"] = epistemic * np.sqrt(1.0 + correction)
+            for name, view in views.items():
+                seen = view(batch.posterior)
+                parts[name].append(summary_columns(PosteriorSummary.from_posterior(seen, truth)) | more)
+        for name, columns in parts.items():
+            whole = {key: np.concatenate([part[key] for part in columns]) for key in columns[0]}
+            path = self.folder / f"{name}-{self.seed}" / "predictions.parquet"
+            note = {"prior": "flat", "prior_range": list(TEST_RANGE), "set": self.name, "seed": self.seed}
+            write_predictions(path, self.test, whole, note)
+
+    def single(self, name: str, network, *, recalibrated: bool = False) -> None:
+        """Predictions of one network, as it is and with a temperature from the validation clusters."""
+        estimator = self.networks.estimator(network)
+        judged = Judged(estimator, self.networks.data.held_out, self.population)
+        self.said[f"{name} temperature"] = float(np.exp(judged.log_temperature))
+        views: dict[str, View] = {
+            name: lambda posterior: posterior,
+            f"{name}_temperature": lambda posterior: widened(posterior, judged.log_temperature),
+        }
+        if recalibrated:
+            found = judged.recalibration
+            self.said[f"{name} bins"] = len(found.edges) + 1
+            views[f"{name}_recalibrated"] = lambda posterior: posterior.recalibrated(
+                found.cdf_map(posterior.median)
+            )
+        self.predict(estimator, views)
+
+    def run(self) -> None:
+        """All networks but the mixture."""
+        point, found = self.timed("point", lambda: self.networks.point())
+        losses = {"point": found.best_validation_loss}
+        members, member_losses = [state_of(point)], [found.best_validation_loss]
+        self.single("point", point, recalibrated=True)
+
+        decays = {1e-4: (losses["point"], state_of(point))}
+        for decay in WEIGHT_DECAYS:
+            network, found = self.timed(
+                f"decay {decay}", lambda decay=decay: self.networks.point(weight_decay=decay)
+            )
+            decays[decay] = found.best_validation_loss, state_of(network)
+        best = min(decays, key=lambda decay: decays[decay][0])
+        self.said["weight decay"] = best
+        self.alone("weight_decay", point, decays[best][1])
+
+        network, found = self.timed("long", lambda: self.networks.point(patience_updates=None))
+        losses["long"] = found.best_validation_loss
+        self.alone("long", point, state_of(network))
+
+        for k in range(1, MEMBERS):
+            network, found = self.timed(f"member {k}", lambda k=k: self.networks.point(k))
+            members.append(state_of(network))
+            member_losses.append(found.best_validation_loss)
+        self.alone("best_of_10", point, members[int(np.argmin(member_losses))])
+        for k, name in ((SMALL, "ensemble_5"), (MEMBERS, "ensemble_10")):
+            posterior = ensemble(point, members[:k])
+            self.predict(self.networks.estimator(point, posterior), {name: corrected(k)}, 1.0 / (k - 1))
+
+        network = copy.deepcopy(point)
+        network.population = self.networks.told
+        self.timed("map", lambda: self.networks.maximum_a_posteriori(network))
+        self.single("map", network)
+
+        network = copy.deepcopy(point)
+        network.population = self.networks.told
+        posterior, found = self.timed("variational", lambda: self.networks.variational(network))
+        self.predict(self.networks.estimator(network, posterior), {"variational": lambda found: found})
+        self.single("mean_of_q", network)
+        self.said["share at prior"] = posterior.describe()["share_at_prior"]
+        self.said["gain of as many updates again"] = trend(found.history).gain
+        self.close({"validation_losses": losses | {"members": member_losses}})
+
+    def alone(self, name: str, network, state) -> None:
+        """Predictions of one network as it is."""
+        changed = copy.deepcopy(network)
+        changed.load_state_dict(state)
+        self.predict(self.networks.estimator(changed), {name: lambda posterior: posterior})
+
+    def mix(self) -> None:
+        """The mixture of variational posteriors around several initialisations."""
+        states = []
+        for k in range(MIXED):
+            network, _ = self.networks.point(k)
+            posterior, _ = self.timed(f"variational {k}", lambda n=network: self.networks.variational(n))
+            draws = posterior.draw(N_DRAWS // MIXED, k)
+            for i in range(N_DRAWS // MIXED):
+                states.append(state_of(network) | {name: value[i] for name, value in draws.items()})
+        mixed = ensemble(network, states)
+        self.predict(self.networks.estimator(network, mixed), {"mixture": lambda found: found})
+        self.close({}, "mixture")
+
+    def close(self, more: dict, kind: str = "cell") -> None:
+        """Say that the cell is finished."""
+        text = json.dumps({"processor_seconds": self.seconds, **self.said, **more}, indent=1)
+        (self.folder / f"{kind}-{self.seed}.json").write_text(text, encoding="utf-8")
 
 
-def predictions(estimator, catalog, prior, correct):
-    """One row per cluster. ``correct``: divide each PDF by the density of the training masses.
-
-    The prior ends where the test masses do: beyond, a perfect posterior would not be nominal near the ends.
-    """
-    parts = []
-    for start in range(0, len(catalog), _BATCH):
-        batch = catalog[start : start + _BATCH]
-        given = estimator.posterior(batch, n_draws=N_DRAWS, seed=0)
-        posterior = MassPosterior(
-            list(given.flow_density.blocks),
-            log10_mass_range=MASS_RANGE,
-            training_prior=prior,
-            redshift=batch.column("redshift"),
-        )
-        posterior = posterior.with_prior(population("flat" if correct else "thinned", TEST_RANGE))
-        truth = np.asarray(batch.column("log10_mass"), dtype=np.float64)
-        nodes = posterior.table
-        low, q16, median, q84, high = posterior.quantile([0.025, 0.16, 0.5, 0.84, 0.975])
-        nothing = np.zeros(len(batch))
-        epistemic = posterior.sigma_epistemic
-        parts.append(
-            {
-                "log10_mass": truth,
-                "median": median,
-                "q025": low,
-                "q16": q16,
-                "q84": q84,
-                "q975": high,
-                "sigma": posterior.sigma,
-                "sigma_epistemic": nothing if epistemic is None else epistemic,
-                "pit": np.clip(posterior.cdf(truth), 0.0, 1.0),
-                "log_density": posterior.log_pdf(truth),
-                "crps": crps_from_density(truth, nodes.x.numpy(), nodes.cdf.numpy(), nodes.pdf.numpy()),
-            }
-        )
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return {"cluster_id": catalog.column("cluster_id"), **columns}
+def state_of(network) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
-def run(name, seed, methods, work, test):
-    """All models of one training set and seed."""
-    data = work / name / f"train-{seed}.parquet"
-    once(data, lambda: simulate_training(name, seed))
-    for method in methods:
-        folder = work / name / f"{method}-{seed}"
-        train_model(folder, method, data, work / name / f"point-{seed}", seed)
-        versions = {"predictions": True}
-        if name == "thinned" and method in ("point", "variational"):
-            versions["predictions_uncorrected"] = False
-        for file, correct in versions.items():
-            path = folder / f"{file}.parquet"
-            if not path.is_file():
-                table = predictions(MassEstimator.load(folder), test, population(name), correct)
-                pq.write_table(pa.table(table), path)
-        print(f"{name} {method} {seed} done, {time.strftime('%H:%M:%S')}", file=sys.stderr, flush=True)
+def corrected(members: int) -> View:
+    """The posterior of an ensemble of K, widened so that the epistemic part of its variance grows by K / (K - 1)."""
 
+    def view(posterior: MassPosterior) -> MassPosterior:
+        share = (posterior.sigma_epistemic / posterior.sigma) ** 2
+        return widened(posterior, 0.5 * np.log1p(share / (members - 1)))
 
-def exact_under_thinning(work, test):
-    """What an exact posterior under the thinned prior looks like: the best flat model times that prior."""
-    folder = work / "flat20000" / "point-0"
-    path = folder / "predictions_thinned_prior.parquet"
-    if (folder / "model.json").is_file() and not path.is_file():
-        estimator, prior = MassEstimator.load(folder), population("thinned", TEST_RANGE)
-        parts = []
-        for start in range(0, len(test), _BATCH):
-            batch = test[start : start + _BATCH]
-            truth = np.asarray(batch.column("log10_mass"), dtype=np.float64)
-            posterior = estimator.posterior(batch).with_prior(prior)
-            low, q16, median, q84, high = posterior.quantile([0.025, 0.16, 0.5, 0.84, 0.975])
-            parts.append(
-                {
-                    "log10_mass": truth, "median": median, "q025": low, "q16": q16, "q84": q84, "q975": high,
-                    "sigma": posterior.sigma, "log_density": posterior.log_pdf(truth),
-                }
-            )  # fmt: skip
-        columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-        pq.write_table(pa.table(columns), path)
+    return view
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--work", type=Path, default=Path("runs/flagship"))
     parser.add_argument("--only", nargs="+", choices=list(SETS), default=list(SETS), help="training sets")
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
-    parser.add_argument("--seeds", type=int, default=5, help="training seeds of each set (5)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="those of the plan")
+    parser.add_argument("--mixture", action="store_true", help="mixtures of variational posteriors")
     parser.add_argument("--tables-only", action="store_true")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    source = provenance(0)
-    test = once(arguments.work / "test.parquet", simulate_test)
+    source = provenance(None)
+    path = arguments.work / "test.parquet"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        simulate_test().write(path)
+    test = ClusterCatalog.read(path)
+    kind = "mixture" if arguments.mixture else "cell"
     if not arguments.tables_only:
         for name in arguments.only:
-            first = FIRST_SEED.get(name, 0)
-            for seed in range(first, first + arguments.seeds):
-                run(name, seed, arguments.methods, arguments.work, test)
-    exact_under_thinning(arguments.work, test)
+            for seed in arguments.seeds:
+                if not (arguments.work / name / f"{kind}-{seed}.json").is_file():
+                    cell = Cell(name, seed, arguments.work, test)
+                    (cell.mix if arguments.mixture else cell.run)()
+                    print(f"{name} {seed} {kind} done, {time.strftime('%H:%M:%S')}", file=sys.stderr, flush=True)
     if arguments.out is not None:
-        write_tables(arguments.work, list(SETS), list(METHODS), arguments.out, source)
+        write_tables(arguments.work, arguments.out, source)
 
 
 if __name__ == "__main__":
