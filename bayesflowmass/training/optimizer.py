@@ -33,7 +33,8 @@ class ScheduledAdam(pyro.optim.PyroOptim):
 
     Attributes:
         update: steps that are done.
-        average: running mean of each parameter, empty without one.
+        average: running mean of each parameter, and of each buffer of real numbers, such as the statistics of batch
+            normalisation, which belong to the weights; empty without one.
     """
 
     def __init__(self, module: nn.Module, options: FitOptions, n_examples: int = 1) -> None:
@@ -66,7 +67,7 @@ class ScheduledAdam(pyro.optim.PyroOptim):
         self.update = 0
         self.average: dict[str, Tensor] = {}
         if options.average_decay > 0:
-            self.average = {name: p.detach().clone() for name, p in module.named_parameters()}
+            self.average = {name: value.detach().clone() for name, value in self._averaged_tensors()}
         self._average_decay = options.average_decay
         self._clip_norm = None if options.clip_norm is None else options.clip_norm * n_examples
         self._weights = weights
@@ -110,8 +111,12 @@ class ScheduledAdam(pyro.optim.PyroOptim):
         self.update += 1
         if self.average:
             decay = min(self._average_decay, (1 + self.update) / (AVERAGE_WARMUP + self.update))
-            weights = [p.detach() for p in self.module.parameters()]
-            torch._foreach_lerp_(list(self.average.values()), weights, 1.0 - decay)
+            present = [value.detach() for _, value in self._averaged_tensors()]
+            torch._foreach_lerp_(list(self.average.values()), present, 1.0 - decay)
+
+    def _averaged_tensors(self) -> list[tuple[str, Tensor]]:
+        buffers = [(name, value) for name, value in self.module.named_buffers() if value.is_floating_point()]
+        return [*self.module.named_parameters(), *buffers]
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -123,9 +128,9 @@ class ScheduledAdam(pyro.optim.PyroOptim):
             self._swap()
 
     def _swap(self) -> None:
-        for name, parameter in self.module.named_parameters():
+        for name, value in self._averaged_tensors():
             if name in self.average:
-                self.average[name], parameter.data = parameter.data, self.average[name]
+                self.average[name], value.data = value.data, self.average[name]
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps: the moments and the running mean, by name of the parameter.
@@ -150,9 +155,12 @@ class ScheduledAdam(pyro.optim.PyroOptim):
     def load(self, tensors: dict[str, Tensor], update: int) -> None:
         """Go on from what `tensors` returned after so many steps; a name that is missing raises KeyError."""
         self.update = update
-        for name, average in self.average.items():
-            average.copy_(tensors[f"average/{name}"])
         parameters = dict(self.module.named_parameters())
+        present = dict(self._averaged_tensors())
+        for name, average in self.average.items():
+            # Checkpoints of version 0.1 averaged no buffers: their mean begins at what they hold.
+            key = f"average/{name}"
+            average.copy_(tensors[key] if name in parameters else tensors.get(key, present[name]))
         for name, value in tensors.items():
             if name.startswith("optimizer/"):
                 owner, _, key = name.removeprefix("optimizer/").rpartition("/")

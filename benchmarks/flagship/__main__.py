@@ -218,7 +218,9 @@ def main():
                 if not (arguments.work / name / f"{kind}-{seed}.json").is_file():
                     cell = Cell(name, seed, arguments.work, test)
                     (cell.mix if arguments.mixture else cell.run)()
-                    print(f"{name} {seed} {kind} done, {time.strftime('%H:%M:%S')}", file=sys.stderr, flush=True)
+                    print(
+                        f"{name} {seed} {kind} done, {time.strftime('%H:%M:%S')}", file=sys.stderr, flush=True
+                    )
     if arguments.out is not None:
         write_tables(arguments.work, arguments.out, source)
 

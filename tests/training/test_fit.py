@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from bayesflowmass.training.fingerprint import hash_weights
 from bayesflowmass.training.fit import fit, mean_loss
 from bayesflowmass.training.history import read_history
+from bayesflowmass.training.optimizer import AVERAGE_WARMUP, ScheduledAdam
+from bayesflowmass.training.options import FitOptions
 from bayesflowmass.training.sources import EpochData, FixedSource, Prefetched, Redrawn
 
 CPU = torch.device("cpu")
@@ -201,6 +203,35 @@ def test_weight_averaging_validates_and_keeps_the_average():
     assert mean_loss(flow, problem(200, seed=1)) == result.best_validation_loss
     plain, _ = run(max_updates=300, patience_updates=None)
     assert hash_weights(flow) != hash_weights(plain)
+
+
+def test_weight_averaging_averages_what_a_network_counts_along():
+    class Counting(Gaussian):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros((), dtype=torch.float64))
+
+        def log_prob(self, log10_mass, context):
+            self.calls += self.training
+            return super().log_prob(log10_mass, context)
+
+    network = Counting()
+    options = FitOptions(average_decay=0.5)
+    optimizer = ScheduledAdam(network, options)
+    expected, (context, target) = 0.0, problem(50)
+    for step in range(1, 31):
+        (-network.log_prob(target, context).mean()).backward()
+        optimizer.step()
+        decay = min(0.5, (1 + step) / (AVERAGE_WARMUP + step))
+        expected = decay * expected + (1.0 - decay) * step
+    with optimizer.averaged():
+        assert float(network.calls) == pytest.approx(expected, rel=1e-13)
+        kept = {name: value.clone() for name, value in network.state_dict().items()}
+    assert float(network.calls) == 30.0
+    again = ScheduledAdam(network, options)
+    again.load(optimizer.tensors(), 30)
+    with again.averaged():
+        assert all(torch.equal(value, kept[name]) for name, value in network.state_dict().items())
 
 
 def test_weight_decay_shrinks_matrices_and_spares_biases():
