@@ -6,9 +6,9 @@ r"""Deterministic against Bayesian on massive clusters, with controls: networks,
 
 The plan, written before the runs, is `benchmarks/flagship_plan.md`. Each set of ``data.py`` and seed is one cell: its
 networks see the same clusters and settings, those of ``configs/flagship.yaml``. Predictions of the test set go to
-WORK/SET/METHOD-SEED/predictions.parquet, which ``bayesflowmass compare --work`` reads, and what the trainings said to
-WORK/SET/cell-SEED.json, last: a cell that has it is not made again. One process, one thread. Writes OUT.md, OUT.json and
-the figure OUT.png / OUT.pdf.
+WORK/SET/METHOD-SEED/predictions.parquet, which ``bayesflowmass compare --work`` reads, and what the trainings said
+to WORK/SET/cell-SEED.json, last: a cell that has it is not made again. One process, one thread. Writes OUT.md,
+OUT.json and the figure OUT.png / OUT.pdf.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ THINNING = 0.01
 N_HALOES = 50
 SEEDS = range(100, 108)
 # In the order in which they run.
-SETS = {"flat500": 500, "thinned": 20000, "few_haloes": 2000, "flat2000": 2000}
+SETS = {"flat500": 500, "few_haloes": 2000, "thinned": 20000, "flat2000": 2000}
 
 
 def simulate_training(name: str, seed: int) -> ClusterCatalog:

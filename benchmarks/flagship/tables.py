@@ -221,20 +221,23 @@ def first_sentence(verdicts: dict[str, Verdict]) -> str:
     won, better = (sum(getattr(v, key) for v in verdicts.values()) for key in ("wins", "better"))
     if won >= 2:
         return (
-            "**Above log10 M = 14.7 the variational posterior of the weights beats the best single network with controls in"
-            f" {won} of {len(verdicts)} settings** (log score, two standard errors, coverage nominal)."
+            "**Above log10 M = 14.7 the variational posterior of the weights beats the best single network"
+            f" with controls in {won} of {len(verdicts)} settings** (log score, two standard errors, coverage"
+            " nominal)."
         )
     return (
-        "**The Bayesian model does not beat the best single network with controls on massive clusters:** above log10 M ="
-        f" 14.7 its log score is better by two standard errors in {better} of {len(verdicts)} settings, and with nominal"
-        f" coverage as well in {won}; two were asked for beforehand (`benchmarks/flagship_plan.md`)."
+        "**The Bayesian model does not beat the best single network with controls on massive clusters:** above"
+        f" log10 M = 14.7 its log score is better by two standard errors in {better} of {len(verdicts)}"
+        f" settings, and with nominal coverage as well in {won}; two were asked for beforehand"
+        " (`benchmarks/flagship_plan.md`)."
     )
 
 
 def verdict_table(sets: dict[str, Comparison]) -> list[str]:
     """The primary outcome, and the same for the other posteriors."""
     lines = [
-        "| training set | weights | best single network | gain over it [nats] | coverage 68 % | coverage 95 % | verdict |",
+        "| training set | weights | best single network | gain over it [nats] | coverage 68 % | coverage 95 % |"
+        " verdict |",
         "|---" * 7 + "|",
     ]
     for name, comparison in sets.items():
@@ -242,10 +245,10 @@ def verdict_table(sets: dict[str, Comparison]) -> list[str]:
             v = Verdict(comparison, method)
             said = "better" if v.better else "worse" if v.worse else "no difference shown"
             said += ", coverage nominal" if v.nominal else ", coverage not nominal"
+            covered = " | ".join(cell(v.coverage[c], percent=True) for c in COVERAGES)
+            gain = f"{v.gain.value:+.3f} ± {v.gain.error:.3f}"
             lines.append(
-                f"| {TITLES[name]} | {BAYESIAN[method]} | {SINGLE[v.best]} | {v.gain.value:+.3f} ± {v.gain.error:.3f} | "
-                + " | ".join(cell(v.coverage[c], percent=True) for c in COVERAGES)
-                + f" | {said} |"
+                f"| {TITLES[name]} | {BAYESIAN[method]} | {SINGLE[v.best]} | {gain} | {covered} | {said} |"
             )
     return [*lines, ""]
 
@@ -351,19 +354,20 @@ def write_tables(work: Path, out: Path, source: dict[str, Any]) -> None:
         header("Deterministic against Bayesian on massive clusters", source).rstrip("\n"),
         "",
         f"{len(SEEDS)} seeds for each set, fixed beforehand, each with training clusters of its own;"
-        f" {len(next(iter(sets.values())).truth)} test clusters (seed 779), the same for all, prior flat over 14.0-15.4."
-        " Scores, residuals and the epistemic share (variance of the means over that of the mixture) by **true** mass;"
-        " coverage by **predicted** mass, where it can be nominal. Errors are standard errors over seeds and test clusters"
-        " together. What each row is: `benchmarks/flagship_plan.md`.",
+        f" {len(next(iter(sets.values())).truth)} test clusters (seed 779), the same for all, prior flat over"
+        " 14.0-15.4. Scores, residuals and the epistemic share (variance of the means over that of the mixture)"
+        " by **true** mass; coverage by **predicted** mass, where it can be nominal. Errors are standard errors"
+        " over seeds and test clusters together. What each row is: `benchmarks/flagship_plan.md`.",
         "",
-        "**Primary outcome, log10 M = 14.7-15.4.** Against the single network with the highest log score there, chosen on the"
-        " test set, which favours it. The rule was written for the variational posterior; for the others it is secondary.",
+        "**Primary outcome, log10 M = 14.7-15.4.** Against the single network with the highest log score there,"
+        " chosen on the test set, which favours it. The rule was written for the variational posterior; for the"
+        " others it is secondary.",
         "",
         *verdict_table(sets),
         f"![Gains over single networks with two standard errors, best of them red; epistemic width]({out.name}.png)",
         "",
-        "**What the epistemic width detects.** Area under the ROC curve (0.5: nothing), mean and standard error over seeds;"
-        " each by the errors of its own model.",
+        "**What the epistemic width detects.** Area under the ROC curve (0.5: nothing), mean and standard error"
+        " over seeds; each by the errors of its own model.",
         "",
         *detector_table(sets),
         "**Epistemic standard deviation [dex]** by true mass, mean and standard error over seeds.",
@@ -374,12 +378,13 @@ def write_tables(work: Path, out: Path, source: dict[str, Any]) -> None:
     for name, comparison in sets.items():
         seconds, cells = costs(work, name)
         gains = [c["gain of as many updates again"] for c in cells]
+        decays = ", ".join(f"{c['weight decay']:g}" for c in cells)
+        temperatures = ", ".join(f"{c['point temperature']:.2f}" for c in cells)
         lines += [
             f"**{TITLES[name]}, log10 M = 14.7-15.4**", "", *main_table(comparison, MASSIVE, seconds),
             f"**{TITLES[name]}, log10 M = 14.0-14.7**", "", *main_table(comparison, LOWER, None),
-            f"At full rate, as many updates again would raise the variational bound by {over_seeds(gains, 3)} nats for each"
-            f" cluster. Weight decays chosen: {', '.join(f'{c['weight decay']:g}' for c in cells)}."
-            f" Temperatures s of the point: {', '.join(f'{c['point temperature']:.2f}' for c in cells)}.", "",
+            f"At full rate, as many updates again would raise the variational bound by {over_seeds(gains, 3)}"
+            f" nats for each cluster. Weight decays chosen: {decays}. Temperatures of the point: {temperatures}.", "",
         ]  # fmt: skip
         more[name] = {
             "verdict": {
