@@ -205,7 +205,7 @@ def main():
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    source = provenance(None)
+    source = provenance(None) | {"seed": f"{SEEDS[0]} to {SEEDS[-1]}"}
     path = arguments.work / "test.parquet"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
