@@ -52,8 +52,6 @@ step_scatter() {
 }
 step_survey() { # the comparison with real clusters needs their catalogues
   train survey --config survey.yaml
-  [ ! -d ../shared/data ] || $PY -m benchmarks.real_clusters --model "$RUNS/survey" --data ../shared/data \
-    --out docs/results/real_clusters
   [ ! -d ../shared/data ] || $PY -m benchmarks.real_sky --model sky --data ../shared/data --out docs/results/real_sky
 }
 step_coverage() {

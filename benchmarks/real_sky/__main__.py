@@ -1,11 +1,12 @@
-"""Real clusters: masses beside the literature, and whether mock and sky agree about the method.
+"""Real clusters: masses beside references and the literature, and whether mock and sky agree about the method.
 
     python -m benchmarks.real_sky --model sky --data ../shared/data --out docs/results/real_sky [--online ned sdss]
 
-Parts: ``masses`` (the paper's clusters, Coma by several ways, difficult data), ``method`` (`sky_method`: virial minus
-ours on SDSS clusters and on mocks; residuals against published masses; trends) and ``field`` (`sky_field`: the pedestal
-of interlopers). Each is kept in ``--work``, so that an interrupted run goes on and ``--part`` can redo one. Also
-written: OUT.json, OUT_masses.ecsv (a row per cluster and source) and figure 8 beside them.
+Parts: ``samples`` (`sky_samples`: beside other masses, under the prior of each sample), ``masses`` (the paper's
+clusters, Coma by several ways, difficult data), ``method`` (`sky_method`: virial minus ours on SDSS clusters and on
+mocks; trends) and ``field`` (`sky_field`: the pedestal of interlopers). Each is kept in ``--work``, so that an
+interrupted run goes on and ``--part`` can redo one. Also written: OUT.json, OUT_masses.ecsv (a row per cluster and
+source) and figure 8 beside them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
-from bayesflowmass.baselines import fit_baselines, predict_baselines
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.shipped import model_folder
@@ -28,10 +28,10 @@ from bayesflowmass.io.archives import ArchiveError
 from bayesflowmass.plots.paper.real_clusters import Masses, plot_real_clusters
 from bayesflowmass.plots.style import save_figure
 from benchmarks.provenance import header, provenance
-from benchmarks.real_clusters import MCXC_H, TO_M200, compare
 from benchmarks.real_sky import data as data_of
 from benchmarks.real_sky import field as sky_field
 from benchmarks.real_sky import method as sky_method
+from benchmarks.real_sky import samples as sky_samples
 from benchmarks.real_sky.page import page
 
 OFFLINE = "not available offline"
@@ -160,7 +160,7 @@ def coma_verdict(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def method(estimator: MassEstimator, data: Path, n_mocks: int, seed: int) -> dict[str, Any]:
-    """Virial minus ours on the sky and on the mocks, residuals against published masses, and trends."""
+    """Virial minus ours on the sky and on the mocks, and trends."""
     galaxies, clusters = data_of.galwcat(data)
     result: dict[str, Any] = {}
     skies = {
@@ -180,34 +180,16 @@ def method(estimator: MassEstimator, data: Path, n_mocks: int, seed: int) -> dic
         if again:
             result[name]["looks"] = sky_method.looks(here, there, seed)
     sky = skies[False]
-    table = infer(estimator, sky)
-    z = sky.column("redshift")
-    flat = sky_method.mock_survey(estimator, max(n_mocks // 5, 200), z, seed + 1, "flat")
-    flat = sky_method.mock_clusters(flat, estimator, z, seed, again=False)
-    baselines = predict_baselines(fit_baselines(flat), sky)
-    ours = np.asarray(table["log10_mass"], dtype=np.float64)
-    estimates = {"this model": (ours, np.asarray(table["sigma"], dtype=np.float64))}
-    estimates |= {name: (p.log10_mass, np.full(len(sky), p.sigma)) for name, p in baselines.items()}
+    here = sky_method.measured(estimator, sky)
     published = np.asarray(sky.column("logM200_Msunh"), dtype=np.float64)
-    result["published"] = {
-        "n_fit": len(flat),
-        "GalWCat19": {"n": len(sky), "statistics": compare(estimates, published, seed)},
-    }
-    xray = Table.read(galaxies.parent / "mcxc_dev.csv", format="ascii.csv")
-    m500 = dict(zip(xray["ClID"].tolist(), xray["M500_1e14Msun"].tolist(), strict=True))
-    m200 = np.array([m500.get(one, np.nan) for one in sky.column("cluster_id").tolist()])
-    matched = np.isfinite(m200)
-    reference = np.log10(m200[matched] * 1e14 * TO_M200 * MCXC_H)
-    some = {name: (a[matched], b[matched]) for name, (a, b) in estimates.items()}
-    result["published"]["MCXC"] = {"n": int(matched.sum()), "statistics": compare(some, reference, seed)}
     against = {
         "redshift": np.asarray(sky.column("redshift"), dtype=np.float64),
         "log10 N": np.log10(sky.n_galaxies),
         "shared fraction": sky.column("n_shared") / sky.n_galaxies,
     }
     result["trends"] = {
-        "ours - GalWCat19": sky_method.trends(ours - published, against, seed),
-        "virial - ours": sky_method.trends(baselines["virial_formula"].log10_mass - ours, against, seed),
+        "ours - GalWCat19": sky_method.trends(here["ours"] - published, against, seed),
+        "virial - ours": sky_method.trends(here["virial"] - here["ours"], against, seed),
     }
     return result
 
@@ -280,7 +262,11 @@ def main() -> None:
         "--work", type=Path, default=Path("runs/real_sky"), help="where finished parts are kept"
     )
     parser.add_argument(
-        "--part", nargs="*", default=[], choices=["masses", "method", "field"], help="make these anew"
+        "--part",
+        nargs="*",
+        default=[],
+        choices=["samples", "masses", "method", "field"],
+        help="make these anew",
     )
     parser.add_argument(
         "--out", type=Path, required=True, help="writes OUT.md, OUT.json, OUT_masses.ecsv, figure 8"
@@ -290,6 +276,9 @@ def main() -> None:
     parts = {
         "masses": lambda: masses(estimator, arguments.data, arguments.online),
         "method": lambda: method(estimator, arguments.data, arguments.mocks, arguments.seed),
+        "samples": lambda: {
+            "rows": sky_samples.judge(estimator, arguments.data, arguments.seed),
+        },
         "field": lambda: field(arguments.data, max(arguments.mocks // 5, 100), arguments.seed),
     }
     found = {name: kept(arguments.work, name, name in arguments.part, make) for name, make in parts.items()}

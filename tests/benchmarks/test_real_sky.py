@@ -14,7 +14,8 @@ from benchmarks.real_sky import __main__ as real_sky
 from benchmarks.real_sky import data as sky_data
 from benchmarks.real_sky import field as sky_field
 from benchmarks.real_sky import method as sky_method
-from benchmarks.real_sky.page import page, table
+from benchmarks.real_sky import samples as sky_samples
+from benchmarks.real_sky.page import page, samples_page, table
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -206,6 +207,7 @@ def test_a_missing_file_and_a_broken_one_are_told_apart(tmp_path):
 def test_the_page_says_what_is_not_there(tmp_path):
     found = {"masses": real_sky.masses(toy_estimator(), tmp_path, [])}
     found |= {
+        "samples": {"rows": list(sky_samples.samples(toy_estimator(), tmp_path))},
         "method": {"missing": "not available offline: x"},
         "field": {"missing": "not available offline: y"},
     }
@@ -215,6 +217,29 @@ def test_the_page_says_what_is_not_there(tmp_path):
         assert f"| {name} | SDSS |  | not available offline" in text
     assert "cannot be judged here" in text
     assert "14.95 +0.04 -0.14 (Munari et al. 2014)" in text
+
+
+def test_a_sample_that_disagrees_is_named_before_the_tables(monkeypatch):
+    monkeypatch.setattr(sky_samples, "RESAMPLES", 50)
+    rng = np.random.default_rng(3)
+    reference = rng.uniform(14.0, 15.0, 200)
+    noise, sigma = 0.2 * rng.normal(size=200), np.full(200, 0.2)
+    text = {}
+    for shift in (0.0, 0.3):
+        estimates = {
+            "this model, sz:14": (reference + noise + shift, sigma),
+            "richness": (reference + 0.4, sigma),
+        }
+        rows = sky_samples.compare(estimates, reference, 0)
+        value = rows["this model, sz:14"]["value"]
+        assert value["median"] == pytest.approx(shift, abs=0.06)
+        assert value["scatter"] == pytest.approx(noise.std(ddof=1))
+        assert rows["richness"]["value"]["rank"] == pytest.approx(1.0)
+        assert rows["richness"]["ours_minus_this"]["value"] == pytest.approx(noise.std(ddof=1))
+        text[shift] = samples_page({"rows": [{"sample": "A", "prior": "sz:14", "n": 200, "rows": rows}]})
+    # Four standard errors of a share of 200 are 13 points, so that the coverage of the first may be named too.
+    assert "median" not in text[0.0].split("from nominal:")[1].split("**")[0]
+    assert "A (200 clusters): median +0.3" in text[0.3].split("from nominal:")[1].split("**")[0]
 
 
 @pytest.mark.parametrize("connected", [True, False], ids=["online", "no connection"])

@@ -67,7 +67,7 @@ def test_augmentation_draws_fields_and_the_context_shows_where_they_end():
 
 def test_a_small_field_is_flagged_where_it_was_not_told():
     estimator, catalog = toy_estimator(), toy_catalog(200, seed=5)
-    assert flagged("small_field", catalog, estimator).mean() < 0.06
+    assert flagged("small_field", catalog, estimator).mean() < 0.12
     small = catalog.filter_galaxies(catalog.r_proj < 0.8)
     assert flagged("small_field", small, estimator).mean() > 0.9
     told = small.with_columns(aperture=np.full(200, 0.8))
