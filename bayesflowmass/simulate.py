@@ -74,7 +74,7 @@ def _simulate_with(settings: SimulateSettings) -> None:
     redshifts = values.pop("redshift_range")
     if redshifts is not None:
         values["redshift"] = redshifts
-    values["parameters"] = MockParameters.from_dict(values["parameters"])
+    values["parameters"] = MockParameters.preset(values.pop("preset"), values["parameters"])
     catalog = simulate(**values)
     say(
         f"{len(catalog)} clusters with {catalog.n_galaxies_total} galaxies, {settings.kind}, masses"

@@ -172,7 +172,7 @@ def train_arguments(settings: TrainSettings) -> dict[str, Any]:
     from bayesflowmass.training.augmentation import Augmentation
 
     simulate = settings.simulate.model_dump()
-    simulate["parameters"] = MockParameters.from_dict(simulate["parameters"])
+    simulate["parameters"] = MockParameters.preset(simulate.pop("preset"), simulate["parameters"])
     redshifts = simulate.pop("redshift_range")
     if redshifts is not None:
         simulate["redshift"] = redshifts

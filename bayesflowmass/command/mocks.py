@@ -33,8 +33,11 @@ class MockSettings(Settings):
     r_max: float = Field(1.6, gt=0, le=50, description="aperture [comoving Mpc/h]")
     v_max: float = Field(2500.0, gt=0, le=30_000, description="velocity cut [km/s]")
     min_galaxies: int = Field(10, ge=3, le=100_000, description="fewest galaxies of a cluster")
+    preset: Literal["paper", "sky"] = Field(
+        "paper", description="mock parameters: those of the paper's simulation, or of orbits and surveys"
+    )
     parameters: dict[str, Any] = Field(
-        default_factory=dict, description="mock parameters that differ from the defaults"
+        default_factory=dict, description="mock parameters that differ from the preset"
     )
     randomise: dict[str, tuple[float, float]] = Field(
         default_factory=dict,

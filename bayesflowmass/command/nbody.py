@@ -12,7 +12,7 @@ from bayesflowmass.command.settings import Settings
 
 __all__ = ["MADE_FROM_NOTHING", "NbodySettings"]
 
-MADE_FROM_NOTHING = ("n_clusters", "redshift_range", "parameters", "randomise")
+MADE_FROM_NOTHING = ("n_clusters", "redshift_range", "preset", "parameters", "randomise")
 """Settings of mocks that need no box, and say nothing about one."""
 
 

@@ -18,8 +18,9 @@ from bayesflowmass.cosmology import (
     overdensity,
 )
 from bayesflowmass.mocks.grids import Axis, Table1D, Table2D
+from bayesflowmass.mocks.nfw import nfw_mass
 from bayesflowmass.mocks.parameters import MockParameters
-from bayesflowmass.mocks.profile import CONCENTRATION_AXIS, nfw_mass
+from bayesflowmass.mocks.profile import CONCENTRATION_AXIS
 
 __all__ = ["Background", "Population"]
 

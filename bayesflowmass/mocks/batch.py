@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -20,6 +20,7 @@ from bayesflowmass.mocks.masses import sample_mass_function
 from bayesflowmass.mocks.members import Shapes, cluster_galaxies
 from bayesflowmass.mocks.near import draw_filaments, near_neighbours
 from bayesflowmass.mocks.neighbours import Sightlines
+from bayesflowmass.mocks.orbits import Orbit
 from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.profile import RadialTables
 from bayesflowmass.mocks.projection import project
@@ -88,6 +89,8 @@ def simulate_batch(n_halos: int, recipe: Recipe, rng: np.random.Generator) -> tu
     if not pure:
         parts += _surroundings(halos, r200m, sightlines, recipe, tables, background, rng)
     galaxies = Galaxies.join(parts)
+    if tables.orbits is not None:
+        galaxies = _where_they_are(galaxies, halos, background)
     in_paper = _in_paper_mode(galaxies, parameters, rng)
     sky = project(
         galaxies,
@@ -111,6 +114,8 @@ def simulate_batch(n_halos: int, recipe: Recipe, rng: np.random.Generator) -> tu
         "gal_is_member": galaxies.member[source],
         "gal_component": galaxies.component[source],
     }
+    if tables.orbits is not None:
+        flat["gal_orbit"] = galaxies.orbit[source]
     if luminosity is not None:
         magnitude = luminosity.draw(galaxies.log10_mass, halos.redshift[galaxies.halo], rng)
         flat["gal_abs_mag"] = magnitude[source].astype(np.float32)
@@ -198,6 +203,20 @@ def _surroundings(
             if recipe.mode != "paper":
                 parts.append(central_galaxies(part, halos, parameters))
     return parts
+
+
+def _where_they_are(galaxies: Galaxies, halos: Halos, background: Background) -> Galaxies:
+    """Members and `Orbit` codes by present place: haloes are not spheres, and neighbours may reach into them."""
+    halo, orbit = galaxies.halo, galaxies.orbit
+    r = np.sqrt((galaxies.position**2).sum(axis=0))
+    recedes = (galaxies.position * galaxies.velocity).sum(axis=0) / np.maximum(r, 1e-9)
+    recedes += np.where(galaxies.flows, background.hubble(halos.redshift)[halo] * r, 0.0)
+    never = orbit >= Orbit.INFALLING
+    inside = np.where(never, Orbit.RECENT, np.where(orbit == Orbit.BACKSPLASH, Orbit.LONG, orbit))
+    outside = np.where(orbit == Orbit.RECENT, Orbit.BACKSPLASH, orbit)
+    outside = np.where(never, np.where(recedes < 0.0, Orbit.INFALLING, Orbit.INTERLOPER), outside)
+    orbit = np.where(r < halos.r200c[halo], inside, outside).astype(np.int8)
+    return replace(galaxies, member=r < halos.r_vir[halo], orbit=orbit)
 
 
 def _in_paper_mode(galaxies: Galaxies, parameters: MockParameters, rng: np.random.Generator) -> BoolArray:

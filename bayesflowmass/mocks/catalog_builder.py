@@ -64,7 +64,7 @@ def simulate_catalog(
         redshift: one value, or limits between which redshifts are uniform; within 0.01-1.5.
         n_projections: lines of sight of each halo and its surroundings, which share a ``halo_id``:
             orthogonal up to 3, evenly spread beyond.
-        parameters: constants of the mocks; None takes the defaults.
+        parameters: constants of the mocks, e.g. ``MockParameters.preset("sky")``; None takes the defaults.
         r_max: aperture [comoving Mpc/h].
         v_max: velocity cut [km/s].
         min_galaxies: clusters with fewer are dropped and replaced.
@@ -77,7 +77,8 @@ def simulate_catalog(
 
     Returns:
         Catalogue with galaxy columns x, y, v_los (float32), gal_is_member, gal_component
-        (`bayesflowmass.mocks.Component`) and the latent truths as cluster columns: concentration,
+        (`bayesflowmass.mocks.Component`), with orbits also gal_orbit (`bayesflowmass.mocks.Orbit`), and the
+        latent truths as cluster columns: concentration,
         axis_ratio_q, axis_ratio_s, los_angle_cos (major axis to line of sight), substructure_fraction,
         richness_expected, richness_true (members inside R_vir), sigma_v_true (their 1-D dispersion in three
         dimensions, km/s), n_members and interloper_fraction (of the galaxies kept), r_vir [comoving Mpc/h],

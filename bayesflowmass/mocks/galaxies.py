@@ -39,11 +39,12 @@ class Galaxies(Rows):
     Attributes:
         halo: (n,) index of the halo in the batch.
         position: (3, n) from the halo's centre [comoving Mpc/h], in the frame of its axes (major first).
-        velocity: (3, n) [km/s], physical inside R_vir, peculiar (without Hubble flow) outside.
+        velocity: (3, n) [km/s], peculiar (without Hubble flow) where ``flows``, else physical.
         component: (n,) `Component` codes, int8.
         member: (n,) bool, within R_vir in three dimensions.
         flows: (n,) bool, True where the Hubble flow is still to be added.
         log10_mass: (n,) log10 mass of the galaxy's (sub)halo at accretion [Msun/h].
+        orbit: (n,) `Orbit` codes, int8; zero where galaxies are in equilibrium.
     """
 
     halo: IntArray
@@ -53,6 +54,7 @@ class Galaxies(Rows):
     member: BoolArray
     flows: BoolArray
     log10_mass: FloatArray
+    orbit: NDArray[np.int8]
 
 
 def isotropic(n: int, rng: np.random.Generator) -> FloatArray:

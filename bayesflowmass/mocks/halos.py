@@ -11,7 +11,7 @@ from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.cosmology import Cosmology, circular_velocity_delta, radius_delta
 from bayesflowmass.mocks.background import Background
 from bayesflowmass.mocks.parameters import MockParameters
-from bayesflowmass.mocks.profile import CONCENTRATION_AXIS, RadialTables
+from bayesflowmass.mocks.profile import CONCENTRATION_AXIS
 
 __all__ = ["Halos", "draw_halos", "drawn_for", "parameter_of"]
 
@@ -110,8 +110,3 @@ def mean_richness(log10_mass: FloatArray, parameters: MockParameters) -> FloatAr
     log_m = log10_mass - 14.0
     cutoff = parameters.satellite_cutoff_mass / 10.0**log10_mass
     return parameters.richness_at_1e14 * 10.0 ** (parameters.richness_slope * log_m) * np.exp(-cutoff)
-
-
-def expected_outskirts(halos: Halos, tables: RadialTables) -> FloatArray:
-    """Expected number of galaxies out to the outskirts radius, over that inside R_vir."""
-    return 1.0 / tables.share_inside(halos.r_vir / halos.r200c, halos.log_c)

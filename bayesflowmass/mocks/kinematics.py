@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.common.arrays import FloatArray, IntArray
+from bayesflowmass.mocks.galaxies import isotropic
 from bayesflowmass.mocks.halos import Halos
+from bayesflowmass.mocks.nfw import escape_speed
+from bayesflowmass.mocks.orbits import Placed
 from bayesflowmass.mocks.parameters import MockParameters
-from bayesflowmass.mocks.profile import RadialTables, escape_speed
+from bayesflowmass.mocks.profile import RadialTables
 
-__all__ = ["equilibrium_velocities", "typical_dispersion"]
+__all__ = [
+    "equilibrium_velocities",
+    "in_equilibrium",
+    "loss_rate",
+    "place_inside",
+    "share_inside_virial",
+    "typical_dispersion",
+]
 
 
+_MASSES = 12
 _TYPICAL_RADIUS = 0.5
 """r/r200c where the Jeans dispersion stands for that of the halo."""
 
@@ -43,6 +54,58 @@ def equilibrium_velocities(
         velocity[:, again] = fresh
         again = again[(fresh**2).sum(axis=0) > limit[again] ** 2]
     return velocity
+
+
+def place_inside(
+    halos: Halos, halo: IntArray, tables: RadialTables, parameters: MockParameters, rng: np.random.Generator
+) -> Placed:
+    """Mean galaxies inside R_vir of these haloes (n,): in equilibrium, or on orbits."""
+    log_c, edge = halos.log_c[halo], halos.r_vir / halos.r200c
+    if tables.orbits is not None:
+        return tables.orbits.place(log_c, loss_rate(halos, halo, parameters), rng, edge[halo])
+    s = tables.draw_radius(tables.share_inside(edge, halos.log_c)[halo] * rng.random(halo.size), log_c)
+    return in_equilibrium(s, log_c, tables, parameters, rng)
+
+
+def in_equilibrium(
+    s: FloatArray,
+    log_c: FloatArray,
+    tables: RadialTables,
+    parameters: MockParameters,
+    rng: np.random.Generator,
+) -> Placed:
+    """Galaxies at radii s (n,) [r200c] with `equilibrium_velocities`."""
+    direction = isotropic(s.size, rng)
+    velocity = equilibrium_velocities(s, log_c, direction, tables, parameters, rng)
+    return Placed(s, direction, velocity, np.zeros(s.size, dtype=np.int8))
+
+
+def loss_rate(
+    halos: Halos, halo: IntArray, parameters: MockParameters, log10_mass: FloatArray | None = None
+) -> FloatArray:
+    """Rate of loss after infall [1/Gyr] of galaxies (n,) of these haloes; None means the mean galaxy."""
+    slope, lowest = parameters.orbit_loss_slope, np.log10(parameters.central_min_mass)
+    steep = -parameters.subhalo_mass_slope
+    factor = steep / (steep + slope) if log10_mass is None else 10.0 ** (slope * (lowest - log10_mass))
+    return np.asarray(halos.parameter("orbit_loss", parameters)[halo] * factor)
+
+
+def share_inside_virial(halos: Halos, tables: RadialTables, parameters: MockParameters) -> FloatArray:
+    """Share of the galaxies within the outskirts radius that lie inside R_vir, (n_halos,)."""
+    edge = halos.r_vir / halos.r200c
+    if tables.orbits is None:
+        return tables.share_inside(edge, halos.log_c)
+    # Galaxies of all accretion masses: their quantiles, n(> m) ~ m^slope.
+    quantile = (np.arange(_MASSES) + 0.5) / _MASSES
+    masses = np.log10(parameters.central_min_mass) + np.log10(quantile) / parameters.subhalo_mass_slope
+    everyone = np.arange(len(halos))
+    shares = [
+        tables.orbits.share_inside(
+            edge, halos.log_c, loss_rate(halos, everyone, parameters, np.full(everyone.size, mass))
+        )
+        for mass in masses
+    ]
+    return np.asarray(np.mean(shares, axis=0))
 
 
 def _draw(

@@ -12,12 +12,12 @@ from bayesflowmass.mocks.galaxies import (
     Component,
     Galaxies,
     accretion_mass,
-    isotropic,
     mass_dependent_speed,
 )
-from bayesflowmass.mocks.halos import Halos, expected_outskirts
+from bayesflowmass.mocks.halos import Halos
 from bayesflowmass.mocks.infall import infall_speed
-from bayesflowmass.mocks.kinematics import equilibrium_velocities, typical_dispersion
+from bayesflowmass.mocks.kinematics import in_equilibrium, loss_rate, share_inside_virial, typical_dispersion
+from bayesflowmass.mocks.orbits import Placed
 from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.profile import RadialTables
 from bayesflowmass.mocks.substructure import assign_clumps, clump_galaxies, draw_clumps
@@ -52,10 +52,17 @@ def cluster_galaxies(
         central: also the central galaxy.
     """
     n_halos = len(halos)
-    expected = halos.richness * expected_outskirts(halos, tables)
+    expected = halos.richness * (1.0 / share_inside_virial(halos, tables, parameters))
     halo = np.repeat(np.arange(n_halos), rng.poisson(expected))
     log_c = halos.log_c[halo]
-    s = tables.draw_radius(rng.random(halo.size), log_c)
+    placed: Placed | None = None
+    mass: FloatArray | None = None
+    if tables.orbits is None:
+        s = tables.draw_radius(rng.random(halo.size), log_c)
+    else:
+        mass = accretion_mass(halos.log10_mass[halo], parameters, rng)
+        placed = tables.orbits.place(log_c, loss_rate(halos, halo, parameters, mass), rng)
+        s = placed.s
 
     clumps = draw_clumps(halos, shapes.axes, shapes.velocity_axes, tables, parameters, rng)
     inside = s < (halos.r_vir / halos.r200c)[halo]
@@ -68,7 +75,13 @@ def cluster_galaxies(
     if not outskirts:
         # A stretched position may end inside R_vir only if it starts within the longest axis.
         smooth &= s < (halos.r_vir / halos.r200c / shapes.axes.min(axis=1))[halo]
-    parts.append(_smooth(halo[smooth], s[smooth], halos, shapes, r200m, tables, parameters, background, rng))
+    halo = halo[smooth]
+    if placed is None or mass is None:
+        placed = in_equilibrium(s[smooth], log_c[smooth], tables, parameters, rng)
+        mass = accretion_mass(halos.log10_mass[halo], parameters, rng)
+    else:
+        placed, mass = placed.take(smooth), mass[smooth]
+    parts.append(_smooth(halo, placed, mass, halos, shapes, r200m, parameters, background))
     if central:
         parts.append(_central(halos, tables, parameters, rng))
     galaxies = Galaxies.join(parts)
@@ -79,30 +92,30 @@ def cluster_galaxies(
 
 def _smooth(
     halo: IntArray,
-    s: FloatArray,
+    placed: Placed,
+    mass: FloatArray,
     halos: Halos,
     shapes: Shapes,
     r200m: FloatArray,
-    tables: RadialTables,
     parameters: MockParameters,
     background: Background,
-    rng: np.random.Generator,
 ) -> Galaxies:
-    direction = isotropic(halo.size, rng)
-    position = direction * (s * halos.r200c[halo])
+    position = placed.direction * (placed.s * halos.r200c[halo])
     position *= shapes.axes.T[:, halo]
     r = np.sqrt((position**2).sum(axis=0))
     member = r < halos.r_vir[halo]
-    velocity = equilibrium_velocities(s, halos.log_c[halo], direction, tables, parameters, rng)
-    mass = accretion_mass(halos.log10_mass[halo], parameters, rng)
-    velocity *= (halos.v200c * halos.speed)[halo] * mass_dependent_speed(mass, parameters)
-    velocity *= shapes.velocity_axes.T[:, halo]
-    outside = np.flatnonzero(~member)
-    infall = infall_speed(r[outside], halo[outside], halos, r200m, parameters, background)
-    velocity[:, outside] *= parameters.outskirts_dispersion
-    velocity[:, outside] -= infall * position[:, outside] / r[outside]
+    speed = (halos.v200c * halos.speed)[halo] * mass_dependent_speed(mass, parameters)
+    velocity = placed.velocity * speed * shapes.velocity_axes.T[:, halo]
+    flows = ~member
+    if parameters.orbit_growth > 0.0:
+        flows[:] = False
+    else:
+        outside = np.flatnonzero(~member)
+        infall = infall_speed(r[outside], halo[outside], halos, r200m, parameters, background)
+        velocity[:, outside] *= parameters.outskirts_dispersion
+        velocity[:, outside] -= infall * position[:, outside] / r[outside]
     component = np.where(member, np.int8(Component.SMOOTH), np.int8(Component.OUTSKIRTS))
-    return Galaxies(halo, position, velocity, component, member, ~member, mass)
+    return Galaxies(halo, position, velocity, component, member, flows, mass, placed.orbit)
 
 
 def _central(
@@ -118,4 +131,5 @@ def _central(
         np.ones(n, dtype=bool),
         np.zeros(n, dtype=bool),
         halos.log10_mass,
+        np.zeros(n, dtype=np.int8),
     )

@@ -6,9 +6,30 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from types import MappingProxyType
 from typing import Any
 
-__all__ = ["MockParameters", "ParameterInfo", "parameter_table"]
+__all__ = ["PRESETS", "MockParameters", "ParameterInfo", "parameter_table"]
+
+
+PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {
+        "paper": {},
+        "sky": {
+            "orbit_growth": 0.9,
+            "orbit_speed": 1.3,
+            "orbit_speed_scatter": 0.25,
+            "orbit_lone_share": 0.4,
+            "orbit_loss": 1.1,
+            "orbit_loss_slope": 0.9,
+            "infall_region_amplitude": 1.2,
+            "richness_slope": 1.0,
+            "richness_scatter": 0.12,
+            "supercluster_density": 8e-5,
+        },
+    }
+)
+"""What differs from the defaults: ``paper`` meets MDPL2 as the paper saw it, ``sky`` simulated orbits and surveys."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +117,22 @@ class MockParameters:
     escape_fraction: float = parameter(
         0.95, "members are slower than this times the escape speed", "", (0.6, 1.5), "pub",
         "cut of unbound galaxies in public mocks")
+    orbit_growth: float = parameter(
+        0.0, "galaxies are on orbits in a halo that grows as exp(-this z); 0: in equilibrium", "", (0.0, 3.0),
+        "target", "Wechsler et al. 2002", target="backsplash galaxies of MDPL2 + SAG", starting=0.0)
+    orbit_speed: float = parameter(
+        1.2, "mean speed at infall through r200c", "V200c", (0.8, 1.6), "pub", "Jiang et al. 2015")
+    orbit_speed_scatter: float = parameter(
+        0.2, "its scatter", "V200c", (0.0, 0.5), "lead", "Jiang et al. 2015: 0.09 with wide wings")
+    orbit_lone_share: float = parameter(
+        1.0, "share of the galaxies on their way in that come alone: neighbouring haloes bring the others", "",
+        (0.0, 1.0), "target", "no galaxy is counted twice", target="infalling galaxies of MDPL2 + SAG")
+    orbit_loss: float = parameter(
+        0.0, "rate at which galaxies are lost inside r200c, at an accretion mass of 1e11 Msun/h", "1/Gyr",
+        (0.0, 1.6), "target", "tides and mergers", target="recent infallers of MDPL2 + SAG")
+    orbit_loss_slope: float = parameter(
+        0.0, "that rate falls as (accretion mass)^-this", "", (0.0, 2.0), "target",
+        "heavy galaxies survive", target="median radius of bright galaxies (The Three Hundred)")
     axis_ratio_q: float = parameter(
         0.73, "mean intermediate to major axis of the galaxies", "", (0.3, 1.0), "target", "Wojtak 2013",
         target="mean axis ratio in space", starting=0.70)
@@ -239,6 +276,17 @@ class MockParameters:
     def from_dict(cls, values: Mapping[str, float]) -> MockParameters:
         """Inverse of `to_dict`; absent names keep their default, an unknown one is an error."""
         return cls().replace(**values)
+
+    @classmethod
+    def preset(cls, name: str, changes: Mapping[str, float] | None = None) -> MockParameters:
+        """A set of `PRESETS`, perhaps with some values changed.
+
+        Raises:
+            ValueError: for an unknown preset or name, or a value out of range.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"preset is {name!r}; expected one of {', '.join(PRESETS)}.")
+        return cls().replace(**{**PRESETS[name], **(changes or {})})
 
     def replace(self, **changes: float) -> MockParameters:
         """A copy with some values changed.

@@ -13,15 +13,14 @@ import numpy as np
 
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.mocks.grids import Axis, Table2D
+from bayesflowmass.mocks.nfw import enclosed_mass
+from bayesflowmass.mocks.orbits import OrbitTables
 from bayesflowmass.mocks.parameters import MockParameters
 
 __all__ = [
     "CONCENTRATION_AXIS",
     "RadialTables",
-    "enclosed_mass",
-    "escape_speed",
     "jeans_dispersion",
-    "nfw_mass",
 ]
 
 
@@ -29,21 +28,6 @@ CONCENTRATION_AXIS = Axis(float(np.log(1.0)), float(np.log(40.0)), 75)
 """ln c200c; drawn concentrations are kept inside."""
 _RADIUS_AXIS = Axis(float(np.log(1e-4)), float(np.log(8.0)), 220)
 _QUANTILE_AXIS = Axis(0.0, 1.0, 513)
-
-
-def nfw_mass(y: FloatArray) -> FloatArray:
-    """ln(1 + y) - y / (1 + y), the mass inside y scale radii over 4 pi rho_s r_s^3."""
-    return np.log1p(y) - y / (1.0 + y)
-
-
-def enclosed_mass(s: FloatArray, c: FloatArray) -> FloatArray:
-    """Dark-matter mass inside s r200c, over M200c."""
-    return nfw_mass(c * s) / nfw_mass(c)
-
-
-def escape_speed(s: FloatArray, c: FloatArray) -> FloatArray:
-    """Escape speed at s r200c [V200c]: v^2 = 2 ln(1 + c s) / (s m(c)), the NFW potential to infinity."""
-    return np.sqrt(2.0 * np.log1p(c * s) / (s * nfw_mass(c)))
 
 
 def galaxy_density(s: FloatArray, c_gal: FloatArray, truncation: float) -> FloatArray:
@@ -82,6 +66,7 @@ class RadialTables:
         radius: (sqrt of the quantile of the galaxy profile inside the outskirts radius, ln c) -> r/r200c.
         cumulative: (ln r/r200c, ln c) -> share of those galaxies inside r.
         dispersion: (ln r/r200c, ln c) -> sigma_r / V200c.
+        orbits: where galaxies are on orbits instead.
     """
 
     radius: Table2D
@@ -89,10 +74,11 @@ class RadialTables:
     dispersion: Table2D
     outer: float
     anisotropy_outer: float
+    orbits: OrbitTables | None = None
 
     @classmethod
     def build(cls, parameters: MockParameters) -> RadialTables:
-        """Tabulate for one set of parameters (about 30 ms)."""
+        """Tabulate for one set of parameters (about 30 ms, with orbits 300)."""
         log_s = _RADIUS_AXIS.points
         s = np.exp(log_s)
         fine = np.concatenate([[0.0], np.geomspace(1e-5, parameters.outskirts_radius, 3000)])
@@ -115,6 +101,7 @@ class RadialTables:
             Table2D(_RADIUS_AXIS, CONCENTRATION_AXIS, dispersion),
             parameters.outskirts_radius,
             parameters.anisotropy_outer,
+            OrbitTables(parameters) if parameters.orbit_growth > 0.0 else None,
         )
 
     def draw_radius(self, quantile: FloatArray, log_c: FloatArray) -> FloatArray:

@@ -10,12 +10,12 @@ from bayesflowmass.mocks.galaxies import (
     Component,
     Galaxies,
     accretion_mass,
-    isotropic,
     mass_dependent_speed,
 )
 from bayesflowmass.mocks.halos import Halos, draw_halos, drawn_for
-from bayesflowmass.mocks.kinematics import equilibrium_velocities
+from bayesflowmass.mocks.kinematics import place_inside
 from bayesflowmass.mocks.neighbours import Neighbours
+from bayesflowmass.mocks.orbits import Orbit
 from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.profile import RadialTables
 
@@ -30,20 +30,16 @@ def satellite_galaxies(
     background: Background,
     rng: np.random.Generator,
 ) -> Galaxies:
-    """Satellites inside R_vir of each neighbour: spherical, in equilibrium, moving with their halo."""
+    """Satellites inside R_vir of each neighbour, which move with their halo."""
     z = halos.redshift[neighbours.halo]
     drawn = drawn_for(halos.drawn, neighbours.halo)
     hosts = draw_halos(neighbours.log10_mass, z, parameters, background, background.cosmology, rng, drawn)
     host = np.repeat(np.arange(len(hosts)), rng.poisson(hosts.richness))
-    log_c = hosts.log_c[host]
-    edge = tables.share_inside(hosts.r_vir / hosts.r200c, hosts.log_c)
-    s = tables.draw_radius(edge[host] * rng.random(host.size), log_c)
-    direction = isotropic(host.size, rng)
-    position = neighbours.position[:, host] + direction * (s * hosts.r200c[host])
-    velocity = equilibrium_velocities(s, log_c, direction, tables, parameters, rng)
+    placed = place_inside(hosts, host, tables, parameters, rng)
+    position = neighbours.position[:, host] + placed.direction * (placed.s * hosts.r200c[host])
     mass = accretion_mass(neighbours.log10_mass[host], parameters, rng)
     speed = (hosts.v200c * hosts.speed)[host] * mass_dependent_speed(mass, parameters)
-    velocity = neighbours.velocity[:, host] + velocity * speed
+    velocity = neighbours.velocity[:, host] + placed.velocity * speed
     return _interlopers(neighbours.halo[host], position, velocity, mass, Component.NEIGHBOUR_SATELLITE)
 
 
@@ -82,4 +78,5 @@ def _interlopers(
         np.zeros(n, dtype=bool),
         np.ones(n, dtype=bool),
         log10_mass,
+        np.full(n, Orbit.INTERLOPER, dtype=np.int8),
     )

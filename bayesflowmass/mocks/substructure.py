@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bayesflowmass.common.arrays import FloatArray, IntArray
-from bayesflowmass.mocks.galaxies import Component, Galaxies, accretion_mass, isotropic
+from bayesflowmass.mocks.galaxies import Component, Galaxies, accretion_mass
 from bayesflowmass.mocks.halos import Halos
-from bayesflowmass.mocks.kinematics import equilibrium_velocities, typical_dispersion
+from bayesflowmass.mocks.kinematics import place_inside, typical_dispersion
 from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.profile import RadialTables
 
@@ -26,6 +27,7 @@ class Clumps:
         velocity: (3, n, k) [km/s].
         radius: (n, k) root-mean-square radius [comoving Mpc/h].
         dispersion: (n, k) 1-D dispersion of the galaxies of a clump [km/s].
+        orbit: (n, k) `Orbit` codes.
     """
 
     fraction: FloatArray
@@ -33,6 +35,7 @@ class Clumps:
     velocity: FloatArray
     radius: FloatArray
     dispersion: FloatArray
+    orbit: NDArray[np.int8]
 
 
 def draw_clumps(
@@ -57,14 +60,10 @@ def draw_clumps(
     fraction[np.arange(k) >= number[:, None]] = 0.0
     fraction[np.cumsum(fraction, axis=1) > parameters.substructure_total_max] = 0.0
 
-    log_c = np.repeat(halos.log_c, k)
-    edge = np.repeat(tables.share_inside(halos.r_vir / halos.r200c, halos.log_c), k)
-    s = tables.draw_radius(edge * rng.random(n * k), log_c)
-    direction = isotropic(n * k, rng)
-    position = (direction * s).reshape(3, n, k) * halos.r200c[:, None] * axes.T[:, :, None]
-    velocity = equilibrium_velocities(s, log_c, direction, tables, parameters, rng).reshape(3, n, k)
+    placed = place_inside(halos, np.repeat(np.arange(n), k), tables, parameters, rng)
+    position = (placed.direction * placed.s).reshape(3, n, k) * halos.r200c[:, None] * axes.T[:, :, None]
     speed = halos.v200c * halos.speed
-    velocity = velocity * speed[:, None] * velocity_axes.T[:, :, None]
+    velocity = placed.velocity.reshape(3, n, k) * speed[:, None] * velocity_axes.T[:, :, None]
     size = np.cbrt(fraction)
     typical = typical_dispersion(halos, tables)
     return Clumps(
@@ -73,6 +72,7 @@ def draw_clumps(
         velocity,
         parameters.substructure_radius * size * halos.r_vir[:, None],
         size * typical[:, None],
+        placed.orbit.reshape(n, k),
     )
 
 
@@ -105,4 +105,6 @@ def clump_galaxies(
     member = (position**2).sum(axis=0) < halos.r_vir[halo] ** 2
     component = np.full(n, Component.SUBSTRUCTURE, dtype=np.int8)
     mass = accretion_mass(halos.log10_mass[halo], parameters, rng)
-    return Galaxies(halo, position, velocity, component, member, np.zeros(n, dtype=bool), mass)
+    return Galaxies(
+        halo, position, velocity, component, member, np.zeros(n, dtype=bool), mass, clumps.orbit[halo, clump]
+    )

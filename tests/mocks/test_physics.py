@@ -26,13 +26,8 @@ from bayesflowmass.mocks.kinematics import equilibrium_velocities
 from bayesflowmass.mocks.luminosity import LuminosityTable, magnitude_of_density, schechter_density
 from bayesflowmass.mocks.near import draw_filaments, near_neighbours
 from bayesflowmass.mocks.neighbours import Sightlines, virial_radius
-from bayesflowmass.mocks.profile import (
-    RadialTables,
-    enclosed_mass,
-    escape_speed,
-    galaxy_density,
-    jeans_dispersion,
-)
+from bayesflowmass.mocks.nfw import enclosed_mass, escape_speed
+from bayesflowmass.mocks.profile import RadialTables, galaxy_density, jeans_dispersion
 from bayesflowmass.mocks.projection import hubble_velocity
 from bayesflowmass.mocks.shapes import lines_of_sight, random_rotations, sky_axes
 
