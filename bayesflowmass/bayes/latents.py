@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
+import pyro.poutine as poutine
 import torch
 from pyro.infer import SVI, Predictive, Trace_ELBO
 from pyro.infer.autoguide import AutoNormal
@@ -64,6 +67,41 @@ class LatentPosterior:
         if found is None:
             raise ValueError("The likelihood returns nothing; let it return its sample of y, to predict.")
         return torch.as_tensor(found)
+
+    def log_prob(self, y: Tensor, x: Tensor, n_draws: int = 100, seed: int = 0) -> Tensor:
+        """log p(y | x, data) of each example, (B,) [nats]: its density averaged over draws of all that is unknown.
+
+        Args:
+            y, x: (B, ...).
+            n_draws: D, each one set of weights and of latent variables for all examples.
+            seed: of the draws.
+
+        Raises:
+            ValueError: the likelihood does not say one density for each example.
+        """
+        handled, each = SharedDraw(self.guide)(self.model), []
+        with torch.random.fork_rng(), private_store(), torch.no_grad():
+            torch.manual_seed(seed)
+            for _ in range(n_draws):
+                latents = poutine.trace(self.latents).get_trace(x)
+                found = poutine.trace(poutine.replay(handled, trace=latents)).get_trace(x, y)
+                terms = [
+                    site["fn"].log_prob(site["value"])
+                    for site in found.nodes.values()
+                    if site["type"] == "sample"
+                    and site["is_observed"]
+                    and not isinstance(site["fn"], dist.Unit)
+                ]
+                for term in terms:
+                    if term.shape[:1] != y.shape[:1]:
+                        raise ValueError(
+                            f"The likelihood has log densities of the shape {tuple(term.shape)} for {len(y)} examples;"
+                            " expected one for each, in a plate."
+                        )
+                each.append(
+                    torch.stack([term.flatten(1).sum(1) if term.dim() > 1 else term for term in terms]).sum(0)
+                )
+        return torch.stack(each).logsumexp(0) - math.log(n_draws)
 
 
 def fit_with_latents(

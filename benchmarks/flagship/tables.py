@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from scipy.stats import rankdata
+from scipy.stats import rankdata, spearmanr
 
 from bayesflowmass.comparison.statistics import Bin, Comparison, Method, to_json
 from bayesflowmass.evaluation.files import read_predictions
@@ -294,6 +294,31 @@ def width_table(sets: dict[str, Comparison]) -> list[str]:
     return [*lines, ""]
 
 
+def realised_table(sets: dict[str, Comparison]) -> list[str]:
+    """Epistemic width beside the scatter of medians over trainings on other clusters: root mean squares in bins."""
+    bins = BINS[:4]
+    lines = [
+        "| training set | weights | " + " | ".join(b.name for b in bins) + " | rank correlation |",
+        "|---" * (3 + len(bins)) + "|",
+    ]
+    for name, comparison in sets.items():
+        point = _over_runs(comparison, "point", "log10_mass")
+        for method in (m for m in BAYESIAN if m in comparison.methods):
+            stated = (_over_runs(comparison, method, "sigma_epistemic") ** 2).mean(0)
+            columns = [stated]
+            for medians in (_over_runs(comparison, method, "log10_mass"), point):
+                columns.append(medians.var(0, ddof=1))
+            inside = [b.holds(comparison.truth) for b in bins]
+            cells = (" / ".join(f"{np.sqrt(c[rows].mean()):.3f}" for c in columns) for rows in inside)
+            rank = spearmanr(stated, columns[2]).statistic
+            lines.append(f"| {TITLES[name]} | {BAYESIAN[method]} | " + " | ".join(cells) + f" | {rank:.2f} |")
+    return [*lines, ""]
+
+
+def _over_runs(comparison: Comparison, method: str, column: str) -> np.ndarray:
+    return np.stack([run.columns[column] for run in comparison.methods[method].runs])
+
+
 def draw(sets: dict[str, Comparison], out: Path) -> None:
     """Gains over every single network, and epistemic width against mass: a column for each training set."""
     figure, flat = column_figure(
@@ -383,6 +408,11 @@ def write_tables(work: Path, out: Path, source: dict[str, Any]) -> None:
         "**Epistemic standard deviation [dex]** by true mass, mean and standard error over seeds.",
         "",
         *width_table(sets),
+        "**Stated and realised ignorance [dex]**, not in the plan: stated epistemic standard deviation / scatter"
+        " over seeds, so over training sets, of the medians of the same method / of the point; root mean squares"
+        " by true mass. Rank correlation over test clusters: of the stated one with the point's scatter.",
+        "",
+        *realised_table(sets),
     ]
     more = {}
     for name, comparison in sets.items():

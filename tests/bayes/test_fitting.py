@@ -297,6 +297,33 @@ def test_a_likelihood_may_have_latent_variables_of_its_own():
     assert net.weight.requires_grad
 
 
+def offset(f, y=None):
+    """A mean that is known up to an offset."""
+    b = pyro.sample("b", dist.Normal(torch.tensor(0.0, dtype=torch.float64), 1.0))
+    with pyro.plate("data", len(f)):
+        return pyro.sample("y", dist.Normal(f.squeeze(-1) + b, NOISE), obs=y)
+
+
+def test_densities_average_over_weights_and_latent_variables():
+    """Of y = w.x + c + b + noise under normal q of w, c and b the predictive density is normal, its width known."""
+    x, y = data()
+    posterior = bayes.fit(linear(), (x, y), likelihood=offset, steps=60, learning_rate=0.05)
+    w, scale = posterior.guide.mean, posterior.guide.standard_deviation
+    b, b_scale = posterior.latents.locs.b, posterior.latents.scales.b
+    mean = (x @ w["weight"][0] + w["bias"] + b).detach()
+    unknown = (x**2 @ scale["weight"][0] ** 2 + scale["bias"] ** 2 + b_scale**2).detach()
+    exact_density = Normal(mean, (unknown + NOISE**2).sqrt()).log_prob(y).exp()
+    draws = 1000
+    found = posterior.log_prob(y, x, n_draws=draws, seed=2).exp()
+    # E[p^2] of the density of a draw: N(y; m, s)^2 = N(y; m, s / sqrt 2) / (2 s sqrt pi).
+    square = Normal(mean, (unknown + NOISE**2 / 2).sqrt()).log_prob(y).exp() / (
+        2 * NOISE * math.sqrt(math.pi)
+    )
+    error = ((square - exact_density**2) / draws).sqrt()
+    assert ((found - exact_density).abs() < 6.0 * error).all()
+    assert float(error.max() / exact_density.max()) < 0.05
+
+
 def test_latent_variables_need_the_variational_method():
     for arguments, sentence in (
         ({"method": "laplace"}, "needs the method 'variational', not 'laplace'"),
