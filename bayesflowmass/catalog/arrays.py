@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from bayesflowmass.catalog.metadata import CatalogError
+from bayesflowmass.catalog.errors import CatalogError
 from bayesflowmass.common.arrays import BoolArray, IntArray
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from bayesflowmass.catalog.arrays import (
     split_list_column,
     to_arrow,
 )
-from bayesflowmass.catalog.metadata import CatalogError
+from bayesflowmass.catalog.errors import CatalogError
 from bayesflowmass.common.arrays import IntArray
 
 __all__ = ["columns_from_arrays", "columns_from_table", "parts_by_group"]

@@ -33,8 +33,9 @@ from bayesflowmass.catalog.arrays import (
 )
 from bayesflowmass.catalog.build import columns_from_arrays, columns_from_table, parts_by_group
 from bayesflowmass.catalog.columns import Columns
+from bayesflowmass.catalog.errors import CatalogError
 from bayesflowmass.catalog.files import iterate_tables, read_table, write_table
-from bayesflowmass.catalog.metadata import METADATA_KEY, CatalogError, CatalogMetadata
+from bayesflowmass.catalog.metadata import METADATA_KEY, CatalogMetadata
 from bayesflowmass.common.arrays import IntArray
 
 __all__ = ["ClusterCatalog"]

@@ -17,7 +17,8 @@ from bayesflowmass.catalog.arrays import (
     to_numpy,
     to_tensor,
 )
-from bayesflowmass.catalog.metadata import METADATA_KEY, CatalogError, CatalogMetadata
+from bayesflowmass.catalog.errors import CatalogError
+from bayesflowmass.catalog.metadata import METADATA_KEY, CatalogMetadata
 from bayesflowmass.common.arrays import IntArray
 
 if TYPE_CHECKING:

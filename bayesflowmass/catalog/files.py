@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from bayesflowmass.catalog.arrays import is_list
 from bayesflowmass.catalog.columns import Columns
-from bayesflowmass.catalog.metadata import METADATA_KEY, CatalogError, CatalogMetadata
+from bayesflowmass.catalog.errors import CatalogError
+from bayesflowmass.catalog.metadata import METADATA_KEY, CatalogMetadata
 from bayesflowmass.common.files import reason_of, whole_file
 
 __all__ = [

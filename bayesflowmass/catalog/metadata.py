@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from importlib.metadata import version as installed_version
 from typing import Any
 
+from bayesflowmass.catalog.errors import CatalogError
 from bayesflowmass.cosmology import MDPL2, Cosmology
 
-__all__ = ["COLUMN_UNITS", "KINDS", "METADATA_KEY", "MODES", "CatalogError", "CatalogMetadata"]
+__all__ = ["COLUMN_UNITS", "KINDS", "METADATA_KEY", "MODES", "CatalogMetadata"]
 
 METADATA_KEY = b"bayesflowmass"
 """Key of the JSON text in the schema metadata of a catalogue file."""
@@ -34,10 +35,6 @@ COLUMN_UNITS: dict[str, str] = {
     "gal_abs_mag": "mag - 5 log10 h",
 }
 """The one unit that each known column has."""
-
-
-class CatalogError(ValueError):
-    """A catalogue, or a table meant to become one, is wrong; one sentence says where and what."""
 
 
 @dataclass(frozen=True)

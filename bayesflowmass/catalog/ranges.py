@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bayesflowmass.catalog.metadata import CatalogError
+from bayesflowmass.catalog.errors import refuse_where
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 
-__all__ = ["RANGES", "ColumnRange", "check_range", "is_sentinel", "known_values"]
+__all__ = ["RANGES", "ColumnRange", "check_range", "is_sentinel", "known_values", "without_sentinels"]
 
 
 @dataclass(frozen=True)
@@ -81,22 +81,21 @@ def is_sentinel(values: ArrayLike) -> BoolArray:
     return result
 
 
+def without_sentinels(values: ArrayLike, name: str) -> FloatArray:
+    """Values of a column in `RANGES` (n,), NaN where tables write for "not measured" what cannot be a value."""
+    array = np.array(values, dtype=np.float64)
+    array[is_sentinel(array) & ~RANGES[name].holds(array)] = np.nan
+    return array
+
+
 def known_values(name: str, values: ArrayLike) -> tuple[FloatArray, BoolArray]:
-    """Values of an optional column with NaN for every sentinel, and where those were.
+    """Values (n,) of a column in `RANGES` with NaN for every sentinel if it is optional, and where those were.
 
     A number that can be a value is one, whatever it looks like: an error of 99 km/s stays.
-
-    Args:
-        name: of a column in `RANGES`.
-        values: (n,).
     """
-    array = np.array(values, dtype=np.float64)
-    limits = RANGES[name]
-    unknown = (
-        ~limits.holds(array) & is_sentinel(array) if limits.optional else np.zeros(array.shape, dtype=bool)
-    )
-    array[unknown] = np.nan
-    return array, unknown
+    given = np.asarray(values, dtype=np.float64)
+    array = without_sentinels(given, name) if RANGES[name].optional else given.copy()
+    return array, np.isnan(array) & ~np.isnan(given)
 
 
 def check_range(name: str, values: ArrayLike, where: Callable[[int], str]) -> None:
@@ -106,18 +105,13 @@ def check_range(name: str, values: ArrayLike, where: Callable[[int], str]) -> No
         name: of a column in `RANGES`.
         values: (n,), in the unit of a catalogue.
         where: names a row, counted from 0, as in "cluster A".
-
-    Raises:
-        CatalogError: names the first such cell, the value and the range.
     """
     limits = RANGES[name]
     array = np.asarray(values, dtype=np.float64)
-    bad = ~limits.holds(array)
-    if bad.any():
-        row = int(np.argmax(bad))
-        found = float(array[row])
-        if not np.isfinite(found):
-            raise CatalogError(f"{where(row)}: {name} is {found}; expected a finite number.")
-        raise CatalogError(
-            f"{where(row)}: {name} is {found:g}; expected {limits.expected}, within [{limits.low:g}, {limits.high:g}]."
-        )
+    expected = f"{limits.expected}, within [{limits.low:g}, {limits.high:g}]"
+
+    def sentence(row: int) -> str:
+        wanted = expected if np.isfinite(array[row]) else "a finite number"
+        return f"{where(row)}: {name} is {array[row]:g}; expected {wanted}."
+
+    refuse_where(~limits.holds(array), sentence)

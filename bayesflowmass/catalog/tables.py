@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bayesflowmass.catalog.arrays import match_ids
 from bayesflowmass.catalog.columns import Columns
-from bayesflowmass.catalog.metadata import CatalogError
+from bayesflowmass.catalog.errors import CatalogError
 from bayesflowmass.common.arrays import IntArray
 
 __all__ = ["from_astropy", "to_astropy"]

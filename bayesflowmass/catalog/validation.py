@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog.columns import Columns
-from bayesflowmass.catalog.metadata import COLUMN_UNITS, CatalogError
+from bayesflowmass.catalog.errors import CatalogError
+from bayesflowmass.catalog.metadata import COLUMN_UNITS
 from bayesflowmass.catalog.ranges import RANGES, check_range
 
 __all__ = ["validate"]

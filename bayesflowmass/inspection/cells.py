@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from bayesflowmass.catalog import CatalogError
@@ -12,7 +10,7 @@ from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.inspection.report import Inspection
 from bayesflowmass.io.plausibility import check_not_radians
 from bayesflowmass.io.table import FlatTable
-from bayesflowmass.io.text.rows import MISSING
+from bayesflowmass.io.text.values import numbers_of_words
 
 __all__ = ["check_cells"]
 
@@ -90,20 +88,11 @@ def _read(table: FlatTable, name: str) -> tuple[FloatArray, BoolArray, BoolArray
     values = table.columns[name]
     plain, empty = np.ma.getdata(values), np.ma.getmaskarray(values)
     if plain.dtype.kind == "U":
-        empty = empty | np.isin(np.char.strip(plain), MISSING)
-        numbers = np.array([np.nan if gap else _number(cell) for cell, gap in zip(plain, empty, strict=True)])
-        return numbers, empty, np.isnan(numbers) & ~empty
+        return numbers_of_words(plain, empty)
     if plain.dtype.kind not in "iuf":
         return np.full(table.n_rows, np.nan), empty, ~empty
     numbers = np.where(empty, np.nan, plain.astype(np.float64))
     return numbers, np.isnan(numbers), np.zeros(table.n_rows, dtype=bool)
-
-
-def _number(text: Any) -> float:
-    try:
-        return np.nan if "_" in str(text) else float(text)
-    except ValueError:
-        return np.nan
 
 
 def _rows(mask: BoolArray) -> str:

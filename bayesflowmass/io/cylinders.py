@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError, CatalogMetadata, ClusterCatalog
+from bayesflowmass.catalog.errors import refuse_where
 from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
-from bayesflowmass.io.flat.clusters import clusters_from_table
+from bayesflowmass.io.flat.clusters import clusters_from_table, require_places
 from bayesflowmass.io.flat.galaxies import PREFIXED
 from bayesflowmass.io.footprint import GalaxyFootprint, RectangleFootprint
 from bayesflowmass.io.frames import FRAMES, to_cmb
@@ -22,6 +23,7 @@ from bayesflowmass.io.sources import open_tables
 from bayesflowmass.io.survey import Survey, concatenated, survey_part
 from bayesflowmass.selection import recentre
 from bayesflowmass.selection.cuts import R_MAX, V_MAX
+from bayesflowmass.selection.record import record
 
 __all__ = ["Recentring", "cut_cylinders"]
 
@@ -111,8 +113,7 @@ def cut_cylinders(
         if rows is None:
             rows = _centres(opened.clusters, cosmology, cluster_frame, frame)
             reach = _reach(rows, r_max, v_max, recentring, cosmology)
-        read = survey_part(opened.galaxies, galaxy_frame, frame, opened.report)
-        near = read.near(*reach)
+        near = survey_part(opened, galaxy_frame, frame).near(*reach)
         survey = near if survey is None else concatenated(survey, near)
     if rows is None or survey is None:
         raise CatalogError("there is no table of galaxies to cut clusters from.")
@@ -141,20 +142,17 @@ def _centres(table: Any, cosmology: Cosmology, cluster_frame: str, frame: str) -
         raise CatalogError(
             "cylinders are cut around clusters: give a table with cluster_id, ra, dec, redshift."
         )
-    for name in ("ra", "dec"):
-        table.require(name)
-    rows, _ = clusters_from_table(table, cosmology)
-    unknown = np.isnan(rows["ra"] + rows["dec"] + rows["redshift"])
-    if unknown.any():
-        row = int(np.argmax(unknown))
-        raise CatalogError(
+    rows = clusters_from_table(table, cosmology)
+    require_places(table, rows)
+    refuse_where(
+        np.isnan(rows["ra"] + rows["dec"] + rows["redshift"]),
+        lambda row: (
             f"{table.name}: row {row + 1} has no ra, dec or redshift, so there is no cylinder to cut."
-        )
+        ),
+    )
     if frame == "cmb":
         rows["redshift"] = to_cmb(rows["redshift"], rows["ra"], rows["dec"], cluster_frame)
-    if np.any(rows["redshift"] <= 0.0):
-        row = int(np.argmax(rows["redshift"] <= 0.0))
-        raise CatalogError(f"{table.name}: the redshift in row {row + 1} is not above 0; angles need one.")
+        require_places(table, rows)
     return rows
 
 
@@ -256,15 +254,11 @@ def _with_edges(
     low, high = survey.limits
     beyond = (z - depth < low) | (z + depth > high)
     cut = share < _WHOLE
-    edges = {
-        "method": footprint.method,
-        "clusters_cut": int(cut.sum()),
-        "unknown": int(np.isnan(share).sum()),
-    }
-    metadata = catalog.metadata.with_selection(edges=edges)
-    return catalog.with_columns(
+    counts = {"clusters_cut": int(cut.sum()), "unknown": int(np.isnan(share).sum())}
+    catalog = catalog.with_columns(
         footprint_fraction=share, completeness=np.where(cut, share, 1.0), redshift_edge=beyond
-    ).with_metadata(selection=metadata.selection)
+    )
+    return record(catalog, edges={"method": footprint.method, **counts})
 
 
 def _with_completeness(
@@ -283,7 +277,7 @@ def _with_completeness(
     wanted = count(targets.numbers("ra"), targets.numbers("dec"))
     observed = count(survey.all_ra, survey.all_dec)
     share = np.where(wanted > 0, np.minimum(observed / np.maximum(wanted, 1.0), 1.0), 1.0)
-    metadata = catalog.metadata.with_selection(spectroscopic_completeness=float(np.median(share)))
-    return catalog.with_columns(
+    catalog = catalog.with_columns(
         completeness=catalog.column("completeness") * share, spectroscopic_completeness=share
-    ).with_metadata(selection=metadata.selection)
+    )
+    return record(catalog, spectroscopic_completeness=float(np.median(share)))

@@ -39,6 +39,12 @@ class OpenedTables:
     one_cluster: str | None = None
     cleaned: bool = False
 
+    def all_said(self) -> dict[str, Any]:
+        """The report, with what has been noted of the tables since."""
+        tables = [one for one in (self.galaxies, self.clusters) if one is not None]
+        notes = [*self.report.get("notes", []), *(note for one in tables for note in one.notes)]
+        return {**self.report, **({"notes": list(dict.fromkeys(notes))} if notes else {})}
+
 
 def open_tables(galaxies: Any, clusters: Any, column_map: Mapping[str, str] | None) -> OpenedTables:
     """Open tables of galaxies and of clusters (None where there is no such table).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,11 @@ from bayesflowmass.catalog import CatalogError
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import SPEED_OF_LIGHT
 from bayesflowmass.io import plausibility
-from bayesflowmass.io import units as convert
-from bayesflowmass.io.flat.clusters import column_place, measured_column
-from bayesflowmass.io.flat.galaxies import galaxies_on_sky, settle_redshift
+from bayesflowmass.io.flat.clusters import measured_column
+from bayesflowmass.io.flat.galaxies import galaxies_on_sky, settle_redshift, velocity_error_column
 from bayesflowmass.io.frames import to_cmb
 from bayesflowmass.io.sky import unit_vectors
-from bayesflowmass.io.table import FlatTable
+from bayesflowmass.io.sources import OpenedTables
 
 __all__ = ["Survey", "concatenated", "survey_part"]
 
@@ -48,12 +47,7 @@ class Survey:
     report: dict[str, Any]
 
     def near(
-        self,
-        ra: FloatArray,
-        dec: FloatArray,
-        redshift: FloatArray,
-        angle: FloatArray,
-        velocity: FloatArray,
+        self, ra: FloatArray, dec: FloatArray, redshift: FloatArray, angle: FloatArray, velocity: FloatArray
     ) -> Survey:
         """The galaxies within reach of a cluster; positions of all are kept.
 
@@ -78,29 +72,17 @@ class Survey:
             points = unit_vectors(self.ra[rows], self.dec[rows])
             kept[rows] |= np.isfinite(centres.query(points, distance_upper_bound=reach)[0])
         rows = np.flatnonzero(kept)
-        return Survey(
-            self.ra[rows],
-            self.dec[rows],
-            self.z[rows],
-            {name: values[rows] for name, values in self.others.items()},
-            self.all_ra,
-            self.all_dec,
-            self.limits,
-            self.report,
-        )
+        others = {name: values[rows] for name, values in self.others.items()}
+        return replace(self, ra=self.ra[rows], dec=self.dec[rows], z=self.z[rows], others=others)
 
 
-def survey_part(table: FlatTable, galaxy_frame: str, frame: str, report: dict[str, Any]) -> Survey:
-    """Galaxies of a table with ``ra, dec, z`` or ``cz``, redshifts in the frame asked for.
-
-    Raises:
-        CatalogError: for a missing column or a value that cannot be; names the row.
-    """
+def survey_part(opened: OpenedTables, galaxy_frame: str, frame: str) -> Survey:
+    """Galaxies of a table with ``ra, dec, z`` or ``cz``, redshifts in the frame asked for."""
+    table = opened.galaxies
     table.require("ra")
     table.require("dec")
     settle_redshift(table)
-    notes: list[str] = []
-    sky, rows = galaxies_on_sky(table, notes)
+    sky, rows = galaxies_on_sky(table)
     ra, dec, z = sky["ra"], sky["dec"], sky["z"]
     if table.units["ra"] is None:
         plausibility.check_not_radians(ra, dec, table.name)
@@ -108,44 +90,37 @@ def survey_part(table: FlatTable, galaxy_frame: str, frame: str, report: dict[st
         z = to_cmb(z, ra, dec, galaxy_frame)
     others = {column: table.carried(column)[rows] for column in table.columns if column not in _CONVERTED}
     if (error := table.first("z_err", "v_err")) is not None:
-        if error == "v_err":
-            # Beside cz or z on the sky, an error in km/s is that of cz.
-            unit, where = table.units["v_err"], column_place(table, "v_err")
-            factor = float(convert.velocity_to_km_s(np.ones(1), unit, where)[0])
-            values = measured_column(table, "v_err", "gal_v_err", notes, factor)[rows] / SPEED_OF_LIGHT
-        else:
-            values = measured_column(table, "z_err", "gal_z_err", notes)[rows]
+        # Beside cz or z on the sky, an error in km/s is that of cz.
+        every = (
+            velocity_error_column(table) / SPEED_OF_LIGHT
+            if error == "v_err"
+            else measured_column(table, "z_err", "gal_z_err")
+        )
+        values = every[rows]
         known = np.isfinite(values)
         others["z_err"] = np.where(known, values, np.median(values[known]) if known.any() else 0.0)
     limits = (float(z.min()), float(z.max()))
-    said = {**report, "galaxies_read": table.n_rows}
-    if report.get("notes") or table.notes or notes:
-        said["notes"] = list(dict.fromkeys([*report.get("notes", []), *table.notes, *notes]))
-    return Survey(ra, dec, z, others, ra, dec, limits, said)
+    report = {**opened.all_said(), "galaxies_read": table.n_rows}
+    return Survey(ra, dec, z, others, ra, dec, limits, report)
 
 
 def concatenated(first: Survey, second: Survey) -> Survey:
-    """Two parts of a survey.
-
-    Raises:
-        CatalogError: if their columns differ.
-    """
+    """Two parts of a survey, which have the same columns."""
     odd = set(first.others) ^ set(second.others)
     if odd:
         raise CatalogError(
             f"parts of one survey have the same columns, and {sorted(odd)[0]} is in some only."
         )
-    both = {name: np.concatenate([values, second.others[name]]) for name, values in first.others.items()}
     report = {**first.report}
     for name, value in second.report.items():
         report[name] = report[name] + value if isinstance(value, int | list) and name in report else value
+    both = {
+        name: np.concatenate([getattr(first, name), getattr(second, name)])
+        for name in ("ra", "dec", "z", "all_ra", "all_dec")
+    }
     return Survey(
-        np.concatenate([first.ra, second.ra]),
-        np.concatenate([first.dec, second.dec]),
-        np.concatenate([first.z, second.z]),
-        both,
-        np.concatenate([first.all_ra, second.all_ra]),
-        np.concatenate([first.all_dec, second.all_dec]),
-        (min(first.limits[0], second.limits[0]), max(first.limits[1], second.limits[1])),
-        report,
+        **both,
+        others={name: np.concatenate([values, second.others[name]]) for name, values in first.others.items()},
+        limits=(min(first.limits[0], second.limits[0]), max(first.limits[1], second.limits[1])),
+        report=report,
     )

@@ -14,11 +14,12 @@ from astropy import units as astropy_units
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.catalog.errors import refuse_where
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.io.any_table import read_any_table
 from bayesflowmass.io.names import LIKELY, SURE, find_names
 from bayesflowmass.io.sexagesimal import degrees_of_parts, degrees_of_text, is_sexagesimal
-from bayesflowmass.io.text.rows import MISSING
+from bayesflowmass.io.text.values import numbers_of_words
 
 __all__ = ["FlatTable"]
 
@@ -89,109 +90,82 @@ class FlatTable:
         return next((name for name in names if name in self.columns), None)
 
     def require(self, *names: str) -> str:
-        """The first of our names that is there.
-
-        Raises:
-            CatalogError: if none is; names a column that it may be, and the remedy.
-        """
+        """The first of our names that is there; without one the error proposes a column."""
         found = self.first(*names)
         if found is not None:
             return found
         raise CatalogError(f"{self.name}: column {names[0]} is missing; {self._nearest(names[0])}")
 
     def numbers(self, name: str) -> FloatArray:
-        """A column as finite float64.
-
-        Raises:
-            CatalogError: for text, an empty cell, NaN or infinity; names the row, counted from 1 below the
-                header.
-        """
+        """A column as finite float64; an empty cell, NaN or infinity is refused."""
         values = self.measured(name)
-        bad = np.isnan(values)
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise CatalogError(
-                f"{self.place(name, row)} is empty or nan; expected a number: correct or remove the row."
-            )
+        remedy = "is empty or nan; expected a number: correct or remove the row."
+        refuse_where(np.isnan(values), lambda row: f"{self.place(name, row)} {remedy}")
         return values
 
     def measured(self, name: str) -> FloatArray:
-        """A column as float64, NaN where a cell is empty.
-
-        Raises:
-            CatalogError: for text that is no number, or infinity; names the row.
-        """
-        values = self.columns[name]
-        plain, mask = np.ma.getdata(values), np.ma.getmaskarray(values)
+        """A column as float64, NaN where a cell is empty; text that is no number, or infinity, is refused."""
+        plain, mask = self._split(name)
         if plain.dtype.kind == "U":
-            result = self._parsed(name, plain, mask)
+            result, _, odd = numbers_of_words(plain, mask)
+            refuse_where(
+                odd, lambda row: f"{self.place(name, row)} is {str(plain[row])!r}; expected a number."
+            )
         elif plain.dtype.kind in "iufb" and plain.ndim == 1:
-            result = plain.astype(np.float64)
+            result = np.where(mask, np.nan, plain.astype(np.float64))
         else:
             raise CatalogError(
                 f"{self.name}: column {self.theirs[name]} holds {plain.dtype}; expected numbers."
             )
-        result = np.where(mask, np.nan, result)
-        infinite = np.isinf(result)
-        if infinite.any():
-            row = int(np.argmax(infinite))
-            raise CatalogError(
-                f"{self.place(name, row)} is {result[row]}; expected a finite number: correct or remove the row."
-            )
+        remedy = "expected a finite number: correct or remove the row."
+        refuse_where(np.isinf(result), lambda row: f"{self.place(name, row)} is {result[row]}; {remedy}")
         return result
 
     def ids(self, name: str) -> NDArray[Any]:
-        """A column of ids, integers or text; whole numbers stored as floats become integers.
-
-        Raises:
-            CatalogError: for an empty cell, or for floats that are no whole numbers or are too large to be exact.
-        """
-        values = self.columns[name]
-        plain, mask = np.ma.getdata(values), np.ma.getmaskarray(values)
+        """A column of ids, integers or text; whole numbers stored as floats become integers while they are exact."""
+        plain, mask = self._split(name)
+        kind = plain.dtype.kind
         empty = mask | (
-            np.char.strip(plain) == "" if plain.dtype.kind == "U" else np.zeros(plain.shape, dtype=bool)
+            np.char.strip(plain) == "" if kind == "U" else np.isnan(plain) if kind == "f" else False
         )
-        if plain.dtype.kind == "f":
-            empty = empty | np.isnan(plain)
-        if empty.any():
-            raise CatalogError(f"{self.place(name, int(np.argmax(empty)))} is empty; expected an id.")
-        if plain.dtype.kind == "U":
+        refuse_where(empty, lambda row: f"{self.place(name, row)} is empty; expected an id.")
+        if kind == "U":
             return np.char.strip(plain)
-        if plain.dtype.kind in "iu" and plain.ndim == 1:
+        if kind not in "iuf" or plain.ndim != 1:
+            raise CatalogError(f"{self.name}: column {self.theirs[name]} holds {plain.dtype}; expected ids.")
+        if kind != "f":
             return plain
-        if plain.dtype.kind == "f" and plain.ndim == 1:
-            if np.all((plain == np.round(plain)) & (np.abs(plain) < _LARGEST_EXACT)):
-                return plain.astype(np.int64)
-            row = int(np.argmin((plain == np.round(plain)) & (np.abs(plain) < _LARGEST_EXACT)))
-            raise CatalogError(
+        refuse_where(
+            (plain != np.round(plain)) | (np.abs(plain) >= _LARGEST_EXACT),
+            lambda row: (
                 f"{self.place(name, row)} is {plain[row]!r}, of {plain.dtype}; expected ids that are integers or "
                 "text, since an id above 2^53 does not survive as a float."
-            )
-        raise CatalogError(f"{self.name}: column {self.theirs[name]} holds {plain.dtype}; expected ids.")
+            ),
+        )
+        return plain.astype(np.int64)
 
     def carried(self, name: str) -> NDArray[Any]:
         """A column that only travels along: as it is, with empty cells as NaN or empty text."""
-        values = self.columns[name]
-        plain, mask = np.ma.getdata(values), np.ma.getmaskarray(values)
-        if plain.dtype.kind == "f" and name.endswith("_id"):
+        plain, mask = self._split(name)
+        kind, of_ids = plain.dtype.kind, name.endswith("_id")
+        if kind == "f" and of_ids:
             # An id that a gap made a float is one still.
             mask = mask | np.isnan(plain)
-            whole = plain[~mask] == np.round(plain[~mask])
-            if whole.all() and np.all(np.abs(plain[~mask]) < _LARGEST_EXACT):
-                whole_numbers = np.where(mask, 0, plain).astype(np.int64)
-                return np.where(mask, "", whole_numbers.astype(str)) if mask.any() else whole_numbers
-            return np.where(mask, "", plain.astype(str))
+            known = plain[~mask]
+            if np.all((known == np.round(known)) & (np.abs(known) < _LARGEST_EXACT)):
+                plain = np.where(mask, 0, plain).astype(np.int64)
+            elif not mask.any():
+                return plain.astype(str)
         if not mask.any():
             return plain
-        if plain.dtype.kind == "U":
-            return np.where(mask, "", plain)
-        if plain.dtype.kind == "b":
-            return np.where(mask, "", plain.astype(str))
-        if plain.dtype.kind in "iu" and (
-            name.endswith("_id") or np.abs(plain[~mask]).max(initial=0) > _LARGEST_EXACT
-        ):
-            return np.where(mask, "", plain.astype(str))
-        return np.where(mask, np.nan, plain.astype(np.float64))
+        exact = (kind != "i" and kind != "u") or np.abs(plain[~mask]).max(initial=0) <= _LARGEST_EXACT
+        if kind in "iuf" and not of_ids and exact:
+            return np.where(mask, np.nan, plain.astype(np.float64))
+        return np.where(mask, "", plain.astype(str))
+
+    def _split(self, name: str) -> tuple[NDArray[Any], BoolArray]:
+        values = self.columns[name]
+        return np.ma.getdata(values), np.ma.getmaskarray(values)
 
     def has_in_file(self, theirs: str) -> bool:
         """Whether the file has a column of this name, with or without what stands in brackets behind it."""
@@ -208,9 +182,13 @@ class FlatTable:
 
     def move(self, old: str, new: str) -> None:
         """Give a column another name; the order of columns stays."""
-        self.columns = {new if name == old else name: values for name, values in self.columns.items()}
-        self.units = {new if name == old else name: unit for name, unit in self.units.items()}
-        self.theirs = {new if name == old else name: theirs for name, theirs in self.theirs.items()}
+        self._take({new if name == old else name: name for name in self.columns})
+
+    def _take(self, columns: Mapping[str, str]) -> None:
+        """Columns under new names, in that order: ``{new: old}``."""
+        self.columns = {new: self.columns[old] for new, old in columns.items()}
+        self.units = {new: self.units[old] for new, old in columns.items()}
+        self.theirs = {new: self.theirs[old] for new, old in columns.items()}
 
     def _name_and_unit(self, column: str, declared: Any) -> tuple[str, str | None]:
         plain = column.strip().lstrip("\ufeff")
@@ -245,9 +223,7 @@ class FlatTable:
                 new = [f"{name}_in_file" if name in wanted else name]
             for one in new:
                 columns[one] = name
-        self.theirs = {new: self.theirs[old] for new, old in columns.items()}
-        self.units = {new: self.units[old] for new, old in columns.items()}
-        self.columns = {new: self.columns[old] for new, old in columns.items()}
+        self._take(columns)
         self.given = set(wanted)
 
     def _recognise(self) -> None:
@@ -292,36 +268,11 @@ class FlatTable:
             return f"the nearest is {theirs}: if that is it, use --column {name}={_quoted(theirs)} (columns: {there})."
         return f"say which of its columns it is with --column {name}=THEIRS (columns: {there})."
 
-    def _parsed(self, name: str, plain: NDArray[Any], mask: BoolArray) -> FloatArray:
-        empty = mask | np.isin(np.char.strip(plain), MISSING)
-        known = np.flatnonzero(~empty)
-        result = np.full(plain.shape, np.nan)
-        try:
-            if any("_" in cell for cell in plain[known]):
-                raise ValueError("Python's digits with underscores are no numbers of a table")
-            result[known] = plain[known].astype(np.float64)
-        except ValueError:
-            row = next(int(index) for index in known if not _is_number(plain[index]))
-            raise CatalogError(
-                f"{self.place(name, row)} is {str(plain[row])!r}; expected a number."
-            ) from None
-        return result
-
 
 _OURS = {
     *("cluster_id", "halo_id", "ra", "dec", "z", "redshift", "cz", "x", "y", "r_proj", "v_los", "log10_mass"),
-    *(
-        "v_err",
-        "z_err",
-        "abs_mag",
-        "weight",
-        "galaxy_id",
-        "is_member",
-        "component",
-        "redshift_err",
-        "sigma_v_err",
-    ),
-    *("completeness", "abs_mag_limit", "aperture", "mode"),
+    *("v_err", "z_err", "abs_mag", "weight", "galaxy_id", "is_member", "component", "redshift_err"),
+    *("sigma_v_err", "completeness", "abs_mag_limit", "aperture", "mode"),
 }
 
 
@@ -361,14 +312,6 @@ def _plain(column: Any) -> NDArray[Any]:
     if hasattr(column, "isot"):
         return np.asarray(column.isot).astype(str)
     return np.array([str(value) for value in column])
-
-
-def _is_number(text: Any) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in str(text)
 
 
 def _quoted(text: str) -> str:

@@ -159,7 +159,7 @@ BAD = {
     ),
     "a name twice": (
         lambda t: rockstar(t / "hlist_1.0.list", [*HLIST, "x"]),
-        "names column x twice",
+        "column x is there 2 times",
     ),
     "a broken row of a list": (
         lambda t: edited(rockstar(t / "hlist_1.0.list"), 8, put(20, "*****", " ")),

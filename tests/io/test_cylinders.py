@@ -237,7 +237,7 @@ BAD = {
     ),
     "no clusters": (lambda: cut_cylinders(survey(100), None), "cylinders are cut around clusters"),
     "no galaxies": (lambda: cut_cylinders([], one()), "no table of galaxies"),
-    "redshift 0": (lambda: cut_cylinders(survey(100), one(z=0.0)), "redshift in row 1 is not above 0"),
+    "redshift 0": (lambda: cut_cylinders(survey(100), one(z=0.0)), "redshift in row 1 is 0; angles"),
     "dec": (
         lambda: cut_cylinders(Table({"ra": [1.0], "dec": [91.0], "z": [0.1]}), one()),
         "dec in row 1 is 91; expected degrees",

@@ -200,7 +200,7 @@ BROKEN = {
         "line 2 begins with # and has as many values",
     ),
     "a zero byte": ("a,b\n1,2\n3,\0\n", "line 3 holds a zero byte"),
-    "a name twice": ("a,b,a\n1,2,3\n", "the header names column a 2 times"),
+    "a name twice": ("a,b,a\n1,2,3\n", "column a is there 2 times"),
     "no rows": ("a,b\n", "no rows"),
     "a web page": ("<!DOCTYPE html><html>", "this is a web page"),
     "json": ('{"a": 1}', "this is JSON"),

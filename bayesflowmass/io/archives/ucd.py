@@ -10,9 +10,10 @@ from astropy.table import Table
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.cosmology import SPEED_OF_LIGHT
 from bayesflowmass.io import units as convert
-from bayesflowmass.io.duplicates import find_duplicates
+from bayesflowmass.io.duplicates import DISCORDANT
 from bayesflowmass.io.formats import Reading
 from bayesflowmass.io.formats.columns import carry_others, numbers, plural, text
+from bayesflowmass.io.formats.spectra import best_measurements
 
 __all__ = ["galaxies_by_ucd", "redshift_columns"]
 
@@ -51,9 +52,6 @@ def galaxies_by_ucd(table: Table, where: str, redshift: str | None = None) -> Re
         table: with UCDs in ``column.meta["ucd"]``.
         where: names it in messages.
         redshift: the column to take; by default the first of `redshift_columns`.
-
-    Raises:
-        CatalogError: there is no position, or no redshift.
     """
     place = next((pair for pair in _POSITION if set(pair) <= set(table.colnames)), None)
     if place is None:
@@ -76,11 +74,8 @@ def galaxies_by_ucd(table: Table, where: str, redshift: str | None = None) -> Re
         "no_redshift": ~(np.isfinite(z) & (z != 0.0) & (z > -0.1)),
         "no_position": ~(np.isfinite(ra) & np.isfinite(dec)),
     }
-    rows = np.flatnonzero(~np.any(list(bad.values()), axis=0))
-    if rows.size == 0:
-        raise CatalogError(f"{where}: none of the {len(table)} rows has a redshift in {chosen}.")
-    twice = find_duplicates(ra[rows], dec[rows], z[rows], None if z_err is None else z_err[rows])
-    kept = rows[twice.kept]
+    kept, counts = best_measurements(where, "rows", bad, ra, dec, z, z_err)
+    discordant = counts.pop("discordant")
     made: dict[str, Any] = {"ra": ra[kept], "dec": dec[kept], "z": z[kept]}
     if error is not None and z_err is not None:
         made["z_err"] = np.where(z_err[kept] > 0.0, z_err[kept], np.nan)
@@ -89,16 +84,15 @@ def galaxies_by_ucd(table: Table, where: str, redshift: str | None = None) -> Re
     if name is not None:
         made["galaxy_id"] = text(table, name)[kept]
         used.append(name)
-    counts = {key: int(mask.sum()) for key, mask in bad.items()} | {"repeated": twice.repeated}
     others = [c for c in candidates if c != chosen]
     notes = [
-        f"{plural(len(table), 'row')}, {plural(len(kept), 'galaxy', ['galaxies'])} kept: {counts['no_redshift']} "
-        f"without a redshift, {twice.repeated} within 1 arcsec of another; redshifts from {chosen}"
+        f"{plural(len(table), 'row')}, {plural(len(kept), 'galaxy', 'galaxies')} kept: {counts['no_redshift']} "
+        f"without a redshift, {counts['repeated']} within 1 arcsec of another; redshifts from {chosen}"
         f"{' (also there: ' + ', '.join(others) + ')' if others else ''}."
     ]
-    if twice.discordant:
+    if discordant:
         notes.append(
-            f"{plural(twice.discordant, 'galaxy', ['galaxies'])} with redshifts more than 300 km/s apart."
+            f"{plural(discordant, 'galaxy', 'galaxies')} with redshifts more than {DISCORDANT:.0f} km/s apart."
         )
     return Reading(galaxies=carry_others(table, used, made, kept), notes=tuple(notes), counts=counts)
 

@@ -6,19 +6,19 @@ import io
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from astropy import units
 from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.catalog.errors import damaged, refuse_repeated
 from bayesflowmass.io.opening import read_bytes
+from bayesflowmass.io.plain_table import plain_table
 from bayesflowmass.io.text.values import column_values, text_array
 
 __all__ = ["fits_columns", "is_fits", "read_fits_table"]
@@ -26,6 +26,7 @@ __all__ = ["fits_columns", "is_fits", "read_fits_table"]
 _BYTES = {"L": 1, "B": 1, "I": 2, "J": 4, "K": 8, "A": 1, "E": 4, "D": 8, "C": 8, "M": 16, "P": 8, "Q": 16}
 _NUMPY = {"L": "u1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
 _MOST_FIELDS = 999
+_BROKEN = "not a whole FITS file, or a damaged one"
 _TRUE, _FALSE = ord("T"), ord("F")
 
 
@@ -35,25 +36,18 @@ def is_fits(start: bytes) -> bool:
 
 
 def fits_columns(path: Path, name: str) -> list[str]:
-    """Names of the columns of the first table.
-
-    Raises:
-        CatalogError: if the file is damaged, or has no table.
-    """
-    with _one_sentence(name):
-        return _names(_first_table(read_bytes(path), name)[0], name)
+    """Names of the columns of the first table."""
+    with damaged(name, _BROKEN):
+        return _names(_first_table(read_bytes(path), name)[0])
 
 
 def read_fits_table(path: Path, name: str) -> Table:
-    """The first table of a FITS file; columns of arrays of varying length are left out.
-
-    Raises:
-        CatalogError: if the file is damaged or half-written, or has no table.
-    """
-    with _one_sentence(name):
+    """The first table of a FITS file; columns of arrays of varying length are left out."""
+    with damaged(name, _BROKEN):
         data = read_bytes(path)
         header, tables, start = _first_table(data, name)
-        names = _names(header, name)
+        names = _names(header)
+        refuse_repeated(names, name)
         rows, width = int(header["NAXIS2"]), int(header["NAXIS1"])
         if rows < 0 or width < 0:
             raise ValueError(f"{rows} rows of {width} bytes")
@@ -63,37 +57,10 @@ def read_fits_table(path: Path, name: str) -> Table:
                 "copy it again."
             )
         read = _text_fields if str(header["XTENSION"]).strip() == "TABLE" else _binary_fields
-        result, left_out = Table(meta={"notes": []}), []
-        for place, (one, values) in enumerate(
-            zip(names, read(data, start, header, names, name), strict=True), 1
-        ):
-            if values is None:
-                left_out.append(one)
-                continue
-            result[one] = values
-            if (unit := str(header.get(f"TUNIT{place}", "")).strip()) and unit != "---":
-                result[one].unit = units.Unit(unit, parse_strict="silent")
-    if left_out:
-        result.meta["notes"].append(
-            f"columns that are no numbers or text are left out: {', '.join(left_out)}."
-        )
-    if tables > 1:
-        result.meta["notes"].append(f"the first of {tables} tables in this FITS file is read.")
-    return result
-
-
-@contextmanager
-def _one_sentence(name: str) -> Iterator[None]:
-    """Damaged headers fail in as many ways as there are; to a user they are one."""
-    try:
-        yield
-    except CatalogError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:120]
-        raise CatalogError(
-            f"{name}: not a whole FITS file, or a damaged one ({reason}); copy it again."
-        ) from error
+        units = [str(header.get(f"TUNIT{place}", "")).strip() for place in range(1, len(names) + 1)]
+        columns = zip(names, read(data, start, header, names, name), units, strict=True)
+        first = [f"the first of {tables} tables in this FITS file is read."] * (tables > 1)
+        return plain_table(columns, first, name)
 
 
 def _first_table(data: bytes, name: str) -> tuple[Any, int, int]:
@@ -110,42 +77,30 @@ def _first_table(data: bytes, name: str) -> tuple[Any, int, int]:
     return header, len(tables), int(tables[0].fileinfo()["datLoc"])
 
 
-def _names(header: Any, name: str) -> list[str]:
+def _names(header: Any) -> list[str]:
     number = int(header.get("TFIELDS", 0))
     if not 0 <= number <= _MOST_FIELDS:
         raise ValueError(f"{number} columns")
     given = [str(header.get(f"TTYPE{place}", "")).strip() for place in range(1, number + 1)]
-    names = [one or f"col{place}" for place, one in enumerate(given, start=1)]
-    twice = sorted({one for one in names if names.count(one) > 1})
-    if twice:
-        raise CatalogError(
-            f"{name}: column {twice[0]} is there {names.count(twice[0])} times; rename all but one."
-        )
-    return names
+    return [one or f"col{place}" for place, one in enumerate(given, start=1)]
 
 
 def _binary_fields(
     data: bytes, start: int, header: Any, names: list[str], name: str
 ) -> Iterator[NDArray[Any] | None]:
     """The columns of a binary table; None for one that is neither numbers nor text."""
-    forms = [
-        re.match(r"(\d*)([LXBIJKAEDCMPQ])", str(header[f"TFORM{place}"]))
-        for place in range(1, len(names) + 1)
-    ]
-    if None in forms:
-        raise ValueError(f"TFORM{forms.index(None) + 1}")
     fields = []
-    for form in forms:
-        assert form is not None
+    for place in range(1, len(names) + 1):
+        form = re.match(r"(\d*)([LXBIJKAEDCMPQ])", str(header[f"TFORM{place}"]))
+        if form is None:
+            raise ValueError(f"TFORM{place}")
         repeat, code = int(form.group(1) or 1), form.group(2)
-        size = (repeat + 7) // 8 if code == "X" else repeat * _BYTES[code]
-        fields.append((code, repeat, f"V{size}", size))
-    width = int(header["NAXIS1"])
-    if sum(size for *_, size in fields) != width:
-        raise ValueError(f"columns of {sum(size for *_, size in fields)} bytes in rows of {width}")
-    kind = np.dtype([(f"f{place}", void) for place, (*_, void, _) in enumerate(fields)])
+        fields.append((code, repeat, (repeat + 7) // 8 if code == "X" else repeat * _BYTES[code]))
+    kind = np.dtype([(f"f{place}", f"V{size}") for place, (*_, size) in enumerate(fields)])
+    if kind.itemsize != int(header["NAXIS1"]):
+        raise ValueError(f"columns of {kind.itemsize} bytes in rows of {header['NAXIS1']}")
     records = np.frombuffer(data, dtype=kind, count=int(header["NAXIS2"]), offset=start)
-    for place, (code, repeat, _, size) in enumerate(fields):
+    for place, (code, repeat, size) in enumerate(fields):
         if size == 0 or code in "XCMPQ":
             yield None
             continue

@@ -12,44 +12,36 @@ import pyarrow.parquet as pq
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from bayesflowmass.catalog import CatalogError
+from bayesflowmass.catalog.errors import damaged
 from bayesflowmass.io.opening import open_bytes
+from bayesflowmass.io.plain_table import plain_table
 from bayesflowmass.io.text.values import text_array
 
-__all__ = ["read_parquet_table"]
+__all__ = ["is_parquet", "parquet_columns", "read_parquet_table"]
+
+_BROKEN = "not a whole parquet file: truncated, damaged, or another format"
+
+
+def is_parquet(start: bytes) -> bool:
+    """Whether the first bytes of a file are those of parquet."""
+    return start[:4] == b"PAR1"
+
+
+def parquet_columns(path: Path, name: str) -> list[str]:
+    """Names of the columns."""
+    with damaged(name, _BROKEN):
+        return list(pq.read_schema(path).names)
 
 
 def read_parquet_table(path: Path, name: str) -> Table:
-    """Numbers, truth values and text of a parquet file; dates become text, and nested columns are left out.
-
-    Raises:
-        CatalogError: if the file is damaged.
-    """
-    try:
-        # The open file and not its name: Arrow cannot follow a path then.
-        with open_bytes(path) as stream:
-            table = pq.ParquetFile(pa.BufferReader(stream.read())).read()
-            # Texts that are no UTF-8, and the like, which would fail later.
-            table.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError, EOFError) as error:
-        raise CatalogError(
-            f"{name}: not a whole parquet file (truncated, damaged, or another format)."
-        ) from error
-    twice = sorted({one for one in table.column_names if table.column_names.count(one) > 1})
-    if twice:
-        raise CatalogError(f"{name}: column {twice[0]} is there more than once; rename all but one.")
-    columns: dict[str, Any] = {}
-    left_out = []
-    for one in table.column_names:
-        values = _values(table[one], f"{name}: {one}")
-        if values is None:
-            left_out.append(one)
-        else:
-            columns[one] = values
-    result = Table(columns, copy=False)
-    said = f"columns that are no numbers or text are left out: {', '.join(left_out)}."
-    result.meta["notes"] = [said] if left_out else []
-    return result
+    """Numbers, truth values and text of a parquet file; dates become text, and nested columns are left out."""
+    # The open file and not its name: Arrow cannot follow a path then.
+    with damaged(name, _BROKEN), open_bytes(path) as stream:
+        table = pq.ParquetFile(pa.BufferReader(stream.read())).read()
+        # Texts that are no UTF-8, and the like, which would fail later.
+        table.validate(full=True)
+    columns = zip(table.column_names, table.columns, strict=True)
+    return plain_table(((one, _values(column, f"{name}: {one}"), None) for one, column in columns), [], name)
 
 
 def _values(column: Any, where: str) -> NDArray[Any] | None:
@@ -61,31 +53,21 @@ def _values(column: Any, where: str) -> NDArray[Any] | None:
     kind = array.type
     if pa.types.is_null(kind):
         return np.ma.MaskedArray(np.zeros(len(array)), mask=True)
+    if pa.types.is_nested(kind):
+        return None
     if pa.types.is_decimal(kind):
         array = pc.cast(array, pa.float64() if kind.scale > 0 else pa.string())
     elif pa.types.is_float16(kind):
         array = pc.cast(array, pa.float32())
     elif pa.types.is_temporal(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        array = _as_text(array)
-    elif pa.types.is_nested(kind):
-        return None
-    if array is None:
-        return None
-    if (
-        pa.types.is_string(array.type)
-        or pa.types.is_large_string(array.type)
-        or str(array.type) == "string_view"
-    ):
+        try:
+            array = pc.cast(array, pa.string())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return None
+    if str(array.type) in ("string", "large_string", "string_view"):
         return text_array(pc.cast(array, pa.large_string()), where)
     if not array.null_count:
         return np.asarray(array.to_numpy(zero_copy_only=False))
     mask = array.is_null().to_numpy(zero_copy_only=False)
     filler: Any = False if pa.types.is_boolean(array.type) else 0
     return np.ma.array(array.fill_null(filler).to_numpy(zero_copy_only=False), mask=mask)
-
-
-def _as_text(array: Any) -> Any:
-    try:
-        return pc.cast(array, pa.string())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return None

@@ -13,9 +13,12 @@ from xml.parsers import expat
 import numpy as np
 from astropy.io.votable import parse
 from astropy.table import Table
+from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.catalog.errors import damaged, refuse_repeated
 from bayesflowmass.io.opening import read_bytes
+from bayesflowmass.io.plain_table import plain_table
 
 __all__ = ["is_votable", "read_votable", "votable_columns"]
 
@@ -43,41 +46,26 @@ def votable_columns(start: bytes) -> list[str]:
 def read_votable(path: Path, name: str) -> Table:
     """The first table of a VOTable, all of its rows counted.
 
-    Raises:
-        CatalogError: if the document points to another file or address, declares entities, or is damaged.
+    A document that points to another file or address, or declares entities, is refused.
     """
     data = read_bytes(path)
     _refuse_pointers(data, name)
-    try:
-        with warnings.catch_warnings():
-            # Its many complaints about form are no faults of values.
-            warnings.simplefilter("ignore")
-            tables = list(parse(io.BytesIO(data), verify="ignore", invalid="exception").iter_tables())
-            if not tables:
-                raise CatalogError(f"{name}: this VOTable holds no table.")
-            names = [str(field.name or field.ID) for field in tables[0].fields]
-            if len(set(names)) < len(names):
-                twice = next(one for one in names if names.count(one) > 1)
-                raise CatalogError(
-                    f"{name}: column {twice} is there {names.count(twice)} times; rename all but one."
-                )
-            # An ID is a name without the blanks and brackets by which a format is known.
-            table = tables[0].to_table(use_names_over_ids=True)
-    except CatalogError:
-        raise
-    except Exception as error:
-        # astropy fails on damaged documents in as many ways as there are; to a user they are one.
-        reason = " ".join(str(error).split())[:150]
-        raise CatalogError(f"{name}: not a whole VOTable, or a damaged one ({reason}).") from error
+    with warnings.catch_warnings(), damaged(name, "not a whole VOTable, or a damaged one"):
+        # Its many complaints about form are no faults of values.
+        warnings.simplefilter("ignore")
+        tables = list(parse(io.BytesIO(data), verify="ignore", invalid="exception").iter_tables())
+        if not tables:
+            raise CatalogError(f"{name}: this VOTable holds no table.")
+        refuse_repeated([str(field.name or field.ID) for field in tables[0].fields], name)
+        # An ID is a name without the blanks and brackets by which a format is known.
+        table = tables[0].to_table(use_names_over_ids=True)
     written = _rows_written(data)
     if written is not None and written != len(table):
         raise CatalogError(
             f"{name}: the document has {written} rows and {len(table)} were understood; save the table again."
         )
-    result = _plain(table)
-    if len(tables) > 1:
-        result.meta["notes"].append(f"the first of {len(tables)} tables in this VOTable is read.")
-    return result
+    first = [f"the first of {len(tables)} tables in this VOTable is read."] * (len(tables) > 1)
+    return plain_table(((one, _plain(table[one]), table[one].unit) for one in table.colnames), first, name)
 
 
 def _refuse_pointers(data: bytes, name: str) -> None:
@@ -106,10 +94,8 @@ def _refuse_pointers(data: bytes, name: str) -> None:
 
     parser.StartElementHandler = element
     parser.EntityDeclHandler = entity
-    try:
+    with damaged(name, "not a whole XML document"):
         parser.Parse(data, True)
-    except expat.ExpatError as error:
-        raise CatalogError(f"{name}: not a whole XML document ({error}); copy the file again.") from None
 
 
 def _rows_written(data: bytes) -> int | None:
@@ -120,24 +106,11 @@ def _rows_written(data: bytes) -> int | None:
     return len(re.findall(rb"<(?:\w+:)?TR\b", first.group()))
 
 
-def _plain(table: Any) -> Table:
-    """Numbers and text; what is neither is left out and said."""
-    result, left_out = Table(meta={"notes": []}), []
-    for one in table.colnames:
-        column = table[one]
-        values = np.ma.asarray(column)
-        if values.dtype.kind == "O":
-            known = values[~np.ma.getmaskarray(values)]
-            if not all(isinstance(value, str) for value in known):
-                left_out.append(one)
-                continue
-            values = np.ma.asarray(
-                [value if isinstance(value, str) else "" for value in np.ma.getdata(values)]
-            )
-        result[one] = values if np.ma.getmaskarray(values).any() else np.ma.getdata(values)
-        result[one].unit = column.unit
-    if left_out:
-        result.meta["notes"].append(
-            f"columns that are no numbers or text are left out: {', '.join(left_out)}."
-        )
-    return result
+def _plain(column: Any) -> NDArray[Any] | None:
+    """Numbers or text; None for what is neither."""
+    values = np.ma.asarray(column)
+    if values.dtype.kind == "O":
+        if not all(isinstance(value, str) for value in values.compressed()):
+            return None
+        values = np.ma.asarray([value if isinstance(value, str) else "" for value in values.data])
+    return values if np.ma.getmaskarray(values).any() else np.ma.getdata(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.catalog.errors import refuse_where
 from bayesflowmass.catalog.metadata import MODES
-from bayesflowmass.catalog.ranges import RANGES, check_range, is_sentinel, known_values
+from bayesflowmass.catalog.ranges import RANGES, check_range, known_values, without_sentinels
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import Cosmology
 from bayesflowmass.io import plausibility
@@ -24,6 +26,7 @@ __all__ = [
     "clusters_from_table",
     "column_place",
     "measured_column",
+    "require_places",
     "sky_angles",
 ]
 
@@ -35,55 +38,45 @@ _MEASURED = ("redshift_err", "sigma_v_err", "completeness", "abs_mag_limit")
 
 def clusters_from_table(
     table: FlatTable, cosmology: Cosmology, redshift: float | None = None
-) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Cluster columns from a table of clusters, and what is to be said about them.
-
-    A redshift or position that is missing is NaN.
+) -> dict[str, NDArray[Any]]:
+    """Cluster columns from a table of clusters; a redshift or position that is missing is NaN.
 
     Args:
         redshift: of all clusters, where the table has none.
-
-    Raises:
-        CatalogError: for a missing column or a value that cannot be; names the row.
     """
-    notes: list[str] = []
     if "cluster_id" not in table:
-        _take_id(table, notes)
+        _take_id(table)
     rows: dict[str, NDArray[Any]] = {"cluster_id": table.ids("cluster_id")}
-    rows["redshift"] = _redshifts(table, redshift, notes)
+    rows["redshift"] = _redshifts(table, redshift)
     for name in ("ra", "dec"):
         if name in table:
             rows[name] = sky_angles(table, name)
-    rows |= _masses(table, cosmology, notes)
+    rows |= _masses(table, cosmology)
     for name in table.columns:
         if name in rows or name in ("log10_mass", "log10_mass_published", "redshift"):
             continue
         if name == "z" and "redshift" not in table:
             continue
         if name in _MEASURED:
-            rows[name] = measured_column(table, name, name, notes)
+            rows[name] = measured_column(table, name, name)
         elif name == "aperture":
             at, place = partial(rows.__getitem__, "redshift"), column_place(table, name)
             ones = np.ones(table.n_rows)
             factor = convert.length_to_comoving(ones, table.units[name], place, cosmology, at)
-            rows[name] = measured_column(table, name, name, notes, factor)
+            rows[name] = measured_column(table, name, name, factor)
         elif name in OF_GALAXIES or name.startswith("gal_"):
             rows[f"cluster_{name}"] = table.carried(name)
         elif name == "mode" and not np.isin(np.asarray(table.carried(name)).astype(str), MODES).all():
             rows["mode_in_file"] = table.carried(name)
         else:
             rows[name] = table.carried(name)
-    return rows, notes
+    return rows
 
 
 def clusters_from_galaxies(
     table: FlatTable, cluster_id: int | str | None, redshift: float | None
 ) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
-    """Cluster columns, and the cluster id of each galaxy, where there is no table of clusters.
-
-    Raises:
-        CatalogError: if neither the galaxies nor the arguments say the ids or the redshifts.
-    """
+    """Cluster columns, and the cluster id of each galaxy, where there is no table of clusters."""
     if cluster_id is not None:
         ids = np.full(table.n_rows, cluster_id)
     elif "cluster_id" in table:
@@ -101,19 +94,18 @@ def clusters_from_galaxies(
     if "redshift" in table:
         where = column_place(table, "redshift")
         each = convert.redshift_from(table.measured("redshift"), table.units["redshift"], where)
-        each[is_sentinel(each) & ~RANGES["redshift"].holds(each)] = np.nan
+        each = without_sentinels(each, "redshift")
         z = np.full(unique.size, np.nan)
         known = np.isfinite(each)
         # The last write of each cluster is its first known value.
         z[inverse[known][::-1]] = each[known][::-1]
-        odd = known & (np.abs(each - z[inverse]) > 1e-6)
-        if odd.any():
-            row = int(np.argmax(odd))
-            raise CatalogError(
-                f"{where} is {each[row]:g} in row {row + 1} and {z[inverse[row]]:g} elsewhere in cluster "
-                f"{ids[row]}; expected the redshift of the cluster, one value (the column of galaxies' "
-                "redshifts is z)."
-            )
+        refuse_where(
+            known & (np.abs(each - z[inverse]) > 1e-6),
+            lambda row: (
+                f"{where} is {each[row]:g} in row {row + 1} and {z[inverse[row]]:g} elsewhere in cluster {ids[row]}; "
+                "expected the redshift of the cluster, one value (the column of galaxies' redshifts is z)."
+            ),
+        )
     elif redshift is not None:
         where, z = "redshift", np.full(unique.size, float(redshift))
     else:
@@ -126,26 +118,21 @@ def clusters_from_galaxies(
 
 
 def measured_column(
-    table: FlatTable, name: str, range_name: str, notes: list[str], factor: float | FloatArray = 1.0
+    table: FlatTable, name: str, range_name: str, factor: float | FloatArray = 1.0
 ) -> FloatArray:
-    """An optional column in the unit of a catalogue, NaN where it is unknown.
+    """An optional column in the unit of a catalogue, NaN where it is unknown; what cannot be is refused.
 
     Args:
         range_name: its name in `bayesflowmass.catalog.ranges.RANGES`.
-        notes: what is taken for "not measured" is said there.
         factor: from the declared unit to that of a catalogue.
-
-    Raises:
-        CatalogError: for text, or a value that cannot be; names the row.
     """
     given = table.measured(name)
     values, unknown = known_values(range_name, given * factor)
     if unknown.any():
-        row = int(np.argmax(unknown))
         written = ", ".join(f"{value:g}" for value in np.unique(given[unknown])[:3])
-        notes.append(
+        table.notes.append(
             f"{column_place(table, name)}: {written} is taken for not measured, in {int(unknown.sum())} of "
-            f"{given.size} rows; the first is row {row + 1}."
+            f"{given.size} rows; the first is row {int(np.argmax(unknown)) + 1}."
         )
     try:
         check_range(range_name, values, lambda row: table.place(name, row))
@@ -154,23 +141,35 @@ def measured_column(
     return values
 
 
+def require_places(table: FlatTable, rows: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse clusters without the columns of positions, or with a redshift that is not above 0."""
+    for name in ("ra", "dec"):
+        table.require(name)
+    refuse_where(
+        rows["redshift"] <= 0.0,
+        lambda row: (
+            f"{table.name}: the redshift in row {row + 1} is {rows['redshift'][row]:g}; angles need a redshift above 0."
+        ),
+    )
+
+
 def column_place(table: FlatTable, name: str) -> str:
     """How messages name a column."""
     return f"{table.name}: {table.theirs[name]}"
 
 
-def _take_id(table: FlatTable, notes: list[str]) -> None:
+def _take_id(table: FlatTable) -> None:
     """Take the column that may be the id of the clusters, if it has another value in each row."""
     for theirs in find_names(table.columns, {"cluster_id": LIKELY["clusters"]["cluster_id"]}).values():
         values = np.ma.getdata(table.columns[theirs])
         if np.unique(values).size == table.n_rows and not np.ma.getmaskarray(table.columns[theirs]).any():
             table.move(theirs, "cluster_id")
-            notes.append(f"{table.name}: {theirs} is taken for cluster_id.")
+            table.notes.append(f"{table.name}: {theirs} is taken for cluster_id.")
             return
     table.require("cluster_id")
 
 
-def _redshifts(table: FlatTable, redshift: float | None, notes: list[str]) -> FloatArray:
+def _redshifts(table: FlatTable, redshift: float | None) -> FloatArray:
     if table.first("redshift", "z") is None and redshift is not None:
         values, where = np.full(table.n_rows, float(redshift)), "redshift"
     elif redshift is not None:
@@ -179,54 +178,41 @@ def _redshifts(table: FlatTable, redshift: float | None, notes: list[str]) -> Fl
         name = table.require("redshift", "z")
         where = column_place(table, name)
         values = convert.redshift_from(table.measured(name), table.units[name], where)
-    values = np.where(is_sentinel(values) & ~RANGES["redshift"].holds(values), np.nan, values)
+    values = without_sentinels(values, "redshift")
     plausibility.check_redshifts(values, "redshift", where)
     unknown = np.isnan(values)
     if unknown.all():
         raise CatalogError(f"{where}: none of the {table.n_rows} clusters has a redshift.")
     if unknown.any():
-        row = int(np.argmax(unknown))
-        notes.append(
+        table.notes.append(
             f"{where}: {int(unknown.sum())} of {table.n_rows} clusters have no redshift and get no mass; the first is "
-            f"row {row + 1}."
+            f"row {int(np.argmax(unknown)) + 1}."
         )
     return values
 
 
 def sky_angles(table: FlatTable, name: str) -> FloatArray:
-    """``ra`` or ``dec`` in degrees, NaN where it is missing.
-
-    Raises:
-        CatalogError: for a value that no coordinate has; names the row.
-    """
+    """``ra`` or ``dec`` in degrees, NaN where it is missing; what no coordinate has is refused."""
     values = convert.angle_to_degrees(table.measured(name), table.units[name], column_place(table, name))
-    values = np.where(is_sentinel(values) & ~RANGES[name].holds(values), np.nan, values)
-    bad = np.flatnonzero(~RANGES[name].holds(values) & ~np.isnan(values))
-    if bad.size:
-        limits = RANGES[name]
-        raise CatalogError(
-            f"{table.place(name, int(bad[0]))} is {values[bad[0]]:g}; expected degrees, within [{limits.low:g}, "
-            f"{limits.high:g}]."
-        )
+    values, limits = without_sentinels(values, name), RANGES[name]
+    within = f"expected degrees, within [{limits.low:g}, {limits.high:g}]."
+    bad = ~limits.holds(values) & ~np.isnan(values)
+    refuse_where(bad, lambda row: f"{table.place(name, row)} is {values[row]:g}; {within}")
     return values
 
 
-def _masses(table: FlatTable, cosmology: Cosmology, notes: list[str]) -> dict[str, NDArray[Any]]:
+def _masses(table: FlatTable, cosmology: Cosmology) -> dict[str, NDArray[Any]]:
     """``log10_mass``, or ``log10_mass_published`` where some are missing: a truth has no gaps."""
     if "log10_mass" not in table:
-        return (
-            {"log10_mass_published": table.carried("log10_mass_published")}
-            if "log10_mass_published" in table
-            else {}
-        )
+        published = "log10_mass_published"
+        return {published: table.carried(published)} if published in table else {}
     where = column_place(table, "log10_mass")
-    given = table.measured("log10_mass")
-    known = np.isfinite(given) & ~(is_sentinel(given) & ~RANGES["log10_mass"].holds(given))
-    values = np.full(given.size, np.nan)
-    values[known] = convert.mass_to_log10_msun_h(given[known], table.units["log10_mass"], where, cosmology.h)
+    values = without_sentinels(table.measured("log10_mass"), "log10_mass")
+    known = np.isfinite(values)
+    values[known] = convert.mass_to_log10_msun_h(values[known], table.units["log10_mass"], where, cosmology.h)
     if known.all():
         return {"log10_mass": values}
-    notes.append(
+    table.notes.append(
         f"{where}: {int(np.sum(~known))} of {known.size} masses are missing (the first in row "
         f"{int(np.argmin(known)) + 1}), so the column is kept as log10_mass_published and is no truth."
     )

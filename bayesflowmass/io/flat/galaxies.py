@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.catalog.errors import refuse_where
 from bayesflowmass.catalog.ranges import RANGES, is_sentinel
 from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
 from bayesflowmass.cosmology import SPEED_OF_LIGHT, Cosmology
@@ -23,7 +24,7 @@ __all__ = [
     "galaxies_in_frame",
     "galaxies_on_sky",
     "settle_redshift",
-    "velocity_errors",
+    "velocity_error_column",
 ]
 
 PREFIXED = ("v_err", "is_member", "component", "galaxy_id", "ra", "dec", "z", "abs_mag", "weight")
@@ -76,12 +77,8 @@ def settle_redshift(table: FlatTable) -> None:
             table.move("redshift", "z")
 
 
-def galaxies_on_sky(table: FlatTable, notes: list[str]) -> tuple[dict[str, FloatArray], IntArray]:
-    """``ra, dec`` [deg] and ``z`` of the galaxies that have them, and their rows in the table.
-
-    Raises:
-        CatalogError: for a coordinate that cannot be (names the row), or redshifts that are something else.
-    """
+def galaxies_on_sky(table: FlatTable) -> tuple[dict[str, FloatArray], IntArray]:
+    """``ra, dec`` [deg] and ``z`` of the galaxies that have them, and their rows in the table."""
     ra, dec = sky_angles(table, "ra"), sky_angles(table, "dec")
     name = table.require("z", "cz")
     where = column_place(table, name)
@@ -95,22 +92,16 @@ def galaxies_on_sky(table: FlatTable, notes: list[str]) -> tuple[dict[str, Float
     outside &= np.isfinite(z)
     if np.sum(outside) > 0.5 * np.sum(np.isfinite(z)):
         plausibility.check_redshifts(z, "gal_z", where)
-    keep = _without(table, np.isnan(z), f"without {table.theirs[name]}", notes)
+    keep = _without(table, np.isnan(z), f"without {table.theirs[name]}")
     low, high = RANGES["gal_z"].low, RANGES["gal_z"].high
-    keep &= _without(
-        table, outside, f"with {table.theirs[name]} outside {low:g} to {high:g} (as redshifts)", notes
-    )
-    keep &= _without(table, np.isnan(ra) | np.isnan(dec), "without a position", notes)
+    keep &= _without(table, outside, f"with {table.theirs[name]} outside {low:g} to {high:g} (as redshifts)")
+    keep &= _without(table, np.isnan(ra) | np.isnan(dec), "without a position")
     rows = _some(table, keep)
     return {"ra": ra[rows], "dec": dec[rows], "z": z[rows]}, rows
 
 
 def galaxies_in_frame(
-    table: FlatTable,
-    redshift: FloatArray,
-    cosmology: Cosmology,
-    made_with: Cosmology | None,
-    notes: list[str],
+    table: FlatTable, redshift: FloatArray, cosmology: Cosmology, made_with: Cosmology | None
 ) -> tuple[dict[str, FloatArray], IntArray]:
     """``x, y`` [comoving Mpc/h] and ``v_los`` [km/s] of the galaxies that have them, and their rows in the table.
 
@@ -118,9 +109,6 @@ def galaxies_in_frame(
         redshift: of each galaxy's cluster (n_rows,).
         cosmology: of the catalogue.
         made_with: cosmology of the table, for its lengths; None takes that of the catalogue.
-
-    Raises:
-        CatalogError: for a missing column, a unit that is not known, or a value that cannot be; names the row.
     """
     table.require("v_los")
     if "x" in table and "y" in table:
@@ -134,26 +122,24 @@ def galaxies_in_frame(
         unit, where = table.units[name], column_place(table, name)
         values = convert.length_to_comoving(given, unit, where, cosmology, lambda: redshift, made_with)
         unknown = np.isnan(given) | (is_sentinel(given) & ~RANGES[name].holds(values))
-        keep &= _without(table, unknown, f"without {table.theirs[name]}", notes)
+        keep &= _without(table, unknown, f"without {table.theirs[name]}")
         lengths.append(values)
-        _say_whose_lengths(table, name, cosmology, made_with, notes)
+        if made_with is None and name != "y":
+            _say_whose_lengths(table, name, cosmology)
     if names == ("r_proj",):
-        negative = keep & (lengths[0] < 0.0)
-        if negative.any():
-            raise CatalogError(
-                f"{table.place('r_proj', int(np.argmax(negative)))} is negative; expected a distance from the centre."
-            )
+        expected = "is negative; expected a distance from the centre."
+        refuse_where(keep & (lengths[0] < 0.0), lambda row: f"{table.place('r_proj', row)} {expected}")
         lengths.append(np.zeros(table.n_rows))
     given = table.measured("v_los")
     v_los = convert.velocity_to_km_s(given, table.units["v_los"], column_place(table, "v_los"))
     unknown = np.isnan(v_los) | (is_sentinel(given) & ~RANGES["v_los"].holds(v_los))
-    keep &= _without(table, unknown, f"without {table.theirs['v_los']}", notes)
+    keep &= _without(table, unknown, f"without {table.theirs['v_los']}")
     rows = _some(table, keep)
     return {"x": lengths[0][rows], "y": lengths[1][rows], "v_los": v_los[rows]}, rows
 
 
 def carried_galaxies(
-    table: FlatTable, rows: IntArray, made: Mapping[str, Any], clusters: Mapping[str, Any], notes: list[str]
+    table: FlatTable, rows: IntArray, made: Mapping[str, Any], clusters: Mapping[str, Any]
 ) -> dict[str, NDArray[Any]]:
     """All other columns of the galaxies at some rows, under the names of a catalogue."""
     result: dict[str, NDArray[Any]] = {}
@@ -167,11 +153,9 @@ def carried_galaxies(
         ):
             continue
         if name == "v_err":
-            unit, where = table.units[name], column_place(table, name)
-            factor = float(convert.velocity_to_km_s(np.ones(1), unit, where)[0])
-            values: NDArray[Any] = measured_column(table, name, "gal_v_err", notes, factor)
+            values: NDArray[Any] = velocity_error_column(table)
         elif name in ("abs_mag", "weight", "is_member"):
-            numbers = _numbers_or_none(table, name, notes)
+            numbers = _numbers_or_none(table, name)
             if numbers is None:
                 left_alone.append(name)
                 ours, numbers = f"{name}_in_file", table.carried(name)
@@ -180,29 +164,23 @@ def carried_galaxies(
             values = table.carried(name)
         result[ours] = values[rows]
     if left_alone:
-        notes.append(
+        table.notes.append(
             f"{table.name}: kept as they are, not used, since they are no numbers: {', '.join(left_alone)}."
         )
     return result
 
 
-def velocity_errors(table: FlatTable, rows: IntArray, z_cluster: FloatArray, notes: list[str]) -> FloatArray:
-    """c z_err / (1 + z_cl) [km/s] of galaxies at some rows, NaN where no error is known.
-
-    Args:
-        z_cluster: redshift of the cluster of each of them (n,).
-    """
-    errors: FloatArray = (
-        SPEED_OF_LIGHT * measured_column(table, "z_err", "gal_z_err", notes)[rows] / (1.0 + z_cluster)
-    )
-    return errors
+def velocity_error_column(table: FlatTable) -> FloatArray:
+    """``v_err`` [km/s] of all rows, NaN where no error is known."""
+    factor = convert.velocity_to_km_s(np.ones(1), table.units["v_err"], column_place(table, "v_err"))[0]
+    return measured_column(table, "v_err", "gal_v_err", float(factor))
 
 
-def _without(table: FlatTable, bad: BoolArray, which: str, notes: list[str]) -> BoolArray:
+def _without(table: FlatTable, bad: BoolArray, which: str) -> BoolArray:
     """The mask of the others; how many are left out, and the first, go to the notes."""
     if bad.any():
         number = int(np.sum(bad))
-        notes.append(
+        table.notes.append(
             f"{table.name}: {number} of {bad.size} galaxies {which} {'is' if number == 1 else 'are'} left out; the "
             f"first is row {int(np.argmax(bad)) + 1}."
         )
@@ -217,33 +195,26 @@ def _some(table: FlatTable, keep: BoolArray) -> IntArray:
     return np.flatnonzero(keep)
 
 
-def _say_whose_lengths(
-    table: FlatTable, name: str, cosmology: Cosmology, made_with: Cosmology | None, notes: list[str]
-) -> None:
+def _say_whose_lengths(table: FlatTable, name: str, cosmology: Cosmology) -> None:
     """Lengths without /h are those of somebody's Hubble constant; which is taken must be said."""
     unit = table.units[name]
-    if unit is None or made_with is not None or name == "y" or "pc" not in unit:
+    if unit is None or "pc" not in unit or convert.length_per_h(unit):
         return
-    if convert.length_per_h(unit):
-        return
-    notes.append(
+    table.notes.append(
         f"{column_place(table, name)}: {unit} are taken to be those of H0 = {100.0 * cosmology.h:g}, Om = "
         f"{cosmology.Om0:g}; for another cosmology of the table give --table-cosmology H0,Om (70,0.3 makes radii "
         f"{100.0 * (0.7 / cosmology.h - 1.0):.1f} % larger)."
     )
 
 
-def _numbers_or_none(table: FlatTable, name: str, notes: list[str]) -> NDArray[Any] | None:
+def _numbers_or_none(table: FlatTable, name: str) -> NDArray[Any] | None:
     """A column that has a meaning as numbers; None where it holds something else, or has gaps that it may not have."""
     if name == "is_member":
         values = table.columns[name]
-        return (
-            np.asarray(values)
-            if values.dtype.kind in "biu" and not np.ma.getmaskarray(values).any()
-            else None
-        )
+        whole = values.dtype.kind in "biu" and not np.ma.getmaskarray(values).any()
+        return np.asarray(values) if whole else None
     try:
-        numbers = measured_column(table, name, f"gal_{name}", notes)
+        numbers = measured_column(table, name, f"gal_{name}")
     except CatalogError:
         return None
     return None if not RANGES[f"gal_{name}"].optional and np.isnan(numbers).any() else numbers

@@ -18,17 +18,23 @@ from numpy.typing import NDArray
 from bayesflowmass.catalog import CatalogError, CatalogMetadata, ClusterCatalog
 from bayesflowmass.catalog.tables import group_galaxies
 from bayesflowmass.common.arrays import FloatArray, IntArray
-from bayesflowmass.cosmology import MDPL2, Cosmology, transverse_mpc_h_per_radian
+from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
 from bayesflowmass.io import plausibility
 from bayesflowmass.io import units as convert
-from bayesflowmass.io.flat.clusters import clusters_from_galaxies, clusters_from_table, column_place
+from bayesflowmass.io.flat.clusters import (
+    clusters_from_galaxies,
+    clusters_from_table,
+    column_place,
+    measured_column,
+    require_places,
+)
 from bayesflowmass.io.flat.galaxies import (
     carried_galaxies,
     galaxies_in_frame,
     galaxies_on_sky,
     settle_redshift,
-    velocity_errors,
 )
+from bayesflowmass.io.shared_galaxies import shared_counts
 from bayesflowmass.io.sky import galaxies_around, rest_frame_velocity, sky_offsets
 from bayesflowmass.io.sources import OpenedTables, open_tables
 from bayesflowmass.io.table import FlatTable
@@ -105,20 +111,14 @@ def read_flat(
     _take_units(units or {}, table, others)
     settle_redshift(table)
     on_sky = {"ra", "dec"} <= set(table.columns) and table.first("z", "cz") is not None
-    rows, ids, notes = _clusters(opened, on_sky, cluster_id, redshift, cosmology)
+    rows, ids = _clusters(opened, on_sky, cluster_id, redshift, cosmology)
     selection = {"cleaned": True} if cleaned or opened.cleaned else {}
     metadata = CatalogMetadata(kind=kind, mode=mode, cosmology=cosmology, selection=selection)
     if on_sky and others is not None:
-        catalog = _from_sky(table, others, rows, ids, metadata, r_max, v_max, notes)
+        catalog = _from_sky(table, others, rows, ids, metadata, r_max, v_max)
     else:
-        catalog = _from_frame(table, rows, ids, metadata, table_cosmology, notes)
-    extra: dict[str, Any] = {**opened.report, **catalog.metadata.extra, "galaxies_read": table.n_rows}
-    said = [
-        *opened.report.get("notes", []),
-        *(note for note in table.notes if note not in opened.report.get("notes", [])),
-    ]
-    if said or notes:
-        extra["notes"] = [*said, *notes]
+        catalog = _from_frame(table, rows, ids, metadata, table_cosmology)
+    extra: dict[str, Any] = {**opened.all_said(), **catalog.metadata.extra, "galaxies_read": table.n_rows}
     if r_max is not None or v_max is not None:
         before = catalog.n_galaxies_total
         catalog = cylinder(catalog, r_max or np.inf, v_max or np.inf)
@@ -160,8 +160,8 @@ def _clusters(
     cluster_id: int | str | None,
     redshift: float | None,
     cosmology: Cosmology,
-) -> tuple[Rows, NDArray[Any] | None, list[str]]:
-    """Columns of the clusters, the cluster_id of each galaxy (None: the sky says), and what is to be said."""
+) -> tuple[Rows, NDArray[Any] | None]:
+    """Columns of the clusters, and the cluster_id of each galaxy (None: the sky says)."""
     table, others = opened.galaxies, opened.clusters
     if others is None:
         if on_sky and "v_los" not in table:
@@ -171,28 +171,25 @@ def _clusters(
             )
         if cluster_id is None and "cluster_id" not in table:
             cluster_id = opened.one_cluster
-        rows, of_galaxies = clusters_from_galaxies(table, cluster_id, redshift)
-        return rows, of_galaxies, []
-    rows, notes = clusters_from_table(others, cosmology, redshift)
+        return clusters_from_galaxies(table, cluster_id, redshift)
+    rows = clusters_from_table(others, cosmology, redshift)
     if cluster_id is not None:
-        return rows, np.full(table.n_rows, cluster_id), notes
+        return rows, np.full(table.n_rows, cluster_id)
     if "cluster_id" in table:
         ids = table.ids("cluster_id")
-        if on_sky and "cluster_id" in table.assumed:
-            known = np.isin(ids.astype(str), rows["cluster_id"].astype(str))
-            if not known.all():
-                notes.append(
-                    f"{table.name}: {table.theirs['cluster_id']} holds names that are not those of {others.name}, so "
-                    "galaxies are assigned to clusters by their positions."
-                )
-                return rows, None, notes
-        return rows, ids, notes
+        assumed = on_sky and "cluster_id" in table.assumed
+        if not assumed or np.isin(ids.astype(str), rows["cluster_id"].astype(str)).all():
+            return rows, ids
+        table.notes.append(
+            f"{table.name}: {table.theirs['cluster_id']} holds names that are not those of {others.name}, so "
+            "galaxies are assigned to clusters by their positions."
+        )
+        return rows, None
     if on_sky:
-        return rows, None, notes
-    if rows["cluster_id"].size == 1:
-        return rows, np.full(table.n_rows, rows["cluster_id"][0]), notes
-    table.require("cluster_id")
-    raise AssertionError("require refuses a missing column")
+        return rows, None
+    if rows["cluster_id"].size > 1:
+        table.require("cluster_id")
+    return rows, np.full(table.n_rows, rows["cluster_id"][0])
 
 
 def _looks_like_clusters(table: FlatTable) -> str:
@@ -210,27 +207,20 @@ def _from_sky(
     metadata: CatalogMetadata,
     r_max: float | None,
     v_max: float | None,
-    notes: list[str],
 ) -> ClusterCatalog:
-    for name in ("ra", "dec"):
-        others.require(name)
-    if np.any(rows["redshift"] <= 0.0):
-        zero = int(np.argmax(rows["redshift"] <= 0.0))
-        raise CatalogError(
-            f"{others.name}: the redshift in row {zero + 1} is 0; angles need a redshift above 0."
-        )
-    sky, at = galaxies_on_sky(table, notes)
+    require_places(others, rows)
+    sky, at = galaxies_on_sky(table)
     ra, dec, z = sky["ra"], sky["dec"], sky["z"]
     centres = (rows["ra"], rows["dec"], rows["redshift"])
     usable = np.isfinite(np.sum(centres, axis=0))
     if not np.all(usable | np.isnan(rows["redshift"])):
         first = int(np.argmax(~usable & np.isfinite(rows["redshift"])))
-        notes.append(
+        table.notes.append(
             f"{others.name}: clusters without a position get no galaxies; the first is row {first + 1}."
         )
     if ids is not None:
         order, counts = _grouped(table, ids[at], rows["cluster_id"], at)
-        order, counts = _of_usable(table, order, counts, usable, notes)
+        order, counts = _of_usable(table, order, counts, usable)
     else:
         order, counts = _cut(table, others, sky, rows, usable, r_max, v_max, metadata.cosmology)
     row = np.repeat(np.arange(counts.size, dtype=np.int64), counts)
@@ -239,25 +229,22 @@ def _from_sky(
     x, y = sky_offsets(ra[order], dec[order], rows["ra"][row], rows["dec"][row]) * scale
     v_los = rest_frame_velocity(z[order], z_cluster)
     plausibility.check_positions_meet(np.hypot(x, y), ra, dec, table.name, others.name)
-    _compare(table, at[order], np.hypot(x, y), v_los, z[order], z_cluster, metadata.cosmology, notes)
-    flats: Rows = {
-        "x": x,
-        "y": y,
-        "v_los": v_los,
-        "gal_ra": ra[order],
-        "gal_dec": dec[order],
-        "gal_z": z[order],
-    }
+    _compare(table, at[order], np.hypot(x, y), v_los, z[order], z_cluster, metadata.cosmology)
+    flats: Rows = {"x": x, "y": y, "v_los": v_los}
+    flats |= {"gal_ra": ra[order], "gal_dec": dec[order], "gal_z": z[order]}
     if "z_err" in table and "v_err" not in table:
-        flats["gal_v_err"] = velocity_errors(table, at[order], z_cluster, notes)
-    flats.update(carried_galaxies(table, at[order], flats, rows, notes))
+        errors = measured_column(table, "z_err", "gal_z_err")[at[order]]
+        flats["gal_v_err"] = SPEED_OF_LIGHT * errors / (1.0 + z_cluster)
+    flats.update(carried_galaxies(table, at[order], flats, rows))
     if "v_err" in table:
         # Beside cz or z on the sky, an error in km/s is that of cz.
         flats["gal_v_err"] = flats["gal_v_err"] / (1.0 + z_cluster)
-    extra = {"repeated_positions": _repeats(table, np.stack([ra[order], dec[order], row], axis=-1), notes)}
+    extra = {"repeated_positions": _repeats(table, np.stack([ra[order], dec[order], row], axis=-1))}
     if at.size < table.n_rows:
         extra["galaxies_left_out"] = table.n_rows - at.size
-    rows = {**rows, "n_shared": _shared(ra[order], dec[order], z[order], row, counts.size)}
+    places = np.stack([ra[order], dec[order], z[order]], axis=-1)
+    _, galaxy = np.unique(places, axis=0, return_inverse=True)
+    rows = {**rows, "n_shared": shared_counts(galaxy.ravel(), row, counts.size)}
     return ClusterCatalog.from_arrays(rows, flats, counts, metadata.replace(extra=extra))
 
 
@@ -296,20 +283,19 @@ def _from_frame(
     ids: NDArray[Any] | None,
     metadata: CatalogMetadata,
     table_cosmology: Cosmology | None,
-    notes: list[str],
 ) -> ClusterCatalog:
     table.require("v_los")
     ids = table.ids("cluster_id") if ids is None else ids
     everyone, counts = _grouped(table, ids, rows["cluster_id"], np.arange(table.n_rows))
     z_cluster = np.empty(table.n_rows)
     z_cluster[everyone] = np.repeat(rows["redshift"], counts)
-    flats, at = galaxies_in_frame(table, z_cluster, metadata.cosmology, table_cosmology, notes)
+    flats, at = galaxies_in_frame(table, z_cluster, metadata.cosmology, table_cosmology)
     order, counts = _grouped(table, ids[at], rows["cluster_id"], at)
-    order, counts = _of_usable(table, order, counts, np.isfinite(rows["redshift"]), notes)
+    order, counts = _of_usable(table, order, counts, np.isfinite(rows["redshift"]))
     flats = {name: values[order] for name, values in flats.items()}
     plausibility.check_radius(np.hypot(flats["x"], flats["y"]), table.name)
     plausibility.check_velocities(flats["v_los"], rows["cluster_id"], counts, column_place(table, "v_los"))
-    columns: Rows = {**flats, **carried_galaxies(table, at[order], flats, rows, notes)}
+    columns: Rows = {**flats, **carried_galaxies(table, at[order], flats, rows)}
     extra = {"galaxies_left_out": table.n_rows - at.size} if at.size < table.n_rows else {}
     if not {"x", "y"} <= set(table.columns):
         metadata = metadata.with_selection(positions="radial")
@@ -329,14 +315,11 @@ def _grouped(
 
 
 def _of_usable(
-    table: FlatTable, order: IntArray, counts: IntArray, usable: NDArray[np.bool_], notes: list[str]
+    table: FlatTable, order: IntArray, counts: IntArray, usable: NDArray[np.bool_]
 ) -> tuple[IntArray, IntArray]:
     """Order and numbers without the galaxies of clusters that have no redshift or position."""
-    if usable.all():
-        return order, counts
-    lost = int(counts[~usable].sum())
-    if lost:
-        notes.append(
+    if lost := int(counts[~usable].sum()):
+        table.notes.append(
             f"{table.name}: {lost} galaxies belong to clusters without a redshift or position and are left out."
         )
     return order[np.repeat(usable, counts)], np.where(usable, counts, 0)
@@ -350,17 +333,15 @@ def _compare(
     z: FloatArray,
     z_cluster: FloatArray,
     cosmology: Cosmology,
-    notes: list[str],
 ) -> None:
     """Compare radii and velocities that the table has beside ra, dec and z with those made of these."""
     names = ["r_proj"] if "r_proj" in table else ["x", "y"] if {"x", "y"} <= set(table.columns) else []
-    given = None
     if names:
         parts = [table.measured(name)[at] for name in names]
         given = np.abs(parts[0]) if len(parts) == 1 else np.hypot(*parts)
         found = plausibility.radius_reading(given, radius, z_cluster, cosmology, table.name)
         if found is not None:
-            notes.append(
+            table.notes.append(
                 f"{table.name}: {' and '.join(table.theirs[name] for name in names)} "
                 f"{'are' if len(names) > 1 else 'is'} {found}, as ra, dec and z tell, and not used: radii are "
                 "computed from these."
@@ -369,35 +350,19 @@ def _compare(
         where = column_place(table, "v_los")
         velocity = convert.velocity_to_km_s(table.measured("v_los"), table.units["v_los"], where)[at]
         if plausibility.velocity_reading(velocity, v_los, z, table.name) is not None:
-            notes.append(f"{where} is cz and not used: velocities are computed from the redshifts.")
+            table.notes.append(f"{where} is cz and not used: velocities are computed from the redshifts.")
 
 
-def _repeats(table: FlatTable, places: FloatArray, notes: list[str]) -> int:
+def _repeats(table: FlatTable, places: FloatArray) -> int:
     """Rows at the very position of another in the same cluster, said and kept."""
     # A galaxy measured twice counts twice; which measurement is right is for the user to say.
     repeated = len(places) - len(np.unique(places, axis=0))
     if repeated:
-        notes.append(
+        table.notes.append(
             f"{table.name}: {repeated} rows are at the very position of another in the same cluster, as repeated "
             "measurements are; all of them are counted: leave one of each if they are one galaxy."
         )
     return repeated
-
-
-def _shared(
-    ra: FloatArray,
-    dec: FloatArray,
-    z: FloatArray,
-    row: IntArray,
-    n_clusters: int,
-) -> IntArray:
-    """How many of the galaxies of each cluster are in another one too, by their coordinates."""
-    if ra.size == 0:
-        return np.zeros(n_clusters, dtype=np.int64)
-    _, galaxy = np.unique(np.stack([ra, dec, z], axis=-1), axis=0, return_inverse=True)
-    pairs = np.unique(np.stack([galaxy.ravel(), row], axis=-1), axis=0)
-    clusters_of = np.bincount(pairs[:, 0])
-    return np.bincount(pairs[clusters_of[pairs[:, 0]] > 1, 1], minlength=n_clusters).astype(np.int64)
 
 
 def _check_map(column_map: Mapping[str, str], table: FlatTable, others: FlatTable | None) -> None:

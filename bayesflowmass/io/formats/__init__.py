@@ -1,7 +1,7 @@
 """File formats of the field, recognised by their contents; each is one class in a file of this folder.
 
-To add one, write a class of `bayesflowmass.io.formats.base` in a new file here: ``infer``, ``inspect`` and
-`load_catalog` then know it.
+To add one, write a class of `bayesflowmass.io.formats.base` (or ``boxes``) in a new file here: ``infer``,
+``inspect`` and `load_catalog` then know it.
 """
 
 from __future__ import annotations
@@ -12,15 +12,9 @@ import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from bayesflowmass.io.formats.base import (
-    BoxFormat,
-    BoxInfo,
-    CatalogFormat,
-    FileHead,
-    Format,
-    Reading,
-    TableFormat,
-)
+from bayesflowmass.io.formats.base import CatalogFormat, FileHead, Format, Reading, TableFormat
+from bayesflowmass.io.formats.boxes import BoxFormat, BoxInfo
+from bayesflowmass.io.names import normal_name
 from bayesflowmass.io.npy import refuse_pickle
 
 __all__ = [
@@ -63,4 +57,5 @@ def identify(path: str | os.PathLike[str]) -> Format | None:
 
 def identify_columns(columns: Sequence[str]) -> TableFormat | None:
     """The format of a table with these column names, or None."""
-    return next((f for f in FORMATS if isinstance(f, TableFormat) and f.matches(columns)), None)
+    names = {normal_name(name) for name in columns}
+    return next((f for f in FORMATS if isinstance(f, TableFormat) and f.matches(names)), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,26 +10,19 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.catalog.errors import refuse_where
 from bayesflowmass.common.arrays import FloatArray
-from bayesflowmass.io.formats.base import normal_name
+from bayesflowmass.io.names import normal_name
+from bayesflowmass.io.text.values import numbers_of_words
 
-__all__ = ["carry_others", "find_column", "numbers", "plural", "require_column", "text", "whole_ids"]
+__all__ = ["carry_others", "find_column", "name_columns", "numbers", "plural", "text", "whole_ids"]
 
-_TAKEN = {
-    "x",
-    "y",
-    "z",
-    "r_proj",
-    "v_los",
-    "cz",
-    "redshift",
-    "ra",
-    "dec",
-    "cluster_id",
-    "halo_id",
-    "v_err",
-    "z_err",
-}
+_TAKEN = frozenset(
+    (
+        *("x", "y", "z", "r_proj", "v_los", "cz", "redshift", "ra"),
+        *("dec", "cluster_id", "halo_id", "v_err", "z_err"),
+    )
+)
 
 
 def find_column(table: Any, *names: str) -> str | None:
@@ -38,53 +31,46 @@ def find_column(table: Any, *names: str) -> str | None:
     return next((there[name] for name in names if name in there), None)
 
 
-def require_column(table: Any, where: str, *names: str) -> str:
-    """As `find_column`.
-
-    Raises:
-        CatalogError: if it has none of them.
-    """
-    found = find_column(table, *names)
-    if found is None:
-        there = ", ".join(table.colnames)
-        raise CatalogError(f"{where}: column {names[0]} is missing (there are {there}).")
-    return found
+def name_columns(
+    table: Any,
+    where: str,
+    needed: Mapping[str, tuple[str, ...]],
+    others: Mapping[str, tuple[str, ...]] | None = None,
+) -> dict[str, str]:
+    """``{ours: the table's name}``, from the names that each may have; ``others`` may be missing."""
+    used = {}
+    for ours, names in {**needed, **(others or {})}.items():
+        found = find_column(table, *names)
+        if found is not None:
+            used[ours] = found
+        elif ours in needed:
+            there = ", ".join(table.colnames)
+            raise CatalogError(f"{where}: column {names[0]} is missing (there are {there}).")
+    return used
 
 
 def numbers(table: Any, name: str, where: str) -> FloatArray:
-    """A column as float64, with NaN for empty cells.
-
-    Raises:
-        CatalogError: for text that is no number, naming the row.
-    """
+    """A column as float64, with NaN for empty cells."""
     column = np.ma.asarray(table[name])
     mask, plain = np.ma.getmaskarray(column), np.ma.getdata(column)
     if plain.dtype.kind not in "iufb":
-        values = text(table, name)
-        plain, mask = np.zeros(len(values)), mask | np.isin(values, ["", "null", "NULL", "--", "nan", "N/A"])
-        for row in np.flatnonzero(~mask):
-            try:
-                plain[row] = float(values[row])
-            except ValueError:
-                raise CatalogError(
-                    f"{where}: {name} in row {row + 1} is {str(values[row])!r}; expected a number."
-                ) from None
+        words = text(table, name)
+        plain, mask, odd = numbers_of_words(words, mask)
+        refuse_where(
+            odd, lambda row: f"{where}: {name} in row {row + 1} is {str(words[row])!r}; expected a number."
+        )
     return np.where(mask, np.nan, plain.astype(np.float64))
 
 
 def whole_ids(table: Any, name: str, where: str) -> NDArray[Any]:
-    """A column of ids, integers or text.
-
-    Raises:
-        CatalogError: for floats, which keep 16 of the 19 digits that ids of surveys have.
-    """
+    """A column of ids, integers or text; floats, which keep 16 of the 19 digits that such ids have, are refused."""
     ids = np.ma.getdata(np.ma.asarray(table[name]))
     if ids.dtype.kind == "f":
         raise CatalogError(
             f"{where}: {name} is stored as {ids.dtype}; ids of surveys have up to 19 digits and floats keep 16: "
             "export it as text or as whole numbers."
         )
-    return ids.astype(str) if ids.dtype.kind == "S" else ids
+    return ids.astype(str) if ids.dtype.kind in "SO" else ids
 
 
 def text(table: Any, name: str) -> NDArray[np.str_]:
@@ -109,6 +95,6 @@ def carry_others(table: Any, used: Collection[str], made: Mapping[str, Any], row
     return result
 
 
-def plural(number: int, noun: str, several: Sequence[str] = ()) -> str:
+def plural(number: int, noun: str, several: str = "") -> str:
     """``3 rows``, ``1 row``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {several[0] if several else noun + 's'}"
+    return f"{number} {noun if number == 1 else several or noun + 's'}"

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Set
 from typing import Any
 
 from bayesflowmass.cosmology import MDPL2, Cosmology
 from bayesflowmass.io.formats.base import Reading, TableFormat
-from bayesflowmass.io.formats.columns import find_column, require_column
+from bayesflowmass.io.formats.columns import name_columns
 from bayesflowmass.io.formats.spectra import galaxies_of_spectra
-from bayesflowmass.io.names import normal_name
 
 __all__ = ["Desi"]
 
-_RA = ("target_ra", "mean_fiber_ra", "ra")
-_DEC = ("target_dec", "mean_fiber_dec", "dec")
+_NEEDED = {
+    "ra": ("target_ra", "mean_fiber_ra", "ra"),
+    "dec": ("target_dec", "mean_fiber_dec", "dec"),
+    "galaxy_id": ("targetid",),
+    "z": ("z",),
+    "warning": ("zwarn",),
+}
 
 
 class Desi(TableFormat):
@@ -29,21 +33,11 @@ class Desi(TableFormat):
     gives = ("galaxies",)
     place = 95
 
-    def matches(self, columns: Sequence[str]) -> bool:
+    def matches(self, names: Set[str]) -> bool:
         """By the target id, a redshift and its warning."""
-        names = {normal_name(name) for name in columns}
-        known = {"targetid", "z", "zwarn"} <= names and "cluster_id" not in names
-        return known and bool(names & set(_RA)) and bool(names & set(_DEC))
+        return "cluster_id" not in names and all(names & set(some) for some in _NEEDED.values())
 
     def convert(self, table: Any, where: str, cosmology: Cosmology = MDPL2) -> Reading:
         """See `TableFormat.convert`."""
-        used = {"ra": require_column(table, where, *_RA), "dec": require_column(table, where, *_DEC)}
-        used |= {
-            "galaxy_id": require_column(table, where, "targetid"),
-            "z": require_column(table, where, "z"),
-        }
-        used["warning"] = require_column(table, where, "zwarn")
-        for ours, theirs in (("z_err", "zerr"), ("class", "spectype")):
-            if (found := find_column(table, theirs)) is not None:
-                used[ours] = found
+        used = name_columns(table, where, _NEEDED, {"z_err": ("zerr",), "class": ("spectype",)})
         return galaxies_of_spectra(table, where, used)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
 
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.cosmology import MDPL2, Cosmology, convert_mass
-from bayesflowmass.io.formats.base import Reading, TableFormat, log10_of_mass, normal_name
-from bayesflowmass.io.formats.columns import carry_others, find_column, numbers, plural, require_column, text
+from bayesflowmass.io.formats.base import Reading, TableFormat
+from bayesflowmass.io.formats.columns import carry_others, name_columns, numbers, plural, text
 
 __all__ = ["Erass1"]
+
+_NEEDED = {name: (name,) for name in ("ra", "dec", "best_z", "m500")}
 
 
 class Erass1(TableFormat):
@@ -27,13 +29,13 @@ class Erass1(TableFormat):
     place = 80
     gives = ("clusters",)
 
-    def matches(self, columns: Sequence[str]) -> bool:
+    def matches(self, names: Set[str]) -> bool:
         """By ``BEST_Z`` and ``M500``."""
-        return {"ra", "dec", "best_z", "m500"} <= {normal_name(name) for name in columns}
+        return set(_NEEDED) <= names
 
     def convert(self, table: Any, where: str, cosmology: Cosmology = MDPL2) -> Reading:
         """See `TableFormat.convert`."""
-        used = {name: require_column(table, where, name) for name in ("ra", "dec", "best_z", "m500")}
+        used = name_columns(table, where, _NEEDED, {"name": ("detuid", "name")})
         redshift = numbers(table, used["best_z"], where)
         rows = np.flatnonzero(np.isfinite(redshift) & (redshift > 0.0))
         if rows.size == 0:
@@ -46,18 +48,16 @@ class Erass1(TableFormat):
                 "eRASS1 catalogue."
             )
         mass = np.full(rows.size, np.nan)
-        log10_m500 = log10_of_mass(m500[known] * 1e13 * cosmology.h)
+        log10_m500 = np.log10(m500[known] * 1e13 * cosmology.h)
         mass[known] = convert_mass(log10_m500, redshift[rows][known], "500c", "200c", cosmology=cosmology)
-        name = find_column(table, "detuid", "name")
+        ids = text(table, used["name"]) if "name" in used else np.arange(1, len(table) + 1)
         made: dict[str, Any] = {
-            "cluster_id": np.arange(1, len(table) + 1)[rows] if name is None else text(table, name)[rows],
+            "cluster_id": ids[rows],
             "ra": numbers(table, used["ra"], where)[rows],
             "dec": numbers(table, used["dec"], where)[rows],
             "redshift": redshift[rows],
             "log10_mass" if known.all() else "log10_mass_published": mass,
         }
-        if name is not None:
-            used["name"] = name
         counts = {"no_redshift": len(table) - rows.size, "no_mass": int(np.sum(~known))}
         notes = [
             f"{plural(rows.size, 'cluster')}, {counts['no_redshift']} without a redshift left out; M500c became "
@@ -67,9 +67,5 @@ class Erass1(TableFormat):
             notes.append(
                 f"{counts['no_mass']} without M500: the masses are in log10_mass_published, with gaps."
             )
-        return Reading(
-            clusters=carry_others(table, used.values(), made, rows),
-            notes=tuple(notes),
-            counts=counts,
-            used=used,
-        )
+        clusters = carry_others(table, used.values(), made, rows)
+        return Reading(clusters=clusters, notes=tuple(notes), counts=counts, used=used)

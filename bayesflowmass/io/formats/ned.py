@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
 
-from bayesflowmass.catalog import CatalogError
 from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT, Cosmology
-from bayesflowmass.io.duplicates import find_duplicates
-from bayesflowmass.io.formats.base import Reading, TableFormat, normal_name
-from bayesflowmass.io.formats.columns import carry_others, find_column, numbers, plural, require_column, text
+from bayesflowmass.io.formats.base import Reading, TableFormat
+from bayesflowmass.io.formats.columns import carry_others, name_columns, numbers, plural, text
+from bayesflowmass.io.formats.spectra import best_measurements
 
 __all__ = ["BAD_FLAGS", "BAD_TYPES", "NED"]
 
@@ -22,6 +21,13 @@ BAD_FLAGS = frozenset({*_FLAGS, "::", "?"})
 
 BAD_TYPES = frozenset(["QGroup", "GClstr", "GGroup", "GPair", "GTrpl", "Other", "PofG"])
 """Object types that are no single galaxies."""
+
+_NEEDED = {"galaxy_id": ("object_name",), "ra": ("ra",), "dec": ("dec",), "type": ("type", "phys_type")}
+_OTHERS = {
+    "redshift": ("redshift",),
+    "velocity": ("velocity", "cz"),
+    "redshift_flag": ("redshift_flag", "z_flag"),
+}
 
 
 class NED(TableFormat):
@@ -39,19 +45,14 @@ class NED(TableFormat):
     place = 90
     gives = ("galaxies",)
 
-    def matches(self, columns: Sequence[str]) -> bool:
-        """By the object name and the redshift flag."""
-        names = {normal_name(name) for name in columns}
+    def matches(self, names: Set[str]) -> bool:
+        """By the object name, its type and a redshift."""
         known = {"object_name", "ra", "dec"} <= names and bool({"type", "phys_type"} & names)
         return known and bool({"redshift", "velocity", "cz"} & names)
 
     def convert(self, table: Any, where: str, cosmology: Cosmology = MDPL2) -> Reading:
         """See `TableFormat.convert`."""
-        used = {name: require_column(table, where, name) for name in ("object_name", "ra", "dec")}
-        used["type"] = require_column(table, where, "type", "phys_type")
-        for name, new in (("redshift", "redshift"), ("velocity", "cz"), ("redshift_flag", "z_flag")):
-            if (found := find_column(table, name, new)) is not None:
-                used[name] = found
+        used = name_columns(table, where, _NEEDED, _OTHERS)
         z = numbers(table, used["redshift"], where) if "redshift" in used else np.full(len(table), np.nan)
         if "velocity" in used:
             z = np.where(np.isfinite(z), z, numbers(table, used["velocity"], where) / SPEED_OF_LIGHT)
@@ -64,28 +65,25 @@ class NED(TableFormat):
             "bad_redshift_flag": np.array([bool(_words(flag) & BAD_FLAGS) for flag in flags], dtype=bool),
             "no_single_galaxy": np.isin(types, list(BAD_TYPES)),
         }
-        keep = ~np.any(list(bad.values()), axis=0)
-        if not keep.any():
-            found = ", ".join(f"{name.replace('_', ' ')} {int(mask.sum())}" for name, mask in bad.items())
-            raise CatalogError(
-                f"{where}: none of the {len(table)} objects is a galaxy with a redshift ({found})."
-            )
-        rows = np.flatnonzero(keep)
-        ra, dec = ra[rows], dec[rows]
-        twice = find_duplicates(ra, dec, z[rows])
-        rows, ra, dec = rows[twice.kept], ra[twice.kept], dec[twice.kept]
-        made = {"galaxy_id": text(table, used["object_name"])[rows], "ra": ra, "dec": dec, "z": z[rows]}
+        rows, counts = best_measurements(where, "objects", bad, ra, dec, z)
+        # Redshifts of one object are those of one measurement.
+        del counts["discordant"]
+        made = {
+            "galaxy_id": text(table, used["galaxy_id"])[rows],
+            "ra": ra[rows],
+            "dec": dec[rows],
+            "z": z[rows],
+        }
         made |= {"ned_type": types[rows], "redshift_flag": flags[rows]}
-        counts = {name: int(mask.sum()) for name, mask in bad.items()} | {"repeated": twice.repeated}
         notes = (
-            f"{plural(len(table), 'object')}, {plural(len(rows), 'galaxy', ['galaxies'])} kept: "
+            f"{plural(len(table), 'object')}, {plural(len(rows), 'galaxy', 'galaxies')} kept: "
             f"{counts['no_redshift']} without a redshift, {counts['no_position']} without a position, "
             f"{counts['bad_redshift_flag']} with a redshift flag that says it is not spectroscopic, "
             f"{counts['no_single_galaxy']} groups, clusters or parts of galaxies, {counts['repeated']} within 1 arcsec "
             "of another.",
             "redshifts are heliocentric.",
         )
-        ours = {"galaxy_id": used["object_name"], "ra": used["ra"], "dec": used["dec"]}
+        ours = {name: used[name] for name in ("galaxy_id", "ra", "dec")}
         ours |= {"z": used["redshift"]} if "redshift" in used else {"cz": used["velocity"]}
         galaxies = carry_others(table, used.values(), made, rows)
         return Reading(galaxies=galaxies, notes=notes, counts=counts, used=ours)

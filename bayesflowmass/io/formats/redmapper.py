@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
 from astropy.table import Table
-from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.cosmology import MDPL2, Cosmology
-from bayesflowmass.io.formats.base import Reading, TableFormat, normal_name
-from bayesflowmass.io.formats.columns import carry_others, find_column, numbers, plural, require_column
+from bayesflowmass.io.formats.base import Reading, TableFormat
+from bayesflowmass.io.formats.columns import carry_others, name_columns, numbers, plural, whole_ids
 
 __all__ = ["RedmapperClusters", "RedmapperMembers"]
 
-_CLUSTER_IDS = ("mem_match_id", "id")
-_SPECTROSCOPIC = ("cg_spec_z", "z_spec", "bcg_spec_z")
+_CLUSTER = {
+    "cluster_id": ("mem_match_id", "id"),
+    "ra": ("ra",),
+    "dec": ("dec",),
+    "z_lambda": ("z_lambda",),
+    "richness": ("lambda", "lambda_chisq"),
+}
+_MEASURED = {
+    "spectroscopic": ("cg_spec_z", "z_spec", "bcg_spec_z"),
+    "error": ("z_lambda_e", "z_lambda_err"),
+}
+_MEMBER = {
+    "cluster_id": ("mem_match_id",),
+    "ra": ("ra",),
+    "dec": ("dec",),
+    "p": ("p",),
+    "z": ("zspec", "z_spec"),
+}
 
 
 class RedmapperClusters(TableFormat):
@@ -31,19 +46,13 @@ class RedmapperClusters(TableFormat):
     place = 60
     gives = ("clusters",)
 
-    def matches(self, columns: Sequence[str]) -> bool:
+    def matches(self, names: Set[str]) -> bool:
         """By the photometric redshift and the richness."""
-        names = {normal_name(name) for name in columns}
         return {"z_lambda", "ra", "dec"} <= names and bool({"lambda", "lambda_chisq"} & names)
 
     def convert(self, table: Any, where: str, cosmology: Cosmology = MDPL2) -> Reading:
         """See `TableFormat.convert`."""
-        used = {"cluster_id": require_column(table, where, *_CLUSTER_IDS)}
-        used |= {name: require_column(table, where, name) for name in ("ra", "dec", "z_lambda")}
-        used["richness"] = require_column(table, where, "lambda", "lambda_chisq")
-        for ours, theirs in (("spectroscopic", _SPECTROSCOPIC), ("error", ("z_lambda_e", "z_lambda_err"))):
-            if (found := find_column(table, *theirs)) is not None:
-                used[ours] = found
+        used = name_columns(table, where, _CLUSTER, _MEASURED)
         photometric = numbers(table, used["z_lambda"], where)
         measured = numbers(table, used.get("spectroscopic", used["z_lambda"]), where)
         # Without a spectrum the column holds -1 or 0.
@@ -53,7 +62,7 @@ class RedmapperClusters(TableFormat):
         if rows.size == 0:
             raise CatalogError(f"{where}: none of the {len(table)} clusters has a redshift.")
         made: dict[str, Any] = {
-            "cluster_id": _whole(table, used["cluster_id"], where)[rows],
+            "cluster_id": whole_ids(table, used["cluster_id"], where)[rows],
             "ra": numbers(table, used["ra"], where)[rows],
             "dec": numbers(table, used["dec"], where)[rows],
             "redshift": redshift[rows],
@@ -70,12 +79,8 @@ class RedmapperClusters(TableFormat):
                 f"{plural(counts['photometric_redshifts'], 'redshift')} photometric, off by about 2000 km/s: find "
                 "the velocity centre again before inferring a mass."
             )
-        return Reading(
-            clusters=carry_others(table, used.values(), made, rows),
-            notes=tuple(notes),
-            counts=counts,
-            used=used,
-        )
+        clusters = carry_others(table, used.values(), made, rows)
+        return Reading(clusters=clusters, notes=tuple(notes), counts=counts, used=used)
 
 
 class RedmapperMembers(TableFormat):
@@ -86,15 +91,13 @@ class RedmapperMembers(TableFormat):
     place = 70
     gives = ("galaxies",)
 
-    def matches(self, columns: Sequence[str]) -> bool:
+    def matches(self, names: Set[str]) -> bool:
         """By the cluster's id and the probability of membership, without a redshift of the cluster."""
-        names = {normal_name(name) for name in columns}
         return {"mem_match_id", "ra", "dec", "p"} <= names and "z_lambda" not in names
 
     def convert(self, table: Any, where: str, cosmology: Cosmology = MDPL2) -> Reading:
         """See `TableFormat.convert`."""
-        used = {name: require_column(table, where, name) for name in ("mem_match_id", "ra", "dec", "p")}
-        used["z"] = require_column(table, where, "zspec", "z_spec")
+        used = name_columns(table, where, _MEMBER, {"galaxy_id": ("id",)})
         z = numbers(table, used["z"], where)
         rows = np.flatnonzero(np.isfinite(z) & (z > 0.0))
         if rows.size == 0:
@@ -102,10 +105,8 @@ class RedmapperMembers(TableFormat):
                 f"{where}: none of the {len(table)} members has a spectroscopic redshift (ZSPEC), and without "
                 "redshifts there are no velocities: use a redshift survey with the clusters instead."
             )
-        made: dict[str, Any] = {"cluster_id": _whole(table, used["mem_match_id"], where)[rows]}
-        if (own := find_column(table, "id")) is not None:
-            used["galaxy_id"] = own
-            made["galaxy_id"] = _whole(table, own, where)[rows]
+        ids = [name for name in ("cluster_id", "galaxy_id") if name in used]
+        made: dict[str, Any] = {name: whole_ids(table, used[name], where)[rows] for name in ids}
         made |= {name: numbers(table, used[name], where)[rows] for name in ("ra", "dec")}
         made |= {"z": z[rows], "membership_probability": numbers(table, used["p"], where)[rows]}
         counts = {"no_redshift": len(table) - rows.size}
@@ -117,13 +118,3 @@ class RedmapperMembers(TableFormat):
         if "R" in galaxies.colnames:
             galaxies.rename_column("R", "r_redmapper")
         return Reading(galaxies=galaxies, notes=notes, counts=counts, cleaned=True, used=used)
-
-
-def _whole(table: Any, name: str, where: str) -> NDArray[Any]:
-    """Ids as whole numbers or text, not through floats."""
-    ids: NDArray[Any] = np.ma.getdata(np.ma.asarray(table[name]))
-    if ids.dtype.kind in "SUO":
-        return ids.astype(str)
-    if ids.dtype.kind == "f":
-        raise CatalogError(f"{where}: {name} is stored as {ids.dtype}; expected whole numbers or text.")
-    return ids.astype(np.int64)

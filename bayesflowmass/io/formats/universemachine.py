@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
-from bayesflowmass.io.formats.base import BoxFormat, BoxInfo, FileHead, normal_name
-from bayesflowmass.io.formats.box_columns import PHASE_SPACE, BoxColumn, check_box, choose_columns, converted
+from bayesflowmass.io.formats.base import FileHead
+from bayesflowmass.io.formats.boxes import PHASE_SPACE, BoxColumn, BoxFormat, BoxInfo
+from bayesflowmass.io.names import normal_name
 from bayesflowmass.io.npy import is_npy, npy_dtype, open_npy
 
 __all__ = ["DR1_RECORD", "UniverseMachine", "UniverseMachineDR1"]
@@ -34,9 +35,7 @@ DR1_RECORD = np.dtype(
 """One galaxy of DR1, 128 bytes."""
 
 _COLUMNS = {
-    "id": BoxColumn(("id",)),
-    "upid": BoxColumn(("upid",)),
-    **{name: BoxColumn((name,)) for name in PHASE_SPACE[2:]},
+    **{name: BoxColumn((name,)) for name in PHASE_SPACE},
     "log10_mvir": BoxColumn(("mvir", "m"), log10=True),
     "log10_mpeak": BoxColumn(("mpeak", "mp"), log10=True),
     "log10_stellar_mass": BoxColumn(("obs_sm", "sm"), log10=True),
@@ -50,47 +49,42 @@ class UniverseMachine(BoxFormat):
     name = "universemachine"
     title = "UniverseMachine galaxies (npy)"
     place = 30
+    known = _COLUMNS
+    remedy = "save the structured array with its fields id, upid, x, y, z, vx, vy, vz"
 
     def recognises(self, head: FileHead) -> bool:
         """By the field names of a structured npy array."""
         names = (npy_dtype(head.path).names or ()) if is_npy(head.data) else ()
         return {"upid", "id", "obs_sm"} <= {normal_name(name) for name in names}
 
-    def chunks(self, path: Path, rows: int) -> Iterator[dict[str, NDArray[Any]]]:
-        """See `BoxFormat.chunks`."""
-        array = open_npy(path)
-        chosen = self._layout(path)
-        for start in range(0, len(array), rows):
-            part = array[start : start + rows]
-            values = {name: _native(part[name]) for name in chosen.values()}
-            chunk = converted(values, chosen, _COLUMNS)
-            check_box(chunk, start, str(path))
-            yield chunk
+    def names(self, path: Path) -> list[str]:
+        """Names of the fields."""
+        return list(npy_dtype(path).names or ())
 
-    def info(self, path: Path) -> BoxInfo:
-        """The redshift, from the scale factor in the name."""
-        return _info(path)
-
-    def columns(self, path: Path) -> list[str]:
-        """See `BoxFormat.columns`."""
-        return list(self._layout(path))
-
-    def _layout(self, path: Path) -> dict[str, str]:
-        dtype = npy_dtype(path)
-        remedy = "save the structured array with its fields id, upid, x, y, z, vx, vy, vz"
-        chosen = choose_columns(list(dtype.names or ()), _COLUMNS, str(path), remedy)
-        for ours in ("id", "upid"):
-            kind = dtype[chosen[ours]]
+    def chosen(self, path: Path) -> dict[str, str]:
+        """See `BoxFormat.chosen`; ids need 64 bits."""
+        chosen, dtype = super().chosen(path), npy_dtype(path)
+        for kind, name in ((dtype[chosen[ours]], chosen[ours]) for ours in ("id", "upid")):
             if kind.kind not in "iu" or kind.itemsize < 8:
                 raise CatalogError(
-                    f"{path}: {chosen[ours]} is stored as {kind}; expected 64-bit integers, since the ids of "
-                    "orphans exceed 2^53 and are damaged by anything less: make the file again from the "
-                    "original."
+                    f"{path}: {name} is stored as {kind}; expected 64-bit integers, since the ids of orphans exceed "
+                    "2^53 and are damaged by anything less: make the file again from the original."
                 )
         return chosen
 
+    def parts(self, path: Path, chosen: Mapping[str, str], rows: int) -> Iterator[dict[str, NDArray[Any]]]:
+        """See `BoxFormat.parts`."""
+        array = open_npy(path)
+        for start in range(0, len(array), rows):
+            yield {name: _native(array[name][start : start + rows]) for name in chosen.values()}
 
-class UniverseMachineDR1(BoxFormat):
+    def info(self, path: Path) -> BoxInfo:
+        """The redshift, from the scale factor in the name."""
+        match = re.search(r"_([01]\.\d+)\.(?:npy|bin)$", path.name)
+        return BoxInfo(redshift=None if match is None else 1.0 / float(match.group(1)) - 1.0)
+
+
+class UniverseMachineDR1(UniverseMachine):
     """Raw records `DR1_RECORD`; halo masses Msun/h, stellar masses Msun; records flagged 2^4 are left out."""
 
     name = "universemachine-dr1"
@@ -112,46 +106,39 @@ class UniverseMachineDR1(BoxFormat):
             sane = place.all(axis=1) & (records["id"] >= 0) & (records["upid"] >= -1) & (records["mp"] > 1e5)
         return bool(sane.all())
 
-    def chunks(self, path: Path, rows: int) -> Iterator[dict[str, NDArray[Any]]]:
-        """See `BoxFormat.chunks`."""
-        records = self._records(path)
-        chosen = {ours: column.theirs[-1] for ours, column in _COLUMNS.items()}
-        chosen |= {"log10_stellar_mass": "obs_sm", "sfr": "obs_sfr"}
+    def chosen(self, path: Path) -> dict[str, str]:
+        """All that a record has."""
+        _records(path)
+        fields = {*PHASE_SPACE, *(DR1_RECORD.names or ())}
+        return {
+            ours: next(one for one in column.theirs if one in fields) for ours, column in _COLUMNS.items()
+        }
+
+    def parts(self, path: Path, chosen: Mapping[str, str], rows: int) -> Iterator[dict[str, NDArray[Any]]]:
+        """See `BoxFormat.parts`."""
+        records = _records(path)
         for start in range(0, len(records), rows):
             part = records[start : start + rows]
-            axes = zip(PHASE_SPACE[2:], np.moveaxis(part["pos"], 1, 0), strict=True)
-            values = {
-                theirs: part[theirs] for theirs in chosen.values() if theirs in (DR1_RECORD.names or ())
-            }
-            values |= {name: _native(axis) for name, axis in axes}
-            chunk = converted({name: _native(value) for name, value in values.items()}, chosen, _COLUMNS)
-            check_box(chunk, start, str(path))
-            kept = (part["flags"] & _IGNORE_FLAG) == 0
+            axes = dict(zip(PHASE_SPACE[2:], np.moveaxis(part["pos"], 1, 0), strict=True))
+            yield {name: _native(axes[name] if name in axes else part[name]) for name in chosen.values()}
+
+    def chunks(self, path: Path, rows: int) -> Iterator[dict[str, NDArray[Any]]]:
+        """See `BoxFormat.chunks`."""
+        flags, done = _records(path)["flags"], 0
+        for chunk in super().chunks(path, rows):
+            kept = (flags[done : done + len(chunk["id"])] & _IGNORE_FLAG) == 0
+            done += kept.size
             yield chunk if kept.all() else {name: value[kept] for name, value in chunk.items()}
 
-    def info(self, path: Path) -> BoxInfo:
-        """The redshift, from the scale factor in the name."""
-        return _info(path)
 
-    def columns(self, path: Path) -> list[str]:
-        """See `BoxFormat.columns`."""
-        self._records(path)
-        return list(_COLUMNS)
-
-    @staticmethod
-    def _records(path: Path) -> NDArray[Any]:
-        size = path.stat().st_size
-        if size % DR1_RECORD.itemsize:
-            raise CatalogError(
-                f"{path}: {size} bytes are not a whole number of records of {DR1_RECORD.itemsize} bytes, so the "
-                "file is half-written or of another version; copy it again."
-            )
-        return np.memmap(path, dtype=DR1_RECORD, mode="r")
-
-
-def _info(path: Path) -> BoxInfo:
-    match = re.search(r"_([01]\.\d+)\.(?:npy|bin)$", path.name)
-    return BoxInfo(redshift=None if match is None else 1.0 / float(match.group(1)) - 1.0)
+def _records(path: Path) -> NDArray[Any]:
+    size = path.stat().st_size
+    if size % DR1_RECORD.itemsize:
+        raise CatalogError(
+            f"{path}: {size} bytes are not a whole number of records of {DR1_RECORD.itemsize} bytes, so the "
+            "file is half-written or of another version; copy it again."
+        )
+    return np.memmap(path, dtype=DR1_RECORD, mode="r")
 
 
 def _native(values: NDArray[Any]) -> NDArray[Any]:

@@ -34,9 +34,6 @@ def iterate_rows(
         delimiter: ``","``, or ``" "`` for any run of blanks.
         skip_lines: lines before the first row.
         block_bytes: of (unpacked) text held at once, about.
-
-    Raises:
-        CatalogError: names the line, counted from 1 with the header, and the column.
     """
     with open_bytes(path) as stream:
         for _ in range(skip_lines):
@@ -54,7 +51,7 @@ def iterate_rows(
 def read_rows(
     path: str | os.PathLike[str], names: Sequence[str], wanted: Mapping[str, Kind], **options: Any
 ) -> dict[str, NDArray[Any]]:
-    """All rows at once; arguments and errors of `iterate_rows`, and a file without rows is one too."""
+    """All rows at once, one at least; arguments of `iterate_rows`."""
     parts = list(iterate_rows(path, names, wanted, **options))
     columns = {name: np.concatenate([np.zeros(0), *(p[name] for p in parts)][not parts :]) for name in wanted}
     if not parts or columns[next(iter(wanted))].size == 0:

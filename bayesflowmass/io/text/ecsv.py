@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import yaml
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.catalog.errors import reason
 from bayesflowmass.io.text.layout import TextLayout
 from bayesflowmass.io.text.rows import RowFormat, split_line
 from bayesflowmass.io.text.values import column_values, text_array
@@ -20,11 +20,7 @@ __all__ = ["ecsv_layout", "typed"]
 
 
 def ecsv_layout(lines: Sequence[str]) -> TextLayout | None:
-    """The layout of an ECSV file.
-
-    Raises:
-        CatalogError: if the header is not that of ECSV, or does not fit the names above the rows.
-    """
+    """The layout of an ECSV file, whose header has to fit the names above the rows."""
     number = next((place for place, line in enumerate(lines) if not line.startswith("#")), len(lines))
     header = [line.removeprefix("#").removeprefix(" ") for line in lines[:number]]
     while number < len(lines) and not lines[number].strip():
@@ -32,13 +28,9 @@ def ecsv_layout(lines: Sequence[str]) -> TextLayout | None:
     wanted = _sections(header, ("datatype", "delimiter"))
     try:
         # Plain lists and words: nothing that a SafeLoader makes, and no reference to expand.
-        given = yaml.load(
-            wanted, Loader=yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader
-        )
+        given = yaml.load(wanted, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise CatalogError(
-            f"the header of this ECSV file is damaged: {' '.join(str(error).split())[:150]}."
-        ) from None
+        raise CatalogError(f"the header of this ECSV file is damaged: {reason(error)}.") from None
     columns = (given or {}).get("datatype") if isinstance(given, dict) else None
     if not isinstance(columns, list) or not all(_is_column(column) for column in columns):
         raise CatalogError("the header of this ECSV file has no list of columns (datatype).")
@@ -53,8 +45,10 @@ def ecsv_layout(lines: Sequence[str]) -> TextLayout | None:
             f"the header of this ECSV file announces the columns {', '.join(names)}, and line {number + 1} names "
             "others; correct one of them."
         )
-    kinds = {name: str(column.get("datatype", "string")) for name, column in zip(names, columns, strict=True)}
-    kinds |= {name: "string" for name, column in zip(names, columns, strict=True) if column.get("subtype")}
+    kinds = {
+        name: "string" if column.get("subtype") else str(column.get("datatype", "string"))
+        for name, column in zip(names, columns, strict=True)
+    }
     units = tuple(None if column.get("unit") is None else str(column["unit"]) for column in columns)
     return TextLayout(RowFormat(names, delimiter), units, number + 1, kinds=kinds)
 
@@ -69,11 +63,7 @@ def _is_column(entry: Any) -> bool:
 
 
 def typed(cells: Any, kind: str, where: str) -> NDArray[Any]:
-    """A column as its ECSV type says.
-
-    Raises:
-        CatalogError: for a cell that is not of that type; names the row.
-    """
+    """A column as its ECSV type says."""
     cells = cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells
     if kind.startswith(("int", "uint", "float")):
         values = column_values(cells, where)
@@ -87,10 +77,9 @@ def typed(cells: Any, kind: str, where: str) -> NDArray[Any]:
             return values
         raise CatalogError(f"{where} in row {row + 1} is {cells[row].as_py()!r}; expected {kind}.")
     if kind == "bool":
-        truth = pc.is_in(cells, value_set=pa.array(["True", "1"])).to_numpy(zero_copy_only=False)
-        false = pc.is_in(cells, value_set=pa.array(["False", "0"])).to_numpy(zero_copy_only=False)
-        if np.all(truth | false):
-            return np.asarray(truth)
+        words = cells.to_pylist()
+        if {*words} <= {"True", "1", "False", "0"}:
+            return np.array([word in ("True", "1") for word in words], dtype=bool)
     return text_array(cells, where)
 
 

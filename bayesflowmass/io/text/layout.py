@@ -41,25 +41,17 @@ class TextLayout:
     notes: tuple[str, ...] = ()
     kinds: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def decimal_comma(self) -> bool:
-        """Whether a comma can be the point of a number."""
-        return self.form.delimiter not in (",",)
-
 
 def find_layout(lines: Sequence[str]) -> TextLayout | None:
     """The layout of a table from its first lines (without their ends), or None where there is no row.
 
     Names stand in a line of their own above the rows, or else in the last comment that has as many words as there
     are columns. A line of units and one of dashes may follow, as VizieR writes them.
-
-    Raises:
-        CatalogError: for a comment that may be a row, without the name of the file.
     """
     preface = _ned_preface(lines)
     comments: list[str] = []
     start = preface
-    while start < len(lines) and _is_remark(lines[start]):
+    while start < len(lines) and lines[start].lstrip()[:1] in ("", "#", "\\"):
         comments.append(lines[start])
         start += 1
     body = [
@@ -88,10 +80,6 @@ def find_layout(lines: Sequence[str]) -> TextLayout | None:
         return TextLayout(form, (None,) * width, start, named=False, notes=tuple(notes))
     notes.append(f"names of columns taken from a comment: {', '.join(commented)}.")
     return TextLayout(RowFormat(_filled(commented), delimiter), (None,) * width, start, notes=tuple(notes))
-
-
-def _is_remark(line: str) -> bool:
-    return not line.strip() or line.lstrip()[:1] in ("#", "\\")
 
 
 def _ned_preface(lines: Sequence[str]) -> int:
@@ -129,12 +117,7 @@ def _refuse_hidden_rows(comments: Sequence[str], first: int, delimiter: str, wid
     """Refuse a comment above the rows that is a row with a # before it; one that numbers the columns is none."""
     for number, line in enumerate(comments, start=first):
         cells = split_line(line.lstrip().removeprefix("#"), delimiter) or []
-        if (
-            len(cells) != width
-            or width < 2
-            or not line.lstrip().startswith("#")
-            or line.lstrip()[1:2].isspace()
-        ):
+        if len(cells) != width or width < 2 or not re.match(r"\s*#\S", line):
             continue
         numbers = sum(map(is_number, cells))
         if numbers >= 0.5 * width and cells != [str(place) for place in range(1, width + 1)]:
@@ -213,17 +196,7 @@ def _parses(unit: str) -> bool:
     try:
         units.Unit(unit)
     except (ValueError, TypeError):
-        return unit in (
-            "degrees",
-            "km/sec",
-            "kms-1",
-            "Mpc/h",
-            "kpc/h",
-            "h:m:s",
-            "d:m:s",
-            '"h:m:s"',
-            '"d:m:s"',
-        )
+        return unit.strip('"') in ["degrees", "km/sec", "kms-1", "Mpc/h", "kpc/h", "h:m:s", "d:m:s"]
     return True
 
 

@@ -21,12 +21,8 @@ def is_machine_readable(lines: Sequence[str]) -> bool:
     return any(_TITLE.match(line) for line in lines[:200])
 
 
-def machine_readable_layout(lines: Sequence[str]) -> TextLayout | None:
-    """The layout of a table with its description above it; None where no row follows.
-
-    Raises:
-        CatalogError: if the description has no columns, or describes another file only.
-    """
+def machine_readable_layout(lines: Sequence[str]) -> TextLayout:
+    """The layout of a table with its description above it."""
     first = next(number for number, line in enumerate(lines) if _TITLE.match(line))
     rules = [number for number in range(first, len(lines)) if _RULE.match(lines[number])]
     names, units, spans = [], [], []

@@ -22,25 +22,8 @@ Kind = Literal["id", "number", "maybe", "text"]
 BLOCK_BYTES = 32 * 2**20
 
 MISSING = (
-    *(
-        "",
-        "nan",
-        "NaN",
-        "NAN",
-        "null",
-        "NULL",
-        "Null",
-        "None",
-        "none",
-        "\\N",
-        "-",
-        "--",
-        "---",
-        "N/A",
-        "n/a",
-        "NA",
-    ),
-    *("...", "masked"),
+    *("", "nan", "NaN", "NAN", "null", "NULL", "Null", "None", "none", "\\N"),
+    *("-", "--", "---", "N/A", "n/a", "NA", "...", "masked"),
 )
 """What stands in a column of numbers where there is none."""
 
@@ -65,13 +48,7 @@ class RowFormat:
 
 
 class _Fault(Exception):
-    """A line cannot be read.
-
-    Args:
-        found: the line and what is wrong, without the name of the file.
-        remedy: what to do.
-        cut: the line is the last of its block, and too short.
-    """
+    """A line cannot be read: what was found, what to do, and whether it is the last of its block, and too short."""
 
     def __init__(self, found: str, remedy: str, cut: bool = False) -> None:
         super().__init__(found, remedy)
@@ -101,9 +78,6 @@ def iterate_parts(
         first_line: number of the first line, from 1.
         block_bytes: of text held at once, about.
         notes: counts are added to it: ``comment_lines``, ``not_utf8`` (1 where a block is not).
-
-    Raises:
-        CatalogError: names the line and the column, and what was expected.
     """
     line = first_line
     counted: dict[str, int] = {} if notes is None else notes
@@ -114,13 +88,10 @@ def iterate_parts(
             table = _parsed(block, form, wanted, line, counted)
         except _Fault as fault:
             half = fault.cut and not block.endswith(b"\n") and not stream.read(1)
-            raise CatalogError(f"{where}: {fault.found}: {_HALF if half else fault.remedy}.") from None
+            cut = "the file ends in the middle of a row, so it is half-written; copy it again"
+            raise CatalogError(f"{where}: {fault.found}: {cut if half else fault.remedy}.") from None
         yield table
         line += lines
-
-
-_PLACES = "; a table in fixed places, with blank cells, needs its byte-by-byte description above it"
-_HALF = "the file ends in the middle of a row, so it is half-written; copy it again"
 
 
 def split_line(line: str, delimiter: str) -> list[str] | None:
@@ -211,15 +182,11 @@ def _arrow(rows: bytes, names: Sequence[str], wanted: Mapping[str, Kind], delimi
         return None
     for name, kind in wanted.items():
         column = table[index[name]]
-        if kind == "id" and column.null_count:
+        if kind in ("id", "number") and column.null_count:
             return None
-        if kind == "number" and not _all_finite(column):
+        if kind == "number" and not np.all(np.isfinite(column.to_numpy())):
             return None
     return table.rename_columns(list(wanted))
-
-
-def _all_finite(column: Any) -> bool:
-    return not column.null_count and bool(np.all(np.isfinite(column.to_numpy())))
 
 
 def _unicode(block: bytes, notes: dict[str, int]) -> bytes:
@@ -324,17 +291,12 @@ def _closed_quotes(rows: bytes, text: bytes, form: RowFormat, first: int) -> byt
     line = rb"(?m)^" + cell + rb"(?:" + gap + cell + rb")*$"
     if len(re.findall(line, rows)) == rows.count(b"\n") + 1:
         return rows
-    strict, spaced = re.compile(line), re.compile(rb" *(" + cell + rb") *(" + gap + rb"|$)")
+    strict = re.compile(line)
     lines = rows.split(b"\n")
     for number, one in enumerate(lines):
         if b'"' in one and strict.fullmatch(one) is None:
-            cells, at = [], 0
-            while (match := spaced.match(one, at)) is not None:
-                cells.append(match.group(1))
-                at = match.end()
-                if not match.group(2):
-                    break
-            if match is None:
+            cells = _spaced_cells(one, cell, gap)
+            if cells is None:
                 at = next((n for n, whole in enumerate(text.split(b"\n")) if whole.strip() == one.strip()), 0)
                 raise _Fault(
                     f"line {first + at} has a double quote that does not close in that line, or closes before its "
@@ -343,6 +305,17 @@ def _closed_quotes(rows: bytes, text: bytes, form: RowFormat, first: int) -> byt
                 )
             lines[number] = (b"\t" if form.delimiter == " " else form.delimiter.encode()).join(cells)
     return b"\n".join(lines)
+
+
+def _spaced_cells(line: bytes, cell: bytes, gap: bytes) -> list[bytes] | None:
+    """The cells of a line with blanks around quotes; None where a quote does not close."""
+    spaced, cells, at = re.compile(rb" *(" + cell + rb") *(" + gap + rb"|$)"), [], 0
+    while (match := spaced.match(line, at)) is not None:
+        cells.append(match.group(1))
+        at = match.end()
+        if not match.group(2):
+            return cells
+    return None
 
 
 def _raise_fault(text: bytes, form: RowFormat, wanted: Mapping[str, Kind], first: int) -> None:
@@ -363,7 +336,9 @@ def _raise_fault(text: bytes, form: RowFormat, wanted: Mapping[str, Kind], first
                 continue
             raise _Fault(
                 f"line {number} has {len(fields)} values; expected {len(names)} ({_listed(names)})",
-                "correct or remove the line" + (_PLACES if form.delimiter == " " else ""),
+                "correct or remove the line"
+                + "; a table in fixed places, with blank cells, needs its byte-by-byte description above it"
+                * (form.delimiter == " "),
                 cut=number == first + len(lines) - 1 and len(fields) < len(names),
             )
         for name, field in zip(names, fields, strict=True):

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import io
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
-from astropy import units
 from astropy.table import Table
+from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.catalog.errors import refuse_repeated
 from bayesflowmass.io.opening import open_bytes, read_bytes
+from bayesflowmass.io.plain_table import plain_table
 from bayesflowmass.io.text.ecsv import ecsv_layout, typed
 from bayesflowmass.io.text.layout import TextLayout, find_layout
 from bayesflowmass.io.text.machine_readable import is_machine_readable, machine_readable_layout
-from bayesflowmass.io.text.rows import iterate_parts
+from bayesflowmass.io.text.rows import Kind, iterate_parts
 from bayesflowmass.io.text.values import column_values
 
 __all__ = ["layout_of", "read_text_table"]
@@ -28,11 +29,7 @@ _LONGEST_HEAD = 2**24
 
 
 def layout_of(lines: Sequence[str]) -> TextLayout | None:
-    """The layout of a text table from its first lines; None where they hold no row.
-
-    Raises:
-        CatalogError: for a damaged header of ECSV or of a machine-readable table, without the name of the file.
-    """
+    """The layout of a text table from its first lines; None where they hold no row. Errors do not name the file."""
     if lines and lines[0].startswith("# %ECSV"):
         return ecsv_layout(lines)
     if is_machine_readable(lines):
@@ -41,16 +38,11 @@ def layout_of(lines: Sequence[str]) -> TextLayout | None:
 
 
 def read_text_table(path: Path, name: str) -> Table:
-    """Read a text table; columns are int64, float64 or text, masked where numbers are missing.
-
-    ``meta["notes"]`` says what was decided or passed over.
+    """A text table; columns are int64, float64 or text, masked where numbers are missing.
 
     Args:
         path: of the file.
         name: of it, for messages.
-
-    Raises:
-        CatalogError: names the line or the column.
     """
     stream, head = _text_stream(path)
     with stream:
@@ -61,38 +53,16 @@ def read_text_table(path: Path, name: str) -> Table:
         if layout is None:
             raise CatalogError(f"{name}: the table has no rows.")
         names = layout.form.names
-        twice = [one for one, count in Counter(names).items() if count > 1]
-        if twice:
-            raise CatalogError(
-                f"{name}: the header names column {twice[0]} {Counter(names)[twice[0]]} times; rename all but one."
-            )
+        refuse_repeated(names, name)
         for _ in range(layout.skip):
             stream.readline()
         counted: dict[str, int] = {}
+        wanted: dict[str, Kind] = dict.fromkeys(names, "text")
         parts = list(
-            iterate_parts(
-                stream,
-                layout.form,
-                dict.fromkeys(names, "text"),
-                name,
-                first_line=layout.skip + 1,
-                notes=counted,
-            )
+            iterate_parts(stream, layout.form, wanted, name, first_line=layout.skip + 1, notes=counted)
         )
     table = pa.concat_tables(parts) if parts else pa.table({one: pa.array([], pa.string()) for one in names})
-    return _converted(table, layout, name, counted)
-
-
-def _converted(table: pa.Table, layout: TextLayout, name: str, counted: dict[str, int]) -> Table:
-    kinds = layout.kinds
-    columns = {}
-    for one in table.column_names:
-        where = f"{name}: {one}"
-        columns[one] = (
-            typed(table[one], kinds[one], where)
-            if one in kinds
-            else column_values(table[one], where, layout.decimal_comma)
-        )
+    columns = {one: _values(table[one], one, layout, f"{name}: {one}") for one in names}
     notes = list(layout.notes)
     if counted.get("comment_lines"):
         notes.append(f"lines among the rows that begin with # are passed over: {counted['comment_lines']}.")
@@ -105,20 +75,18 @@ def _converted(table: pa.Table, layout: TextLayout, name: str, counted: dict[str
         notes.append(f"rows without any value are passed over: {int(empty.sum())}.")
         columns = {one: values[~empty] for one, values in columns.items()}
     # A delimiter at the end of every line makes a column that has neither name nor values.
-    last = table.column_names[-1] if table.column_names else ""
-    if (
-        layout.named
-        and len(columns) > 1
-        and last == f"col{len(columns)}"
-        and np.ma.getmaskarray(columns[last]).all()
-    ):
+    last, several = names[-1], len(names) > 1
+    if layout.named and several and last == f"col{len(names)}" and np.ma.getmaskarray(columns[last]).all():
         del columns[last]
-    result = Table(columns, copy=False)
-    for one, unit in zip(layout.form.names, layout.units, strict=True):
-        if unit is not None and one in result.colnames:
-            result[one].unit = units.Unit(unit, parse_strict="silent")
-    result.meta["notes"] = notes
-    return result
+    units = dict(zip(names, layout.units, strict=True))
+    return plain_table(((one, values, units[one]) for one, values in columns.items()), notes, name)
+
+
+def _values(cells: Any, name: str, layout: TextLayout, where: str) -> NDArray[Any]:
+    if name in layout.kinds:
+        return typed(cells, layout.kinds[name], where)
+    # With another delimiter than a comma, a comma can be the point of a number.
+    return column_values(cells, where, layout.form.delimiter != ",")
 
 
 def _text_stream(path: Path) -> tuple[IO[bytes], str]:

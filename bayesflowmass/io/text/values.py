@@ -11,17 +11,20 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.io.text.rows import MISSING
 
-__all__ = ["column_values", "is_number", "text_array"]
+__all__ = ["column_values", "is_number", "numbers_of_words", "text_array"]
 
 _FORTRAN = r"^([+-]?(?:\d+\.\d*|\.\d+))[dD]([+-]?\d+)$"
-_WHOLE = r"^[+-]?\d+$"
-_NAME_LIKE = r"^\d+[eE]\d+$"
 _COMMA = r"^([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)$"
-_SAMPLE = 200
+_NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eEdD][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.I)
+_MISSING = f"^(?:{'|'.join(map(re.escape, MISSING))})$"
 _LONGEST = 2**28
 """Characters that a column of text may take in numpy, whose texts are all as long as the longest."""
+
+
+# What makes Arrow of Python, and Arrow's own to_numpy, import pandas, which takes longer than to read most tables.
 
 
 def column_values(cells: Any, where: str, decimal_comma: bool = False) -> NDArray[Any]:
@@ -36,22 +39,22 @@ def column_values(cells: Any, where: str, decimal_comma: bool = False) -> NDArra
     """
     cells = cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells
     cells = pc.utf8_trim_whitespace(cells)
-    sample = [cell for cell in cells.slice(0, _SAMPLE).to_pylist() if cell not in MISSING]
+    sample = [cell for cell in cells.slice(0, 200).to_pylist() if cell not in MISSING]
     # Failing to convert a million words takes long; a few of them tell.
     if not all(map(is_number, sample)):
         return text_array(cells, where)
-    if sample and not pc.any(pc.equal(cells, "")).as_py():
+    if sample and pc.min(pc.binary_length(cells)).as_py() > 0:
         numbers = _numbers(cells, decimal_comma)
         if numbers is not None:
             return numbers
-    missing = pc.is_in(cells, value_set=pa.array(MISSING))
+    missing = pc.match_substring_regex(cells, _MISSING)
     known = cells.filter(pc.invert(missing))
     if len(known) == 0:
         return np.ma.MaskedArray(np.zeros(len(cells)), mask=True)
     numbers = _numbers(known, decimal_comma)
     if numbers is None:
         return text_array(cells, where)
-    mask = missing.to_numpy(zero_copy_only=False)
+    mask: BoolArray = np.from_dlpack(pc.cast(missing, pa.uint8())).astype(bool)
     result: NDArray[Any] = np.ma.zeros(len(cells), dtype=numbers.dtype)
     result[~mask] = numbers
     result[mask] = np.ma.masked
@@ -60,58 +63,70 @@ def column_values(cells: Any, where: str, decimal_comma: bool = False) -> NDArra
 
 def is_number(text: str) -> bool:
     """Whether a cell is a number, with a point or a comma, Fortran's exponents included."""
-    return (
-        re.fullmatch(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eEdD][+-]?\d+)?|[+-]?(nan|inf|infinity)", text, re.I)
-        is not None
-    )
+    return _NUMBER.fullmatch(text) is not None
+
+
+def numbers_of_words(words: NDArray[Any], empty: BoolArray) -> tuple[FloatArray, BoolArray, BoolArray]:
+    """Cells of text (n,) as numbers, NaN where there is none; which of them are empty; and which hold something else.
+
+    Args:
+        words: the cells.
+        empty: those that are empty whatever stands in them.
+    """
+
+    def number(word: str) -> float:
+        try:
+            # Python's digits with underscores are no numbers of a table.
+            return np.nan if "_" in word else float(word)
+        except ValueError:
+            return np.nan
+
+    empty = empty | np.isin(np.char.strip(words), MISSING)
+    numbers = np.array([np.nan if gap else number(word) for word, gap in zip(words, empty, strict=True)])
+    return numbers, empty, np.isnan(numbers) & ~empty
 
 
 def text_array(cells: Any, where: str) -> NDArray[Any]:
-    """Arrow strings as a numpy array of text; null is empty.
-
-    Raises:
-        CatalogError: one cell is so long that the column would fill the memory.
-    """
-    longest = pc.max(pc.utf8_length(cells)).as_py() or 0
+    """Arrow strings as a numpy array of text; null is empty."""
+    length = pc.utf8_length(cells)
+    longest = pc.max(length).as_py() or 0
     if longest * len(cells) > _LONGEST and longest > 200:
-        row = pc.index(pc.utf8_length(cells), longest).as_py()
+        row = length.to_pylist().index(longest)
         raise CatalogError(
             f"{where} in row {row + 1} has {longest} characters, too many for a table: shorten it."
         )
-    if cells.null_count:
-        cells = cells.fill_null("")
-    return np.asarray(cells.to_numpy(zero_copy_only=False)).astype(f"U{max(1, longest)}")
+    words = cells.to_pylist()
+    return np.array(
+        [word or "" for word in words] if cells.null_count else words, dtype=f"U{max(1, longest)}"
+    )
 
 
 def _numbers(known: Any, decimal_comma: bool) -> NDArray[Any] | None:
     """int64 or float64 of cells that are all numbers, else None."""
     if (
         re.fullmatch(r"[+-]?\d+", known[0].as_py())
-        and pc.all(pc.match_substring_regex(known, _WHOLE)).as_py()
+        and pc.all(pc.match_substring_regex(known, r"^[+-]?\d+$")).as_py()
     ):
         if _any(known, r"^[+-]?0\d"):
             return None
-        whole = _cast(
-            pc.replace_substring_regex(known, r"^\+", "") if _any(known, r"^\+") else known, pa.int64()
-        )
-        return None if whole is None else np.asarray(whole.to_numpy(zero_copy_only=False))
-    if _any(known, _NAME_LIKE):
+        signed = _any(known, r"^\+")
+        return _cast(pc.replace_substring_regex(known, r"^\+", "") if signed else known, pa.int64())
+    if _any(known, r"^\d+[eE]\d+$"):
         return None
     real = _cast(known, pa.float64()) if not (decimal_comma and _any(known, ",")) else None
     if real is None:
         if decimal_comma:
             known = pc.replace_substring_regex(known, _COMMA, r"\1.\2")
-        known = pc.replace_substring_regex(known, _FORTRAN, r"\1e\2")
-        real = _cast(known, pa.float64())
-    return None if real is None else np.asarray(real.to_numpy(zero_copy_only=False))
+        real = _cast(pc.replace_substring_regex(known, _FORTRAN, r"\1e\2"), pa.float64())
+    return real
 
 
 def _any(cells: Any, pattern: str) -> bool:
     return bool(pc.any(pc.match_substring_regex(cells, pattern)).as_py())
 
 
-def _cast(cells: Any, kind: Any) -> Any:
+def _cast(cells: Any, kind: Any) -> NDArray[Any] | None:
     try:
-        return pc.cast(cells, kind)
+        return np.from_dlpack(pc.cast(cells, kind))
     except pa.ArrowInvalid:
         return None
