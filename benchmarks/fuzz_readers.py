@@ -2,15 +2,18 @@
 
 A small valid table is written in each form and damaged at random. Reading it must end in a table or in a `CatalogError`
 of one line, within two seconds of processor time; rows that are lost must be said; a damage that only moves blanks,
-line ends or empty lines must leave every value as it was. Prints what went wrong with the number of the file, and ends
-with code 1 where anything did.
+line ends or empty lines must leave every value as it was. Where Python or astropy can read the damaged file too, and
+find as many rows, every value must be theirs. Prints what went wrong with the number of the file (``--start`` begins
+with it), and ends with code 1 where anything did.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import gzip
 import io
+import signal
 import sys
 import tempfile
 import time
@@ -28,9 +31,13 @@ from astropy.table import Table
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.io import load_catalog, read_box
 from bayesflowmass.io.any_table import read_any_table
+from bayesflowmass.io.sources import open_table
+from bayesflowmass.io.text.rows import MISSING
 
 N_ROWS = 24
 SLOW = 2.0
+HUNG = 60
+"""Seconds on the clock after which a reader is stopped."""
 Reader = Callable[[Path], Any]
 
 
@@ -123,6 +130,108 @@ def seeds() -> dict[str, tuple[bytes, Reader, bool]]:
     }
 
 
+def survey_seeds() -> dict[str, tuple[bytes, Reader, bool]]:
+    """The files of surveys, archives and boxes that the tests of readers have."""
+    sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
+    import box_files
+    import survey_tables as made
+    from flat_tables import frame_tables
+
+    made_of: dict[str, Callable[[Path], Any]] = {
+        "ned": lambda path: made.ned().write(path, format="ascii.csv"),
+        "ned 2026": lambda path: made.ned_2026().write(path, format="votable"),
+        "skyserver": lambda path: made.skyserver().write(path, format="ascii.csv"),
+        "redmapper": lambda path: made.redmapper_members().write(path, format="fits"),
+        "erass": lambda path: made.erass().write(path, format="fits"),
+        "mamposst": made.mamposst,
+        "halo_cnn": made.halo_cnn,
+        "universemachine": box_files.universemachine,
+        "universemachine dr1": box_files.dr1,
+        "catalogue": lambda path: load_catalog(*frame_tables()).write(path),
+    }
+    kept = {"few_galaxies": "keep"}
+    read: dict[str, Reader] = dict.fromkeys(made_of, lambda path: open_table(path, "galaxies", {})[0])
+    read |= {
+        "erass": lambda path: open_table(path, "clusters", {})[0],
+        "mamposst": lambda path: load_catalog(path, redshift=0.1, **kept),
+        "halo_cnn": lambda path: load_catalog(path, redshift=0.117, **kept),
+        "universemachine": read_box,
+        "universemachine dr1": read_box,
+        "catalogue": lambda path: load_catalog(path, **kept),
+    }
+    seeds = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, write in made_of.items():
+            path = Path(folder) / (
+                "t.npy" if "npy" in name or name in ("halo_cnn", "universemachine") else "t"
+            )
+            write(path)
+            seeds[name] = (path.read_bytes(), read[name], False)
+    return seeds
+
+
+def _by_csv(mark: str) -> Callable[[bytes], dict[str, list[Any]]]:
+    def read(data: bytes) -> dict[str, list[Any]]:
+        rows = [
+            row
+            for row in csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), delimiter=mark)
+            if row
+        ]
+        return dict(zip(rows[0], map(list, zip(*rows[1:], strict=True)), strict=True))
+
+    return read
+
+
+def _by_astropy(kind: str) -> Callable[[bytes], dict[str, list[Any]]]:
+    def read(data: bytes) -> dict[str, list[Any]]:
+        return _columns(Table.read(io.BytesIO(data) if kind == "fits" else data.decode(), format=kind))
+
+    return read
+
+
+OTHERS: dict[str, Callable[[bytes], dict[str, list[Any]]]] = {
+    "csv": _by_csv(","),
+    "tsv": _by_csv("\t"),
+    "semicolons": _by_csv(";"),
+    "gzip": lambda data: _by_csv(",")(gzip.decompress(data)),
+    **{kind: _by_astropy(f"ascii.{kind}") for kind in ("ecsv", "mrt", "ipac")},
+    "fits": _by_astropy("fits"),
+}
+"""Readers that are not ours, and know nothing of what ours refuses."""
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    """Whether two values are one: cells are compared as what ours took them for."""
+    if ours is None:
+        return theirs is None or str(theirs).strip() in MISSING
+    if isinstance(ours, str | bool):
+        return str(ours) == str("" if theirs is None else theirs).strip()
+    try:
+        value = float(str(theirs).strip().replace("D", "e").replace("d", "e").replace(",", "."))
+    except ValueError:
+        return False
+    return value == ours or (value != value and ours != ours)
+
+
+def other_value(name: str, data: bytes, table: Any) -> str:
+    """A value that another reader finds to be otherwise; empty where there is none, or no other reader."""
+    if name not in OTHERS:
+        return ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            theirs = OTHERS[name](data)
+    except Exception:
+        return ""
+    for one, ours in _columns(table).items():
+        for mine, other in zip(
+            ours, theirs.get(one, ours) if len(theirs.get(one, ())) == len(ours) else ours, strict=True
+        ):
+            if not _same(mine, other):
+                return f"{other!r} of {one} was read as {mine!r}"
+    return ""
+
+
 def damaged(data: bytes, rng: np.random.Generator) -> bytes:
     """Flipped bits, lost or doubled pieces, odd characters."""
     result = bytearray(data)
@@ -189,7 +298,9 @@ def check(name: str, seed: tuple[bytes, Reader, bool], path: Path, rng: np.rando
     data, read, lines = seed
     sort = int(rng.integers(0, 4)) if lines else 0
     change = one_odd_character if sort == 1 else harmless if sort == 2 else damaged
-    path.write_bytes(change(data, rng))
+    changed = change(data, rng)
+    path.write_bytes(changed)
+    signal.alarm(HUNG)
     start = time.process_time()
     problem, table = "", None
     try:
@@ -202,6 +313,7 @@ def check(name: str, seed: tuple[bytes, Reader, bool], path: Path, rng: np.rando
             problem = f"refused though nothing is wrong: {error}"
     except Exception as error:
         problem = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+    signal.alarm(0)
     if time.process_time() - start > SLOW:
         return "slower than two seconds"
     if table is None or problem:
@@ -211,7 +323,11 @@ def check(name: str, seed: tuple[bytes, Reader, bool], path: Path, rng: np.rando
         return "" if _columns(table) == _columns(read(path)) else "a value changed"
     if change is one_odd_character and _rows_said(table) not in (N_ROWS, N_ROWS + 1):
         return f"{_rows_said(table)} of {N_ROWS} rows, and nothing said"
-    return ""
+    return other_value(name, changed, table)
+
+
+def _stop(*_: Any) -> None:
+    raise TimeoutError(f"more than {HUNG} s")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -221,13 +337,15 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--n", type=int, default=10_000, help="files (default: 10000)")
     parser.add_argument("--seed", type=int, default=0, help="of the damages (default: 0)")
+    parser.add_argument("--start", type=int, default=0, help="number of the first file (default: 0)")
     parser.add_argument("--only", default=None, help="one form, such as csv")
     settings = parser.parse_args(argv)
-    forms = {name: seed for name, seed in seeds().items() if settings.only in (None, name)}
+    forms = {name: seed for name, seed in (seeds() | survey_seeds()).items() if settings.only in (None, name)}
     names = list(forms)
     found: Counter[str] = Counter()
+    signal.signal(signal.SIGALRM, _stop)
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(settings.n):
+        for number in range(settings.start, settings.start + settings.n):
             name = names[number % len(names)]
             rng = np.random.default_rng([settings.seed, number])
             problem = check(name, forms[name], Path(folder) / "table", rng)

@@ -17,6 +17,7 @@ if sys.platform != "win32":
 __all__ = [
     "DISK_FULL",
     "flush_folder",
+    "make_folder",
     "reason_of",
     "remove_leftovers",
     "remove_partials",
@@ -87,6 +88,19 @@ def write_through(path: Path, content: bytes) -> None:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def make_folder(folder: str | os.PathLike[str]) -> None:
+    """Make a folder, and those above it that are not there, so that a power cut does not take them back.
+
+    Raises:
+        OSError: the place cannot be written to.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        flush_folder(folder.parent)
 
 
 def remove_partials(folder: str | os.PathLike[str]) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from bayesflowmass.common.files import reason_of
+from bayesflowmass.common.files import make_folder, reason_of
 
 if sys.platform != "win32":
     import fcntl
@@ -41,7 +41,7 @@ def sole_writer(folder: Path, what: str) -> Iterator[None]:
     """
     there = os.path.isdir(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         stream = _locked(folder / LOCK)
     except OSError as error:
         raise ValueError(f"Cannot write to '{folder}': {reason_of(error)}; choose another folder.") from error

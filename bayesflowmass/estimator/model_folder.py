@@ -17,7 +17,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from bayesflowmass.common.files import write_whole
+from bayesflowmass.common.files import make_folder, write_whole
 from bayesflowmass.estimator.description import (
     DESCRIPTION,
     WEIGHTS,
@@ -50,7 +50,7 @@ def write_model_folder(
             f"The weights '{wrong}' are not finite numbers, so there is no model to write; train again with a "
             "smaller learning rate."
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     weights = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     text = signed_description({"weights_sha256": hashlib.sha256(weights).hexdigest()} | description)
     write_whole(folder / WEIGHTS, weights)

@@ -28,7 +28,7 @@ import safetensors.torch
 from torch import Tensor
 
 from bayesflowmass.common import files
-from bayesflowmass.common.files import flush_folder, reason_of, remove_partials, write_whole
+from bayesflowmass.common.files import flush_folder, make_folder, reason_of, remove_partials, write_whole
 from bayesflowmass.training.fingerprint import hash_bytes, seal, unseal
 
 __all__ = [
@@ -65,7 +65,7 @@ def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     """Begin a run: remove checkpoints of an earlier one and note what this one is started with."""
     remove_checkpoints(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_whole(folder / SETTINGS, seal(settings))
     except OSError as error:
         raise CheckpointError(

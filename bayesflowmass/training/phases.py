@@ -14,7 +14,7 @@ from typing import Any
 import safetensors.torch
 from torch import nn
 
-from bayesflowmass.common.files import reason_of, remove_partials, write_whole
+from bayesflowmass.common.files import make_folder, reason_of, remove_partials, write_whole
 from bayesflowmass.training.checkpoint import (
     CheckpointError,
     check_same_settings,
@@ -56,7 +56,7 @@ def run_phase(
     state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
     content = asdict(result) | {"history": [row.to_list() for row in result.history]}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         weights = safetensors.torch.save(state)
         write_whole(tensors, weights)
         write_whole(note, seal({"tensors": hash_bytes(weights), "settings": settings, "result": content}))

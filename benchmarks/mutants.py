@@ -1,0 +1,337 @@
+"""Do the tests notice? Small faults are put into the package one by one, and the tests that reach each are run.
+
+    python -m benchmarks.mutants --record --work DIR      # which test calls which function
+    python -m benchmarks.mutants --n 240 --seed 0 --work DIR
+
+A mutant changes one operator, comparison or constant: ``<`` is ``<=``, ``+`` is ``-``, ``and`` is ``or``, n is n + 1.
+Messages of errors, annotations and decorators are left alone. Each mutant is made in a fork of a process that has all
+libraries and none of the package, so that it costs what its tests cost. Results go to ``DIR/results.jsonl``, line by
+line; a run that was stopped goes on from there, and ``--again`` tries the survivors once more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import importlib
+import importlib.machinery
+import importlib.util
+import json
+import math
+import os
+import random
+import resource
+import signal
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("posterior", "evaluation", "encoders", "bayes/guides", "io")
+TESTS = (
+    *("posterior", "evaluation", "encoders", "bayes", "io", "estimator", "recalibration", "inspection"),
+    *("comparison", "test_infer.py", "test_infer_members.py"),
+)
+LIBRARIES = (
+    *("numpy", "scipy.stats", "scipy.optimize", "scipy.special", "scipy.integrate", "torch", "torch._dynamo"),
+    *(
+        "pyro",
+        "pyro.infer",
+        "pyarrow.parquet",
+        "pyarrow.csv",
+        "pyarrow.compute",
+        "astropy.table",
+        "astropy.io.votable",
+    ),
+    *(
+        "astropy.cosmology",
+        "astropy.coordinates",
+        "matplotlib.pyplot",
+        "hypothesis",
+        "colossus",
+        "pydantic",
+        "yaml",
+    ),
+    *("safetensors.torch", "tqdm", "arviz", "pandas", "jinja2"),
+)
+QUICK, LONG = 6.0, 45.0
+"""Seconds of tests that are run first, and in all where those pass."""
+
+COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
+
+        ast.Lt: ast.LtE,
+        ast.LtE: ast.Lt,
+        ast.Gt: ast.GtE,
+        ast.GtE: ast.Gt,
+        ast.Eq: ast.NotEq,
+        ast.NotEq: ast.Eq
+    ,
+    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
+}
+OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult,
+    ast.FloorDiv: ast.Div, ast.Mod: ast.FloorDiv,
+}
+
+
+def changed(node: ast.AST) -> ast.AST | None:
+    """The mutant of one node; None where it has none."""
+    new: Any = copy.deepcopy(node)
+    if isinstance(new, ast.Compare) and type(new.ops[0]) in COMPARISONS:
+        new.ops[0] = COMPARISONS[type(new.ops[0])]()
+    elif isinstance(new, ast.BinOp) and type(new.op) in OPERATORS:
+        # A union of types and a text that is put together are no sums.
+        if any(isinstance(side, ast.JoinedStr) for side in (new.left, new.right)):
+            return None
+        new.op = OPERATORS[type(new.op)]()
+    elif isinstance(new, ast.BoolOp):
+        new.op = ast.Or() if isinstance(new.op, ast.And) else ast.And()
+    elif isinstance(new, ast.UnaryOp) and isinstance(new.op, ast.Not | ast.USub):
+        new = new.operand
+    elif isinstance(new, ast.Constant) and isinstance(new.value, bool):
+        new.value = not new.value
+    elif isinstance(new, ast.Constant) and isinstance(new.value, int | float):
+        new.value = new.value + 1
+    else:
+        return None
+    return new
+
+
+def places(
+    tree: ast.AST, path: tuple[tuple[str, int | None], ...] = (), name: str = ""
+) -> Iterator[tuple[Any, str]]:
+    """``(way from the root, name of the function)`` of every node that can be changed."""
+    if changed(tree) is not None:
+        yield path, name
+    for field, value in ast.iter_fields(tree):
+        if field in ("annotation", "returns", "decorator_list") or isinstance(
+            value, ast.Raise | ast.JoinedStr
+        ):
+            continue
+        for place, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            if not isinstance(child, ast.AST) or isinstance(child, ast.Raise | ast.JoinedStr | ast.Assert):
+                continue
+            inner = name
+            if isinstance(child, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+                inner = f"{name}.{child.name}".lstrip(".")
+            yield from places(child, (*path, (field, place)), inner)
+
+
+def mutated(tree: ast.Module, path: Any) -> tuple[ast.Module, int, str]:
+    """A copy with the node at ``path`` changed, its line, and both texts."""
+    tree = copy.deepcopy(tree)
+    parent: Any = tree
+    for field, place in path[:-1]:
+        parent = getattr(parent, field) if place is None else getattr(parent, field)[place]
+    field, place = path[-1]
+    old = getattr(parent, field) if place is None else getattr(parent, field)[place]
+    new = ast.copy_location(changed(old), old)  # type: ignore[type-var]
+    if place is None:
+        setattr(parent, field, new)
+    else:
+        getattr(parent, field)[place] = new
+    return ast.fix_missing_locations(tree), old.lineno, f"{ast.unparse(old)}  ->  {ast.unparse(new)}"
+
+
+class Recorder:
+    """Notes which functions of the rooms each test calls, and how long it takes."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, set[str]] = defaultdict(set)
+        self.seconds: dict[str, float] = {}
+        self.test = ""
+
+    def trace(self, frame: FrameType, event: str, argument: Any) -> None:
+        """Of ``sys.settrace``: calls only."""
+        code = frame.f_code
+        if "/bayesflowmass/" in code.co_filename and code.co_filename.startswith(str(ROOT)):
+            name = code.co_qualname.replace(".<locals>", "").split(".<")[0]
+            self.calls[f"{code.co_filename[len(str(ROOT)) + 1 :]}:{name}"].add(self.test)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:
+        """Traces one test, its fixtures included."""
+        self.test, start = item.nodeid, time.process_time()
+        sys.settrace(self.trace)
+        threading.settrace(self.trace)
+        try:
+            return (yield)
+        finally:
+            sys.settrace(None)
+            threading.settrace(None)  # type: ignore[arg-type]
+            self.seconds[item.nodeid] = time.process_time() - start
+
+
+def record(work: Path, tests: list[str]) -> None:
+    """Run the tests once; what was recorded before of other files is kept."""
+    recorder = Recorder()
+    pytest.main(
+        ["-q", "-p", "no:cacheprovider", *(str(ROOT / "tests" / name) for name in tests)], plugins=[recorder]
+    )
+    path = work / "record.json"
+    old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"calls": {}, "seconds": {}}
+    again = {test.partition("::")[0] for test in recorder.seconds}
+    calls = {
+        key: {test for test in of if test.partition("::")[0] not in again} for key, of in old["calls"].items()
+    }
+    for key, of in recorder.calls.items():
+        calls[key] = calls.get(key, set()) | of
+    found = {
+        "calls": {key: sorted(of) for key, of in calls.items()},
+        "seconds": old["seconds"] | recorder.seconds,
+    }
+    path.write_text(json.dumps(found), encoding="utf-8")
+
+
+def tests_for(file: str, function: str, found: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Tests that call a function: those to run first, and the others that the time allows.
+
+    Code outside of functions is reached by all tests that call any function of the file.
+    """
+    keys = [key for key in found["calls"] if key.startswith(f"{file}:")]
+    own = [key for key in keys if function and f"{key}.".startswith(f"{file}:{function}.")]
+    while function and not own:
+        function = function.rpartition(".")[0]
+        own = [key for key in keys if f"{key}.".startswith(f"{file}:{function}.")] if function else keys
+    room = "tests/" + file.split("/")[1]
+    seconds = found["seconds"]
+    tests = sorted(
+        {test for key in own or keys for test in found["calls"][key] if test},
+        key=lambda test: (not test.startswith(room), seconds.get(test, 1.0)),
+    )
+    first: list[str] = []
+    later: list[str] = []
+    used, alike = {True: 0.0, False: 0.0}, defaultdict(int)
+    for test in tests:
+        alike[test.partition("[")[0]] += 1
+        cost = seconds.get(test, 1.0)
+        quick = used[True] + cost <= QUICK and alike[test.partition("[")[0]] <= 6
+        if quick or used[False] + cost <= LONG:
+            used[quick] += cost
+            (first if quick else later).append(test)
+    return first, later
+
+
+class Mutant(importlib.machinery.SourceFileLoader):
+    """Loads one module of the package from another tree, and is no loader of any other."""
+
+    def __init__(self, name: str, path: str, tree: ast.Module) -> None:
+        super().__init__(name, path)
+        self.tree = tree
+
+    def get_code(self, fullname: str) -> Any:
+        """Of the changed tree."""
+        return compile(self.tree, self.path, "exec")
+
+    def find_spec(self, fullname: str, *_: Any) -> Any:
+        """As a finder of ``sys.meta_path``."""
+        if fullname != self.name:
+            return None
+        return importlib.util.spec_from_file_location(fullname, self.path, loader=self)
+
+
+def survives(file: str, tree: ast.Module, tests: list[str], seconds: float) -> bool:
+    """Whether all tests pass with the changed module, in a fork; what takes four times as long does not."""
+    if not tests:
+        return True
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            limit = int(20 + 4 * seconds)
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
+            quiet = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(quiet, 1)
+            os.dup2(quiet, 2)
+            path = ROOT / file
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            sys.meta_path.insert(0, Mutant(name, str(path), tree))  # type: ignore[arg-type]
+            code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", *tests]))
+        finally:
+            os._exit(code)
+    end = time.monotonic() + 30 * (20 + 4 * seconds)
+    while time.monotonic() < end:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status) == 0
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return False
+
+
+def sample(rooms: list[str], n: int, seed: int) -> list[tuple[str, int]]:
+    """``(file, number of the place in it)`` of ``n`` mutants, by chance over all places of all files."""
+    files = sorted(path for room in rooms for path in (ROOT / "bayesflowmass" / room).rglob("*.py"))
+    everything = [
+        (str(path.relative_to(ROOT)), number)
+        for path in files
+        for number, _ in enumerate(places(ast.parse(path.read_text(encoding="utf-8"))))
+    ]
+    print(f"{len(everything)} mutants in {len(files)} files.", flush=True)
+    return random.Random(seed).sample(everything, min(n, len(everything)))
+
+
+def try_all(work: Path, chosen: list[tuple[str, int]], again: bool) -> list[dict[str, Any]]:
+    """Try the mutants that have no result yet (``again``: and those that survived)."""
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    sys.modules["torch"].set_num_threads(1)  # type: ignore[attr-defined]
+    found = json.loads((work / "record.json").read_text(encoding="utf-8"))
+    path = work / "results.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    results = {line["id"]: line for line in map(json.loads, lines)}
+    for file, number in chosen:
+        source = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+        way, function = list(places(source))[number]
+        tree, line, text = mutated(source, way)
+        key = f"{file}:{function}:{number}:{text}"
+        if key in results and not (again and results[key]["survived"]):
+            continue
+        first, later = tests_for(file, function, found)
+        costs = [sum(found["seconds"].get(test, 1.0) for test in some) for some in (first, later)]
+        survived = survives(file, tree, first, costs[0]) and survives(file, tree, later, costs[1])
+        results[key] = {"id": key, "line": line, "survived": survived, "tests": len(first) + len(later)}
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(results[key]) + "\n")
+        if survived:
+            print(f"survived {file}:{line} {function}: {text} ({len(first) + len(later)} tests)", flush=True)
+    return list(results.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True, help="folder of the record and of the results")
+    parser.add_argument("--record", action="store_true", help="run the tests once, and note what each calls")
+    parser.add_argument(
+        "--tests", nargs="*", default=list(TESTS), help="files and folders of tests to record"
+    )
+    parser.add_argument("--rooms", nargs="*", default=list(ROOMS), help="rooms to change")
+    parser.add_argument("--n", type=int, default=240, help="mutants")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of mutants")
+    parser.add_argument("--again", action="store_true", help="try survivors once more")
+    arguments = parser.parse_args()
+    os.chdir(ROOT)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    if arguments.record:
+        record(arguments.work, arguments.tests)
+        return
+    results = try_all(arguments.work, sample(arguments.rooms, arguments.n, arguments.seed), arguments.again)
+    n, left = len(results), sum(result["survived"] for result in results)
+    score = 1 - left / n
+    print(
+        f"{n - left} of {n} mutants killed: {100 * score:.1f} +- {100 * math.sqrt(score * (1 - score) / n):.1f} %."
+    )
+
+
+if __name__ == "__main__":
+    main()
