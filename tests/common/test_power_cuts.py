@@ -9,7 +9,7 @@ import torch
 from losing_disk import LosingDisk
 from small_model import toy_catalog, toy_estimator
 
-from bayesflowmass.common.files import write_whole
+from bayesflowmass.common.files import whole_file, write_whole
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator, ModelError
 from bayesflowmass.train import train
@@ -50,7 +50,14 @@ def test_the_disk_loses_what_is_not_flushed(root, cuts):
     assert {path.name: path.read_text(encoding="utf-8") for path in late.iterdir()} == {"old": "old"}
 
 
-def test_a_file_is_old_or_new_at_every_instant_and_new_at_the_end(root, cuts):
+def by_another(path, content):
+    """As libraries write, which flush nothing."""
+    with whole_file(path) as temporary:
+        temporary.write_text(content, encoding="utf-8")
+
+
+@pytest.mark.parametrize("write", [write_whole, by_another])
+def test_a_file_is_old_or_new_at_every_instant_and_new_at_the_end(root, cuts, write):
     (root / "a").write_text("old", encoding="utf-8")
     disk = LosingDisk(root)
     found = []
@@ -59,7 +66,7 @@ def test_a_file_is_old_or_new_at_every_instant_and_new_at_the_end(root, cuts):
         found.extend((left / "a").read_text(encoding="utf-8") for left in cuts(disk))
 
     with disk.watch(look):
-        write_whole(root / "a", "new")
+        write(root / "a", "new")
         assert set(found) <= {"old", "new"}
         found.clear()
         look()
