@@ -33,7 +33,11 @@ PRIORS: Mapping[str, tuple[float, float, str]] = MappingProxyType(
             "unknown for galaxies of any survey; moves estimates from the count",
         ),
         "richness_at_1e14": (32.0, 48.0, "a fifth either way: the depth of the sample in haloes"),
-        "orbit_loss": (0.6, 1.6, "loss of faint galaxies: profiles from hydrodynamical runs to MDPL2 + SAG"),
+        "orbit_loss": (
+            0.35,
+            0.75,
+            "loss of faint galaxies: profiles from hydrodynamical runs to MDPL2 + SAG",
+        ),
         "infall_amplitude": (0.8, 1.2, "the mean infall profile is good to about a fifth"),
         "infall_region_amplitude": (
             1.5,
