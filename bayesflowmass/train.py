@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayesflowmass.command import EncoderSettings, TrainSettings, run_command
 from bayesflowmass.command.record import write_record, write_settings
 from bayesflowmass.common.lock import sole_writer
+from bayesflowmass.common.processes import joined, launched, own_device
 from bayesflowmass.common.run_folder import SETTINGS
 from bayesflowmass.common.terminal import say
 
@@ -50,6 +52,8 @@ def train(
     progress: bool = True,
 ) -> MassEstimator:
     """Train a mass estimator and write its model folder.
+
+    Processes that ``torchrun`` starts train together: they share each batch, and the first writes.
 
     The folder holds ``model.safetensors``, ``model.json``, ``history.csv``, ``loss.pdf`` and ``loss.png``,
     and ``checkpoint/`` while training. With one seed and one number of CPU threads the weights are the same,
@@ -111,23 +115,29 @@ def train(
         options=dict(options or {}),
         weights={"method": weights} if isinstance(weights, str) else dict(weights),
         seed=seed,
-        device=device,
+        device=own_device(device),
         resume=resume,
-        progress=progress,
+        progress=progress and launched().is_first,
     )
     request.check()
-    with sole_writer(request.out, "training"):
+    with ExitStack() as stack:
+        processes = stack.enter_context(joined(request.device))
+        processes.first_does(lambda: stack.enter_context(sole_writer(request.out, "training")))
         finished = finished_model(request)
         if finished is not None:
-            tidy_up(request)
+            processes.first_does(lambda: tidy_up(request))
             say(f"Training had ended. Model: {request.out}")
             return finished
         trained = train_estimator(request)
-        # The model comes last: where it is there, nothing else is missing.
-        if trained.point is not None:
-            _draw_losses(trained.point, request.out)
-        trained.estimator.save(request.out)
-        tidy_up(request)
+
+        def write() -> None:
+            # The model comes last: where it is there, nothing else is missing.
+            if trained.point is not None:
+                _draw_losses(trained.point, request.out)
+            trained.estimator.save(request.out)
+            tidy_up(request)
+
+        processes.first_does(write)
     _announce(trained, request)
     return trained.estimator
 
@@ -159,6 +169,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train_with(settings: TrainSettings) -> None:
     train(**train_arguments(settings))
+    if not launched().is_first:
+        return
     prog = "bayesflowmass train"
     write_settings(settings.out, prog, settings)
     write_record(

@@ -15,6 +15,7 @@ from bayesflowmass.bayes.layout import WeightLayout
 from bayesflowmass.bayes.point import maximise_weights
 from bayesflowmass.bayes.priors import WeightPrior
 from bayesflowmass.bayes.protocol import Data, Maximise, WeightPosterior
+from bayesflowmass.common.processes import alone, present
 
 __all__ = ["EnsemblePosterior"]
 
@@ -60,7 +61,7 @@ class EnsemblePosterior(WeightPosterior):
         prior: WeightPrior | None = None,
         trained: bool = False,
     ) -> Self:
-        """Train the members one after the other, each a phase of its own.
+        """Train the members one after the other, each a phase of its own; processes that joined take turns.
 
         The module becomes the first member; with ``trained`` it is the first member already.
 
@@ -68,13 +69,19 @@ class EnsemblePosterior(WeightPosterior):
             ValueError: fewer than two members, which have no spread.
         """
         cls.check(module, data, {"members": members})
-        states = []
+        states, processes = [], present()
         for k, own_seed in enumerate(_seeds(seed, members)):
             member = module
             if k or not trained:
                 member = fresh_copy(module, own_seed)
-                maximise_weights(member, prior, len(data[1]), maximise, seed=own_seed, name=f"member{k}")
+                if k % processes.count == processes.rank:
+                    with alone():
+                        maximise_weights(
+                            member, prior, len(data[1]), maximise, seed=own_seed, name=f"member{k}"
+                        )
             states.append({name: value.detach().clone() for name, value in _tensors(member)})
+        for k, state in enumerate(states):
+            processes.copy(state.values(), source=k % processes.count)
         with torch.no_grad():
             for name, value in _tensors(module):
                 value.copy_(states[0][name])

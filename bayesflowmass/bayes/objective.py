@@ -88,6 +88,11 @@ class VariationalObjective(nn.Module):
         self.elbo = WeightELBO(self._handler, tempering=tempering) if elbo is None else elbo
 
     @property
+    def one_draw(self) -> bool:
+        """Whether all examples of a step share one draw of the weights."""
+        return self.estimator in ("shared", "mirrored")
+
+    @property
     def module(self) -> nn.Module:
         """The module whose weights are random."""
         return self.network.module

@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,8 @@ from pydantic_core import PydanticUndefined
 from bayesflowmass.command.paths import check_paths
 from bayesflowmass.command.settings import Settings, build_settings, load_yaml, parse_yaml
 from bayesflowmass.common.files import reason_of
-from bayesflowmass.common.terminal import plain, say_aside, settle
+from bayesflowmass.common.processes import ProcessLostError, launched
+from bayesflowmass.common.terminal import complain, plain, say_aside, settle
 
 __all__ = ["parse_settings", "run_command"]
 
@@ -28,6 +30,8 @@ S = TypeVar("S", bound=Settings)
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+# Time [s] in which a launcher notices that a process failed.
+TURN = 3.0
 
 # Of files and disks that a user chose; None: of libraries that say it in words only.
 _OF_FILES = {
@@ -61,19 +65,24 @@ def run_command(
         if error.errno not in _OF_FILES:
             raise
         where = f" ('{error.filename}')" if error.filename else ""
-        say_aside(f"{prog}: error: {reason_of(error)}{where}.")
-        return EXIT_BAD_INPUT
+        return _refuse(f"{prog}: error: {reason_of(error)}{where}.")
     except MemoryError as error:
-        say_aside(
+        return _refuse(
             f"{prog}: error: there is not enough memory ({error or 'none is left'}); ask for less at once."
         )
-        return EXIT_BAD_INPUT
     except ValueError as error:
-        say_aside(f"{prog}: error: {error}")
-        return EXIT_BAD_INPUT
+        return _refuse(f"{prog}: error: {error}", alone=isinstance(error, ProcessLostError))
     finally:
         settle()
     return 0
+
+
+def _refuse(text: str, alone: bool = False) -> int:
+    """Say an error, once: what all processes found, the first has said before the launcher ends the others."""
+    if not (alone or launched().is_first):
+        time.sleep(TURN)
+    complain(text)
+    return EXIT_BAD_INPUT
 
 
 @contextmanager

@@ -6,7 +6,9 @@ import os
 import sys
 from typing import TextIO
 
-__all__ = ["plain", "say", "say_aside", "settle"]
+from bayesflowmass.common.processes import launched
+
+__all__ = ["complain", "plain", "say", "say_aside", "settle"]
 
 
 def plain(text: object) -> str:
@@ -21,12 +23,22 @@ def plain(text: object) -> str:
 
 
 def say(text: object) -> None:
-    """Print to standard output; once nobody reads there (``| head``), quietly nothing."""
-    _write(sys.stdout, plain(text))
+    """Print to standard output; once nobody reads there (``| head``), quietly nothing.
+
+    Of the processes of one training the first alone prints.
+    """
+    if launched().is_first:
+        _write(sys.stdout, plain(text))
 
 
 def say_aside(text: object) -> None:
-    """Print one line to standard error: a note, a warning, an error."""
+    """Print one line to standard error: a note, a warning; of the processes of one training the first alone does."""
+    if launched().is_first:
+        complain(text)
+
+
+def complain(text: object) -> None:
+    """Print one line to standard error, in any process."""
     _write(sys.stderr, plain(" ".join(str(text).split())))
 
 

@@ -29,11 +29,13 @@ from torch import Tensor
 
 from bayesflowmass.common import files
 from bayesflowmass.common.files import flush_folder, make_folder, reason_of, remove_partials, write_whole
+from bayesflowmass.common.processes import Processes
 from bayesflowmass.training.fingerprint import hash_bytes, seal, unseal
 
 __all__ = [
     "CheckpointError",
     "check_same_settings",
+    "counted",
     "has_checkpoint",
     "read_checkpoint",
     "read_json",
@@ -50,6 +52,7 @@ SETTINGS = "settings.json"
 TENSORS = "tensors.safetensors"
 STATE = "state.json"
 UNFINISHED = "unfinished-"
+PROCESSES = "processes"
 
 
 class CheckpointError(ValueError):
@@ -86,6 +89,12 @@ def check_same_settings(begun: Mapping[str, Any], now: Mapping[str, Any], where:
         CheckpointError: naming the keys that differ.
     """
     before, after = _flat(begun), _flat(json.loads(json.dumps(now)))
+    was, is_now = before.get(PROCESSES, 1), after.get(PROCESSES, 1)
+    if was != is_now:
+        raise CheckpointError(
+            f"The run in '{where}' was begun with {was} processes and cannot go on with {is_now}: start it with"
+            f" torchrun --nproc-per-node={was}, or train anew in another folder."
+        )
     different = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     if different:
         shown = "; ".join(f"{key} was {before.get(key)} and is now {after.get(key)}" for key in different[:3])
@@ -93,6 +102,11 @@ def check_same_settings(begun: Mapping[str, Any], now: Mapping[str, Any], where:
             f"Cannot resume '{where}' with other settings: {shown}; restore them, or train anew in another"
             " folder."
         )
+
+
+def counted(processes: Processes) -> dict[str, int]:
+    """The setting that says how many processes train together; none where there is one."""
+    return {PROCESSES: processes.count} if processes.count > 1 else {}
 
 
 def write_checkpoint(

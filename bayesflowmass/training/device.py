@@ -11,6 +11,7 @@ from bayesflowmass.encoders import Contexts
 
 __all__ = ["batches", "memory_allows", "place"]
 
+ALL = slice(None)
 # Of the free memory of a GPU, what the data may take: the rest is for weights, optimiser state and
 # activations.
 DATA_SHARE = 0.6
@@ -38,7 +39,12 @@ def _is_on(tensor: Contexts, device: torch.device) -> bool:
 
 
 def batches(
-    parts: Sequence[Contexts | None], order: Tensor, batch_size: int, device: torch.device, first: int = 0
+    parts: Sequence[Contexts | None],
+    order: Tensor,
+    batch_size: int,
+    device: torch.device,
+    first: int = 0,
+    own: slice = ALL,
 ) -> Iterator[list[Contexts | None]]:
     """Batches of rows of each part (N, ...) in the given order, on the device; a part that is None stays None.
 
@@ -49,9 +55,10 @@ def batches(
     Args:
         order: (N,) permutation, on the CPU.
         first: number of batches to pass over, for a run that resumes within an epoch.
+        own: of each batch.
     """
     size = min(batch_size, len(order))
-    pieces = [order[start : start + size] for start in range(first * size, len(order) - size + 1, size)]
+    pieces = [order[start : start + size][own] for start in range(first * size, len(order) - size + 1, size)]
     if all(part is None or _is_on(part, device) for part in parts):
         for piece in pieces:
             rows = piece.to(device, non_blocking=True)

@@ -16,19 +16,23 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from tqdm import tqdm
 
+from bayesflowmass.common.processes import present
 from bayesflowmass.common.settings import build_settings
 from bayesflowmass.encoders import Contexts, GalaxySet, concatenate, context_tensors
 from bayesflowmass.estimator import resolve_device
+from bayesflowmass.training.checkpoint import counted
 from bayesflowmass.training.device import batches, place
 from bayesflowmass.training.fingerprint import hash_tensors
 from bayesflowmass.training.history import HistoryRow
 from bayesflowmass.training.interrupt import DeferredInterrupt, TrainingInterrupted
 from bayesflowmass.training.options import FitOptions
-from bayesflowmass.training.random_state import seeded_globals, torch_generator
+from bayesflowmass.training.random_state import derive_seed, seeded_globals, torch_generator
 from bayesflowmass.training.run_files import RunFiles
 from bayesflowmass.training.sources import EpochData, TrainingSource, check_data
 from bayesflowmass.training.state import TrainingState
 from bayesflowmass.training.update import (
+    Batch,
+    Stochastic,
     check_device,
     make_optimizer,
     make_update,
@@ -75,8 +79,8 @@ def fit(
 ) -> FitResult:
     """Fit the weights of a conditional density by maximum likelihood, in place, and restore the best ones.
 
-    The same arguments give the same weights, bit by bit, on the same number of CPU threads, whether or not the run
-    was killed and resumed on the way.
+    The same arguments give the same weights, bit by bit, on the same number of CPU threads and processes, whether or
+    not the run was killed and resumed on the way. Processes that `joined` share each batch.
 
     Args:
         flow: a module with ``log_prob(log10_mass (B,), contexts of B clusters) -> (B,)``.
@@ -108,7 +112,13 @@ def fit(
         raise ValueError(
             "cuda_graphs replays steps of one shape, and batches of galaxies have many; leave it out."
         )
+    processes = present()
+    if processes.count > 1 and chosen.cuda_graphs:
+        raise ValueError(
+            "cuda_graphs replays the steps of one process alone; leave it out, or start one process."
+        )
     flow.to(where)
+    processes.copy(flow.state_dict().values())
     optimizer = make_optimizer(flow, chosen)
     update = make_update(flow, optimizer, chosen)
     losses = torch.zeros((), dtype=torch.float64, device=where)
@@ -118,16 +128,19 @@ def fit(
         stack.enter_context(seeded_globals(seed))
         stack.enter_context(matmul_precision(chosen.precision))
         stack.enter_context(_without_argument_checks())
-        signals = stack.enter_context(DeferredInterrupt())
-        settings = chosen.result() | {"seed": seed, "flip_velocity": flip_velocity is not None}
+        signals = stack.enter_context(DeferredInterrupt(processes))
+        settings = (
+            chosen.result() | {"seed": seed, "flip_velocity": flip_velocity is not None} | counted(processes)
+        )
         settings |= _data_hashes(flow, train_source, validation)
         files.open(state, dict(configuration or {}) | settings, resume)
         bar = stack.enter_context(_progress_bar(chosen.max_updates, state.update, progress))
         held_out = place(validation, where)
         try:
-            for rows, target, weight in _training_batches(state, train_source, seed, chosen, where):
+            for batch in _training_batches(state, train_source, flip_velocity, seed, chosen, where):
                 with signals.deferred():
-                    state.count(update((target, _half_flipped(rows, flip_velocity), weight)))
+                    _draw_apart(state, seed)
+                    state.count(_over_all(update(batch), state))
                     bar.update(1)
                     if state.update % chosen.validate_every == 0 or state.update == chosen.max_updates:
                         row = _validate(state, held_out, where)
@@ -179,20 +192,24 @@ def mean_loss(flow: nn.Module, data: tuple[Contexts, Tensor], device: torch.devi
     context, log10_mass = data
     device = device or context.device
     total = torch.zeros((), dtype=torch.float64, device=device)
-    for start in range(0, len(log10_mass), VALIDATION_BATCH):
+    starts, processes = range(0, len(log10_mass), VALIDATION_BATCH), present()
+    for start in (starts[i] for i in processes.rows(len(starts))):
         rows = context[start : start + VALIDATION_BATCH].to(device, non_blocking=True)
         target = log10_mass[start : start + VALIDATION_BATCH].to(device, non_blocking=True)
         total += negative_log_likelihood(flow, target, rows).double() * len(target)
+    processes.add([total])
     return float(total) / len(log10_mass)
 
 
 def _training_batches(
     state: TrainingState,
     source: TrainingSource,
+    flip: Callable[[Contexts], Contexts] | None,
     seed: int,
     options: FitOptions,
     device: torch.device,
-) -> Iterator[tuple[Contexts, Tensor, Tensor | None]]:
+) -> Iterator[Batch]:
+    processes = present()
     placed: EpochData | None = None
     origin: EpochData | None = None
     while state.update < options.max_updates and not state.stopping.exhausted:
@@ -204,11 +221,21 @@ def _training_batches(
             placed, origin = data._replace(context=context, log10_mass=log10_mass), data
         order = torch.randperm(len(data.log10_mass), generator=torch_generator(seed, "permutation", epoch))
         parts = placed.context, placed.log10_mass, placed.weight
-        for rows, target, weight in batches(parts, order, options.batch_size, device, first=done):
+        size = min(options.batch_size, len(order))
+        if size < processes.count:
+            raise ValueError(
+                f"A batch of {size} clusters is shared by {processes.count} processes, each of which needs one;"
+                " raise batch_size or start fewer."
+            )
+        # The permutation makes the first half of a batch a random half.
+        half = len(processes.rows(size // 2))
+        own = slice(processes.rank, None, processes.count)
+        for rows, target, weight in batches(parts, order, options.batch_size, device, done, own):
             assert rows is not None
             assert isinstance(target, Tensor)
             assert not isinstance(weight, GalaxySet)
-            yield rows, target, weight
+            state.optimizer.share = len(target) / size
+            yield target, rows if flip is None else concatenate([flip(rows[:half]), rows[half:]]), weight
             if state.update >= options.max_updates:
                 return
         state.position = (epoch + 1, 0)
@@ -245,12 +272,23 @@ def _validate(state: TrainingState, held_out: tuple[Contexts, Tensor], device: t
     return row
 
 
-def _half_flipped(rows: Contexts, flip: Callable[[Contexts], Contexts] | None) -> Contexts:
-    # The permutation makes the first half of a batch a random half.
-    if flip is None:
-        return rows
-    half = len(rows) // 2
-    return concatenate([flip(rows[:half]), rows[half:]])
+def _draw_apart(state: TrainingState, seed: int) -> None:
+    """Noise of this process's own in the next update, of rows and units dropped, unless all share a draw of weights.
+
+    It has no history: a checkpoint holds the generators of the first process.
+    """
+    rank = present().rank
+    if rank > 0 and not (isinstance(state.flow, Stochastic) and state.flow.one_draw):
+        torch.manual_seed(derive_seed(seed, "process", rank, state.update))
+
+
+def _over_all(loss: Tensor | float, state: TrainingState) -> Tensor | float:
+    """The loss per cluster of the whole batch."""
+    if present().count == 1:
+        return loss
+    mean = torch.as_tensor(loss, dtype=state.loss_sum.dtype, device=state.loss_sum.device).clone()
+    present().add([mean], state.optimizer.share)
+    return mean
 
 
 @contextmanager

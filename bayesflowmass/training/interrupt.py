@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
+from bayesflowmass.common.processes import Processes
+
 __all__ = ["DeferredInterrupt", "TrainingInterrupted"]
 
 
@@ -21,9 +23,13 @@ class DeferredInterrupt:
 
     A second signal within one block does not wait. Outside the main thread, where Python delivers no signals,
     this does nothing.
+
+    Args:
+        processes: that train together: a signal then waits for the end of a block everywhere, where all stop at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, processes: Processes = Processes()) -> None:  # noqa: B008
+        self._processes = processes
         self._held = False
         self._pending = False
         self._previous: dict[int, Any] = {}
@@ -44,7 +50,7 @@ class DeferredInterrupt:
         self._previous.clear()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._held and not self._pending:
+        if (self._held or self._processes.count > 1) and not self._pending:
             self._pending = True
             return
         raise KeyboardInterrupt
@@ -57,6 +63,6 @@ class DeferredInterrupt:
             yield
         finally:
             self._held = False
-        if self._pending:
+        if self._processes.any(self._pending):
             self._pending = False
             raise KeyboardInterrupt

@@ -10,6 +10,7 @@ import pyro.optim
 import torch
 from torch import Tensor, nn
 
+from bayesflowmass.common.processes import present
 from bayesflowmass.training.options import FitOptions
 
 __all__ = ["ScheduledAdam"]
@@ -35,6 +36,7 @@ class ScheduledAdam(pyro.optim.PyroOptim):
         update: steps that are done.
         average: running mean of each parameter, and of each buffer of real numbers, such as the statistics of batch
             normalisation, which belong to the weights; empty without one.
+        share: of the batch, that this process has; gradients of all processes are added in these proportions.
     """
 
     def __init__(self, module: nn.Module, options: FitOptions, n_examples: int = 1) -> None:
@@ -65,6 +67,7 @@ class ScheduledAdam(pyro.optim.PyroOptim):
         self.module = module
         self.rate = options.rate()
         self.update = 0
+        self.share = 1.0
         self.average: dict[str, Tensor] = {}
         if options.average_decay > 0:
             self.average = {name: value.detach().clone() for name, value in self._averaged_tensors()}
@@ -99,6 +102,7 @@ class ScheduledAdam(pyro.optim.PyroOptim):
 
     def descend(self) -> None:
         """The part of a step that a CUDA graph can hold."""
+        present().add([p.grad for p in self._weights if p.grad is not None], self.share)
         if self._clip_norm is not None:
             nn.utils.clip_grad_norm_(self._weights, self._clip_norm, foreach=True)
         self.torch.step()

@@ -15,9 +15,11 @@ import safetensors.torch
 from torch import nn
 
 from bayesflowmass.common.files import make_folder, reason_of, remove_partials, write_whole
+from bayesflowmass.common.processes import present
 from bayesflowmass.training.checkpoint import (
     CheckpointError,
     check_same_settings,
+    counted,
     read_json,
     read_tensors,
     remove_checkpoints,
@@ -45,6 +47,8 @@ def run_phase(
         CheckpointError: if the phase was finished under other settings, its files are damaged, or the disk is
             full.
     """
+    processes = present()
+    settings = settings | counted(processes)
     tensors, note = folder / f"{name}.safetensors", folder / f"{name}.json"
     if note.is_file():
         found = read_json(note)
@@ -53,6 +57,8 @@ def run_phase(
         history = tuple(HistoryRow(*row) for row in found["result"].pop("history"))
         return FitResult(history=history, **found["result"])
     result = run()
+    if not processes.is_first:
+        return result
     state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
     content = asdict(result) | {"history": [row.to_list() for row in result.history]}
     try:

@@ -14,6 +14,7 @@ from typing import Any
 
 from bayesflowmass.bayes.protocol import WeightPosterior
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.processes import present
 from bayesflowmass.common.settings import build_settings
 from bayesflowmass.common.terminal import say_aside
 from bayesflowmass.encoders import Encoder
@@ -209,7 +210,8 @@ def finished_model(request: Request) -> MassEstimator | None:
                 f"'{request.out}' holds an unfinished training run; add --resume to go on with it, or remove"
                 f" '{request.checkpoints}' and '{request.phases}' to begin anew."
             )
-        remove_phases(request.phases)
+        if present().is_first:
+            remove_phases(request.phases)
         return None
     if read_settings(request.checkpoints) is not None or not (request.out / "model.json").is_file():
         return None

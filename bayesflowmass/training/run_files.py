@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bayesflowmass.common.processes import present
 from bayesflowmass.training.checkpoint import (
     CheckpointError,
     check_same_settings,
@@ -20,7 +21,7 @@ __all__ = ["RunFiles"]
 
 
 class RunFiles:
-    """Writes checkpoints and the history of one run, where the caller wants them.
+    """Writes checkpoints and the history of one run, where the caller wants them; the first process does.
 
     Args:
         folder: of the checkpoints; None: none.
@@ -32,6 +33,9 @@ class RunFiles:
         self._folder = Path(folder) if folder is not None else None
         self._every = every
         self._history_path = Path(history_path) if history_path is not None else None
+        self._processes = present()
+        if not self._processes.is_first:
+            self._history_path = None
 
     def open(self, state: TrainingState, settings: dict[str, Any], resume: bool) -> None:
         """Load the latest checkpoint into the state, or begin anew where there is none.
@@ -46,10 +50,11 @@ class RunFiles:
             found = read_checkpoint(self._folder) if begun is not None else None
             if found is not None:
                 state.load(*found)
-            else:
+            elif self._processes.is_first:
                 write_settings(self._folder, settings)
         elif resume:
             raise CheckpointError("resume needs a checkpoint_folder.")
+        self._processes.check_same(settings | {"update": state.update})
         if self._history_path is not None:
             write_history(self._history_path, state.history)
 
@@ -61,7 +66,7 @@ class RunFiles:
     def save_if_due(self, state: TrainingState) -> None:
         """Write a checkpoint, at every so many updates."""
         if self._folder is not None and state.update % self._every == 0:
-            write_checkpoint(self._folder, state.update, state.tensors(), state.to_json())
+            self._write(self._folder, state)
 
     def save_interrupted(self, state: TrainingState) -> str:
         """Write a checkpoint now; returns the sentence that tells how to go on."""
@@ -69,7 +74,11 @@ class RunFiles:
             return (
                 f"Training stopped at update {state.update} and, without a checkpoint folder, kept nothing."
             )
-        write_checkpoint(self._folder, state.update, state.tensors(), state.to_json())
+        self._write(self._folder, state)
         return (
             f"Training stopped at update {state.update}; the same command with --resume goes on from there."
         )
+
+    def _write(self, folder: Path, state: TrainingState) -> None:
+        if self._processes.is_first:
+            write_checkpoint(folder, state.update, state.tensors(), state.to_json())

@@ -18,6 +18,7 @@ from bayesflowmass.training.optimizer import ScheduledAdam
 from bayesflowmass.training.options import FitOptions, Precision
 
 __all__ = [
+    "Batch",
     "ConditionalDensity",
     "Stochastic",
     "check_device",
@@ -48,9 +49,11 @@ class Stochastic(Protocol):
 
     Attributes:
         n_data: N, the number of examples that the bound is a sum over.
+        one_draw: whether all examples of a step share one draw of the weights, and so do processes.
     """
 
     n_data: int
+    one_draw: bool
 
     def svi(self, optim: PyroOptim) -> SVI:
         """Steps as ``svi.step(log10_mass (B,), context (B, C), weight (B,) or None)``."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bayesflowmass.bayes.choice import choose
 from bayesflowmass.bayes.priors import as_prior
 from bayesflowmass.bayes.protocol import WEIGHT_POSTERIORS, WeightPosterior, parse_weights
+from bayesflowmass.common.processes import present
 from bayesflowmass.common.settings import build_settings
 from bayesflowmass.encoders import Contexts, Encoder
 from bayesflowmass.estimator import MassEstimator
@@ -232,6 +233,8 @@ def fit_weights(
     posterior = method.fit(
         module, data, maximise=maximise, seed=own_seed, progress=progress, **_start(method), **options
     )
+    for others in present().gather(results):
+        results |= others
     note_convergence(posterior, results)
     return posterior, results
 
