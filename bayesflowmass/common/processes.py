@@ -159,7 +159,7 @@ def joined(device: str) -> Iterator[Processes]:
     import torch.distributed as dist
     from torch.distributed.rendezvous import rendezvous
 
-    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if missing:
         raise ValueError(
             f"RANK and WORLD_SIZE say that this is process {processes.rank} of {processes.count}, but"

@@ -24,12 +24,14 @@ __all__ = ["Draw", "DrawWithKL", "LocalLinear", "NormalDraw", "draw_normals"]
 
 
 class Draw(NamedTuple):
-    """w = m + s eps, s and eps, each (n,); with sign -1 the mirror image w = m - s eps."""
+    """w = m + s eps, s and eps, each (n,), with sign -1 the mirror image w = m - s eps; and m.m + s.s, sum log s."""
 
     weight: Tensor
     scale: Tensor
     noise: Tensor
     sign: float
+    square: Tensor
+    log_scale_sum: Tensor
 
 
 @torch.no_grad()
@@ -38,29 +40,39 @@ def draw_normals(
 ) -> list[Draw]:
     """One draw of each N(m, s^2), from means (n,), log standard deviations (n,) and noise (P,), P the sum of n.
 
-    Without gradient, and block by block, so that the scales are in cache when they are used.
+    Without gradient, and block by block, so that all that is needed of a block is made while it is in cache.
     """
     noises = noise.split([loc.numel() for loc in locs])
-    if noise.is_cuda or noise.numel() <= BLOCK:
-        scales = [log_scale.exp() for log_scale in log_scales]
-        weights = [torch.addcmul(*part, value=sign) for part in zip(locs, scales, noises, strict=True)]
-    else:
-        scales, weights = ([torch.empty_like(loc) for loc in locs] for _ in range(2))
+    scales, weights = ([torch.empty_like(loc) for loc in locs] for _ in range(2))
+    vectors = [_blocks(parts) for parts in (locs, log_scales, noises, scales, weights)]
+    sums = noise.new_empty(len(vectors[0]), 3)
 
-        def fill(loc: Tensor, log_scale: Tensor, noise: Tensor, scale: Tensor, weight: Tensor) -> None:
-            torch.exp(log_scale, out=scale)
-            torch.addcmul(loc, scale, noise, value=sign, out=weight)
+    def fill(
+        loc: Tensor, log_scale: Tensor, noise: Tensor, scale: Tensor, weight: Tensor, found: Tensor
+    ) -> None:
+        torch.exp(log_scale, out=scale)
+        torch.addcmul(loc, scale, noise, value=sign, out=weight)
+        torch.dot(loc, loc, out=found[0])
+        torch.dot(scale, scale, out=found[1])
+        torch.sum(log_scale, dim=0, out=found[2])
 
-        vectors = (locs, log_scales, noises, scales, weights)
-        on_all_cores(fill, *([block for part in parts for block in part.split(BLOCK)] for parts in vectors))
-    return [Draw(*part, sign) for part in zip(weights, scales, noises, strict=True)]
+    on_all_cores(fill, *vectors, sums)
+    found = [part.sum(0) for part in sums.split([len(_blocks([loc])) for loc in locs])]
+    return [
+        Draw(weight, scale, eps, sign, total[0] + total[1], total[2])
+        for weight, scale, eps, total in zip(weights, scales, noises, found, strict=True)
+    ]
 
 
-def normal_kl(loc: Tensor, scale: Tensor, log_scale: Tensor, prior_scale: float) -> Tensor:
-    """KL(N(loc, scale^2) || N(0, prior_scale^2)) [nats], summed over (n,): without temporaries of that size."""
-    square = torch.dot(loc, loc) + torch.dot(scale, scale)
-    constant = loc.numel() * (math.log(prior_scale) - 0.5)
-    return torch.add(constant - log_scale.sum(), square, alpha=0.5 / prior_scale**2)
+def _blocks(vectors: Sequence[Tensor]) -> list[Tensor]:
+    """Pieces of vectors that stay in cache from one operation to the next; on a GPU, which has none, all of each."""
+    return [block for each in vectors for block in each.split(each.numel() if each.is_cuda else BLOCK)]
+
+
+def _normal_kl(square: Tensor, log_scale_sum: Tensor, n: int, prior_scale: float) -> Tensor:
+    """KL(N(m, s^2) || N(0, prior_scale^2)) [nats] of n weights, of m.m + s.s and the sum of log s."""
+    constant = n * (math.log(prior_scale) - 0.5)
+    return torch.add(constant - log_scale_sum, square, alpha=0.5 / prior_scale**2)
 
 
 class DrawWithKL(torch.autograd.Function):
@@ -76,19 +88,30 @@ class DrawWithKL(torch.autograd.Function):
         scale: Tensor,
         noise: Tensor,
         sign: float,
+        square: Tensor,
+        log_scale_sum: Tensor,
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(loc, scale, noise)
         ctx.prior_scale, ctx.sign = prior_scale, sign
-        return weight, normal_kl(loc, scale, log_scale, prior_scale)
+        return weight, _normal_kl(square, log_scale_sum, loc.numel(), prior_scale)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, weight_grad: Tensor, kl_grad: Tensor) -> tuple[Tensor | None, ...]:
         loc, scale, noise = ctx.saved_tensors
-        per_variance = kl_grad / ctx.prior_scale**2
-        loc_grad = torch.addcmul(weight_grad, loc, per_variance)
-        grad = (scale * per_variance).addcmul_(weight_grad, noise, value=ctx.sign)
-        return loc_grad, torch.addcmul(-kl_grad, grad, scale, out=grad), None, None, None, None, None
+        per_variance, minus = kl_grad / ctx.prior_scale**2, -kl_grad
+        loc_grad, grad = torch.empty_like(loc), torch.empty_like(loc)
+
+        def fill(
+            loc: Tensor, scale: Tensor, noise: Tensor, weight_grad: Tensor, loc_grad: Tensor, grad: Tensor
+        ) -> None:
+            torch.addcmul(weight_grad, loc, per_variance, out=loc_grad)
+            torch.mul(scale, per_variance, out=grad).addcmul_(weight_grad, noise, value=ctx.sign)
+            torch.addcmul(minus, grad, scale, out=grad)
+
+        vectors = (loc, scale, noise, weight_grad.contiguous(), loc_grad, grad)
+        on_all_cores(fill, *(_blocks([vector]) for vector in vectors))
+        return loc_grad, grad, *[None] * 7
 
 
 class LocalLinear(torch.autograd.Function):
@@ -124,7 +147,8 @@ class LocalLinear(torch.autograd.Function):
             bias_scale = bias_log_scale.exp()
             mean = torch.addmm(bias_loc, x, loc.view(matrix).T)
             variance = torch.addcmul(variance, bias_scale, bias_scale)
-            kl += normal_kl(bias_loc, bias_scale, bias_log_scale, bias_prior_scale)
+            square = torch.dot(bias_loc, bias_loc) + torch.dot(bias_scale, bias_scale)
+            kl += _normal_kl(square, bias_log_scale.sum(), bias_loc.numel(), bias_prior_scale)
         ctx.save_for_backward(x, x_square, loc, weight_variance, bias_loc, bias_scale)
         ctx.prior_scales = prior_scale, bias_prior_scale
         return mean, variance, kl
