@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bayesflowmass.bayes.protocol import Data
+from bayesflowmass.common.memory import kept
 
 __all__ = ["Loop"]
 
@@ -56,7 +57,7 @@ class Loop:
         batches = _batches(len(y), min(self.batch_size, len(y)), self.steps, seed)
         objective.train()
         devices = [y.device] if y.is_cuda else []
-        with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=devices), kept():
             torch.manual_seed(seed)
             for k, rows in enumerate(tqdm(batches, desc=name, unit="step", disable=not self.progress)):
                 optimizer.zero_grad(set_to_none=True)

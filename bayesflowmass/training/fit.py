@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from tqdm import tqdm
 
+from bayesflowmass.common.memory import kept
 from bayesflowmass.common.processes import present
 from bayesflowmass.common.settings import build_settings
 from bayesflowmass.encoders import Contexts, GalaxySet, concatenate, context_tensors
@@ -128,6 +129,7 @@ def fit(
         stack.enter_context(seeded_globals(seed))
         stack.enter_context(matmul_precision(chosen.precision))
         stack.enter_context(_without_argument_checks())
+        stack.enter_context(kept())
         signals = stack.enter_context(DeferredInterrupt(processes))
         settings = (
             chosen.result() | {"seed": seed, "flip_velocity": flip_velocity is not None} | counted(processes)

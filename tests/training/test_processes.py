@@ -29,8 +29,14 @@ POINT = {
     "encoder": {"grid": [8, 8]},
     "flow": {"kind": "affine", "options": {"hidden": [8]}},
     "fit": {
-        **{"batch_size": 9, "max_updates": 24, "validate_every": 6, "checkpoint_every": 4},
-        **{"patience_updates": None, "learning_rate": 1e-3, "flip_velocity": True, "clip_norm": 1.0},
+        "batch_size": 9,
+        "max_updates": 24,
+        "validate_every": 6,
+        "checkpoint_every": 4,
+        "patience_updates": None,
+        "learning_rate": 1e-3,
+        "flip_velocity": True,
+        "clip_norm": 1.0,
     },
 }
 SHORT = {"max_updates": 24, "validate_every": 6}

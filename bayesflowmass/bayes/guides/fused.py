@@ -99,19 +99,10 @@ class DrawWithKL(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, weight_grad: Tensor, kl_grad: Tensor) -> tuple[Tensor | None, ...]:
         loc, scale, noise = ctx.saved_tensors
-        per_variance, minus = kl_grad / ctx.prior_scale**2, -kl_grad
-        loc_grad, grad = torch.empty_like(loc), torch.empty_like(loc)
-
-        def fill(
-            loc: Tensor, scale: Tensor, noise: Tensor, weight_grad: Tensor, loc_grad: Tensor, grad: Tensor
-        ) -> None:
-            torch.addcmul(weight_grad, loc, per_variance, out=loc_grad)
-            torch.mul(scale, per_variance, out=grad).addcmul_(weight_grad, noise, value=ctx.sign)
-            torch.addcmul(minus, grad, scale, out=grad)
-
-        vectors = (loc, scale, noise, weight_grad.contiguous(), loc_grad, grad)
-        on_all_cores(fill, *(_blocks([vector]) for vector in vectors))
-        return loc_grad, grad, *[None] * 7
+        per_variance = kl_grad / ctx.prior_scale**2
+        loc_grad = torch.addcmul(weight_grad, loc, per_variance)
+        grad = (scale * per_variance).addcmul_(weight_grad, noise, value=ctx.sign)
+        return loc_grad, torch.addcmul(-kl_grad, grad, scale, out=grad), *[None] * 7
 
 
 class LocalLinear(torch.autograd.Function):
