@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from scipy.stats import rankdata, spearmanr
 
-from bayesflowmass.comparison.statistics import Bin, Comparison, Method, to_json
+from bayesflowmass.comparison.statistics import Bin, Comparison, Method
+from bayesflowmass.diagnostics.paired import Estimate
 from bayesflowmass.evaluation.files import read_predictions
 from bayesflowmass.plots.style import COLOURS, PAGE_WIDTH, column_figure, journal_style, save_figure
 from benchmarks.flagship.data import SEEDS, SETS, SPARSE_ABOVE
@@ -104,7 +106,7 @@ class Verdict:
         return self.better and self.nominal
 
 
-def cell(estimate: Any, digits: int = 3, percent: bool = False) -> str:
+def cell(estimate: Estimate, digits: int = 3, percent: bool = False) -> str:
     """A number with its standard error."""
     scale, digits = (100.0, 1) if percent else (1.0, digits)
     if not math.isfinite(estimate.value):
@@ -356,14 +358,19 @@ def draw(sets: dict[str, Comparison], out: Path) -> None:
     save_figure(figure, out)
 
 
+def with_error(estimate: Estimate) -> list[float | None]:
+    """A number and its standard error, for JSON."""
+    return [round(x, 5) if math.isfinite(x) else None for x in (estimate.value, estimate.error)]
+
+
 def numbers(comparison: Comparison) -> dict[str, Any]:
-    """Every number of a set, JSON-able; ``log_score_by_seed`` is above 14.7."""
+    """Every number of a set with its standard error, JSON-able; ``log_score_by_seed`` is above 14.7."""
     quantities = ("log_score", "crps", *COVERAGES, "mean_residual", "scatter", "epistemic_share")
     result: dict[str, Any] = {}
     for name, method in comparison.methods.items():
         by_bin = {
             b.name: {
-                q: to_json(comparison.alone(name, q, b, "predicted" if q in COVERAGES else "true"))
+                q: with_error(comparison.alone(name, q, b, "predicted" if q in COVERAGES else "true"))
                 for q in quantities
                 if name in BAYESIAN or q != "epistemic_share"
             }
@@ -428,7 +435,7 @@ def write_tables(work: Path, out: Path, source: dict[str, Any]) -> None:
         ]  # fmt: skip
         more[name] = {
             "verdict": {
-                "best": verdicts[name].best, "gain": to_json(verdicts[name].gain), "wins": verdicts[name].wins,
+                "best": verdicts[name].best, "gain": with_error(verdicts[name].gain), "wins": verdicts[name].wins,
             },
             "methods": numbers(comparison),
             "detectors": detectors(comparison, name),
@@ -436,6 +443,8 @@ def write_tables(work: Path, out: Path, source: dict[str, Any]) -> None:
         }  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".md").write_text("\n".join(lines), encoding="utf-8")
+    # Lists of numbers on one line.
     text = json.dumps({**source, "seeds": list(SEEDS), "sets": more}, indent=1, allow_nan=False)
+    text = re.sub(r"\[\s+([^\[\]]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
     out.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
     draw(sets, out)
