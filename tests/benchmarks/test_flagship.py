@@ -9,7 +9,7 @@ import torch
 
 from bayesflowmass.posterior import MassPosterior
 from benchmarks.flagship.controls import widened
-from benchmarks.flagship.tables import area
+from benchmarks.flagship.outcomes import area
 
 
 def test_the_area_under_the_curve_counts_pairs_in_order_and_ties_half():
