@@ -52,8 +52,8 @@ def report(folder: str | Path, out: str | Path | None = None) -> Path:
         ReportError: the folder holds nothing to report, or a file in it cannot be read.
     """
     # Imported late: --help, and the name of a folder that is not there, should not wait for torch.
-    from bayesflowmass.page import render_page
     from bayesflowmass.page.contents import report_page
+    from bayesflowmass.page.render import render_page
 
     place = Path(out) if out is not None else Path(folder) / PAGE
     html = render_page(report_page(folder))

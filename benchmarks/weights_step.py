@@ -26,7 +26,7 @@ import pyro.distributions as dist
 import torch
 from torch.func import functional_call
 
-from bayesflowmass.bayes import Eigenbasis, LowRank, MeanField, NormalPrior, VariationalObjective
+from bayesflowmass.bayes import Eigenbasis, MeanField, NormalPrior, VariationalObjective
 from bayesflowmass.bayes.choice import choose, top_layers
 from bayesflowmass.common.memory import kept
 from bayesflowmass.flows import build_flow
@@ -43,7 +43,6 @@ except ImportError:
 
 N_DATA = 18_000
 RATE = 1e-4
-RANK = 5
 PLAIN = "plain, by hand"
 Step = Callable[[torch.Tensor, torch.Tensor], object]
 
@@ -82,8 +81,7 @@ def by_hand(device, graphs) -> Step:
 
 def ours(device, graphs, guide, which, **options) -> Step:
     flow = build_flow("affine", CONTEXT, LOC, SCALE)
-    rank = {"rank": RANK} if guide is LowRank else {}
-    objective = VariationalObjective(flow, guide(flow, NormalPrior(), which, **rank), N_DATA, **options)
+    objective = VariationalObjective(flow, guide(flow, NormalPrior(), which), N_DATA, **options)
     objective.to(device)
     return trainer(objective, graphs)
 
@@ -141,7 +139,7 @@ def auto_normal(device) -> Step:
     return svi.step
 
 
-def rows(device, graphs, low_rank, batch) -> dict[str, Step]:
+def rows(device, graphs, batch) -> dict[str, Step]:
     found = {
         PLAIN: by_hand(device, graphs),
         "default: last two layers, above fixed ones": ours_above(device, graphs, batch),
@@ -149,14 +147,11 @@ def rows(device, graphs, low_rank, batch) -> dict[str, Step]:
         "full mean field, local": ours(device, graphs, MeanField, "all", estimator="local"),
         "full mean field, shared draw": ours(device, graphs, MeanField, "all"),
         "full mean field, mirrored draws": ours(device, graphs, MeanField, "all", estimator="mirrored"),
-        "full mean field, flipout": ours(device, graphs, MeanField, "all", estimator="flipout"),
         "Pyro AutoNormal": auto_normal(device),
     }
     if BayesianModel is not None:
         found["zuko BayesianModel"] = zuko_model(device, False)
         found["zuko BayesianModel, local trick"] = zuko_model(device, True)
-    if low_rank:
-        found[f"full low rank ({RANK})"] = ours(device, graphs, LowRank, "all")
     return found
 
 
@@ -184,7 +179,6 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=100, help="clusters a batch (100)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
     parser.add_argument("--graphs", action="store_true", help="replay CUDA graphs (ours and the plain loop)")
-    parser.add_argument("--low-rank", action="store_true", help="the low-rank guide too, which is slow")
     parser.add_argument("--seed", type=int, default=0, help="of batch and weights (0)")
     parser.add_argument("--out", type=Path, help="write PREFIX.md and PREFIX.json")
     arguments = parser.parse_args()
@@ -196,7 +190,7 @@ def main() -> None:
         LOC + SCALE * torch.randn(arguments.batch, device=arguments.device),
         torch.rand(arguments.batch, CONTEXT, device=arguments.device),
     )
-    steps = rows(arguments.device, arguments.graphs, arguments.low_rank, batch)
+    steps = rows(arguments.device, arguments.graphs, batch)
     times: dict[str, list[float]] = {name: [] for name in steps}
     # As in our training loop, and to the plain loop's advantage too.
     with kept():

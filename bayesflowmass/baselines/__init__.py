@@ -4,7 +4,6 @@ from bayesflowmass.baselines.dispersion import biweight, gapper, standard_deviat
 from bayesflowmass.baselines.msigma import MSigmaRelation, fit_msigma
 from bayesflowmass.baselines.published import PUBLISHED, PublishedResult
 from bayesflowmass.baselines.suite import BaselinePrediction, fit_baselines, predict_baselines
-from bayesflowmass.baselines.virial import projected_mass, virial_mass
 
 __all__ = [
     "PUBLISHED",
@@ -16,7 +15,5 @@ __all__ = [
     "fit_msigma",
     "gapper",
     "predict_baselines",
-    "projected_mass",
     "standard_deviation",
-    "virial_mass",
 ]

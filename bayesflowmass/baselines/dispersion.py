@@ -1,6 +1,8 @@
 """Velocity dispersions of ragged clusters: standard deviation, gapper, biweight scale, 3 sigma clipping.
 
-Velocities of all clusters lie one after another in one array, ``n_galaxies`` says how many belong to each.
+Velocities ``v_los`` (n_gal,) [km/s] of all clusters lie one after another, ``n_galaxies`` (n,) says how many belong to
+each; the result is (n,) [km/s]. ValueError: lengths disagree, a cluster has fewer than two galaxies, or a velocity is
+not finite.
 """
 
 from __future__ import annotations
@@ -23,18 +25,7 @@ _TO_SIGMA = 1.4826
 
 
 def standard_deviation(v_los: ArrayLike, n_galaxies: ArrayLike) -> FloatArray:
-    """Standard deviation (ddof = 1) of the velocities of each cluster about their own mean.
-
-    Args:
-        v_los: line-of-sight velocities [km/s], shape (n_gal,).
-        n_galaxies: galaxies of each cluster, shape (n,), adding up to n_gal.
-
-    Returns:
-        [km/s], shape (n,).
-
-    Raises:
-        ValueError: lengths disagree, a cluster has fewer than two galaxies, or a velocity is not finite.
-    """
+    """Standard deviation (ddof = 1) of the velocities of each cluster about their own mean."""
     v, counts, offsets = _checked(v_los, n_galaxies)
     mean = segment_sum(v, offsets) / counts
     square = segment_sum((v - np.repeat(mean, counts)) ** 2, offsets)
@@ -46,16 +37,6 @@ def gapper(v_los: ArrayLike, n_galaxies: ArrayLike) -> FloatArray:
 
     Wainer and Thissen 1976; Beers, Flynn and Gebhardt 1990, AJ 100, 32, equations 8 to 10. Less sensitive
     to tails than the standard deviation, equal to it for a Gaussian.
-
-    Args:
-        v_los: line-of-sight velocities [km/s], shape (n_gal,).
-        n_galaxies: galaxies of each cluster, shape (n,), adding up to n_gal.
-
-    Returns:
-        [km/s], shape (n,).
-
-    Raises:
-        ValueError: as :func:`standard_deviation`.
     """
     v, counts, offsets = _checked(v_los, n_galaxies)
     v = v[np.lexsort((v, rows_of_galaxies(offsets)))]
@@ -71,16 +52,6 @@ def biweight(v_los: ArrayLike, n_galaxies: ArrayLike) -> FloatArray:
 
     Sums over |u| < 1, M the median (Beers, Flynn and Gebhardt 1990, AJ 100, 32, equation 9). Where more than half
     of the velocities are equal, or the denominator vanishes, it is the standard deviation.
-
-    Args:
-        v_los: line-of-sight velocities [km/s], shape (n_gal,).
-        n_galaxies: galaxies of each cluster, shape (n,), adding up to n_gal.
-
-    Returns:
-        [km/s], shape (n,).
-
-    Raises:
-        ValueError: as :func:`standard_deviation`.
     """
     v, counts, offsets = _checked(v_los, n_galaxies)
     about, deviation = _about_median(v, offsets)
@@ -94,30 +65,19 @@ def biweight(v_los: ArrayLike, n_galaxies: ArrayLike) -> FloatArray:
     return np.asarray(np.where(usable, scale, standard_deviation(v, counts)))
 
 
-def clipped_deviation(v_los: ArrayLike, n_galaxies: ArrayLike, n_sigma: float = 3.0) -> FloatArray:
-    """Standard deviation of the velocities within ``n_sigma`` of it about their mean, iterated.
+def clipped_deviation(v_los: ArrayLike, n_galaxies: ArrayLike) -> FloatArray:
+    """Standard deviation of the velocities within three of it about their mean, iterated.
 
     The clipping of Yahil and Vidal 1977, ApJ 214, 347. It starts from the median and the median absolute deviation,
     since the standard deviation of a contaminated cylinder clips nothing. A galaxy may come back. It ends when the
     same galaxies stay, and never leaves fewer than two.
-
-    Args:
-        v_los: line-of-sight velocities [km/s], shape (n_gal,).
-        n_galaxies: galaxies of each cluster, shape (n,), adding up to n_gal.
-        n_sigma: half width that is kept.
-
-    Returns:
-        [km/s], shape (n,).
-
-    Raises:
-        ValueError: as :func:`standard_deviation`.
     """
     v, counts, offsets = _checked(v_los, n_galaxies)
     about, deviation = _about_median(v, offsets)
     centre, scale = np.zeros(counts.size), _TO_SIGMA * deviation
     kept = np.ones(v.size, dtype=bool)
     for _ in range(_MAX_ROUNDS):
-        now = np.abs(about - np.repeat(centre, counts)) <= n_sigma * np.repeat(scale, counts)
+        now = np.abs(about - np.repeat(centre, counts)) <= 3.0 * np.repeat(scale, counts)
         enough = segment_sum(now.astype(np.float64), offsets) >= 2.0
         now = np.where(np.repeat(enough, counts), now, kept)
         if np.array_equal(now, kept):
@@ -136,13 +96,8 @@ def velocity_dispersion(v_los: ArrayLike, n_galaxies: ArrayLike, kind: Dispersio
         raise ValueError(
             f"The dispersion '{kind}' is unknown; it is one of {', '.join(get_args(DispersionKind))}."
         )
-    function = {
-        "std": standard_deviation,
-        "gapper": gapper,
-        "biweight": biweight,
-        "clipped": clipped_deviation,
-    }
-    return function[kind](v_los, n_galaxies)
+    named = {"std": standard_deviation, "gapper": gapper, "biweight": biweight, "clipped": clipped_deviation}
+    return named[kind](v_los, n_galaxies)
 
 
 def _about_median(v: FloatArray, offsets: IntArray) -> tuple[FloatArray, FloatArray]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -144,10 +144,6 @@ class DynamicalRelation:
     def predict(self, log10_estimate: ArrayLike) -> FloatArray:
         """log10 M200c [Msun/h] from `dynamical_mass` (n,)."""
         return np.asarray(self.intercept + self.slope * np.asarray(log10_estimate, dtype=np.float64))
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able copy."""
-        return asdict(self)
 
 
 def fit_dynamical(

@@ -2,22 +2,19 @@
 
 With x = log10(E(z) M200c), M200c in Msun/h, and s = log10(sigma_v) in km/s:
 
-* ``inverse``: s = a + b x fitted on x over a sample flat in log mass, then inverted, x = (s - a) / b.
-Unbiased at
-  fixed true mass; the scatter is that of s divided by b, so that a shallow (contaminated) relation is
-  costly. The form of Ho et al. 2019 (arXiv:1902.05950).
-* ``regression``: x = a + b s fitted on s over the same sample. The best linear guess, and biased at fixed
-true mass towards
-  the middle of the sample.
-* ``evrard``: sigma_v = 1082.9 km/s (E(z) M / 1e15)^0.3361 (Evrard et al. 2008, arXiv:astro-ph/0702241), of
-dark matter
-  in three dimensions, inverted; nothing is fitted.
+* ``inverse``: s = a + b x fitted on x over a sample flat in log mass, then inverted, x = (s - a) / b. Unbiased at
+  fixed true mass; the scatter is that of s divided by b, so that a shallow (contaminated) relation is costly. The form
+  of Ho et al. 2019 (arXiv:1902.05950).
+* ``regression``: x = a + b s fitted on s over the same sample. The best linear guess, and biased at fixed true mass
+  towards the middle of the sample.
+* ``evrard``: sigma_v = 1082.9 km/s (E(z) M / 1e15)^0.3361 (Evrard et al. 2008, arXiv:astro-ph/0702241), of dark
+  matter in three dimensions, inverted; nothing is fitted.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -67,10 +64,6 @@ class MSigmaRelation:
         return np.asarray(
             self.intercept + self.slope * log10_sigma - np.log10(efunc(redshift, self.cosmology))
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able copy."""
-        return asdict(self)
 
 
 def fit_msigma(

@@ -1,14 +1,12 @@
 """Masses from the number of galaxies alone.
 
-The scatter of richness at fixed mass of a mock is an assumption, and sampling must be complete: this
-    baseline says how
-much of a result could come from counting.
+The scatter of richness at fixed mass of a mock is an assumption, and sampling must be complete: this baseline
+says how much of a result could come from counting.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.polynomial import polynomial
@@ -44,10 +42,6 @@ class RichnessRelation:
         held = np.clip(x, *inside)
         tangent = polynomial.polyval(held, polynomial.polyder(self.coefficients))
         return np.asarray(polynomial.polyval(held, self.coefficients) + tangent * (x - held))
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able copy."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
 def fit_richness(n_galaxies: ArrayLike, log10_mass: ArrayLike, degree: int = 3) -> RichnessRelation:

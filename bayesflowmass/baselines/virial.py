@@ -15,13 +15,12 @@ Both are of isolated systems; what an aperture inside a larger halo changes is i
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.special import ellipkm1
 
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import GRAVITATIONAL_CONSTANT
 
-__all__ = ["projected_mass", "projected_mass_profile", "virial_mass", "virial_mass_profile"]
+__all__ = ["projected_mass_profile", "virial_mass_profile"]
 
 
 ISOTROPIC = 32.0 / np.pi
@@ -31,36 +30,10 @@ _CLOSEST = 1e-6
 _ROWS = 64
 
 
-def virial_mass(r_proj: ArrayLike, v_los: ArrayLike) -> float:
-    """Virial mass [Msun/h] of the galaxies of one cluster, taken as all of an isolated system.
-
-    Args:
-        r_proj: projected distances from the centre [**proper** Mpc/h], shape (n,).
-        v_los: velocities [km/s], shape (n,); their mean is taken off.
-
-    Raises:
-        ValueError: fewer than two galaxies, shapes that differ, a distance that is negative or all of them 0.
-    """
-    return float(virial_mass_profile(*_by_radius(r_proj, v_los))[-1])
-
-
-def projected_mass(r_proj: ArrayLike, v_los: ArrayLike, factor: float = ISOTROPIC) -> float:
-    """Projected mass [Msun/h] of the galaxies of one cluster, taken as all of an isolated system.
-
-    Args:
-        r_proj: projected distances from the centre [**proper** Mpc/h], shape (n,).
-        v_los: velocities [km/s], shape (n,); their mean is taken off.
-        factor: 32 / pi for isotropic, 64 / pi for radial orbits; half of it for test particles about a point mass.
-
-    Raises:
-        ValueError: as `virial_mass`.
-    """
-    profile = projected_mass_profile(*_by_radius(r_proj, v_los))
-    return float(profile[-1] * factor / ISOTROPIC)
-
-
 def virial_mass_profile(r_proj: FloatArray, v_los: FloatArray) -> FloatArray:
-    """`virial_mass` of the innermost 1, 2, ..., n galaxies (n,), in one pass; the first is NaN.
+    """Virial mass [Msun/h] of the innermost 1, 2, ..., n galaxies (n,), taken as all of an isolated system.
+
+    The first is NaN.
 
     Args:
         r_proj: **proper** Mpc/h, ascending (n,).
@@ -73,7 +46,7 @@ def virial_mass_profile(r_proj: FloatArray, v_los: FloatArray) -> FloatArray:
 
 
 def projected_mass_profile(r_proj: FloatArray, v_los: FloatArray) -> FloatArray:
-    """`projected_mass` of the innermost 1, 2, ..., n galaxies (n,); the first is NaN.
+    """Projected mass [Msun/h] of the innermost 1, 2, ..., n galaxies (n,), their orbits isotropic; the first is NaN.
 
     Args:
         r_proj: **proper** Mpc/h, ascending (n,).
@@ -110,18 +83,3 @@ def _inverse_separations(r_proj: FloatArray) -> FloatArray:
         mean = ellipkm1(np.where(inside, (1.0 - ratio) * (1.0 + ratio), 1.0)) * (2.0 / np.pi)
         result[start : start + _ROWS] = np.sum(np.where(inside, mean, 0.0), axis=1) / outer[:, 0]
     return result
-
-
-def _by_radius(r_proj: ArrayLike, v_los: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    r, v = np.asarray(r_proj, dtype=np.float64), np.asarray(v_los, dtype=np.float64)
-    if r.ndim != 1 or r.shape != v.shape or r.size < 2:
-        raise ValueError(
-            f"A mass needs at least two galaxies, each with a distance and a velocity; found {r.size} distances "
-            f"and {v.size} velocities."
-        )
-    if not (np.all(np.isfinite(r) & np.isfinite(v)) and r.min() >= 0.0 and r.max() > 0.0):
-        raise ValueError(
-            "Distances must be finite and 0 or more, not all of them 0, and velocities finite; remove such galaxies."
-        )
-    order = np.argsort(r, kind="stable")
-    return r[order], v[order]

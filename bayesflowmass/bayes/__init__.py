@@ -1,18 +1,17 @@
 """Distributions over the weights of any torch module: priors, guides, objectives, handlers for Pyro."""
 
+import importlib
+import pkgutil
+
 from bayesflowmass.bayes.choice import choose
-from bayesflowmass.bayes.dropout import DropoutPosterior
 from bayesflowmass.bayes.elbo import WeightELBO
-from bayesflowmass.bayes.ensemble import EnsemblePosterior
 from bayesflowmass.bayes.fitting import fit
-from bayesflowmass.bayes.guides import Eigenbasis, FullCovariance, LowRank, MeanField, WeightGuide
-from bayesflowmass.bayes.handlers import Flipout, LocalReparameterisation, SharedDraw
-from bayesflowmass.bayes.laplace import LaplacePosterior
+from bayesflowmass.bayes.guides import Eigenbasis, FullCovariance, MeanField, WeightGuide
+from bayesflowmass.bayes.handlers import LocalReparameterisation, SharedDraw
 from bayesflowmass.bayes.latents import LatentPosterior
 from bayesflowmass.bayes.module import BayesianModule
-from bayesflowmass.bayes.nuts import NUTSPosterior
 from bayesflowmass.bayes.objective import VariationalObjective
-from bayesflowmass.bayes.point import PenalisedLikelihood, PointPosterior
+from bayesflowmass.bayes.point import PenalisedLikelihood
 from bayesflowmass.bayes.posterior import Posterior, load
 from bayesflowmass.bayes.priors import DistributionPrior, NormalPrior, WeightPrior, as_prior
 from bayesflowmass.bayes.protocol import WEIGHT_POSTERIORS, Maximise, WeightPosterior, parse_weights
@@ -22,21 +21,14 @@ __all__ = [
     "WEIGHT_POSTERIORS",
     "BayesianModule",
     "DistributionPrior",
-    "DropoutPosterior",
     "Eigenbasis",
-    "EnsemblePosterior",
-    "Flipout",
     "FullCovariance",
-    "LaplacePosterior",
     "LatentPosterior",
     "LocalReparameterisation",
-    "LowRank",
     "Maximise",
     "MeanField",
-    "NUTSPosterior",
     "NormalPrior",
     "PenalisedLikelihood",
-    "PointPosterior",
     "Posterior",
     "SharedDraw",
     "VariationalObjective",
@@ -52,3 +44,7 @@ __all__ = [
     "load",
     "parse_weights",
 ]
+
+# A posterior of the weights is known by the file that it is in.
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)

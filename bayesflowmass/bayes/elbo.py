@@ -29,7 +29,7 @@ class WeightELBO(ELBO):
     >>> svi = SVI(model, guide, pyro.optim.Adam({"lr": 1e-3}), WeightELBO(estimator="local"))
 
     Args:
-        estimator: ``shared``, ``mirrored``, ``local`` or ``flipout``, see :mod:`bayesflowmass.bayes.handlers`; or
+        estimator: ``shared``, ``mirrored`` or ``local``, see :mod:`bayesflowmass.bayes.handlers`; or
             such a handler.
         num_particles: draws per step; two that are ``mirrored`` are a pair.
         tempering: T; anything but 1 is not the ELBO.

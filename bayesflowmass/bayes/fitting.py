@@ -58,7 +58,7 @@ def fit(
             trained.
         seed: of everything random.
         steps, learning_rate, batch_size, progress: of the training, see `Loop`.
-        options: further arguments of the method's ``fit``, such as ``guide="low_rank"`` or ``members=10``.
+        options: further arguments of the method's ``fit``, such as ``guide="mean_field"`` or ``members=10``.
 
     Raises:
         ValueError: in a sentence, before anything is trained.

@@ -6,10 +6,9 @@ All of them estimate the same E_q[log p(data | w)]; they differ in the variance 
 :class:`SharedDraw`                one draw of the weights for the whole batch
 :class:`MirroredDraw`              the same, every other draw the mirror image about the mean of the one before
 :class:`LocalReparameterisation`   each example's pre-activations from their own normal distribution
-:class:`Flipout`                   one draw, its deviation from the mean with random signs per example
 =================================  ==========================================================================
 
-The last two give each example weights of its own, which is right for gradients of a sum over examples and wrong
+The last gives each example weights of its own, which is right for gradients of a sum over examples and wrong
 for predictions of several examples at once: those need a shared draw. It is also wrong where a layer acts several
 times on one example, or where an example sees rows of others; such layers get a shared draw (`examine`).
 """
@@ -24,7 +23,6 @@ from weakref import WeakKeyDictionary
 
 import pyro
 import torch
-import torch.nn.functional as F
 from pyro.poutine.condition_messenger import ConditionMessenger
 from pyro.poutine.do_messenger import DoMessenger
 from pyro.poutine.messenger import Messenger
@@ -36,12 +34,11 @@ from torch import Tensor, nn
 from bayesflowmass.bayes.examination import WatchedWeight, examine, mixes_rows, tensors_of
 from bayesflowmass.bayes.guides.base import WeightGuide
 from bayesflowmass.bayes.guides.fused import NormalDraw
-from bayesflowmass.bayes.guides.mean_field import MeanField
 from bayesflowmass.bayes.guides.noise import standard_normal
 from bayesflowmass.bayes.module import VECTORISED, BayesianModule, parameter_name, site_name
 from bayesflowmass.bayes.parameter_store import register_parameters
 
-__all__ = ["ESTIMATORS", "Flipout", "LocalReparameterisation", "MirroredDraw", "PerExampleDraw", "SharedDraw"]
+__all__ = ["ESTIMATORS", "LocalReparameterisation", "MirroredDraw", "PerExampleDraw", "SharedDraw"]
 
 
 class SharedDraw(Messenger):
@@ -373,55 +370,13 @@ class LocalReparameterisation(PerExampleDraw):
         message["done"] = message["stop"] = True
 
 
-class Flipout(PerExampleDraw):
-    """One draw W = M + D of each linear layer's weights, and x M^T + ((x * r) D^T) * t with random signs.
-
-    The signs r (B, I) and t (B, O) decorrelate the examples at the price of a second matrix product
-    (Wen et al. 2018, arXiv:1803.04386). Biases, and random weights elsewhere, are one shared draw.
-
-    Args:
-        guide: the mean-field guide: signs leave q unchanged only if weights are independent.
-
-    Raises:
-        ValueError: for another guide.
-    """
-
-    def __init__(self, guide: WeightGuide) -> None:
-        if not isinstance(guide, MeanField):
-            raise ValueError(
-                f"Flipout needs independent weights, and the guide {guide.kind!r} correlates them; use a shared"
-                " draw or the mean-field guide."
-            )
-        super().__init__(guide)
-        self._means = guide
-
-    def _pyro_linear(self, message: Any) -> None:
-        layer = message["name"]
-        inputs, _, bias, network = message["args"]
-        if network != self.guide.name or self._weights is None or not self._is_own(layer, inputs):
-            return
-        weight = self._weights[parameter_name(layer, "weight")]
-        bias = self._weights.get(parameter_name(layer, "bias"), bias)
-        mean = self._means.factor(parameter_name(layer, "weight"))[0].view(weight.shape)
-        signs_in = _signs(inputs.shape, inputs)
-        signs_out = _signs((len(inputs), len(weight)), inputs)
-        deviation = F.linear(inputs * signs_in, weight - mean) * signs_out
-        message["value"] = F.linear(inputs, mean, bias) + deviation
-        message["done"] = message["stop"] = True
-
-
 def _traced(parameters_too: bool = False) -> bool:
     """Whether a trace of log densities (or of parameters) is being made."""
     return any(isinstance(f, TraceMessenger) and (parameters_too or not f.param_only) for f in _PYRO_STACK)
-
-
-def _signs(shape: tuple[int, ...] | torch.Size, like: Tensor) -> Tensor:
-    return torch.randint(0, 2, shape, device=like.device).to(like.dtype).mul_(2.0).sub_(1.0)
 
 
 ESTIMATORS: dict[str, type[SharedDraw]] = {
     "shared": SharedDraw,
     "mirrored": MirroredDraw,
     "local": LocalReparameterisation,
-    "flipout": Flipout,
 }

@@ -104,12 +104,7 @@ class LaplacePosterior(WeightPosterior):
         if not trained:
             maximise_weights(module, train_prior, len(data[1]), maximise, seed=seed, name="point")
         mean = layout.flatten(dict(module.named_parameters())).detach()
-        scales = torch.cat(
-            [
-                mean.new_full((size,), prior.scale_of(name, layout.shapes[name]), dtype=torch.float64)
-                for name, size in zip(names, layout.sizes, strict=True)
-            ]
-        )
+        scales = prior.scales(layout.shapes, mean.double())
         # In units of the prior's scales the prior is isotropic and the precisions add up eigenvalue by eigenvalue.
         scaled_hessian = scales[:, None] * summed_hessian(module, names, data) * scales
         eigenvalues, vectors = torch.linalg.eigh(scaled_hessian)

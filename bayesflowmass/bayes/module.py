@@ -42,8 +42,6 @@ class BayesianModule(nn.Module):
         which: the random parameters, see :func:`~bayesflowmass.bayes.choice.choose`.
         name: before the names of the sites, and of the other parameters in Pyro's store; None: sites are named as the
             parameters alone, and ``network`` stands before those in the store.
-        batch_dims: the first dimensions of the outputs that stand in plates: 1, the examples. It tells where
-            particles that Pyro vectorises go.
     """
 
     def __init__(
@@ -53,14 +51,12 @@ class BayesianModule(nn.Module):
         which: Choice = "all",
         *,
         name: str | None = None,
-        batch_dims: int = 1,
     ) -> None:
         super().__init__()
         self.module = module
         self.prior = as_prior(prior)
         self.layout = WeightLayout(module, choose(module, which))
         self.name = name
-        self.batch_dims = batch_dims
         # Looking for tied weights in every call costs as much as a small layer.
         self.places = other_places(module)
         parameters = dict(module.named_parameters())
@@ -120,7 +116,8 @@ class BayesianModule(nn.Module):
                     f"The network returns a {type(parts[0]).__name__}, which has no place for the particles that Pyro"
                     " vectorises; return tensors, or run the particles one by one."
                 )
-            between = [1] * (-dim - 1 - min(self.batch_dims, parts[0].dim()))
+            # The first dimension of the outputs, the examples, stands in a plate.
+            between = [1] * (-dim - 1 - min(1, parts[0].dim()))
             return torch.stack(parts).reshape(size, *between, *parts[0].shape)
 
         return tree_map(stack, *(one(index) for index in range(size)))

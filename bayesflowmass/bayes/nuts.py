@@ -84,12 +84,7 @@ class NUTSPosterior(WeightPosterior):
         cls.check(module, data, {"chains": chains, "warmup": warmup, "samples": samples})
         names, prior = choose(module, which), prior or NormalPrior()
         layout, like = WeightLayout(module, names), next(module.parameters()).detach()
-        scales = torch.cat(
-            [
-                like.new_full((size,), prior.scale_of(name, layout.shapes[name]))
-                for name, size in zip(names, layout.sizes, strict=True)
-            ]
-        )
+        scales = prior.scales(layout.shapes, like)
         context, log10_mass = data
         module.eval()
 
@@ -108,13 +103,18 @@ class NUTSPosterior(WeightPosterior):
         for word in np.random.SeedSequence([seed, chains]).generate_state(chains):
             with torch.random.fork_rng(devices=[]):
                 pyro.set_rng_seed(int(word))
-                start = prior_draw(prior, layout, like) / scales
+                start = layout.flatten(
+                    {
+                        name: prior.distribution(name, shape, like).sample()
+                        for name, shape in layout.shapes.items()
+                    }
+                )
                 kernel = NUTS(potential_fn=potential, full_mass=full_mass, max_tree_depth=max_tree_depth)
                 run = MCMC(
                     kernel,
                     samples,
                     warmup_steps=warmup,
-                    initial_params={"scaled": start},
+                    initial_params={"scaled": start / scales},
                     disable_progbar=not progress,
                 )
                 run.run()
@@ -166,13 +166,9 @@ class NUTSPosterior(WeightPosterior):
     def _restore(cls, module: nn.Module, description: Mapping[str, Any]) -> Self:
         found = dict(description)
         del found["method"]
-        names, chains, samples = (
-            tuple(found.pop("names")),
-            int(found.pop("chains")),
-            int(found.pop("samples")),
-        )
+        names, shape = tuple(found.pop("names")), [int(found.pop(key)) for key in ("chains", "samples")]
         size = WeightLayout(module, names).n_weights
-        return cls(module, names, next(module.parameters()).new_zeros(chains, samples, size), found)
+        return cls(module, names, next(module.parameters()).new_zeros(*shape, size), found)
 
 
 class _KnownGradient(torch.autograd.Function):
@@ -209,10 +205,3 @@ def _traced(
             graph, (example,), check_trace=False
         )
     return traced
-
-
-def prior_draw(prior: WeightPrior, layout: WeightLayout, like: Tensor) -> Tensor:
-    """One draw (P,) from the prior, from the global generator."""
-    return layout.flatten(
-        {name: prior.distribution(name, shape, like).sample() for name, shape in layout.shapes.items()}
-    )

@@ -23,7 +23,7 @@ from bayesflowmass.bayes.substitution import call_with
 __all__ = ["Estimator", "VariationalObjective"]
 
 _NO_SEED = -1
-Estimator = Literal["shared", "mirrored", "local", "flipout"]
+Estimator = Literal["shared", "mirrored", "local"]
 
 
 class VariationalObjective(nn.Module):
@@ -40,8 +40,8 @@ class VariationalObjective(nn.Module):
         module: called as ``module(log10_mass (B,), context (B, C)) -> log density (B,)``.
         guide: q, over the weights of this module.
         n_data: N, the number of training examples (not of a batch).
-        estimator: of the gradient: one ``shared`` draw for the batch, ``mirrored`` in every other step, ``local``
-            reparameterisation or ``flipout``.
+        estimator: of the gradient: one ``shared`` draw for the batch, ``mirrored`` in every other step, or ``local``
+            reparameterisation.
         tempering: T, the weight of the KL divergence; anything but 1 is not the ELBO.
         elbo: another bound of Pyro for `svi`, such as ``Trace_ELBO()``; None: `WeightELBO` with this estimator.
         validation_draws: draws in evaluation mode.
@@ -160,9 +160,9 @@ class VariationalObjective(nn.Module):
             return self.guide.kl()
 
     @torch.no_grad()
-    def expected_log_likelihood(self, log10_mass: Tensor, context: Tensor, seed: int = 0) -> Tensor:
-        """Mean of log p(log10_mass | context, w) over draws that ``seed`` fixes, (B,)."""
-        draws = self.guide.draw(self.validation_draws, seed)
+    def expected_log_likelihood(self, log10_mass: Tensor, context: Tensor) -> Tensor:
+        """Mean of log p(log10_mass | context, w) over ``validation_draws`` fixed draws, (B,)."""
+        draws = self.guide.draw(self.validation_draws, seed=0)
         total = torch.zeros_like(log10_mass)
         for i in range(self.validation_draws):
             weights = {name: value[i] for name, value in draws.items()}

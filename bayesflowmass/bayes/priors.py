@@ -31,6 +31,12 @@ class WeightPrior(ABC):
     def scale_of(self, name: str, shape: Sequence[int]) -> float:
         """Standard deviation of the weights of the parameter ``name`` of this shape: guides count in it."""
 
+    def scales(self, shapes: Mapping[str, Sequence[int]], like: Tensor) -> Tensor:
+        """Those standard deviations, (P,), of each weight of the parameters, in the type of ``like``."""
+        return torch.cat(
+            [like.new_full((math.prod(shape),), self.scale_of(name, shape)) for name, shape in shapes.items()]
+        )
+
     @abstractmethod
     def distribution(self, name: str, shape: Sequence[int], like: Tensor) -> dist.TorchDistribution:
         """p of one tensor of weights, event shape ``shape``, in the type and on the device of ``like``."""

@@ -147,10 +147,10 @@ def parse_weights(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def _known(method: Any) -> type[WeightPosterior]:
-    if method == "swag":
+    if method in ("swag", "dropout"):
         raise ValueError(
-            "The weight posterior 'swag' was removed in version 0.2: its draws had a twentieth of the width that exact"
-            " sampling gives; train again, for example with 'ensemble' or 'variational'."
+            f"The weight posterior '{method}' was removed in version 0.2: it missed what exact sampling gives"
+            " (docs/results/gold_standard.md); train again, for example with 'ensemble' or 'variational'."
         )
     if method not in WEIGHT_POSTERIORS:
         raise ValueError(

@@ -111,16 +111,14 @@ class WeightsSettings(Settings):
 
     method: str = Field(
         "point",
-        description="point (maximum likelihood alone), variational, ensemble[:K], laplace, dropout, nuts",
+        description="point (maximum likelihood alone), variational, ensemble[:K], laplace, nuts",
     )
     which: str | tuple[str, ...] | None = Field(
         None,
         description="random weights: all, last, last:K or patterns of names; default: the method's"
         " (variational: the last two layers; laplace: the last layers that give location and width)",
     )
-    guide: str | None = Field(
-        None, description="variational: eigenbasis, mean_field, full_covariance, low_rank"
-    )
+    guide: str | None = Field(None, description="variational: eigenbasis, mean_field, full_covariance")
     prior: float | str | dict[str, Any] | None = Field(
         None, description="standard deviation of the weights a priori; default fan_in"
     )

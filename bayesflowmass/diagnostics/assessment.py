@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
 from bayesflowmass.common.arrays import BoolArray, FloatArray
-from bayesflowmass.diagnostics.bins import as_json, binned_statistics, merged_edges, quantile_edges
-from bayesflowmass.diagnostics.bootstrap import bootstrap_errors
+from bayesflowmass.diagnostics.bins import binned_statistics, merged_edges, quantile_edges
+from bayesflowmass.diagnostics.bootstrap import with_errors
 from bayesflowmass.diagnostics.calibration import central_level, nominal_pair
 from bayesflowmass.diagnostics.expectation import compare_by_true_mass
 from bayesflowmass.diagnostics.multiplicity import holm
@@ -181,12 +181,7 @@ def _overall(
         result["slope_of_truth"] = weighted_residual_statistics(s.mean, s.log10_true, weights)["slope"]
         return result
 
-    point = statistics(np.ones((1, len(s))))
-    errors = bootstrap_errors(statistics, halo, n_resamples, seed)
-    result: dict[str, Any] = {}
-    for name, value in point.items():
-        result[name], result[f"{name}_se"] = as_json(value)[0], as_json(errors[name])[0]
-    return result
+    return {name: value[0] for name, value in with_errors(statistics, halo, n_resamples, seed).items()}
 
 
 def _binned(

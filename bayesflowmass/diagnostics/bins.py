@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from bayesflowmass.common.arrays import FloatArray
-from bayesflowmass.diagnostics.bootstrap import bootstrap_errors
+from bayesflowmass.diagnostics.bootstrap import as_json, with_errors
 from bayesflowmass.diagnostics.residuals import residual
 
 __all__ = ["binned_statistics", "mass_edges", "merged_edges", "quantile_edges"]
@@ -114,8 +114,6 @@ def binned_statistics(
         result["scatter"] = np.where(total > 2, np.sqrt(unbiased), np.nan)
         return result
 
-    point = statistics(np.ones((1, values.size)))
-    errors = bootstrap_errors(statistics, halo_id, n_resamples, seed)
     count = np.bincount(index, minlength=k)
     output: dict[str, list[float | None]] = {
         "edges": as_json(limits),
@@ -124,9 +122,7 @@ def binned_statistics(
             np.where(count > 0, np.bincount(index, values, minlength=k) / np.maximum(count, 1), np.nan)
         ),
     }
-    for name, value in point.items():
-        output[name] = as_json(value[0])
-        output[f"{name}_se"] = as_json(errors[name])
+    output |= with_errors(statistics, halo_id, n_resamples, seed)
     for name, probability in QUANTILES.items():
         output[f"residual_{name}"] = as_json(
             np.array(
@@ -134,8 +130,3 @@ def binned_statistics(
             )
         )
     return output
-
-
-def as_json(values: FloatArray) -> list[float | None]:
-    """Floats for a JSON file, None for what is not finite."""
-    return [float(v) if np.isfinite(v) else None for v in np.asarray(values).reshape(-1)]

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from bayesflowmass.common.arrays import FloatArray
 
-__all__ = ["bootstrap_errors", "bootstrap_weights"]
+__all__ = ["as_json", "bootstrap_errors", "bootstrap_weights", "with_errors"]
 
 WeightedStatistics = Callable[[FloatArray], Mapping[str, FloatArray]]
 
@@ -69,6 +69,23 @@ def bootstrap_errors(
     return {
         name: _spread(np.concatenate(chunks)) * (np.nan if single else 1.0) for name, chunks in draws.items()
     }
+
+
+def with_errors(
+    statistics: WeightedStatistics, halo_id: ArrayLike, n_resamples: int, seed: int
+) -> dict[str, list[float | None]]:
+    """Each statistic and, under ``<name>_se``, its bootstrap error, as lists for a JSON file."""
+    point = statistics(np.ones((1, np.size(halo_id))))
+    errors = bootstrap_errors(statistics, halo_id, n_resamples, seed)
+    found: dict[str, list[float | None]] = {}
+    for name, value in point.items():
+        found[name], found[f"{name}_se"] = as_json(value), as_json(errors[name])
+    return found
+
+
+def as_json(values: FloatArray) -> list[float | None]:
+    """Floats for a JSON file, None for what is not finite."""
+    return [float(v) if np.isfinite(v) else None for v in np.asarray(values).reshape(-1)]
 
 
 def _spread(draws: FloatArray) -> FloatArray:

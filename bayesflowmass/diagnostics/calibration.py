@@ -33,14 +33,12 @@ class PitHistogram:
         edges: shape (bins + 1,).
         density: shape (bins,).
         band: lower and upper density that a calibrated sample of this size stays within in **all** bins
-            together, at the stated probability.
-        probability: of the band.
+            together, with a probability of 95 %.
     """
 
     edges: FloatArray
     density: FloatArray
     band: tuple[float, float]
-    probability: float
 
 
 def coverage(pit: ArrayLike, level: float) -> float:
@@ -56,34 +54,26 @@ def central_level(pit: ArrayLike) -> FloatArray:
 def pit_histogram(
     pit: ArrayLike,
     bins: int = 20,
-    probability: float = 0.95,
     *,
     halo_id: ArrayLike | None = None,
-    n_simulations: int = 999,
-    seed: int = 0,
 ) -> PitHistogram:
     """Histogram of the PIT with the band that a calibrated sample respects in all bins at once.
 
     The band is simulated (:func:`bayesflowmass.diagnostics.uniformity.simulate_counts`): the emptiest bin
-    of calibrated samples lies above it, and the fullest below, each at (1 + probability) / 2.
+    of calibrated samples lies above it, and the fullest below, each at 97.5 %.
 
     Args:
         pit: shape (n,).
         bins: number of bins.
-        probability: of the band.
         halo_id: shape (n,); projections of one halo are simulated with their measured correlation.
-        n_simulations, seed: of the band.
     """
     u = checked_unit_interval(pit)
     counts, edges = np.histogram(u, bins=bins, range=(0.0, 1.0))
     halo = np.arange(u.size) if halo_id is None else np.asarray(halo_id)
-    simulated = simulate_counts(halo, halo_correlation(u, halo), bins, n_simulations, seed)
-    tail = 0.5 * (1.0 - probability)
-    low = float(np.quantile(simulated.min(axis=1), tail, method="lower"))
-    high = float(np.quantile(simulated.max(axis=1), 1.0 - tail, method="higher"))
-    return PitHistogram(
-        edges, counts * bins / u.size, (low * bins / u.size, high * bins / u.size), probability
-    )
+    simulated = simulate_counts(halo, halo_correlation(u, halo), bins, n_simulations=999, seed=0)
+    low = float(np.quantile(simulated.min(axis=1), 0.025, method="lower"))
+    high = float(np.quantile(simulated.max(axis=1), 0.975, method="higher"))
+    return PitHistogram(edges, counts * bins / u.size, (low * bins / u.size, high * bins / u.size))
 
 
 def nominal_pair(population: str | None, prior: str) -> tuple[bool, str]:

@@ -9,7 +9,7 @@ carries both with it.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -48,12 +48,6 @@ class Equation8:
     n_median: float
     n_clusters: int
     n_without_members: int
-
-    def to_dict(self) -> dict[str, object]:
-        """A JSON-able copy."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
 
 
 class _Grouped:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
 from bayesflowmass.common.arrays import FloatArray, IntArray
-from bayesflowmass.diagnostics.bins import as_json
+from bayesflowmass.diagnostics.bootstrap import as_json
 from bayesflowmass.diagnostics.dependence import correlated_uniforms, halo_correlation
 from bayesflowmass.diagnostics.multiplicity import holm
 from bayesflowmass.diagnostics.posterior_summary import SCORE_GRID, PosteriorSummary

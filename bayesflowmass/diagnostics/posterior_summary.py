@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.diagnostics.bins import QUANTILES
@@ -134,11 +134,7 @@ class PosteriorSummary:
         z = (true - mu) / s
         return cls(
             log10_true=true,
-            q025=mu - 1.959963984540054 * s,
-            q16=mu - 0.994457883209753 * s,
-            median=mu,
-            q84=mu + 0.994457883209753 * s,
-            q975=mu + 1.959963984540054 * s,
+            **{name: mu + ndtri(p) * s for name, p in QUANTILES.items()},
             mean=mu,
             sigma=s,
             pit=ndtr(z),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesflowmass.common.arrays import FloatArray
-from bayesflowmass.diagnostics.bins import as_json, binned_statistics, mass_edges
-from bayesflowmass.diagnostics.bootstrap import bootstrap_errors
+from bayesflowmass.diagnostics.bins import binned_statistics, mass_edges
+from bayesflowmass.diagnostics.bootstrap import with_errors
 from bayesflowmass.diagnostics.equation8 import fit_equation8, weighted_equation8
 from bayesflowmass.diagnostics.residuals import weighted_mean, weighted_residual_statistics
 
@@ -84,20 +85,17 @@ def summarise(
             result.update(weighted_equation8(true, predicted, members, weights))
         return result
 
-    point = statistics(np.ones((1, true.size)))
-    errors = bootstrap_errors(statistics, halo_id, n_resamples, seed)
     summary: dict[str, Any] = {
         "n_clusters": int(true.size),
         "n_haloes": int(np.unique(np.asarray(halo_id)).size),
         "log10_mass_range": [float(true.min()), float(true.max())],
     }
-    for name, value in point.items():
-        summary[name] = as_json(value)[0]
-        summary[f"{name}_se"] = as_json(errors[name])[0]
+    found = with_errors(statistics, halo_id, n_resamples, seed)
+    summary |= {name: value[0] for name, value in found.items()}
     if fit is None:
         summary.update(sigma_N=None, sigma_N_se=None, sigma_0=None, sigma_0_se=None, equation_8=None)
     else:
-        summary["equation_8"] = fit.to_dict()
+        summary["equation_8"] = asdict(fit)
     for name, by in (("bins_true", true), ("bins_predicted", predicted)):
         summary[name] = binned_statistics(
             true,

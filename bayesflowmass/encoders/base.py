@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.encoders.extra_columns import ExtraColumns
+from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.catalog.slices import cluster_slices
+from bayesflowmass.encoders.columns import ExtraColumns, OptionalColumns
 from bayesflowmass.encoders.galaxy_set import Contexts, GalaxySet
-from bayesflowmass.encoders.optional_columns import OptionalColumns
+from bayesflowmass.encoders.kde import KDEError
 
-__all__ = ["CLUSTERS_PER_SLICE", "ENCODERS", "GALAXIES_PER_SLICE", "Encoder"]
+__all__ = ["ENCODERS", "Encoder"]
 
 # Bounds the memory of one call to an encoder beside the result: about 40 MB of images, 60 MB of galaxies.
-CLUSTERS_PER_SLICE = 4096
-GALAXIES_PER_SLICE = 1 << 20
+_CLUSTERS_PER_SLICE = 4096
+_GALAXIES_PER_SLICE = 1 << 20
 
 ENCODERS: dict[str, type[Encoder]] = {}
 """The class of each kind; a subclass enters by naming its ``kind``."""
@@ -36,6 +40,8 @@ class Encoder(nn.Module, ABC):
     """
 
     kind: ClassVar[str]
+    described: ClassVar[tuple[str, ...]]
+    """What `describe` says of this kind alone."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -111,7 +117,29 @@ class Encoder(nn.Module, ABC):
             CatalogError: naming the cluster that has no density.
         """
 
+    def _encoded_parts(
+        self, catalog: ClusterCatalog, device: torch.device | str, dtype: torch.dtype, progress: bool
+    ) -> Iterator[tuple[slice, Contexts]]:
+        """Contexts of parts of a catalogue that bound the memory, and which clusters they are of."""
+        offsets = np.asarray(catalog.offsets, dtype=np.int64)
+        with tqdm(total=len(catalog), disable=not progress, desc="densities", unit=" clusters") as bar:
+            for first, last in cluster_slices(offsets, _CLUSTERS_PER_SLICE, _GALAXIES_PER_SLICE):
+                part = catalog[first:last]
+                columns = [
+                    part.r_proj if name == "r_proj" else part.galaxies(name) for name in self.galaxy_columns
+                ]
+                points = torch.from_numpy(np.stack(columns, dtype=np.float64)).T
+                try:
+                    yield slice(first, last), self._contexts(part, points.to(device), dtype)
+                except KDEError as error:
+                    name = part.column("cluster_id")[error.cluster]
+                    raise CatalogError(f"cluster {name}: {error.reason}") from error
+                bar.update(last - first)
+
     @abstractmethod
+    def _contexts(self, catalog: ClusterCatalog, points: Tensor, dtype: torch.dtype) -> Contexts:
+        """As `at`, with densities of this precision."""
+
     def at(self, catalog: ClusterCatalog, points: Tensor) -> Contexts:
         """Contexts of the clusters of a catalogue if their galaxies were at ``points``, differentiable in these.
 
@@ -120,6 +148,7 @@ class Encoder(nn.Module, ABC):
             points: (n_galaxies_total, D) float32 or float64, the columns `galaxy_columns`; all is computed in their
                 precision.
         """
+        return self._contexts(catalog, points, points.dtype)
 
     @abstractmethod
     def sees(self, points: Tensor) -> Tensor:
@@ -148,14 +177,34 @@ class Encoder(nn.Module, ABC):
         self.optional.fit(catalog)
         return self
 
-    def raw_columns(self, catalog: ClusterCatalog) -> tuple[Tensor | None, Tensor | None]:
-        """Values of the extra and of the optional columns (n, k), float64, None where there are none.
+    def _raw_columns(self, catalog: ClusterCatalog, device: torch.device) -> dict[str, Tensor | None]:
+        """Values of the columns ``extras`` and ``optional`` (n, k), float64, None where there are none."""
+        columns: dict[str, ExtraColumns | OptionalColumns] = {
+            "extras": self.extra_columns,
+            "optional": self.optional,
+        }
+        return {
+            name: torch.from_numpy(kind.values(catalog)).to(device) if kind else None
+            for name, kind in columns.items()
+        }
+
+    def _column_entries(
+        self, n: int, extras: Tensor | None, optional: Tensor | None, like: Tensor
+    ) -> list[Tensor]:
+        """Entries of the contexts of n clusters, in the type of ``like``, from raw values of the columns.
 
         Raises:
-            CatalogError: if a column is missing, not numeric or not finite.
+            ValueError: extra columns are not given; of optional ones none is known then.
         """
-        extras = torch.from_numpy(self.extra_columns.values(catalog)) if self.extras else None
-        return extras, torch.from_numpy(self.optional.values(catalog)) if self.optional else None
+        entries = []
+        if self.extras:
+            if extras is None or extras.shape != (n, len(self.extras)):
+                raise ValueError(f"the context needs the columns {', '.join(self.extras)} of each cluster")
+            entries.append(self.extra_columns.standardised(extras.to(like.device)).to(like))
+        if self.optional:
+            values = like.new_full((n, len(self.optional)), math.nan) if optional is None else optional
+            entries.append(self.optional.encode(values.to(like.device, torch.float64)).to(like))
+        return entries
 
     def tell(self, context: Contexts, name: str, value: float) -> Contexts:
         """Contexts in which an optional column, where it is unknown, is known to be ``value``."""
@@ -166,8 +215,13 @@ class Encoder(nn.Module, ABC):
         return replace(context, clusters=changed) if isinstance(context, GalaxySet) else changed
 
     @abstractmethod
+    def _describe(self) -> dict[str, Any]:
+        """The values of ``described``, as JSON."""
+
     def describe(self) -> dict[str, Any]:
         """JSON-able description from which ``from_description`` builds an equal encoder."""
+        columns = self.extra_columns.describe() | self.optional.describe()
+        return {"kind": self.kind, **self._describe(), **columns}
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> Self:
@@ -183,8 +237,19 @@ class Encoder(nn.Module, ABC):
             )
         if kind not in ENCODERS:
             raise ValueError(f"unknown encoder {kind!r}; known are {', '.join(sorted(ENCODERS))}")
-        return cast(Self, ENCODERS[kind]._restore(description))
+        known = ENCODERS[kind]
+        wanted = {"kind", *known.described, "extras", "extra_constants"}
+        if set(description) - {"optional", "optional_constants"} != wanted:
+            raise ValueError(
+                f"description of a {known.__name__} has the keys {sorted(description)}, expected {sorted(wanted)};"
+                " it may come from another version"
+            )
+        encoder = cast(Self, known._restore(description))
+        encoder.extra_columns = ExtraColumns.from_description(description)
+        encoder.optional = OptionalColumns.from_description(description)
+        return encoder
 
     @classmethod
     @abstractmethod
-    def _restore(cls, description: Mapping[str, Any]) -> Self: ...
+    def _restore(cls, description: Mapping[str, Any]) -> Self:
+        """The encoder without its cluster columns."""

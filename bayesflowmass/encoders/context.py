@@ -6,18 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from bayesflowmass.catalog import CatalogError, ClusterCatalog
-from bayesflowmass.catalog.slices import cluster_slices
-from bayesflowmass.encoders.base import CLUSTERS_PER_SLICE, GALAXIES_PER_SLICE, Encoder
-from bayesflowmass.encoders.extra_columns import ExtraColumns
+from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.encoders.base import Encoder
 from bayesflowmass.encoders.galaxy_set import Contexts
-from bayesflowmass.encoders.kde import KDEEncoder, KDEError
-from bayesflowmass.encoders.optional_columns import OptionalColumns
+from bayesflowmass.encoders.kde import KDEEncoder
 from bayesflowmass.encoders.scaling import DEFAULT_CONSTANTS, check_scaling, scale_images
 
 __all__ = ["ContextEncoder"]
@@ -44,6 +39,7 @@ class ContextEncoder(Encoder):
     """
 
     kind = "kde-context"
+    described = ("kdes", "scaling", "constant", "galaxy_weight")
 
     def __init__(
         self,
@@ -79,12 +75,10 @@ class ContextEncoder(Encoder):
 
     @property
     def context_dim(self) -> int:
-        """Length of a context vector."""
         return math.prod(self.image_shape) + len(self.extras) + self.optional.width
 
     @property
     def uses_richness(self) -> bool:
-        """Whether the context shows how many galaxies a cluster has."""
         return self.scaling == "log1p_richness"
 
     @property
@@ -126,15 +120,7 @@ class ContextEncoder(Encoder):
         for kde in self.kdes:
             images = kde(points, offsets, weights=weights, dtype=dtype, normalisation="sum")
             parts.append(scale_images(images, self.scaling, self.constant, counts).flatten(1))
-        if self.extras:
-            if extras is None or extras.shape != (counts.numel(), len(self.extras)):
-                raise ValueError(f"the context needs the columns {', '.join(self.extras)} of each cluster")
-            parts.append(self.extra_columns.encode(extras.to(parts[0].device)).to(parts[0].dtype))
-        if self.optional:
-            shape = (counts.numel(), len(self.optional))
-            values = parts[0].new_full(shape, math.nan) if optional is None else optional
-            parts.append(self.optional.encode(values.to(torch.float64)).to(parts[0].dtype))
-        return torch.cat(parts, 1)
+        return torch.cat([*parts, *self._column_entries(counts.numel(), extras, optional, parts[0])], 1)
 
     def flow_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Those given, the length of a context, and the image that opens it where a network convolves it."""
@@ -142,22 +128,15 @@ class ContextEncoder(Encoder):
         return image | dict(given) | {"context_dim": self.context_dim}
 
     def memory(self, catalog: ClusterCatalog) -> int:
-        """Bytes of the contexts of a catalogue."""
         return 4 * len(catalog) * self.context_dim
 
-    def at(self, catalog: ClusterCatalog, points: Tensor) -> Tensor:
-        """Contexts of clusters whose galaxies are at ``points``: see `Encoder.at`."""
-        extras, optional = self.raw_columns(catalog)
+    def _contexts(self, catalog: ClusterCatalog, points: Tensor, dtype: torch.dtype) -> Tensor:
         weights = None
         if self.galaxy_weight is not None:
             weights = catalog.galaxy_tensor(self.galaxy_weight, torch.float64)[:, 0].to(points.device)
-        context: Tensor = self(
-            points,
-            torch.tensor(catalog.offsets, device=points.device),
-            None if extras is None else extras.to(points.device),
-            weights=weights,
-            optional=None if optional is None else optional.to(points.device),
-        )
+        offsets = torch.tensor(catalog.offsets, device=points.device)
+        columns = self._raw_columns(catalog, points.device)
+        context: Tensor = self(points, offsets, weights=weights, dtype=dtype, **columns)
         return context
 
     def sees(self, points: Tensor) -> Tensor:
@@ -166,7 +145,6 @@ class ContextEncoder(Encoder):
 
     @property
     def catalog_columns(self) -> frozenset[str]:
-        """Columns of a catalogue that are read where they are there."""
         weight = () if self.galaxy_weight is None else (self.galaxy_weight,)
         return super().catalog_columns.union(weight)
 
@@ -179,39 +157,10 @@ class ContextEncoder(Encoder):
         progress: bool = False,
         truth: bool = False,
     ) -> Tensor:
-        """Contexts of all clusters of a catalogue (n, context_dim): see `Encoder.encode`. Images tell no members.
-
-        Raises:
-            CatalogError: naming the cluster whose covariance is singular or that has no galaxy inside the
-                grid.
-        """
-        device = torch.device(device)
-        offsets = np.asarray(catalog.offsets, dtype=np.int64)
-        columns = [
-            catalog.r_proj if name == "r_proj" else catalog.galaxies(name) for name in self.galaxy_columns
-        ]
-        weights = None if self.galaxy_weight is None else catalog.galaxies(self.galaxy_weight)
-        extras, optional = self.raw_columns(catalog)
         contexts = torch.empty(len(catalog), self.context_dim, dtype=torch.float32, device=device)
-        with tqdm(total=len(catalog), disable=not progress, desc="KDE", unit=" clusters") as bar:
-            for first, last in cluster_slices(offsets, CLUSTERS_PER_SLICE, GALAXIES_PER_SLICE):
-                inside = slice(int(offsets[first]), int(offsets[last]))
-                points = torch.from_numpy(np.stack([c[inside] for c in columns], dtype=np.float64)).T
-                try:
-                    contexts[first:last] = self(
-                        points.to(device),
-                        torch.from_numpy(offsets[first : last + 1] - offsets[first]).to(device),
-                        None if extras is None else extras[first:last].to(device),
-                        weights=None
-                        if weights is None
-                        else torch.tensor(weights[inside], dtype=torch.float64, device=device),
-                        dtype=dtype,
-                        optional=None if optional is None else optional[first:last].to(device),
-                    )
-                except KDEError as error:
-                    name = catalog.column("cluster_id")[first + error.cluster]
-                    raise CatalogError(f"cluster {name}: {error.reason}") from error
-                bar.update(last - first)
+        for rows, part in self._encoded_parts(catalog, device, dtype, progress):
+            assert isinstance(part, Tensor)
+            contexts[rows] = part
         return contexts
 
     def flip_velocity(self, context: Contexts) -> Tensor:
@@ -239,33 +188,17 @@ class ContextEncoder(Encoder):
         assert isinstance(context, Tensor)
         return context[..., : math.prod(self.image_shape)]
 
-    def describe(self) -> dict[str, Any]:
-        """JSON-able description from which ``from_description`` builds an equal encoder."""
+    def _describe(self) -> dict[str, Any]:
         return {
-            "kind": self.kind,
             "kdes": [kde.describe() for kde in self.kdes if isinstance(kde, KDEEncoder)],
             "scaling": self.scaling,
             "constant": self.constant,
-            **self.extra_columns.describe(),
             "galaxy_weight": self.galaxy_weight,
-            **self.optional.describe(),
         }
 
     @classmethod
     def _restore(cls, description: Mapping[str, Any]) -> ContextEncoder:
-        wanted = {"kind", "kdes", "scaling", "constant", "extras", "extra_constants", "galaxy_weight"}
-        if set(description) - {"optional", "optional_constants"} != wanted:
-            raise ValueError(
-                f"description of a ContextEncoder has the keys {sorted(description)}, expected "
-                f"{sorted(wanted)}; "
-                f"it may come from another version"
-            )
-        encoder = cls(
-            [KDEEncoder.from_description(kde) for kde in description["kdes"]],
-            description["scaling"],
-            description["constant"],
-            galaxy_weight=description["galaxy_weight"],
+        kdes = [KDEEncoder.from_description(kde) for kde in description["kdes"]]
+        return cls(
+            kdes, description["scaling"], description["constant"], galaxy_weight=description["galaxy_weight"]
         )
-        encoder.extra_columns = ExtraColumns.from_description(description)
-        encoder.optional = OptionalColumns.from_description(description)
-        return encoder

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from bayesflowmass.catalog import CatalogError, ClusterCatalog
-from bayesflowmass.catalog.slices import cluster_slices
-from bayesflowmass.encoders.base import CLUSTERS_PER_SLICE, GALAXIES_PER_SLICE, Encoder
-from bayesflowmass.encoders.extra_columns import ExtraColumns
+from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.encoders.base import Encoder
 from bayesflowmass.encoders.galaxy_set import Contexts, GalaxySet, concatenate
-from bayesflowmass.encoders.kde.covariance import KDEError
 from bayesflowmass.encoders.local.densities import KERNEL_WIDTHS, LocalDensities
-from bayesflowmass.encoders.optional_columns import OptionalColumns
 from bayesflowmass.encoders.ragged import check_offsets, spread
 
 __all__ = ["SetEncoder"]
@@ -46,6 +41,7 @@ class SetEncoder(Encoder):
     """
 
     kind = "galaxy-set"
+    described = ("local",)
 
     def __init__(
         self,
@@ -79,7 +75,6 @@ class SetEncoder(Encoder):
 
     @property
     def galaxy_columns(self) -> tuple[str, ...]:
-        """Galaxy columns that are read."""
         return ("x", "y", "v_los")
 
     @property
@@ -129,7 +124,6 @@ class SetEncoder(Encoder):
             optional: (n, len(optional)) raw values of the optional columns, NaN where unknown; None: all are.
         """
         offsets = check_offsets(points, offsets)
-        n = len(offsets) - 1
         local = self.local(points, offsets)
         x, y, v = points.unbind(1)
         deviation = _deviation(v, offsets)
@@ -137,21 +131,12 @@ class SetEncoder(Encoder):
         radius = (x.square() + y.square()).clamp_min(1e-12).sqrt()
         relative = v / spread(deviation, offsets, len(points))
         galaxies = torch.cat([torch.stack([radius, v / _SPEED, relative], 1), local.flatten(1)], 1)
-        clusters = [(deviation / _SPEED).log()[:, None]]
-        if self.extras:
-            if extras is None or extras.shape != (n, len(self.extras)):
-                raise ValueError(f"the context needs the columns {', '.join(self.extras)} of each cluster")
-            clusters.append(self.extra_columns.encode(extras.to(points.device)).to(points.dtype))
-        if self.optional:
-            values = points.new_full((n, len(self.optional)), math.nan) if optional is None else optional
-            clusters.append(self.optional.encode(values.to(points.device, torch.float64)).to(points.dtype))
-        return GalaxySet(galaxies, offsets, torch.cat(clusters, 1))
+        columns = self._column_entries(len(offsets) - 1, extras, optional, points)
+        return GalaxySet(galaxies, offsets, torch.cat([(deviation / _SPEED).log()[:, None], *columns], 1))
 
-    def at(self, catalog: ClusterCatalog, points: Tensor) -> GalaxySet:
-        """Contexts of clusters whose galaxies are at ``points``: see `Encoder.at`."""
-        extras, optional = self.raw_columns(catalog)
+    def _contexts(self, catalog: ClusterCatalog, points: Tensor, dtype: torch.dtype) -> GalaxySet:
         offsets = torch.tensor(catalog.offsets, device=points.device)
-        found: GalaxySet = self(points, offsets, extras, optional=optional)
+        found: GalaxySet = self(points.to(dtype), offsets, **self._raw_columns(catalog, points.device))
         return found
 
     def sees(self, points: Tensor) -> Tensor:
@@ -167,47 +152,23 @@ class SetEncoder(Encoder):
         progress: bool = False,
         truth: bool = False,
     ) -> GalaxySet:
-        """Contexts of all clusters of a catalogue: see `Encoder.encode`.
-
-        With ``truth``, members are those of the column ``gal_is_member``, where there is one.
-        """
-        device = torch.device(device)
-        offsets = np.asarray(catalog.offsets, dtype=np.int64)
-        extras, optional = self.raw_columns(catalog)
-        members = None
-        if truth and catalog.has("gal_is_member"):
-            members = torch.from_numpy(np.array(catalog.galaxies("gal_is_member"), dtype=np.float32))
-        parts: list[Contexts] = []
-        with tqdm(total=len(catalog), disable=not progress, desc="densities", unit=" clusters") as bar:
-            for first, last in cluster_slices(offsets, CLUSTERS_PER_SLICE, GALAXIES_PER_SLICE):
-                inside = slice(int(offsets[first]), int(offsets[last]))
-                columns = [
-                    torch.tensor(catalog.galaxies(name)[inside], dtype=dtype) for name in ("x", "y", "v_los")
-                ]
-                try:
-                    part = self(
-                        torch.stack(columns, 1).to(device),
-                        torch.from_numpy(offsets[first : last + 1] - offsets[first]).to(device),
-                        None if extras is None else extras[first:last],
-                        optional=None if optional is None else optional[first:last],
-                    )
-                except KDEError as error:
-                    name = catalog.column("cluster_id")[first + error.cluster]
-                    raise CatalogError(f"cluster {name}: {error.reason}") from error
-                told = None if members is None else members[inside].to(device)
-                part = part.to(torch.float32)
-                parts.append(GalaxySet(part.galaxies, part.offsets, part.clusters, told))
-                bar.update(last - first)
+        parts = [
+            part.to(torch.float32)
+            for _, part in self._encoded_parts(catalog, device, dtype, progress)
+            if isinstance(part, GalaxySet)
+        ]
         if not parts:
             empty = torch.zeros(0, device=device)
             zero = torch.zeros(1, dtype=torch.int64, device=device)
             return GalaxySet(empty.reshape(0, self.galaxy_dim), zero, empty.reshape(0, self.context_dim))
         joined = concatenate(parts)
         assert isinstance(joined, GalaxySet)
+        if truth and catalog.has("gal_is_member"):
+            members = np.array(catalog.galaxies("gal_is_member"), dtype=np.float32)
+            joined = replace(joined, members=torch.from_numpy(members).to(device))
         return joined
 
     def flip_velocity(self, context: Contexts) -> GalaxySet:
-        """Contexts of the mirrored clusters, every velocity v replaced by -v."""
         assert isinstance(context, GalaxySet)
         sign = torch.where(torch.tensor(self.odd, device=context.device), -1.0, 1.0).to(context.dtype)
         return GalaxySet(context.galaxies * sign, context.offsets, context.clusters, context.members)
@@ -224,27 +185,13 @@ class SetEncoder(Encoder):
         second = mean((context.galaxies - first[context.numbers]).square())
         return torch.cat([first, second.sqrt()], 1)
 
-    def describe(self) -> dict[str, Any]:
-        """JSON-able description from which ``from_description`` builds an equal encoder."""
-        return {
-            "kind": self.kind,
-            "local": self.local.describe(),
-            **self.extra_columns.describe(),
-            **self.optional.describe(),
-        }
+    def _describe(self) -> dict[str, Any]:
+        return {"local": self.local.describe()}
 
     @classmethod
     def _restore(cls, description: Mapping[str, Any]) -> SetEncoder:
-        wanted = {"kind", "local", "extras", "extra_constants"}
-        if set(description) - {"optional", "optional_constants"} != wanted:
-            raise ValueError(
-                f"description of a SetEncoder has the keys {sorted(description)}, expected {sorted(wanted)}; it may"
-                " come from another version"
-            )
         encoder = cls()
         encoder.local = LocalDensities.from_description(description["local"])
-        encoder.extra_columns = ExtraColumns.from_description(description)
-        encoder.optional = OptionalColumns.from_description(description)
         return encoder
 
 

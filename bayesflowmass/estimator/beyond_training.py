@@ -6,7 +6,7 @@ import numpy as np
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import BoolArray, FloatArray
-from bayesflowmass.encoders.optional_columns import OptionalColumns
+from bayesflowmass.encoders.columns import OptionalColumns
 from bayesflowmass.estimator.cylinder import APERTURE_MARGIN
 from bayesflowmass.estimator.training_info import TrainingInfo
 

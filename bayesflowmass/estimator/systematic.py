@@ -22,7 +22,7 @@ import torch
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.encoders import Contexts
-from bayesflowmass.encoders.optional_columns import MODE_VALUES
+from bayesflowmass.encoders.columns import MODE_VALUES
 from bayesflowmass.estimator.mass_estimator import MassEstimator
 from bayesflowmass.posterior import MassPosterior, MassPrior
 

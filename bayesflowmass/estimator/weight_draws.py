@@ -25,7 +25,7 @@ def condition_draws(
     """p(log10 M200c | context, w_d) of every weight draw d and cluster: one draw of the weights for all clusters.
 
     What comes before the first random layer is computed once, so random last layers cost little more than
-    a point model. Dropout layers do nothing here: their masks are draws of weights (`DropoutPosterior`).
+    a point model. Dropout layers do nothing here.
 
     Args:
         flow: the network; it keeps the weights that are not drawn.

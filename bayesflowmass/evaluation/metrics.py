@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -94,7 +95,7 @@ def measure_metrics(
         "version": __version__,
         "date": datetime.now(UTC).date().isoformat(),
         "baselines": {
-            name: measure(p.log10_mass, **_gaussian_scores(p, truth)) | {"fit": baseline.to_dict()}
+            name: measure(p.log10_mass, **_gaussian_scores(p, truth)) | {"fit": asdict(baseline)}
             for name, (baseline, p) in baselines.items()
         },
     }

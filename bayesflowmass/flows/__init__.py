@@ -5,11 +5,7 @@ from bayesflowmass.flows.conditional_affine import ConditionalAffine, Conditione
 from bayesflowmass.flows.distribution import MassDistribution
 from bayesflowmass.flows.flow import FLOW_KINDS, ConditionalFlow, Standardisation, build_flow
 from bayesflowmass.flows.known_population import TrainingPopulation
-from bayesflowmass.flows.mixture import (
-    ConditionalGaussianMixture,
-    GaussianMixture,
-    conditional_gaussian_mixture,
-)
+from bayesflowmass.flows.mixture import ConditionalGaussianMixture, GaussianMixture
 from bayesflowmass.flows.pyro_block import PyroBlock, ScalarTransform
 from bayesflowmass.flows.spline import (
     ConditionalMonotoneSpline,
@@ -35,6 +31,5 @@ __all__ = [
     "TrainingPopulation",
     "build_flow",
     "conditional_affine",
-    "conditional_gaussian_mixture",
     "conditional_monotone_spline",
 ]

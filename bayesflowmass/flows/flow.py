@@ -306,6 +306,7 @@ def build_flow(
     Raises:
         ValueError: on an unknown kind, trunk or activation, sizes that are not positive, or widths that no network has.
     """
+    given = dict(locals())
     _check_choices(kind, trunk, image_shape, shared, galaxies)
     loc, scale = float(loc), float(scale)
     if affine_blocks is None:
@@ -337,30 +338,11 @@ def build_flow(
                 for parameter in block.nn.parameters():
                     parameter.mul_(_HEAD_OVER_GALAXIES)
 
+    # Without galaxies where there are none, so that the descriptions of other flows stay readable by version 0.1.
     description = {
-        "kind": kind,
-        "context_dim": context_dim,
-        "loc": loc,
-        "scale": scale,
-        "affine_blocks": affine_blocks,
-        "spline_blocks": spline_blocks,
-        "count_bins": count_bins,
-        "bound": bound,
-        "components": components,
-        "trunk": trunk,
-        "shared": shared,
-        "hidden": list(hidden),
-        "activation": activation,
-        "dropout": dropout,
-        "image_shape": None if image_shape is None else list(image_shape),
-        "channels": list(channels),
-        "kernels": _as_lists(kernels),
-        "pooling": _as_lists(pooling),
-        "seed": seed,
+        name: _as_json(value) for name, value in given.items() if name != "galaxies" or value is not None
     }
-    if galaxies is not None:
-        # Only there, so that the descriptions of other flows stay readable by version 0.1.
-        description["galaxies"] = dict(galaxies)
+    description |= {"loc": loc, "scale": scale, "affine_blocks": affine_blocks}
     return ConditionalFlow(
         features if features is not None else nn.Identity(),
         base,
@@ -429,8 +411,9 @@ def _make_base(
     return ConditionalStandardNormal()
 
 
-def _as_lists(entries: Sequence[Any] | None) -> list[Any] | None:
-    """Entries of a description, ready for JSON."""
-    if entries is None:
-        return None
-    return [entry if isinstance(entry, int | str) else list(entry) for entry in entries]
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return (
+        value if isinstance(value, str) or not isinstance(value, Sequence) else [_as_json(v) for v in value]
+    )

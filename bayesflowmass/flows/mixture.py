@@ -13,9 +13,8 @@ from torch.distributions import constraints
 
 from bayesflowmass.flows.base import normal_cdf, normal_probabilities
 from bayesflowmass.flows.root_finding import bracketed_root
-from bayesflowmass.networks.dense import DenseNetwork
 
-__all__ = ["ConditionalGaussianMixture", "GaussianMixture", "conditional_gaussian_mixture"]
+__all__ = ["ConditionalGaussianMixture", "GaussianMixture"]
 
 _LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
 
@@ -186,18 +185,3 @@ class ConditionalGaussianMixture(ConditionalDistribution, nn.Module):
         if self.components > 1:
             locs = locs + torch.linspace(-1, 1, self.components, dtype=raw.dtype, device=raw.device)
         return GaussianMixture(logits, locs, log_scales, validate_args=False)
-
-
-def conditional_gaussian_mixture(
-    context_dim: int, hidden_dims: Sequence[int] | None = None, *, components: int = 3
-) -> ConditionalGaussianMixture:
-    """
-    A helper that creates a :class:`ConditionalGaussianMixture` together with its dense network.
-
-    Args:
-        context_dim: Dimension of the context.
-        hidden_dims: Hidden dimensions of the network; defaults to ``[10 * components]``.
-        components: Number of Gaussians.
-    """
-    network = DenseNetwork(context_dim, hidden_dims or [10 * components], 3 * components)
-    return ConditionalGaussianMixture(network, components=components)

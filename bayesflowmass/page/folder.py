@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from astropy.table import Table
 
 from bayesflowmass.common.outputs import TABLE_FORMATS
 from bayesflowmass.common.run_folder import RECORD, SETTINGS
+from bayesflowmass.training.history import read_history
 
 __all__ = ["MassTable", "ReportError", "RunFolder", "read_run_folder", "read_run_folders"]
 
@@ -125,7 +124,7 @@ def read_run_folder(folder: Path) -> RunFolder:
         calibration=_json(folder / "calibration.json") if (folder / "metrics.json").is_file() else None,
         comparison=_json(folder / "comparison.json"),
         model=model if model and model.get("format") == "bayesflowmass-model" else None,
-        history=list(_history(folder / "history.csv")),
+        history=_history(folder / "history.csv"),
         settings=settings.read_text(encoding="utf-8") if settings.is_file() else None,
         drawn=_json(folder / "figures.json"),
         record=_json(folder / RECORD),
@@ -149,17 +148,11 @@ def _json(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def _history(path: Path) -> Iterator[dict[str, float]]:
-    if not path.is_file():
-        return
-    with path.open(newline="", encoding="utf-8") as stream:
-        for number, row in enumerate(csv.DictReader(stream), start=2):
-            try:
-                yield {name: float(value) for name, value in row.items()}
-            except (TypeError, ValueError):
-                raise ReportError(
-                    f"'{path}' line {number} is not a row of numbers; remove the file or train again."
-                ) from None
+def _history(path: Path) -> list[dict[str, float]]:
+    try:
+        return [asdict(row) for row in read_history(path)] if path.is_file() else []
+    except ValueError as error:
+        raise ReportError(f"{error} Remove the file or train again.") from None
 
 
 def _figures(folder: Path) -> dict[str, Path]:

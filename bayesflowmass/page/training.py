@@ -48,7 +48,6 @@ def training_section(
     model: Mapping[str, Any] | None = None,
     history: Sequence[Mapping[str, float]] = (),
     figures: Sequence[Block] = (),
-    more: Sequence[Block] = (),
 ) -> Section:
     """What the model was trained on; with a model folder, what it is and how it was fitted.
 
@@ -57,16 +56,15 @@ def training_section(
         model: content of model.json.
         history: rows of history.csv.
         figures: of the loss.
-        more: further blocks, such as the settings.
     """
     if training is None:
-        return Section("What it was trained on", (Paragraph("These files do not say it."), *more))
+        return Section("What it was trained on", (Paragraph("These files do not say it."),))
     blocks: list[Block] = [trained_on(training)]
     if model is not None:
         blocks.append(_network(model))
     if history:
         blocks.append(Paragraph(history_text(history)))
-    return Section("What it was trained on", (*blocks, *figures, *more))
+    return Section("What it was trained on", (*blocks, *figures))
 
 
 def trained_on(training: Mapping[str, Any]) -> Facts:

@@ -125,11 +125,6 @@ class Recalibration:
         low, high = self.log10_mass_range
         return f"{self.prior} {low:g}-{high:g}, {self.n_clusters} clusters"
 
-    @property
-    def changes_nothing(self) -> bool:
-        """Whether every map is the identity: the raw posterior is calibrated as far as the clusters can tell."""
-        return all(choice == "none" for choice in self.choices)
-
     def cdf_map(self, predicted: npt.ArrayLike) -> StagedMap:
         """The maps of clusters with these raw posterior medians (n,), log10 M200c [Msun/h]."""
         bins = torch.from_numpy(classes_of(np.asarray(predicted, dtype=np.float64), self.edges))

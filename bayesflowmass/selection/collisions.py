@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.spatial import cKDTree
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.common.arrays import BoolArray
@@ -33,6 +32,9 @@ def fibre_collisions(
     Raises:
         CatalogError: if an angle is negative.
     """
+    # Imported late: an error in a table should not wait for it.
+    from scipy.spatial import cKDTree
+
     angles = per_cluster(catalog, "angle", angle)
     if np.any(angles < 0.0):
         raise CatalogError(f"angle of fibre collisions is {recordable(angle)}; expected arcsec, 0 or more.")

@@ -9,14 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from bayesflowmass.baselines import (
-    biweight,
-    fit_baselines,
-    predict_baselines,
-    projected_mass,
-    standard_deviation,
-    virial_mass,
-)
+from bayesflowmass.baselines import biweight, fit_baselines, predict_baselines, standard_deviation
 from bayesflowmass.baselines.dispersion import clipped_deviation, velocity_dispersion
 from bayesflowmass.baselines.dynamical import dynamical_mass, fit_dynamical, without_interlopers
 from bayesflowmass.baselines.surface_pressure import surface_share
@@ -28,6 +21,16 @@ from bayesflowmass.evaluation.table import NAMES
 from bayesflowmass.mocks import simulate_catalog
 
 velocities = st.lists(st.floats(-2500, 2500).map(lambda v: round(v, 2)), min_size=2, max_size=40)
+
+
+def virial_mass(r, v):
+    order = np.argsort(r)
+    return virial_mass_profile(r[order], v[order])[-1]
+
+
+def projected_mass(r, v):
+    order = np.argsort(r)
+    return projected_mass_profile(r[order], v[order])[-1]
 
 
 def _sky(r, rng):
@@ -134,7 +137,7 @@ def test_test_particles_about_a_point_mass_take_half_the_factor():
     rng = np.random.default_rng(4)
     r = 1.5 * np.cbrt(rng.uniform(size=200_000))
     v = np.sqrt(G * 1e14 * (1 / r - 1 / 1.5)) * rng.normal(size=r.size)
-    assert projected_mass(_sky(r, rng), v, 16 / np.pi) == pytest.approx(1e14, rel=0.02)
+    assert 0.5 * projected_mass(_sky(r, rng), v) == pytest.approx(1e14, rel=0.02)
 
 
 def test_a_truncated_isothermal_sphere_shows_the_surface_terms():
@@ -227,9 +230,6 @@ def test_dynamical_masses_refuse_single_galaxies_equal_velocities_and_unknown_na
     alone = catalog.filter_galaxies(np.arange(catalog.n_galaxies_total) >= catalog.offsets[1] - 1)
     with pytest.raises(ValueError, match="at least two galaxies; cluster 0 has 1"):
         dynamical_mass(alone)
-    for r, v in (([0.1], [1.0]), ([0.1, 0.2], [1.0]), ([-0.1, 0.2], [1.0, 2.0]), ([0.0, 0.0], [1.0, 2.0])):
-        with pytest.raises(ValueError, match=r"A mass needs at least two|Distances must be finite"):
-            virial_mass(r, v)
 
 
 def test_calibration_recovers_a_planted_relation_in_both_directions():

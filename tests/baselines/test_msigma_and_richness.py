@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -143,8 +144,8 @@ def test_a_cluster_without_dispersion_is_refused_and_too_few_clusters_too():
 
 def test_relations_are_json():
     v, counts, mass = _clusters()
-    json.dumps(fit_msigma("evrard", v, counts, 0.1, mass).to_dict(), allow_nan=False)
-    json.dumps(fit_richness(np.arange(10, 410), mass).to_dict(), allow_nan=False)
+    json.dumps(asdict(fit_msigma("evrard", v, counts, 0.1, mass)), allow_nan=False)
+    json.dumps(asdict(fit_richness(np.arange(10, 410), mass)), allow_nan=False)
 
 
 def test_richness_recovers_a_smooth_relation_and_its_scatter():

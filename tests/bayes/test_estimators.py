@@ -19,7 +19,7 @@ from bayesflowmass.bayes.curvature import summed_hessian
 from bayesflowmass.bayes.elbo import WeightELBO
 from bayesflowmass.bayes.examination import examine, tensors_of
 from bayesflowmass.bayes.guides import MeanField
-from bayesflowmass.bayes.handlers import ESTIMATORS, Flipout, LocalReparameterisation, SharedDraw
+from bayesflowmass.bayes.handlers import ESTIMATORS, LocalReparameterisation, SharedDraw
 from bayesflowmass.bayes.layout import WeightLayout
 from bayesflowmass.bayes.module import BayesianModule
 from bayesflowmass.bayes.priors import NormalPrior
@@ -65,7 +65,7 @@ def test_every_estimator_is_unbiased_for_every_module(animal, estimator):
     values = torch.stack(found).view(-1, 2).mean(-1)
     error = math.sqrt(float(values.var() / len(values) + expected.var() / len(expected)))
     assert abs(float(values.mean() - expected.mean())) < 5 * error
-    if estimator in ("local", "flipout"):
+    if estimator == "local":
         assert set(network.layers) - set(handler.shared_layers) == AS_ROWS[name]
 
 
@@ -109,7 +109,6 @@ class Changing(nn.Module):
         }[self.way]()
 
 
-@pytest.mark.parametrize("handler", [LocalReparameterisation, Flipout])
 @pytest.mark.parametrize(
     ("way", "found"),
     [
@@ -119,9 +118,9 @@ class Changing(nn.Module):
         ("pooled", r"has 8 rows where the module returns \[4\]"),
     ],
 )
-def test_a_module_that_changes_its_ways_is_refused(way, found, handler):
+def test_a_module_that_changes_its_ways_is_refused(way, found):
     module = Changing(way)
-    network, estimator = BayesianModule(module), handler(MeanField(module))
+    network, estimator = BayesianModule(module), LocalReparameterisation(MeanField(module))
     x = torch.randn(4, 3)
     with estimator:
         network(x)
@@ -132,18 +131,16 @@ def test_a_module_that_changes_its_ways_is_refused(way, found, handler):
         network(x)
 
 
-@pytest.mark.parametrize("handler", [LocalReparameterisation, Flipout])
-def test_two_runs_in_one_block_would_have_other_weights_and_are_refused(handler):
+def test_two_runs_in_one_block_would_have_other_weights_and_are_refused():
     module = nn.Linear(3, 2)
-    network, estimator = BayesianModule(module), handler(MeanField(module))
+    network, estimator = BayesianModule(module), LocalReparameterisation(MeanField(module))
     with estimator:
         network(torch.randn(4, 3))
         with pytest.raises(ValueError, match="The network ran twice within one block"):
             network(torch.randn(4, 3))
 
 
-@pytest.mark.parametrize("estimator", ["local", "flipout"])
-def test_a_likelihood_that_pools_the_rows_of_the_network_is_refused(estimator):
+def test_a_likelihood_that_pools_the_rows_of_the_network_is_refused():
     module = nn.Linear(3, 1)
     network, x = BayesianModule(module), torch.randn(6, 3)
     models = {
@@ -159,7 +156,7 @@ def test_a_likelihood_that_pools_the_rows_of_the_network_is_refused(estimator):
                 pyro.sample("y", dist.Normal(mean, 1.0), obs=torch.zeros(len(mean)))
 
         with pytest.raises(ValueError, match=f"The site 'y' {found}, .* use the estimator 'shared'"):
-            WeightELBO(estimator).loss(model, MeanField(module), x)
+            WeightELBO("local").loss(model, MeanField(module), x)
 
 
 class Hoarder(nn.Module):

@@ -13,21 +13,19 @@ from torch import nn
 from torch.func import functional_call, hessian
 
 from bayesflowmass.bayes import (
-    DropoutPosterior,
-    EnsemblePosterior,
-    LaplacePosterior,
     NormalPrior,
-    NUTSPosterior,
     PenalisedLikelihood,
-    PointPosterior,
     as_prior,
     choose,
     nuts,
 )
 from bayesflowmass.bayes.curvature import summed_hessian
+from bayesflowmass.bayes.ensemble import EnsemblePosterior
 from bayesflowmass.bayes.initialisation import fresh_copy
-from bayesflowmass.bayes.laplace import choose_precision
+from bayesflowmass.bayes.laplace import LaplacePosterior, choose_precision
 from bayesflowmass.bayes.layout import WeightLayout
+from bayesflowmass.bayes.nuts import NUTSPosterior
+from bayesflowmass.bayes.point import PointPosterior
 from bayesflowmass.flows import build_flow
 
 NOISE = 0.3
@@ -204,45 +202,6 @@ def test_a_trained_network_is_the_first_member():
     assert torch.equal(found.members[0], before)
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_a_dropout_draw_is_the_network_with_one_mask(shared):
-    flow = build_flow(
-        "affine", 2, 14.3, 0.3, affine_blocks=2, hidden=(6, 5), dropout=0.4, shared=shared
-    ).double()
-    context = torch.randn(9, 2, dtype=torch.float64)
-    mass = 14.3 + 0.3 * torch.randn(9, dtype=torch.float64)
-    found = DropoutPosterior.fit(flow, (context, mass), maximise=never, trained=True)
-    draws = {name: value[0] for name, value in found.draw(1, seed=3).items()}
-    layers = {name: layer for name, layer in flow.named_modules() if isinstance(layer, nn.Dropout)}
-    assert set(found.masks) == set(layers)
-    flow.eval()
-    drawn = functional_call(flow, draws, (mass, context))
-    for name, (rate, readers) in found.masks.items():
-        assert rate == 0.4
-        factors = [draws[reader] / flow.get_parameter(reader).detach() for reader in readers]
-        mask = factors[0][0]
-        assert all(torch.allclose(factor, mask.expand_as(factor)) for factor in factors)
-        assert all(value == 0 or abs(value - 1 / 0.6) < 1e-9 for value in mask.tolist())
-        layers[name].register_forward_hook(lambda module, inputs, output, mask=mask: output * mask)
-    torch.testing.assert_close(flow.log_prob(mass, context), drawn, rtol=1e-12, atol=1e-12)
-
-
-def test_dropout_keeps_the_share_that_it_should():
-    """4 000 draws of 11 units: the mean of the masks is 1 within 5 standard errors."""
-    flow = build_flow("affine", 2, 14.3, 0.3, affine_blocks=1, hidden=(6, 5), dropout=0.4).double()
-    data = (torch.zeros(3, 2).double(), torch.full((3,), 14.3).double())
-    found = DropoutPosterior.fit(flow, data, maximise=never, trained=True)
-    for name, value in found.draw(4000, seed=1).items():
-        mask = value[:, 0] / flow.get_parameter(name)[0].detach()
-        assert (mask.mean(0) - 1).abs().max() < 5 * math.sqrt(0.4 / 0.6 / 4000)
-
-
-def test_dropout_without_dropout_is_an_error():
-    flow = build_flow("affine", 2, 14.3, 0.3, hidden=(6,))
-    with pytest.raises(ValueError, match="no dropout before a linear layer; build it with dropout"):
-        DropoutPosterior.fit(flow, (torch.zeros(3, 2), torch.zeros(3)), maximise=never, trained=True)
-
-
 class Density(nn.Module):
     """m ~ N(net(d), 1)."""
 
@@ -254,74 +213,6 @@ class Density(nn.Module):
         return -0.5 * (log10_mass - self.net(context)[:, 0]) ** 2
 
     log_prob = forward
-
-
-class ResidualDropout(nn.Module):
-    """Dropout that is read by a linear layer and by a sum."""
-
-    def __init__(self):
-        super().__init__()
-        self.drop, self.layer = nn.Dropout(0.5), nn.Linear(2, 2)
-
-    def forward(self, x):
-        h = self.drop(x)
-        return h + self.layer(h)
-
-
-class HiddenDropout(nn.Module):
-    """Dropout without a layer beside one with."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.drop, self.layer = nn.Linear(2, 2), nn.Dropout(0.5), nn.Linear(2, 1)
-
-    def forward(self, x):
-        h = torch.nn.functional.dropout(torch.tanh(self.first(x)), 0.5, self.training)
-        return self.layer(self.drop(h))
-
-
-def _one_layer_twice():
-    layer = nn.Linear(2, 2)
-    return nn.Sequential(nn.Dropout(0.5), layer, nn.Tanh(), layer)
-
-
-UNSEEN = {
-    "residual": ResidualDropout,
-    "functional": HiddenDropout,
-    "activation between": lambda: nn.Sequential(
-        nn.Linear(2, 3), nn.Dropout(0.5), nn.ReLU(), nn.Linear(3, 2), nn.Dropout(0.5), nn.Linear(2, 1)
-    ),
-    "of another kind": lambda: nn.Sequential(
-        nn.Linear(2, 3), nn.AlphaDropout(0.5), nn.Linear(3, 2), nn.Dropout(0.5), nn.Linear(2, 1)
-    ),
-    "a layer that acts again": _one_layer_twice,
-}
-
-
-@pytest.mark.parametrize("net", list(UNSEEN))
-def test_dropout_that_masks_of_weights_do_not_see_is_refused(net):
-    module = Density(UNSEEN[net]()).double()
-    state = torch.get_rng_state()
-    with pytest.raises(
-        ValueError, match=r"Dropout acts in this network otherwise|is read by 'net\.2', a ReLU"
-    ):
-        DropoutPosterior.fit(module, regression(), maximise=never, trained=True)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_dropout_looks_at_batch_normalisation_without_touching_it():
-    net = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Dropout(0.5), nn.Linear(4, 1))
-    module = Density(net).double()
-    before = {name: value.clone() for name, value in module.state_dict().items()}
-    found = DropoutPosterior.fit(module, regression(), maximise=never, trained=True)
-    assert found.names == ("net.4.weight",)
-    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
-
-
-def test_dropout_of_everything_is_refused():
-    module = Density(nn.Sequential(nn.Dropout(1.0), nn.Linear(2, 1))).double()
-    with pytest.raises(ValueError, match="drops every unit"):
-        DropoutPosterior.fit(module, regression(), maximise=never, trained=True)
 
 
 def test_members_of_an_ensemble_keep_their_batch_normalisation():

@@ -18,13 +18,12 @@ OPTIONS = {
     "variational": {},
     "ensemble": {"members": 3},
     "laplace": {},
-    "dropout": {},
     "nuts": {"chains": 2, "warmup": 10, "samples": 10, "max_tree_depth": 3},
 }
 
 
 def small_flow(seed=0):
-    return build_flow("affine", 2, 14.3, 0.3, affine_blocks=1, hidden=(4,), dropout=0.3, seed=seed).double()
+    return build_flow("affine", 2, 14.3, 0.3, affine_blocks=1, hidden=(4,), seed=seed).double()
 
 
 def data(n=40):
@@ -190,10 +189,10 @@ def test_one_word_names_a_method_and_its_option(text, expected):
 
 
 def test_a_word_that_makes_no_sense_is_an_error_that_says_what_would():
-    with pytest.raises(ValueError, match=r"Unknown weight posterior 'vi'; choose one of dropout, ensemble"):
+    with pytest.raises(ValueError, match=r"Unknown weight posterior 'vi'; choose one of ensemble"):
         parse_weights("vi")
-    with pytest.raises(ValueError, match=r"'dropout:3': the method dropout takes no value"):
-        parse_weights("dropout:3")
+    with pytest.raises(ValueError, match=r"'point:3': the method point takes no value"):
+        parse_weights("point:3")
     with pytest.raises(ValueError, match=r"'ensemble:few': members is a int, not 'few'"):
         parse_weights("ensemble:few")
     with pytest.raises(ValueError, match=r"Unknown weight posterior None"):

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
-from bayesflowmass.encoders import ContextEncoder, KDEEncoder
-from bayesflowmass.encoders import context as context_module
+from bayesflowmass.encoders import ContextEncoder, KDEEncoder, base
 
 
 def catalogue(counts=(12, 40, 25), seed=0):
@@ -128,7 +127,7 @@ def test_description_round_trip_through_json():
     [
         ({"kind": "cnn"}, "its kind is 'cnn', not 'kde-context'"),
         ({"colour": 1}, "has the keys .*'colour'.*; it may come from another version"),
-        ({"extra_constants": [[0.0, 1.0]]}, "has 0 extras but constants for 1"),
+        ({"extra_constants": [[0.0, 1.0]]}, "there are 0 names but constants for 1"),
         ({"scaling": "cube"}, "scaling must be one of mean, sqrt, log1p_richness, not 'cube'"),
         ({"constant": -1.0}, "constant of the scaling must be positive"),
     ],
@@ -159,12 +158,12 @@ def test_galaxy_weights_are_used():
 def test_slices_do_not_matter(monkeypatch):
     encoder, catalog = ContextEncoder(KDEEncoder()), catalogue((12, 40, 25, 300, 11))
     whole = encoder.encode(catalog, dtype=torch.float64)
-    monkeypatch.setattr(context_module, "GALAXIES_PER_SLICE", 50)
+    monkeypatch.setattr(base, "_GALAXIES_PER_SLICE", 50)
     torch.testing.assert_close(encoder.encode(catalog, dtype=torch.float64), whole)
 
 
 def test_singular_cluster_is_named_by_its_id(monkeypatch):
-    monkeypatch.setattr(context_module, "CLUSTERS_PER_SLICE", 1)
+    monkeypatch.setattr(base, "_CLUSTERS_PER_SLICE", 1)
     catalog = catalogue()
     v = np.array(catalog.galaxies("v_los"))
     v[12:52] = 100.0

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
-from bayesflowmass.encoders import ContextEncoder, Encoder, KDEEncoder, SetEncoder, set_encoder
+from bayesflowmass.encoders import ContextEncoder, Encoder, KDEEncoder, SetEncoder, base
 from bayesflowmass.encoders.local import LocalDensities
 
 COUNTS = (30, 12, 21)
@@ -93,7 +93,7 @@ def test_columns_stand_beside_the_galaxies():
 
 def test_slices_do_not_matter(monkeypatch):
     whole = SetEncoder().encode(catalogue())
-    monkeypatch.setattr(set_encoder, "CLUSTERS_PER_SLICE", 1)
+    monkeypatch.setattr(base, "_CLUSTERS_PER_SLICE", 1)
     parts = SetEncoder().encode(catalogue())
     for name, part in whole.tensors().items():
         assert torch.equal(part, parts.tensors()[name])

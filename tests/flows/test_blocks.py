@@ -18,13 +18,13 @@ from torch.autograd import gradcheck
 from bayesflowmass.command import load_yaml
 from bayesflowmass.flows import (
     ConditionalAffine,
+    ConditionalGaussianMixture,
     ConditionedAffine,
     ConditionedMonotoneSpline,
     GaussianMixture,
     StandardNormal,
     build_flow,
     conditional_affine,
-    conditional_gaussian_mixture,
     conditional_monotone_spline,
 )
 from bayesflowmass.flows.root_finding import bracketed_root
@@ -247,10 +247,9 @@ class TestGaussianMixture:
         assert mixture.icdf(torch.tensor(0.3, dtype=DOUBLE)).shape == (3, 6)
 
     def test_components_start_apart(self):
-        mixture = conditional_gaussian_mixture(2, components=3).conditioned(torch.zeros(9, dtype=DOUBLE))
-        assert mixture.locs.tolist() == [-1.0, 0.0, 1.0]
-        single = conditional_gaussian_mixture(2, components=1).conditioned(torch.zeros(3, dtype=DOUBLE))
-        assert single.locs.tolist() == [0.0]
+        for components, locs in ((3, [-1.0, 0.0, 1.0]), (1, [0.0])):
+            base = ConditionalGaussianMixture(torch.nn.Identity(), components=components)
+            assert base.conditioned(torch.zeros(3 * components, dtype=DOUBLE)).locs.tolist() == locs
 
 
 class TestStandardNormal:

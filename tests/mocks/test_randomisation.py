@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.command import ConfigError, build_settings
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
-from bayesflowmass.encoders.optional_columns import OptionalColumns
+from bayesflowmass.encoders.columns import OptionalColumns
 from bayesflowmass.mocks import PRIORS, MockParameters, Randomisation, catalog_builder, simulate_catalog
 from bayesflowmass.simulate import SimulateSettings
 from bayesflowmass.simulate import main as simulate_main

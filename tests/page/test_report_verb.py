@@ -24,10 +24,11 @@ from bayesflowmass.command.run import parse_settings
 from bayesflowmass.common.numbers import number, percent, with_error
 from bayesflowmass.compare import compare
 from bayesflowmass.evaluate import EvaluateSettings
-from bayesflowmass.page import Page, Paragraph, Picture, Section, Table, render_page
 from bayesflowmass.page.contents import report_page
+from bayesflowmass.page.document import Page, Paragraph, Picture, Section, Table
 from bayesflowmass.page.folder import ReportError
 from bayesflowmass.page.notes import note_sections
+from bayesflowmass.page.render import render_page
 from bayesflowmass.page.verdict import evaluation_verdict
 from bayesflowmass.plots.card.names import card_names
 from bayesflowmass.posterior.write_table import write_table

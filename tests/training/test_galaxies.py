@@ -182,13 +182,11 @@ def test_graphs_of_one_shape_are_refused(catalog, monkeypatch):
         {"method": "variational", "which": "all", "guide": "mean_field", "options": {"estimator": "shared"}},
         {"method": "laplace"},
         {"method": "ensemble:2"},
-        {"method": "dropout"},
     ],
     ids=lambda weights: " ".join(str(value) for value in list(weights.values())[:2]),
 )
 def test_every_posterior_of_the_weights_is_fitted_saved_and_drawn(tmp_path, catalog, weights):
-    flow = FLOW | ({"dropout": 0.2} if weights["method"] == "dropout" else {})
-    estimator = trained(tmp_path / "run", catalog, flow=flow, weights=weights | {"fit": SHORT})
+    estimator = trained(tmp_path / "run", catalog, flow=FLOW, weights=weights | {"fit": SHORT})
     again = MassEstimator.load(tmp_path / "run", "cpu")
     posterior, other = (one.posterior(catalog, n_draws=2) for one in (estimator, again))
     assert np.isfinite(posterior.median).all()
@@ -213,8 +211,7 @@ def test_draws_of_weights_that_galaxies_share_are_one_for_all_of_them(catalog):
         torch.testing.assert_close(found.log_prob(m)[d], expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("estimator", ["local", "flipout"])
-def test_weights_that_galaxies_share_are_drawn_once_for_the_cluster(catalog, estimator):
+def test_weights_that_galaxies_share_are_drawn_once_for_the_cluster(catalog):
     """With one draw for each galaxy the expected log-likelihood is another, by a nat and more."""
     torch.manual_seed(0)
     flow = small_flow()
@@ -226,13 +223,13 @@ def test_weights_that_galaxies_share_are_drawn_once_for_the_cluster(catalog, est
         with torch.no_grad():
             found = torch.stack([objective.log_prob(mass, told) for _ in range(n)])
         shared = objective._handler.shared_layers
-        if name == estimator:
+        if name == "local":
             of_galaxies = {"first", "member", "member_galaxy"}
             of_galaxies |= {f"blocks.0.{layer}" for layer in ("galaxy", "back", "counters")}
             assert shared.keys() == {f"trunk.0.{layer}" for layer in of_galaxies}
         return found.double()
 
-    own, shared = draws(estimator), draws("shared")
+    own, shared = draws("local"), draws("shared")
     error = (own.var(0) / len(own) + shared.var(0) / len(shared)).sqrt()
     assert ((own.mean(0) - shared.mean(0)).abs() < 5 * error).all()
 

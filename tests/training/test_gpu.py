@@ -70,7 +70,7 @@ def test_reduced_precision_reaches_nearly_the_same_loss(precision: str, toleranc
     assert trained("cuda", precision=precision)[1] == pytest.approx(trained("cuda")[1], abs=tolerance)
 
 
-@pytest.mark.parametrize("estimator", ["shared", "mirrored", "local", "flipout"])
+@pytest.mark.parametrize("estimator", ["shared", "mirrored", "local"])
 def test_a_cuda_graph_draws_other_weights_in_every_step(estimator: str):
     context, mass = (part.cuda() for part in data())
     flow = build_flow("affine", 20, 14.0, 0.3, hidden=(16,))

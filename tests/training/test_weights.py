@@ -17,11 +17,11 @@ from small_model import toy_catalog, toy_estimator
 
 from bayesflowmass.bayes import (
     FullCovariance,
-    LaplacePosterior,
     VariationalPosterior,
     build_objective,
     choose,
 )
+from bayesflowmass.bayes.laplace import LaplacePosterior
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common import files
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
@@ -247,7 +247,7 @@ def test_variational_from_the_command_line(tmp_path: Path, catalog: ClusterCatal
     assert "choose one of them" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("method", ["laplace", "ensemble:2", "dropout"])
+@pytest.mark.parametrize("method", ["laplace", "ensemble:2"])
 def test_every_method_goes_from_training_to_a_table(tmp_path: Path, catalog: ClusterCatalog, method: str):
     estimator = small(tmp_path / "run", catalog, method)
     posterior = MassEstimator.load(tmp_path / "run", "cpu").posterior(catalog[:5])
@@ -442,7 +442,6 @@ def test_other_settings_of_the_weights_go_on_from_the_point(
         ({"options": {"tempering": -1.0}}, "tempering is -1.0"),
         ({"options": {"temperature": 1.0}}, "has no option 'temperature'"),
         ({"method": "ensemble:1"}, "members is 1"),
-        ({"method": "dropout"}, "no dropout"),
         ({"start": "nowhere"}, "nowhere"),
     ],
     ids=str,

@@ -3,7 +3,6 @@
 from bayesflowmass.bayes.guides.base import WeightGuide
 from bayesflowmass.bayes.guides.eigenbasis import Eigenbasis
 from bayesflowmass.bayes.guides.full_covariance import FullCovariance
-from bayesflowmass.bayes.guides.low_rank import LowRank
 from bayesflowmass.bayes.guides.mean_field import MeanField
 
-__all__ = ["Eigenbasis", "FullCovariance", "LowRank", "MeanField", "WeightGuide"]
+__all__ = ["Eigenbasis", "FullCovariance", "MeanField", "WeightGuide"]

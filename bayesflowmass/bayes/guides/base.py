@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.distributions import constraints, register_kl
 
 from bayesflowmass.bayes.choice import Choice, choose, exactly
-from bayesflowmass.bayes.guides.distribution import PriorDistribution, WeightDistribution
 from bayesflowmass.bayes.guides.noise import standard_normal
 from bayesflowmass.bayes.layout import WeightLayout
 from bayesflowmass.bayes.module import BayesianModule, site_name
@@ -80,9 +80,7 @@ class WeightGuide(nn.Module, ABC):
         self.prior_scales = [self.prior.scale_of(name, shape) for name, shape in self.layout.shapes.items()]
         weights = dict(module.named_parameters())
         self._start({name: weights[name].detach() for name in self.names})
-        segments = zip(self.prior_scales, self.layout.sizes, strict=True)
-        like = next(self.parameters())
-        scales = torch.cat([like.new_full((n,), scale) for scale, n in segments])
+        scales = self.prior.scales(self.layout.shapes, next(self.parameters()))
         self.register_buffer("flat_prior_scale", scales, persistent=False)
 
     def _start(self, weights: Mapping[str, Tensor]) -> None:
@@ -152,13 +150,9 @@ class WeightGuide(nn.Module, ABC):
         """Further arguments of the constructor, for ``describe``."""
         return {}
 
-    def draw(
-        self, n_draws: int, seed: int | None = None, *, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
-        """Draws without gradient, name -> (n_draws, *shape).
-
-        From ``generator``, or one seeded with ``seed``, or the global one.
-        """
+    def draw(self, n_draws: int, seed: int | None = None) -> dict[str, Tensor]:
+        """Draws without gradient, name -> (n_draws, *shape); without a seed from the global generator."""
+        generator = None
         if seed is not None:
             generator = torch.Generator(next(self.parameters()).device).manual_seed(seed)
         with torch.no_grad():
@@ -168,17 +162,17 @@ class WeightGuide(nn.Module, ABC):
         """log q(w), (*D,), of weights name -> (*D, *shape)."""
         return self.flat_log_prob(self.layout.flatten(draws))
 
-    def kl(self, draws: Tensor | None = None, n_draws: int = 32) -> Tensor:
+    def kl(self, draws: Tensor | None = None) -> Tensor:
         """KL(q || p) [nats], summed over all weights; differentiable.
 
         In closed form if the prior is normal. Otherwise the entropy is exact and E_q[log p] the mean over
-        ``draws`` (D, P), or over ``n_draws`` draws from the global generator.
+        ``draws`` (D, P), or over 32 draws from the global generator.
         """
         if isinstance(self.prior, NormalPrior):
             scale = self.prior_scale()
             square = ((self.loc / scale) ** 2 + self.flat_variance() / scale**2 - 1.0).sum()
             return 0.5 * square - self.relative_entropy()
-        flat = self.rsample(n_draws) if draws is None else draws
+        flat = self.rsample(32) if draws is None else draws
         scale = self.prior_scale().double()
         entropy = self.relative_entropy() + (scale.log() + 0.5 * math.log(2 * math.pi * math.e)).sum()
         # In double precision: both are sums over all weights, and their difference is small.
@@ -272,6 +266,115 @@ class WeightGuide(nn.Module, ABC):
         options = dict(description)
         kind, names = options.pop("kind", None), options.pop("names")
         if kind not in GUIDES:
-            raise ValueError(f"Unknown kind of guide {kind!r}; expected one of {', '.join(GUIDES)}.")
+            gone = " ('low_rank' was removed in version 0.2; train again)" if kind == "low_rank" else ""
+            raise ValueError(f"Unknown kind of guide {kind!r}; expected one of {', '.join(GUIDES)}{gone}.")
         prior = WeightPrior.from_description(options.pop("prior"))
         return GUIDES[kind](module, prior, exactly(names), **options)
+
+
+class _FlatWeights(dist.TorchDistribution):
+    """A distribution over P weights, event shape (P,), whose batch is of independent copies."""
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    support = constraints.real_vector
+    has_rsample = True
+
+    def __init__(self, n_weights: int, batch_shape: torch.Size) -> None:
+        super().__init__(batch_shape, torch.Size([n_weights]), validate_args=False)
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Differentiable draws (*sample_shape, *batch_shape, P)."""
+        shape = torch.Size(sample_shape) + self.batch_shape
+        return self._rows(math.prod(shape)).reshape(*shape, -1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """(*D,) of weights (*D, P)."""
+        found = self._log_prob(value)
+        return found.expand(torch.broadcast_shapes(found.shape, self.batch_shape))
+
+    def _rows(self, n: int) -> Tensor:
+        raise NotImplementedError
+
+    def _log_prob(self, value: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class WeightDistribution(_FlatWeights):
+    """q over the flat weights of a guide.
+
+    Args:
+        guide: q; its parameters are those of the distribution.
+        batch_shape: of independent copies.
+    """
+
+    def __init__(self, guide: WeightGuide, batch_shape: Sequence[int] = ()) -> None:
+        self.guide = guide
+        super().__init__(guide.layout.n_weights, torch.Size(batch_shape))
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> WeightDistribution:
+        """Independent copies."""
+        return WeightDistribution(self.guide, batch_shape)
+
+    @property
+    def mean(self) -> Tensor:
+        """(*batch_shape, P)."""
+        return self.guide.loc.expand(*self.batch_shape, -1)
+
+    @property
+    def variance(self) -> Tensor:
+        """(*batch_shape, P)."""
+        return self.guide.flat_variance().expand(*self.batch_shape, -1)
+
+    @property
+    def covariance_matrix(self) -> Tensor:
+        """(P, P)."""
+        like = self.guide.loc
+        root = (
+            self.guide.transform(torch.eye(self.guide.n_noise, dtype=like.dtype, device=like.device)) - like
+        )
+        return root.mT @ root
+
+    def _rows(self, n: int) -> Tensor:
+        return self.guide.rsample(n)
+
+    def _log_prob(self, value: Tensor) -> Tensor:
+        return self.guide.flat_log_prob(value)
+
+
+class PriorDistribution(_FlatWeights):
+    """p over the flat weights of a module.
+
+    Args:
+        prior: p.
+        layout: names and shapes of the weights.
+        like: of their type and device.
+        batch_shape: of independent copies.
+    """
+
+    def __init__(
+        self, prior: WeightPrior, layout: WeightLayout, like: Tensor, batch_shape: Sequence[int] = ()
+    ) -> None:
+        self.prior, self.layout, self.like = prior, layout, like.detach()
+        super().__init__(layout.n_weights, torch.Size(batch_shape))
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> PriorDistribution:
+        """Independent copies."""
+        return PriorDistribution(self.prior, self.layout, self.like, batch_shape)
+
+    def _rows(self, n: int) -> Tensor:
+        drawn = {
+            name: self.prior.distribution(name, shape, self.like).rsample(torch.Size([n]))
+            for name, shape in self.layout.shapes.items()
+        }
+        return self.layout.flatten(drawn)
+
+    def _log_prob(self, value: Tensor) -> Tensor:
+        return self.prior.log_prob(self.layout.split(value), self.layout.shapes)
+
+
+@register_kl(WeightDistribution, PriorDistribution)  # type: ignore[untyped-decorator]
+def _kl_weights(q: WeightDistribution, p: PriorDistribution) -> Tensor:
+    if p.prior is not q.guide.prior and p.prior.describe() != q.guide.prior.describe():
+        raise NotImplementedError("A guide knows its divergence from its own prior alone.")
+    batch = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
+    return q.guide.kl().expand(batch)

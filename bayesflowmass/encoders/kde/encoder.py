@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -69,16 +69,14 @@ class KDEEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.grid = Grid(grid, lower, upper)
-        if convention not in ("covariance", "scipy"):
-            raise ValueError(
-                f"convention is 'covariance' (H = h0 Sigma) or 'scipy' (H = h0^2 Sigma), not {convention!r}"
-            )
-        if normalisation not in ("sum", "density"):
-            raise ValueError(f"normalisation is 'sum' or 'density', not {normalisation!r}")
-        if evaluate not in ("centre", "bin"):
-            raise ValueError(f"evaluate is 'centre' or 'bin', not {evaluate!r}")
-        if narrow not in ("integrate", "refuse", "keep"):
-            raise ValueError(f"narrow is 'integrate', 'refuse' or 'keep', not {narrow!r}")
+        for option, value, known in (
+            ("convention", convention, Convention),
+            ("normalisation", normalisation, Normalisation),
+            ("evaluate", evaluate, Evaluate),
+            ("narrow", narrow, Narrow),
+        ):
+            if value not in get_args(known):
+                raise ValueError(f"{option} is one of {', '.join(get_args(known))}, not {value!r}")
         h0 = _number(bandwidth)
         if not (math.isfinite(h0) and h0 > 0.0):
             raise ValueError(f"bandwidth must be a positive number, not {h0}")
@@ -98,11 +96,7 @@ class KDEEncoder(nn.Module):
         return _number(self.bandwidth)
 
     def extra_repr(self) -> str:
-        return (
-            f"grid={self.grid.shape}, lower={self.grid.lower}, upper={self.grid.upper}, "
-            f"bandwidth={self.h0}, convention={self.convention!r}, normalisation={self.normalisation!r}, "
-            f"evaluate={self.evaluate!r}, narrow={self.narrow!r}"
-        )
+        return ", ".join(f"{name}={value!r}" for name, value in self.describe().items())
 
     def describe(self) -> dict[str, Any]:
         """JSON-able description from which ``from_description`` builds an equal encoder."""

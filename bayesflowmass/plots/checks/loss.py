@@ -18,7 +18,6 @@ def plot_loss(
     smoothed_validation_loss: ArrayLike,
     *,
     best_update: int | None = None,
-    title: str | None = None,
 ) -> Figure:
     """Training, validation and smoothed validation loss, and the update whose weights were kept.
 
@@ -30,7 +29,6 @@ def plot_loss(
         train_loss, validation_loss, smoothed_validation_loss: mean -log p(log10 M | cluster) [nats], shape
             (n,).
         best_update: marked by a vertical line.
-        title: names the run.
 
     Raises:
         ValueError: if there are no rows.
@@ -55,5 +53,5 @@ def plot_loss(
         axis.set_ylim(low - 0.08 * span, min(highest, high + span) + 0.08 * span)
         axis.set_xlim(0, max(float(at[-1]), 1.0))
         axis.set(xlabel="updates", ylabel=r"$-\ln\,p(\log_{10} M\,|\,$cluster$)$ [nats]")
-        figure.legend(loc="outside upper center", title=title, ncols=2)
+        figure.legend(loc="outside upper center", ncols=2)
     return figure
