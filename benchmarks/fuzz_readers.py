@@ -204,13 +204,18 @@ def _same(ours: Any, theirs: Any) -> bool:
         return theirs is None or str(theirs).strip() in MISSING
     if isinstance(ours, str | bool):
         # A number that ours leaves as text is refused where a number is needed.
-        return not isinstance(theirs, str | bool | None) or str(ours) == str(theirs or "").strip()
+        return not isinstance(theirs, str | bool | None) or _letters(ours) == _letters(theirs)
     text = str(theirs).strip().replace("D", "e").replace("d", "e").replace(",", ".")
     try:
         value = int(text) if isinstance(ours, int) else float(text)
     except ValueError:
         return False
     return value == ours or (value != value and ours != ours)
+
+
+def _letters(text: Any) -> str:
+    """Without blanks and control characters, which readers leave or not."""
+    return "".join(mark for mark in str("" if text is None else text) if mark.isprintable() and mark != " ")
 
 
 def other_value(name: str, data: bytes, table: Any) -> str:

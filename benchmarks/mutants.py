@@ -62,7 +62,7 @@ LIBRARIES = (
     ),
     *("safetensors.torch", "tqdm", "arviz", "pandas", "jinja2"),
 )
-QUICK, LONG = 6.0, 45.0
+QUICK, LONG = 3.0, 15.0
 """Seconds of tests that are run first, and in all where those pass."""
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {

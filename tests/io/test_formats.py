@@ -159,6 +159,14 @@ def test_m500_of_erass_becomes_m200c(tmp_path):
     assert reading.counts == {"no_redshift": 1, "no_mass": 1}
 
 
+@pytest.mark.parametrize(("column", "value"), [("M500", 1e-150), ("M500", 1e9), ("BEST_Z", 500.0)])
+def test_a_mass_of_erass_that_no_cluster_has_is_refused_with_its_row(column, value):
+    table = erass()
+    table[column][1] = value
+    with pytest.raises(CatalogError, match=r"in row 2; expected 0\.001 to 10000"):
+        read_known_table(table)
+
+
 def test_a_causticsnupy_file_brings_its_cluster(tmp_path):
     catalog = load_catalog(caustic(tmp_path / "A2029.txt"))
     assert catalog.column("cluster_id").tolist() == ["A2029"]

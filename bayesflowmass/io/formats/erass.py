@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.catalog.ranges import RANGES
 from bayesflowmass.cosmology import MDPL2, Cosmology, convert_mass
 from bayesflowmass.io.formats.base import Reading, TableFormat
 from bayesflowmass.io.formats.columns import carry_others, name_columns, numbers, plural, text
@@ -46,6 +47,13 @@ class Erass1(TableFormat):
             raise CatalogError(
                 f"{where}: M500 is {np.median(m500[known]):.3g} typically; expected units of 1e13 Msun, as in the "
                 "eRASS1 catalogue."
+            )
+        odd = known & ~((m500 > 1e-3) & (m500 < 1e4) & (redshift[rows] < RANGES["redshift"].high))
+        if odd.any():
+            row = int(np.argmax(odd))
+            raise CatalogError(
+                f"{where}: M500 is {m500[row]:.3g} and BEST_Z {redshift[rows][row]:.3g} in row {rows[row] + 1}; "
+                f"expected 0.001 to 10000 (1e13 Msun) and less than {RANGES['redshift'].high:g}; correct the row."
             )
         mass = np.full(rows.size, np.nan)
         log10_m500 = np.log10(m500[known] * 1e13 * cosmology.h)
