@@ -4,6 +4,10 @@
 
 Sums in another order round otherwise; a tolerance that follows from the arithmetic holds for all of them. `make test`
 runs the best set on one thread; here come the others on one thread, and the best on two.
+
+The tests of files and commands run in a C locale without UTF-8, under ``python -O`` and twice in one process. Under
+``-O`` the tests' own ``assert`` are gone: what is tested there are refusals (``pytest.raises``), arrays
+(``numpy.testing``), and that nothing of the package rests on an ``assert``.
 """
 
 from __future__ import annotations
@@ -18,6 +22,12 @@ NUMERICAL = (
     *("encoders", "networks", "flows", "bayes", "posterior", "hierarchical", "novelty", "recalibration"),
     *("diagnostics", "saliency"),
 )
+OF_FILES = ("common", "catalog", "command", "io")
+"""Text, names, locks and messages: what a locale, ``-O`` or a second run in one process may change."""
+
+C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+ONCE = "import pytest, sys; sys.exit(pytest.main(sys.argv[1:]))"
+TWICE = "import pytest, sys; sys.exit(pytest.main(sys.argv[1:]) or pytest.main(sys.argv[1:]))"
 CAPABILITIES = ("default", "avx2", "avx512")
 
 
@@ -29,16 +39,29 @@ def capabilities() -> list[str]:
     return list(CAPABILITIES[: CAPABILITIES.index(best) + 1]) if best in CAPABILITIES else ["default"]
 
 
+def passes(code: str, rooms: tuple[str, ...], variables: dict[str, str], *options: str) -> bool:
+    """Whether the tests of some rooms pass in a process of its own."""
+    command = [sys.executable, "-c", code, "-q", "-p", "no:cacheprovider", *options, *sys.argv[1:]]
+    command += [str(TESTS / name) for name in rooms]
+    return subprocess.run(command, env=os.environ | variables, check=False).returncode == 0
+
+
 def main() -> int:
     failed = []
     *others, best = capabilities()
     for capability, threads in [*((other, "1") for other in others), (best, "2")]:
         print(f"== ATEN_CPU_CAPABILITY={capability}, {threads} thread(s)", flush=True)
-        environment = os.environ | {"ATEN_CPU_CAPABILITY": capability, "BAYESFLOWMASS_TEST_THREADS": threads}
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *sys.argv[1:]]
-        command += [str(TESTS / name) for name in NUMERICAL]
-        if subprocess.run(command, env=environment, check=False).returncode:
+        variables = {"ATEN_CPU_CAPABILITY": capability, "BAYESFLOWMASS_TEST_THREADS": threads}
+        if not passes(ONCE, NUMERICAL, variables):
             failed.append(f"{capability} with {threads} thread(s)")
+    for name, code, variables, options in (
+        ("a C locale", ONCE, C_LOCALE, ()),
+        ("python -O", ONCE, {"PYTHONOPTIMIZE": "1"}, ("-W", "ignore::pytest.PytestConfigWarning")),
+        ("twice in one process", TWICE, {}, ()),
+    ):
+        print(f"== {name}", flush=True)
+        if not passes(code, OF_FILES, variables, *options):
+            failed.append(name)
     print("failed: " + "; ".join(failed) if failed else "all passed")
     return 1 if failed else 0
 

@@ -263,3 +263,26 @@ def test_every_noun_of_the_package_can_be_imported_from_it():
     for name in bayesflowmass.__all__:
         assert getattr(bayesflowmass, name) is not None
         assert name in dir(bayesflowmass)
+
+
+def tells_a_type(test: ast.expr) -> bool:
+    """Whether an assertion only says what a type checker cannot see: ``x is not None``, ``isinstance(x, T)``."""
+    if isinstance(test, ast.BoolOp):
+        return all(map(tells_a_type, test.values))
+    if isinstance(test, ast.UnaryOp):
+        return tells_a_type(test.operand)
+    if isinstance(test, ast.Call):
+        return getattr(test.func, "id", None) == "isinstance"
+    return isinstance(test, ast.Compare) and ast.unparse(test.comparators[0]) == "None"
+
+
+def test_no_assert_checks_what_a_user_gives():
+    """Under ``python -O`` there are none."""
+    wrong = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.Assert) and not tells_a_type(node.test))
+        or (isinstance(node, ast.Name) and node.id == "__debug__")
+    ]
+    assert not wrong
