@@ -171,14 +171,14 @@ def _statistics(
 def _overall(
     s: PosteriorSummary, halo: NDArray[Any], columns: Mapping[str, FloatArray], n_resamples: int, seed: int
 ) -> dict[str, Any]:
-    def statistics(weights: FloatArray) -> dict[str, FloatArray]:
-        total = weights.sum(axis=1)
-        result = {name: weights @ column / total for name, column in columns.items()}
-        forward = weighted_residual_statistics(s.log10_true, s.median, weights)
+    def statistics(counts: FloatArray) -> dict[str, FloatArray]:
+        total = counts.sum(axis=1)
+        result = {name: counts @ column / total for name, column in columns.items()}
+        forward = weighted_residual_statistics(s.log10_true, s.median, counts)
         names = ("mean_residual", "scatter", "robust_scatter", "slope")
         result |= {name: forward[name] for name in names}
         # Of the truth on the posterior mean: 1 where calibrated, whatever the scatter.
-        result["slope_of_truth"] = weighted_residual_statistics(s.mean, s.log10_true, weights)["slope"]
+        result["slope_of_truth"] = weighted_residual_statistics(s.mean, s.log10_true, counts)["slope"]
         return result
 
     return {name: value[0] for name, value in with_errors(statistics, halo, n_resamples, seed).items()}

@@ -101,12 +101,12 @@ def binned_statistics(
     for name, column in (averages or {}).items():
         columns[name] = np.asarray(column, dtype=np.float64)
 
-    def statistics(weights: FloatArray) -> dict[str, FloatArray]:
-        total = np.asarray((membership @ weights.T).T)
+    def statistics(counts: FloatArray) -> dict[str, FloatArray]:
+        total = np.asarray((membership @ counts.T).T)
         safe = np.where(total > 0, total, 1.0)
 
         def mean(column: FloatArray) -> FloatArray:
-            return np.where(total > 0, np.asarray((membership @ (weights * column).T).T) / safe, np.nan)
+            return np.where(total > 0, np.asarray((membership @ (counts * column).T).T) / safe, np.nan)
 
         result = {name: mean(column) for name, column in columns.items()}
         square = mean(epsilon**2) - result["mean_residual"] ** 2

@@ -9,14 +9,14 @@ from numpy.typing import ArrayLike
 
 from bayesflowmass.common.arrays import FloatArray
 
-__all__ = ["as_json", "bootstrap_errors", "bootstrap_weights", "with_errors"]
+__all__ = ["as_json", "bootstrap_errors", "bootstrap_counts", "with_errors"]
 
 WeightedStatistics = Callable[[FloatArray], Mapping[str, FloatArray]]
 
 _CHUNK_ELEMENTS = 2_000_000
 
 
-def bootstrap_weights(halo_id: ArrayLike, n_resamples: int, seed: int) -> Iterator[FloatArray]:
+def bootstrap_counts(halo_id: ArrayLike, n_resamples: int, seed: int) -> Iterator[FloatArray]:
     """Yield how often each cluster enters each bootstrap resample of haloes.
 
     A resample draws as many haloes as there are, with replacement; all projections of a halo come
@@ -28,7 +28,7 @@ def bootstrap_weights(halo_id: ArrayLike, n_resamples: int, seed: int) -> Iterat
         seed: same seed, same resamples, whatever the statistic.
 
     Yields:
-        float64 weights of shape (b, n), the b of all chunks adding up to ``n_resamples``.
+        float64 counts of shape (b, n), the b of all chunks adding up to ``n_resamples``.
     """
     haloes, index = np.unique(np.asarray(halo_id), return_inverse=True)
     index = index.reshape(-1)
@@ -50,7 +50,7 @@ def bootstrap_errors(
     """Bootstrap standard error of weighted statistics, over haloes (Efron and Tibshirani 1993, chapter 6).
 
     Args:
-        statistics: maps weights (b, n) to named arrays (b, ...); unit weights give the plain statistic.
+        statistics: maps counts (b, n) to named arrays (b, ...); unit counts give the plain statistic.
         halo_id: halo of each cluster, shape (n,).
         n_resamples: number of resamples; the error of the error is 1 / sqrt(2 n_resamples).
         seed: seed of the resampling.
@@ -62,8 +62,8 @@ def bootstrap_errors(
     if n_resamples < 2:
         raise ValueError(f"A bootstrap needs at least 2 resamples, {n_resamples} were asked for.")
     draws: dict[str, list[FloatArray]] = {}
-    for weights in bootstrap_weights(halo_id, n_resamples, seed):
-        for name, values in statistics(weights).items():
+    for counts in bootstrap_counts(halo_id, n_resamples, seed):
+        for name, values in statistics(counts).items():
             draws.setdefault(name, []).append(np.asarray(values, dtype=np.float64))
     single = np.unique(np.asarray(halo_id)).size < 2
     return {

@@ -65,19 +65,19 @@ class _Grouped:
             (np.ones(x.size), (group.reshape(-1), np.arange(x.size))), shape=(n.size, x.size)
         )
 
-    def fit(self, weights: FloatArray, max_iterations: int = 100) -> tuple[FloatArray, ...]:
-        """Maximum likelihood for each row of weights (b, n): sigma_N, sigma_0, slope, intercept, each (b,).
+    def fit(self, counts: FloatArray, max_iterations: int = 100) -> tuple[FloatArray, ...]:
+        """Maximum likelihood for each row of counts (b, n): sigma_N, sigma_0, slope, intercept, each (b,).
 
         Alternates the weighted least-squares line and Fisher scoring of the two variance components, which
         is the regression of the squared residuals on 100 / N with weights 1 / v^2, until neither moves.
         """
         w, wx, wy, wxx, wxy, wyy = (
-            np.asarray((self.membership @ (weights * column).T).T) for column in self.columns
+            np.asarray((self.membership @ (counts * column).T).T) for column in self.columns
         )
         u = self.inverse_n
         variance = np.ones_like(w)
-        components = np.zeros((2, len(weights)))
-        slope = intercept = np.zeros(len(weights))
+        components = np.zeros((2, len(counts)))
+        slope = intercept = np.zeros(len(counts))
         for _ in range(max_iterations):
             p = 1.0 / variance
             total, mean_x, mean_y = (p * w).sum(1), (p * wx).sum(1), (p * wy).sum(1)
@@ -151,14 +151,14 @@ def fit_equation8(log10_true: ArrayLike, log10_predicted: ArrayLike, n_members: 
 
 
 def weighted_equation8(
-    log10_true: ArrayLike, log10_predicted: ArrayLike, n_members: ArrayLike, weights: FloatArray
+    log10_true: ArrayLike, log10_predicted: ArrayLike, n_members: ArrayLike, counts: FloatArray
 ) -> dict[str, FloatArray]:
-    """sigma_N and sigma_0, each (b,), for each row of ``weights`` (b, n): the bootstrap form of
+    """sigma_N and sigma_0, each (b,), for each row of ``counts`` (b, n): the bootstrap form of
     :func:`fit_equation8`.
     """
     true, predicted, n = (np.asarray(a, dtype=np.float64) for a in (log10_true, log10_predicted, n_members))
     has = n > 0
-    sigma_n, sigma_0, _, _ = _Grouped(true[has], predicted[has], n[has]).fit(weights[:, has])
+    sigma_n, sigma_0, _, _ = _Grouped(true[has], predicted[has], n[has]).fit(counts[:, has])
     return {"sigma_N": sigma_n, "sigma_0": sigma_0}
 
 

@@ -94,21 +94,21 @@ class PosteriorSummary:
 
     @classmethod
     def from_posterior(
-        cls, posterior: MassPosterior, log10_true: ArrayLike, population: MassPosterior | None = None
+        cls, posterior: MassPosterior, log10_true: ArrayLike, expected: MassPosterior | None = None
     ) -> PosteriorSummary:
         """Summaries of a `MassPosterior`; the PIT is its exact cdf.
 
         Args:
             posterior: of n clusters.
             log10_true: shape (n,).
-            population: the same posteriors under the prior that the test masses were drawn from; default:
+            expected: the same posteriors under the prior that the test masses were drawn from; default:
                 ``posterior``.
         """
         true = np.asarray(log10_true, dtype=np.float64)
         nodes = posterior.table
         x, cdf, pdf = nodes.x.numpy(), nodes.cdf.numpy(), nodes.pdf.numpy()
         log_density = posterior.log_pdf(true)
-        expected = (population or posterior).table
+        expected_nodes = (expected or posterior).table
         levels = torch.from_numpy(ndtr(SCORE_GRID)).expand(true.size, -1).contiguous()
         return cls(
             log10_true=true,
@@ -120,7 +120,7 @@ class PosteriorSummary:
             log_density=log_density,
             crps=crps_from_density(true, x, cdf, pdf),
             prior_sigma=_prior_sigma(posterior),
-            population_quantiles=expected.quantile(levels).numpy(),
+            population_quantiles=expected_nodes.quantile(levels).numpy(),
         )
 
     @classmethod

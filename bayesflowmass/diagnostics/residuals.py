@@ -50,14 +50,14 @@ def residual(log10_true: ArrayLike, log10_predicted: ArrayLike) -> FloatArray:
 
 
 def weighted_residual_statistics(
-    log10_true: ArrayLike, log10_predicted: ArrayLike, weights: FloatArray
+    log10_true: ArrayLike, log10_predicted: ArrayLike, counts: FloatArray
 ) -> Mapping[str, FloatArray]:
     """Residual statistics of many weightings (bootstrap resamples) of one sample at once.
 
     Args:
         log10_true: log10 M200c [Msun/h], shape (n,).
         log10_predicted: the same of the estimates, shape (n,).
-        weights: non-negative multiplicities, shape (b, n); ones give the plain statistics.
+        counts: non-negative multiplicities, shape (b, n); ones give the plain statistics.
 
     Returns:
         Arrays of shape (b,), NaN where too few clusters are in range: ``mean_residual``; ``scatter``, the
@@ -70,27 +70,27 @@ def weighted_residual_statistics(
     true = np.asarray(log10_true, dtype=np.float64)
     predicted = np.asarray(log10_predicted, dtype=np.float64)
     epsilon = residual(true, predicted)
-    mean, scatter, slope = _moments(true, predicted, weights)
+    mean, scatter, slope = _moments(true, predicted, counts)
     inside = (true >= SCATTER_RANGE[0]) & (true <= SCATTER_RANGE[1])
-    _, scatter_in, slope_in = _moments(true[inside], predicted[inside], weights[:, inside])
+    _, scatter_in, slope_in = _moments(true[inside], predicted[inside], counts[:, inside])
     massive = (true >= ABSOLUTE_RANGE[0]) & (true < ABSOLUTE_RANGE[1])
     return {
         "mean_residual": mean,
         "scatter": scatter,
-        "robust_scatter": _robust_scatter(epsilon, weights),
+        "robust_scatter": _robust_scatter(epsilon, counts),
         "slope": slope,
         "scatter_over_slope": _ratio(scatter, slope),
         "scatter_14_15": scatter_in,
         "slope_14_15": slope_in,
         "scatter_over_slope_14_15": _ratio(scatter_in, slope_in),
-        "mean_abs_residual_14p8_15p2": weighted_mean(np.abs(epsilon[massive]), weights[:, massive]),
+        "mean_abs_residual_14p8_15p2": weighted_mean(np.abs(epsilon[massive]), counts[:, massive]),
     }
 
 
-def weighted_mean(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """Mean of ``values`` (n,) under each row of ``weights`` (b, n); NaN where the weights add up to zero."""
-    total = weights.sum(axis=1)
-    return np.where(total > 0, weights @ values, np.nan) / np.where(total > 0, total, 1.0)
+def weighted_mean(values: FloatArray, counts: FloatArray) -> FloatArray:
+    """Mean of ``values`` (n,) under each row of ``counts`` (b, n); NaN where the counts add up to zero."""
+    total = counts.sum(axis=1)
+    return np.where(total > 0, counts @ values, np.nan) / np.where(total > 0, total, 1.0)
 
 
 def _ratio(scatter: FloatArray, slope: FloatArray) -> FloatArray:
@@ -98,29 +98,29 @@ def _ratio(scatter: FloatArray, slope: FloatArray) -> FloatArray:
     return np.where(slope == 0.0, np.nan, scatter / np.where(slope == 0.0, 1.0, slope))
 
 
-def _robust_scatter(epsilon: FloatArray, weights: FloatArray) -> FloatArray:
+def _robust_scatter(epsilon: FloatArray, counts: FloatArray) -> FloatArray:
     """Half the distance between the 15.87 and 84.13 % points of each weighting (inverted cdf); (b,)."""
     if epsilon.size < 3:
-        return np.full(len(weights), np.nan)
+        return np.full(len(counts), np.nan)
     order = np.argsort(epsilon)
-    total = np.cumsum(weights[:, order], axis=1)
+    total = np.cumsum(counts[:, order], axis=1)
     tail = 0.158655254
     ends = [epsilon[order][np.argmax(total >= p * total[:, -1:] - 1e-9, axis=1)] for p in (tail, 1.0 - tail)]
     return np.where(total[:, -1] > 2, 0.5 * (ends[1] - ends[0]), np.nan)
 
 
 def _moments(
-    true: FloatArray, predicted: FloatArray, weights: FloatArray
+    true: FloatArray, predicted: FloatArray, counts: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Mean and standard deviation of true - predicted, and the slope of predicted on true; each (b,)."""
     if true.size < 3:
-        missing = np.full(len(weights), np.nan)
+        missing = np.full(len(counts), np.nan)
         return missing, missing, missing
     # Centring on the sample mean keeps the sums of squares accurate; it cancels from every result.
     x = true - true.mean()
     shift = (true - predicted).mean()
     e = true - predicted - shift
-    sums = weights @ np.stack([np.ones_like(x), x, e, x * x, x * e, e * e], axis=1)
+    sums = counts @ np.stack([np.ones_like(x), x, e, x * x, x * e, e * e], axis=1)
     total, sx, se, sxx, sxe, see = sums.T
     usable = total > 2
     total = np.where(usable, total, 1.0)

@@ -78,11 +78,11 @@ def summarise(
     if members is not None and (members > 0).sum() >= 10 and np.ptp(true[members > 0]) > 0:
         fit = fit_equation8(true, predicted, members)
 
-    def statistics(weights: FloatArray) -> dict[str, FloatArray]:
-        result = dict(weighted_residual_statistics(true, predicted, weights))
-        result.update({name: weighted_mean(column, weights) for name, column in averages.items()})
+    def statistics(counts: FloatArray) -> dict[str, FloatArray]:
+        result = dict(weighted_residual_statistics(true, predicted, counts))
+        result.update({name: weighted_mean(column, counts) for name, column in averages.items()})
         if fit is not None and members is not None:
-            result.update(weighted_equation8(true, predicted, members, weights))
+            result.update(weighted_equation8(true, predicted, members, counts))
         return result
 
     summary: dict[str, Any] = {

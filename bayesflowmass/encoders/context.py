@@ -29,7 +29,7 @@ class ContextEncoder(Encoder):
         constant: constant of the scaling; by default 2500, 2500 and 25.
         extras: names of numeric cluster columns, such as "redshift", appended after (value - mean) / scale,
             with the constants that ``fit_extras`` takes from the training split.
-        galaxy_weight: name of a galaxy column of weights for the density, such as "gal_weight"; none by
+        galaxy_weight: name of a galaxy column of weights in the density, such as "gal_weight"; none by
             default.
         optional: names of cluster columns that may be unknown, such as "mode" (`OptionalColumns`); they are
             the end of a context.
@@ -98,7 +98,7 @@ class ContextEncoder(Encoder):
         offsets: Tensor,
         extras: Tensor | None = None,
         *,
-        weights: Tensor | None = None,
+        weight: Tensor | None = None,
         dtype: torch.dtype | None = None,
         optional: Tensor | None = None,
     ) -> Tensor:
@@ -108,7 +108,7 @@ class ContextEncoder(Encoder):
             points: (n_points, D) galaxies: R_proj [Mpc/h comoving] and v_los [km/s] in two dimensions.
             offsets: (n + 1,) integers.
             extras: (n, len(extras)) raw values of the cluster columns; needed if there are any.
-            weights: (n_points,) weights of the galaxies.
+            weight: (n_points,) of the galaxies.
             dtype: float32 or float64; by default that of the points.
             optional: (n, len(optional)) raw values of the optional columns, NaN where unknown; None: all are.
 
@@ -118,7 +118,7 @@ class ContextEncoder(Encoder):
         counts = offsets.diff()
         parts = []
         for kde in self.kdes:
-            images = kde(points, offsets, weights=weights, dtype=dtype, normalisation="sum")
+            images = kde(points, offsets, weight=weight, dtype=dtype, normalisation="sum")
             parts.append(scale_images(images, self.scaling, self.constant, counts).flatten(1))
         return torch.cat([*parts, *self._column_entries(counts.numel(), extras, optional, parts[0])], 1)
 
@@ -131,12 +131,12 @@ class ContextEncoder(Encoder):
         return 4 * len(catalog) * self.context_dim
 
     def _contexts(self, catalog: ClusterCatalog, points: Tensor, dtype: torch.dtype) -> Tensor:
-        weights = None
+        weight = None
         if self.galaxy_weight is not None:
-            weights = catalog.galaxy_tensor(self.galaxy_weight, torch.float64)[:, 0].to(points.device)
+            weight = catalog.galaxy_tensor(self.galaxy_weight, torch.float64)[:, 0].to(points.device)
         offsets = torch.tensor(catalog.offsets, device=points.device)
         columns = self._raw_columns(catalog, points.device)
-        context: Tensor = self(points, offsets, weights=weights, dtype=dtype, **columns)
+        context: Tensor = self(points, offsets, weight=weight, dtype=dtype, **columns)
         return context
 
     def sees(self, points: Tensor) -> Tensor:

@@ -112,7 +112,7 @@ def scatter_pair(
     count = members.astype(np.float64)
     fit = fit_equation8(truth, log10_predicted, count)
     errors = bootstrap_errors(
-        lambda weights: weighted_equation8(truth, log10_predicted, count, weights),
+        lambda counts: weighted_equation8(truth, log10_predicted, count, counts),
         halo_of(catalog), n_resamples, seed,
     )  # fmt: skip
     return fit.sigma_N, fit.sigma_0, float(errors["sigma_N"]), float(errors["sigma_0"])

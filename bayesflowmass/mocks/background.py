@@ -22,7 +22,7 @@ from bayesflowmass.mocks.nfw import nfw_mass
 from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.profile import CONCENTRATION_AXIS
 
-__all__ = ["Background", "Population"]
+__all__ = ["Background", "Abundance"]
 
 
 _MASS_STEP = 0.02
@@ -32,7 +32,7 @@ _WEIGHTS = ("mass", "biased", "infall", "clustered", "smooth")
 
 
 @dataclass(frozen=True)
-class Population:
+class Abundance:
     """Haloes of a range of masses, some of them in superclusters, with a weight for each use.
 
     A halo of bias b is in a supercluster with probability 1 - (1 - share)^(b / mean b): massive ones more
@@ -89,10 +89,10 @@ class Background:
         self._log_concentration = Table2D(masses, axis, np.log(concentration))
         self._bias = Table2D(masses, axis, bias)
         self._virial = Table2D(CONCENTRATION_AXIS, axis, _virial_over_r200c(nodes, cosmology))
-        self.hosts = _population(hosts, axis, parameters, cosmology)
+        self.hosts = _abundance(hosts, axis, parameters, cosmology)
         self.centrals = None
         if centrals[1] > centrals[0]:
-            self.centrals = _population(centrals, axis, parameters, cosmology)
+            self.centrals = _abundance(centrals, axis, parameters, cosmology)
 
         # The linear correlation function keeps its shape and grows by D^2.
         radii = np.geomspace(0.1, 1.2 * parameters.line_of_sight_depth, 400)
@@ -144,9 +144,9 @@ def _virial_over_r200c(z: FloatArray, cosmology: Cosmology) -> FloatArray:
     return np.exp(0.5 * (low + high))
 
 
-def _population(
+def _abundance(
     limits: tuple[float, float], redshifts: Axis, parameters: MockParameters, cosmology: Cosmology
-) -> Population:
+) -> Abundance:
     grid = np.linspace(*limits, max(50, math.ceil((limits[1] - limits[0]) / 0.01) + 1))
     columns: dict[str, list[FloatArray]] = {name: [] for name in _WEIGHTS}
     totals: dict[str, list[float]] = {name: [] for name in columns}
@@ -173,7 +173,7 @@ def _population(
     mass_of = {
         name: Table2D(_QUANTILES, redshifts, np.stack(values, axis=1)) for name, values in columns.items()
     }
-    return Population(
+    return Abundance(
         density_of["mass"],
         density_of["biased"],
         density_of["infall"],
@@ -188,7 +188,7 @@ def _population(
 
 
 def draw_mass(table: Table2D, z: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """log10 masses from one of the mass tables of a `Population`, one for each redshift."""
+    """log10 masses from one of the mass tables of a `Abundance`, one for each redshift."""
     # The tables are spaced in sin^2(pi t / 2), whose inverse cdf is the arcsine.
     t = np.arcsin(np.sqrt(rng.random(z.size))) * (2.0 / np.pi)
     return table(t, z)

@@ -175,8 +175,8 @@ def _surroundings(
         halos, sightlines, reach, background.hosts, parameters, background, rng
     )
     parts = []
-    for population, with_satellites in ((background.hosts, True), (background.centrals, False)):
-        if population is None or (recipe.mode == "paper" and not with_satellites):
+    for abundance, with_satellites in ((background.hosts, True), (background.centrals, False)):
+        if abundance is None or (recipe.mode == "paper" and not with_satellites):
             continue
         radius = reach if with_satellites else recipe.r_max
         neighbours = [
@@ -187,14 +187,14 @@ def _surroundings(
                 filaments,
                 sightlines,
                 recipe.r_max,
-                population,
+                abundance,
                 parameters,
                 background,
                 rng,
                 with_satellites=with_satellites,
             ),
             far_neighbours(
-                halos, r200m, superclusters, sightlines, radius, population, parameters, background, rng
+                halos, r200m, superclusters, sightlines, radius, abundance, parameters, background, rng
             ),
         ]
         for part in neighbours:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayesflowmass.common.arrays import FloatArray, IntArray
-from bayesflowmass.mocks.background import Background, Population, draw_mass
+from bayesflowmass.mocks.background import Abundance, Background, draw_mass
 from bayesflowmass.mocks.halos import Halos
 from bayesflowmass.mocks.infall import infall_speed
 from bayesflowmass.mocks.neighbours import Neighbours, Sightlines
@@ -33,14 +33,14 @@ def draw_superclusters(
     halos: Halos,
     sightlines: Sightlines,
     radius: float,
-    population: Population,
+    abundance: Abundance,
     parameters: MockParameters,
     background: Background,
     rng: np.random.Generator,
 ) -> Superclusters:
     """Poisson superclusters around the lines of sight, more of them near the cluster.
 
-    Their density is d [1 + e(r)], where e makes the haloes of ``population`` follow n b b_cl xi(r): a
+    Their density is d [1 + e(r)], where e makes the haloes of ``abundance`` follow n b b_cl xi(r): a
     Neyman-Scott process, so that neighbours are clustered with each other.
 
     Args:
@@ -50,8 +50,8 @@ def draw_superclusters(
     reach = radius + _REACH * size
     half = parameters.line_of_sight_depth + 2.0 * size
     z = halos.redshift
-    excess = background.bias(halos.log10_mass, z) * population.biased_density(z)
-    excess = excess / population.clustered_density(z)
+    excess = background.bias(halos.log10_mass, z) * abundance.biased_density(z)
+    excess = excess / abundance.clustered_density(z)
     highest = 1.0 + excess * background.correlation(np.full(z.size, parameters.near_radius), z)
     volume = np.pi * reach**2 * 2.0 * half
     halo, projection = _repeat(parameters.supercluster_density * volume * highest, sightlines, rng)
@@ -73,19 +73,19 @@ def far_neighbours(
     superclusters: Superclusters,
     sightlines: Sightlines,
     radius: float,
-    population: Population,
+    abundance: Abundance,
     parameters: MockParameters,
     background: Background,
     rng: np.random.Generator,
 ) -> Neighbours:
     """Haloes beyond `near_radius`, within ``radius`` of a line of sight, up to `line_of_sight_depth` deep."""
-    single = _singles(halos, sightlines, radius, population, parameters, rng)
-    halo, position, common = _clustered(halos, superclusters, sightlines, radius, population, parameters, rng)
+    single = _singles(halos, sightlines, radius, abundance, parameters, rng)
+    halo, position, common = _clustered(halos, superclusters, sightlines, radius, abundance, parameters, rng)
     scatter = parameters.neighbour_velocity_scatter
     own = scatter * np.sqrt(1.0 - parameters.supercluster_velocity_share)
     parts = [
-        (*single, scatter * rng.standard_normal(single[1].shape), population.smooth_mass),
-        (halo, position, common + own * rng.standard_normal(position.shape), population.clustered_mass),
+        (*single, scatter * rng.standard_normal(single[1].shape), abundance.smooth_mass),
+        (halo, position, common + own * rng.standard_normal(position.shape), abundance.clustered_mass),
     ]
     neighbours = Neighbours.join(
         [Neighbours(h, p, v, draw_mass(table, halos.redshift[h], rng)) for h, p, v, table in parts]
@@ -100,13 +100,13 @@ def _singles(
     halos: Halos,
     sightlines: Sightlines,
     radius: float,
-    population: Population,
+    abundance: Abundance,
     parameters: MockParameters,
     rng: np.random.Generator,
 ) -> tuple[IntArray, FloatArray]:
     half = parameters.line_of_sight_depth
     volume = np.pi * radius**2 * 2.0 * half
-    halo, projection = _repeat(population.smooth_density(halos.redshift) * volume, sightlines, rng)
+    halo, projection = _repeat(abundance.smooth_density(halos.redshift) * volume, sightlines, rng)
     position = sightlines.to_frame(halo, projection, _in_cylinder(halo.size, radius, half, rng))
     keep = (position**2).sum(axis=0) > parameters.near_radius**2
     keep &= ~sightlines.seen_before(halo, position, projection, radius)
@@ -118,7 +118,7 @@ def _clustered(
     superclusters: Superclusters,
     sightlines: Sightlines,
     radius: float,
-    population: Population,
+    abundance: Abundance,
     parameters: MockParameters,
     rng: np.random.Generator,
 ) -> tuple[IntArray, FloatArray, FloatArray]:
@@ -128,7 +128,7 @@ def _clustered(
     disc, at the highest density there, then thinned to the Gaussian.
     """
     size = parameters.supercluster_size
-    mean = population.clustered_density(halos.redshift) / parameters.supercluster_density
+    mean = abundance.clustered_density(halos.redshift) / parameters.supercluster_density
     halo, position, velocity = [], [], []
     for j in range(sightlines.n_projections):
         h = superclusters.halo

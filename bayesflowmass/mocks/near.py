@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bayesflowmass.common.arrays import FloatArray, IntArray
-from bayesflowmass.mocks.background import Background, Population, draw_mass
+from bayesflowmass.mocks.background import Abundance, Background, draw_mass
 from bayesflowmass.mocks.galaxies import isotropic
 from bayesflowmass.mocks.grids import Table2D
 from bayesflowmass.mocks.halos import Halos
@@ -54,7 +54,7 @@ def near_neighbours(
     filaments: Filaments,
     sightlines: Sightlines,
     r_max: float,
-    population: Population,
+    abundance: Abundance,
     parameters: MockParameters,
     background: Background,
     rng: np.random.Generator,
@@ -74,7 +74,7 @@ def near_neighbours(
     z = halos.redshift
     outer = parameters.near_radius
     inner = np.minimum(np.maximum(parameters.exclusion * halos.r_vir, 0.05), outer)
-    density, biased = population.density(z), population.biased_density(z)
+    density, biased = abundance.density(z), abundance.biased_density(z)
     uniform = density * 4.0 / 3.0 * np.pi * (outer**3 - inner**3)
 
     radii = np.geomspace(0.05, outer, 600)
@@ -84,14 +84,14 @@ def near_neighbours(
     amplitude_linear = environment * biased * background.bias(halos.log10_mass, z)
     amplitude_linear *= background.growth_squared(z)
     scale = 5.0 * r200m
-    amplitude_steep = environment * population.infall_density(z)
+    amplitude_steep = environment * abundance.infall_density(z)
     amplitude_steep *= halos.parameter("infall_region_amplitude", parameters)
     amplitude_steep *= scale**parameters.infall_region_slope
 
     parts = [
-        _uniform(uniform, inner, outer, population.mass, halos, rng),
-        _excess(amplitude_linear, radii, linear, inner, population.biased_mass, halos, rng),
-        _excess(amplitude_steep, radii, steep, inner, population.infall_mass, halos, rng),
+        _uniform(uniform, inner, outer, abundance.mass, halos, rng),
+        _excess(amplitude_linear, radii, linear, inner, abundance.biased_mass, halos, rng),
+        _excess(amplitude_steep, radii, steep, inner, abundance.infall_mass, halos, rng),
     ]
     halo = np.concatenate([part[0] for part in parts])
     r = np.concatenate([part[1] for part in parts])

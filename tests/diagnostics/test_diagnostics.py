@@ -23,7 +23,7 @@ from bayesflowmass.diagnostics import (
     uniformity,
 )
 from bayesflowmass.diagnostics.bins import binned_statistics, mass_edges
-from bayesflowmass.diagnostics.bootstrap import bootstrap_weights
+from bayesflowmass.diagnostics.bootstrap import bootstrap_counts
 from bayesflowmass.diagnostics.calibration import nominal_pair
 from bayesflowmass.diagnostics.equation8 import shot_noise_msigma
 from bayesflowmass.diagnostics.residuals import weighted_residual_statistics
@@ -103,7 +103,7 @@ def test_statistics_of_an_empty_mass_range_are_nan_not_zero():
 
 def test_bootstrap_keeps_projections_of_one_halo_together_and_draws_every_halo_count():
     halo = np.array(["b", "a", "b", "c", "a"])
-    weights = np.concatenate(list(bootstrap_weights(halo, 50, seed=3)))
+    weights = np.concatenate(list(bootstrap_counts(halo, 50, seed=3)))
     assert weights.shape == (50, 5)
     np.testing.assert_array_equal(weights[:, 0], weights[:, 2])
     np.testing.assert_array_equal(weights[:, 1], weights[:, 4])

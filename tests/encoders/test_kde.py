@@ -142,9 +142,9 @@ def test_weights_equal_scipy(convention):
     points, offsets = ragged(5, [40, 12], 0.3)
     weights = np.random.default_rng(5).uniform(0.1, 3.0, len(points))
     encoder = KDEEncoder(convention=convention, normalisation="density", narrow="keep")
-    images = encoder(torch.tensor(points), torch.tensor(offsets), weights=torch.tensor(weights))
+    images = encoder(torch.tensor(points), torch.tensor(offsets), weight=torch.tensor(weights))
     assert relative_error(images, scipy_images(encoder, points, offsets, weights)) < 1e-10
-    equal = encoder(torch.tensor(points), torch.tensor(offsets), weights=torch.full((52,), 7.0))
+    equal = encoder(torch.tensor(points), torch.tensor(offsets), weight=torch.full((52,), 7.0))
     torch.testing.assert_close(
         equal, encoder(torch.tensor(points), torch.tensor(offsets)), rtol=1e-10, atol=0
     )
@@ -208,7 +208,7 @@ def test_gradients_against_finite_differences(convention, normalisation, evaluat
     def images(points, h0, weights):
         encoder = KDEEncoder((3, 4), (-1.0, -1.5), (1.5, 1.0), 0.3, convention, normalisation, evaluate)
         encoder.bandwidth = h0
-        return encoder(points, torch.tensor([0, 5, 13]), weights=weights)
+        return encoder(points, torch.tensor([0, 5, 13]), weight=weights)
 
     assert torch.autograd.gradcheck(images, (points, h0, weights))
 
@@ -290,7 +290,7 @@ def test_refuses_malformed_calls():
     with pytest.raises(ValueError, match="float32 or float64"):
         KDEEncoder()(points.half(), torch.tensor([0, 4]))
     with pytest.raises(ValueError, match="not negative"):
-        KDEEncoder()(points, torch.tensor([0, 4]), weights=torch.tensor([1.0, -1.0, 1.0, 1.0]))
+        KDEEncoder()(points, torch.tensor([0, 4]), weight=torch.tensor([1.0, -1.0, 1.0, 1.0]))
 
 
 @pytest.mark.parametrize(

@@ -307,7 +307,7 @@ def test_a_figure_that_nobody_knows_is_shown_with_what_it_says_of_itself(tmp_pat
         ),
         (
             lambda folder: (folder / "history.csv").write_text("update,loss\n1,x\n", encoding="utf-8"),
-            "line 2 is not a row",
+            "is not a training history",
         ),
         (lambda folder: (folder / "a.png").write_bytes(b"PNG"), "a.png' is not a readable png"),
         (

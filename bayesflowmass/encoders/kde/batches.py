@@ -31,7 +31,7 @@ def densities(
     columns: Tensor,
     offsets: Tensor,
     kernel: KernelShape,
-    weights: Tensor | None,
+    weight: Tensor | None,
     grid: Grid,
     plan: Plan,
     dtype: torch.dtype,
@@ -46,7 +46,7 @@ def densities(
         columns: (D, n_points) float64 galaxies relative to the middle of the grid.
         offsets: (n + 1,) int64.
         kernel: n kernels.
-        weights: (n_points,) float64 summing to one in each cluster, or None for 1 / n.
+        weight: (n_points,) float64 summing to one in each cluster, or None for 1 / n.
         grid: the grid.
         plan: how to evaluate each cluster.
         dtype: of the result.
@@ -57,14 +57,14 @@ def densities(
     counts = offsets.diff()
     chunks = list(_chunks(plan, counts, grid, columns.device.type))
     if torch.is_grad_enabled() and (
-        columns.requires_grad or kernel.marginal.requires_grad or weights is not None
+        columns.requires_grad or kernel.marginal.requires_grad or weight is not None
     ):
-        images = [_density(columns, offsets, kernel, weights, grid, chunk).to(dtype) for chunk in chunks]
+        images = [_density(columns, offsets, kernel, weight, grid, chunk).to(dtype) for chunk in chunks]
         return torch.cat(images)[torch.argsort(torch.cat([chunk.numbers for chunk in chunks]))]
     result = torch.empty((len(counts), *grid.shape), dtype=dtype, device=columns.device)
 
     def fill(chunk: Group) -> None:
-        image = _density(columns, offsets, kernel, weights, grid, chunk)
+        image = _density(columns, offsets, kernel, weight, grid, chunk)
         result.index_copy_(0, chunk.numbers, image.to(dtype))
 
     n_threads = min(torch.get_num_threads(), len(chunks)) if columns.device.type == "cpu" else 1
@@ -117,7 +117,7 @@ def _density(
     columns: Tensor,
     offsets: Tensor,
     kernel: KernelShape,
-    weights: Tensor | None,
+    weight: Tensor | None,
     grid: Grid,
     chunk: Group,
 ) -> Tensor:
@@ -129,10 +129,10 @@ def _density(
     gather, real = padded_index(start, counts, max(listed))
     flat = gather.reshape(-1)
     points = torch.stack([column.index_select(0, flat).reshape(gather.shape) for column in columns], 1)
-    if weights is None:
+    if weight is None:
         log_weights = -counts.to(torch.float64).log()[:, None]
     else:
-        weight = weights.index_select(0, flat).reshape(gather.shape)
+        weight = weight.index_select(0, flat).reshape(gather.shape)
         real = real & (weight.detach() > 0)
         log_weights = torch.where(real, weight, 1.0).log()
     log_weights = torch.where(real, log_weights, -torch.inf)

@@ -57,7 +57,7 @@ class KernelShape:
         return KernelShape(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
-def sample_covariance(columns: Tensor, offsets: Tensor, weights: Tensor | None = None) -> Tensor:
+def sample_covariance(columns: Tensor, offsets: Tensor, weight: Tensor | None = None) -> Tensor:
     """Unbiased sample covariance of each cluster, with the weights of ``scipy.stats.gaussian_kde``.
 
     Sigma = sum_i w_i (X_i - m)(X_i - m)^T / (1 - sum_i w_i^2) with weights that sum to one; equal weights
@@ -66,7 +66,7 @@ def sample_covariance(columns: Tensor, offsets: Tensor, weights: Tensor | None =
     Args:
         columns: (D, n_points) float64.
         offsets: (n + 1,) int64.
-        weights: (n_points,) float64, summing to one in each cluster; None for equal weights.
+        weight: (n_points,) float64, summing to one in each cluster; None for equal ones.
 
     Returns:
         (n, D, D) float64.
@@ -84,13 +84,13 @@ def sample_covariance(columns: Tensor, offsets: Tensor, weights: Tensor | None =
             f"richness first",
         )
     freedom, total = (counts - 1).to(columns.dtype), counts.to(columns.dtype)
-    if weights is not None:
-        freedom, total = 1.0 - segment_sum(weights**2, offsets), torch.ones_like(total)
+    if weight is not None:
+        freedom, total = 1.0 - segment_sum(weight**2, offsets), torch.ones_like(total)
     from_mean = []
     for column in columns:
-        mean = segment_sum(column if weights is None else column * weights, offsets) / total
+        mean = segment_sum(column if weight is None else column * weight, offsets) / total
         from_mean.append(column - spread(mean, offsets, len(column)))
-    weighted = from_mean if weights is None else [column * weights for column in from_mean]
+    weighted = from_mean if weight is None else [column * weight for column in from_mean]
     ndim = len(from_mean)
     rows = [
         [segment_sum(from_mean[j] * weighted[k], offsets) / freedom for k in range(j + 1)]

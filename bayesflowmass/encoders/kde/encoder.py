@@ -131,17 +131,17 @@ class KDEEncoder(nn.Module):
         points: Tensor,
         offsets: Tensor,
         *,
-        weights: Tensor | None = None,
+        weight: Tensor | None = None,
         dtype: torch.dtype | None = None,
         normalisation: Normalisation | None = None,
     ) -> Tensor:
-        """Images of a batch of clusters; differentiable with respect to points, weights and a tensor
+        """Images of a batch of clusters; differentiable with respect to points, weight and a tensor
         bandwidth.
 
         Args:
             points: (n_points, D) galaxies, cluster after cluster, D the number of grid axes.
             offsets: (n + 1,) integers; cluster k owns ``points[offsets[k]:offsets[k + 1]]``.
-            weights: (n_points,) non-negative weights of the galaxies, in n and Sigma as in scipy.
+            weight: (n_points,) of the galaxies, not negative, in n and Sigma as in scipy.
             dtype: float32 or float64 of the computation and the result; by default that of the points.
             normalisation: "sum" or "density", in place of the encoder's own.
 
@@ -172,15 +172,15 @@ class KDEEncoder(nn.Module):
         if not bool(torch.isfinite(size).all()):
             galaxy = int(torch.nonzero(~torch.isfinite(columns.detach()).all(0))[0])
             raise KDEError(group_of(offsets, galaxy), "it has a galaxy with a NaN or infinite coordinate")
-        if weights is not None:
-            weights = _normalised_weights(weights.to(torch.float64), offsets)
-        covariance = sample_covariance(columns, offsets, weights)
+        if weight is not None:
+            weight = _normalised(weight.to(torch.float64), offsets)
+        covariance = sample_covariance(columns, offsets, weight)
         h0 = torch.as_tensor(self.bandwidth, dtype=torch.float64, device=points.device)
         kernel = kernel_shape(
             covariance, h0 if self.convention == "covariance" else h0**2, size + middle.abs()
         )
         plan = self._plan(kernel, size, dtype)
-        images = densities(columns, offsets, kernel, weights, self.grid, plan, dtype)
+        images = densities(columns, offsets, kernel, weight, self.grid, plan, dtype)
         if (normalisation or self.normalisation) == "density":
             return images
         total = images.sum(tuple(range(1, images.ndim)))
@@ -227,14 +227,14 @@ def _number(value: float | Tensor) -> float:
     return float(value.detach()) if isinstance(value, Tensor) else float(value)
 
 
-def _normalised_weights(weights: Tensor, offsets: Tensor) -> Tensor:
-    if weights.shape != (int(offsets[-1]),):
+def _normalised(weight: Tensor, offsets: Tensor) -> Tensor:
+    if weight.shape != (int(offsets[-1]),):
         raise ValueError(
-            f"weights must have one entry per galaxy, {int(offsets[-1])}, not shape {tuple(weights.shape)}"
+            f"weight must have one entry per galaxy, {int(offsets[-1])}, not shape {tuple(weight.shape)}"
         )
-    if not bool((torch.isfinite(weights) & (weights >= 0)).all()):
+    if not bool((torch.isfinite(weight) & (weight >= 0)).all()):
         raise ValueError("weights of galaxies must be finite and not negative")
-    total = segment_sum(weights, offsets)
+    total = segment_sum(weight, offsets)
     if bool((total <= 0).any()):
         raise KDEError(int(torch.nonzero(total <= 0)[0]), "its galaxies have zero total weight")
-    return weights / spread(total, offsets, len(weights))
+    return weight / spread(total, offsets, len(weight))
