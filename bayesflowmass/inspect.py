@@ -118,9 +118,7 @@ def _inspect_settings(path: Path) -> Inspection:
         report.facts.append(f"keys: {', '.join(map(str, values)) or 'none'}")
         build_settings(TrainSettings, values, source=f"'{path}'")
     except ConfigError as error:
-        report.problems.append(str(error))
-        report.usable = False
-        return report
+        return report.refuse(error)
     report.commands = [command("train", "--config", path)]
     return report
 

@@ -47,12 +47,7 @@ def is_list(kind: Any) -> bool:
 
 
 def to_arrow(name: str, values: Any) -> Any:
-    """One Arrow array of numbers, booleans or strings, sharing memory where the input allows it.
-
-    Raises:
-        CatalogError: for a type that a column cannot have, a missing value in an integer, or an id that is a
-            float.
-    """
+    """One Arrow array of numbers, booleans or strings, sharing memory where the input allows it."""
     array = values
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
@@ -112,11 +107,7 @@ def to_numpy(array: Any) -> NDArray[Any]:
 
 
 def to_tensor(name: str, array: Any) -> torch.Tensor:
-    """Tensor of an Arrow array of numbers, of the same memory where none is missing; booleans are copied.
-
-    Raises:
-        CatalogError: for a column that is not numbers.
-    """
+    """Tensor of an Arrow array of numbers, of the same memory where none is missing; booleans are copied."""
     # Imported late: reading a table should not wait for torch.
     import torch
     import torch.utils.dlpack
@@ -130,11 +121,7 @@ def to_tensor(name: str, array: Any) -> torch.Tensor:
 
 
 def split_list_column(name: str, column: Any) -> tuple[Any, IntArray]:
-    """Flat values and offsets (from 0) of a list column, chunked or sliced or neither.
-
-    Raises:
-        CatalogError: where a row has no list at all.
-    """
+    """Flat values and offsets (from 0) of a list column, chunked or sliced or neither."""
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     values, counts = [], []
     row = 0
@@ -241,11 +228,7 @@ def match_ids(wanted: NDArray[Any], known: NDArray[Any]) -> IntArray:
 
 
 def sized_column(name: str, values: Any, size: int, what: str) -> Any:
-    """Arrow array of a column of ``size`` values; one number fills it.
-
-    Raises:
-        CatalogError: another number of values.
-    """
+    """Arrow array of a column of ``size`` values; one number fills it."""
     if np.ndim(values) == 0 and not isinstance(values, pa.Array | pa.ChunkedArray):
         values = np.full(size, values)
     array = to_arrow(name, values)
@@ -255,11 +238,7 @@ def sized_column(name: str, values: Any, size: int, what: str) -> Any:
 
 
 def checked_mask(mask: ArrayLike, size: int, what: str) -> BoolArray:
-    """Boolean mask of shape (size,).
-
-    Raises:
-        CatalogError: another type or shape.
-    """
+    """Boolean mask of shape (size,)."""
     keep = np.asarray(mask)
     if keep.dtype != np.bool_ or keep.shape != (size,):
         raise CatalogError(
@@ -270,11 +249,7 @@ def checked_mask(mask: ArrayLike, size: int, what: str) -> BoolArray:
 
 
 def joined_columns(name: str, arrays: list[Any]) -> Any:
-    """One Arrow array from those of several catalogues, of the wider type where they differ.
-
-    Raises:
-        CatalogError: types that do not go together.
-    """
+    """One Arrow array from those of several catalogues, of the wider type where they differ."""
     kinds = {array.type for array in arrays}
     if len(kinds) > 1:
         if all(pa.types.is_floating(kind) for kind in kinds):

@@ -108,19 +108,11 @@ class Columns:
         return all(name in self._clusters or name in self._galaxies for name in names)
 
     def column(self, name: str) -> NDArray[Any]:
-        """Values of a cluster column (n,), or (n, k) for vectors; read-only.
-
-        Raises:
-            CatalogError: if there is no such column.
-        """
+        """Values of a cluster column (n,), or (n, k) for vectors; read-only."""
         return to_numpy(self._find(name, self._clusters, "cluster"))
 
     def galaxies(self, name: str) -> NDArray[Any]:
-        """Values of a galaxy column, flat (n_galaxies_total,); read-only.
-
-        Raises:
-            CatalogError: if there is no such column.
-        """
+        """Values of a galaxy column, flat (n_galaxies_total,); read-only."""
         return to_numpy(self._find(name, self._galaxies, "galaxy"))
 
     @property

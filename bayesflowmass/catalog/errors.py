@@ -16,11 +16,7 @@ class CatalogError(ValueError):
 
 
 def refuse_where(bad: ArrayLike, sentence: Callable[[int], str]) -> None:
-    """Refuse rows (n,) that are bad.
-
-    Raises:
-        CatalogError: the sentence that is made of the first of them, counted from 0.
-    """
+    """Refuse rows (n,) that are bad."""
     rows = np.flatnonzero(bad)
     if rows.size:
         raise CatalogError(sentence(int(rows[0])))

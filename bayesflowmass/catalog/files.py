@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,11 +33,7 @@ _ROWS_PER_ROW_GROUP = 65_536
 
 
 def catalog_paths(path: str | os.PathLike[str]) -> list[Path]:
-    """The parquet files of a catalogue: the file itself, or those of a folder in the order of their names.
-
-    Raises:
-        CatalogError: if there is none.
-    """
+    """The parquet files of a catalogue: the file itself, or those of a folder in the order of their names."""
     place = Path(path)
     if place.is_dir():
         files = sorted(file for file in place.glob("*.parquet") if not file.name.startswith((".", "_")))
@@ -63,12 +59,7 @@ def is_catalog_file(path: str | os.PathLike[str]) -> bool:
 
 
 def read_table(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> Any:
-    """Arrow table of a catalogue file or folder; with ``columns``, those and no others.
-
-    Raises:
-        CatalogError: for a missing, truncated or foreign file, a missing column, or files that do not fit
-            together.
-    """
+    """Arrow table of a catalogue file or folder; with ``columns``, those and no others."""
     tables, metadata = [], []
     for place in catalog_paths(path):
         with _parquet_errors(place):
@@ -90,9 +81,6 @@ def iterate_tables(
 
     Args:
         where: condition on the columns, a `pyarrow.compute.Expression` as in ``pc.field("log10_mass") > 14``.
-
-    Raises:
-        CatalogError: as `read_table`.
     """
     if batch_size < 1:
         raise CatalogError(f"batch_size is {batch_size}; expected at least 1.")
@@ -135,18 +123,15 @@ def write_table(table: Any, path: str | os.PathLike[str]) -> None:
 
 
 class TableWriter:
-    """Write tables of one schema, one after another, to one parquet file that appears only when all is well.
-
-    Raises:
-        CatalogError: if the disk is full or the folder cannot be written to; nothing is left behind then.
-    """
+    """Write tables of one schema, one after another, to one parquet file that appears only when all is well."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
         self._stack = ExitStack()
         self._writer: Any = None
+        self._schema: Any = None
 
-    def __enter__(self) -> TableWriter:
+    def __enter__(self) -> Self:
         with self._system_errors():
             self._path.parent.mkdir(parents=True, exist_ok=True)
         return self
@@ -155,11 +140,12 @@ class TableWriter:
         """Append the rows of a table."""
         with self._system_errors():
             if self._writer is None:
+                self._schema = table.schema
                 self._writer = pq.ParquetWriter(
                     self._stack.enter_context(whole_file(self._path)),
                     table.schema,
                     compression="zstd",
-                    write_statistics=_cluster_columns(table),
+                    write_statistics=[column.name for column in table.schema if not is_list(column.type)],
                 )
             if table.num_rows:
                 self._writer.write_table(table, row_group_size=_row_group_size(table))
@@ -188,7 +174,7 @@ class TableWriter:
             raise CatalogError(f"{self._path} cannot be written: {reason}{remedy}.") from error
 
 
-class CatalogWriter:
+class CatalogWriter(TableWriter):
     """Write catalogues one after another to one file, for catalogues too large for memory.
 
     ``with CatalogWriter(path) as writer: writer.write(part)``. The file appears at the end, whole, or not at
@@ -198,27 +184,12 @@ class CatalogWriter:
         CatalogError: if a part has other columns or metadata than the first, or the disk is full.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._writer = TableWriter(path)
-        self._schema: Any = None
-
-    def __enter__(self) -> CatalogWriter:
-        self._writer.__enter__()
-        return self
-
     def write(self, catalog: Columns) -> None:
         """Append clusters."""
         table = catalog.table
-        if self._schema is None:
-            self._schema = table.schema
-        if not table.schema.equals(self._schema, check_metadata=True):
+        if self._schema is not None and not table.schema.equals(self._schema, check_metadata=True):
             raise CatalogError("parts of one catalogue file must have the same columns, types and metadata.")
-        self._writer.write(table)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._writer.__exit__(kind, error, trace)
+        super().write(table)
 
 
 def _row_group_size(table: Any) -> int:
@@ -231,10 +202,6 @@ def _row_group_size(table: Any) -> int:
     )
     per_cluster = max(1.0, galaxies / table.num_rows)
     return max(1, min(_ROWS_PER_ROW_GROUP, int(_GALAXIES_PER_ROW_GROUP / per_cluster)))
-
-
-def _cluster_columns(table: Any) -> list[str]:
-    return [column.name for column in table.schema if not is_list(column.type)]
 
 
 def _chosen(place: Path, schema: Any, columns: Sequence[str] | None) -> list[str] | None:

@@ -11,24 +11,14 @@ from numpy.typing import NDArray
 
 from bayesflowmass.catalog.arrays import match_ids
 from bayesflowmass.catalog.columns import Columns
-from bayesflowmass.catalog.errors import CatalogError
+from bayesflowmass.catalog.errors import CatalogError, refuse_where
+from bayesflowmass.catalog.metadata import COLUMN_UNITS
 from bayesflowmass.common.arrays import IntArray
 
 __all__ = ["from_astropy", "to_astropy"]
 
-_UNITS = {
-    "ra": "deg",
-    "dec": "deg",
-    "sigma_v_err": "km/s",
-    "aperture": "Mpc/h",
-    "x": "Mpc/h",
-    "y": "Mpc/h",
-    "v_los": "km/s",
-    "gal_v_err": "km/s",
-    "gal_ra": "deg",
-    "gal_dec": "deg",
-    "gal_abs_mag": "mag",
-}
+# Without what astropy's units have no word for: comoving, and the h of magnitudes.
+_UNITS = {name: unit.split()[0] for name, unit in COLUMN_UNITS.items() if name != "log10_mass"}
 _MPC_PER_H = units.def_unit("Mpc/h", format={"latex": r"Mpc\,h^{-1}"})
 
 
@@ -50,12 +40,7 @@ def to_astropy(catalog: Columns) -> tuple[Any, Any]:
 def from_astropy(
     clusters: Any, galaxies: Any
 ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], IntArray]:
-    """Arrays for `ClusterCatalog.from_arrays`, with the galaxies of each cluster brought together.
-
-    Raises:
-        CatalogError: without ``cluster_id`` in both, for an id used twice, or for a galaxy of an unknown
-            cluster.
-    """
+    """Arrays for `ClusterCatalog.from_arrays`, with the galaxies of each cluster brought together."""
     for what, table in (("clusters", clusters), ("galaxies", galaxies)):
         if "cluster_id" not in table.colnames:
             raise CatalogError(
@@ -77,9 +62,6 @@ def group_galaxies(
         galaxy_ids: cluster of each galaxy (n_galaxies,).
         ids: of the clusters (n,).
         rows: of the galaxies in their table, from 0, for messages; default: all of them.
-
-    Raises:
-        CatalogError: for a cluster id used twice, ids of different sorts, or a galaxy of an unknown cluster.
     """
     if (ids.dtype.kind in "iu") != (galaxy_ids.dtype.kind in "iu"):
         raise CatalogError(
@@ -89,19 +71,19 @@ def group_galaxies(
     unique, count = np.unique(ids, return_counts=True)
     if unique.size < ids.size:
         twice = unique[count > 1][0]
-        rows = np.flatnonzero(ids == twice)
+        first, second = np.flatnonzero(ids == twice)[:2] + 1
         raise CatalogError(
-            f"cluster_id {twice} stands in rows {rows[0] + 1} and {rows[1] + 1} of the clusters; ids are "
-            f"unique."
+            f"cluster_id {twice} stands in rows {first} and {second} of the clusters; ids are unique."
         )
     row = match_ids(galaxy_ids, ids)
-    if np.any(row < 0):
-        bad = int(np.argmax(row < 0))
-        place = bad if rows is None else int(rows[bad])
-        raise CatalogError(
-            f"the galaxy in row {place + 1} belongs to cluster {galaxy_ids[bad]}, which is not one of the "
+    place = np.arange(row.size) if rows is None else rows
+    refuse_where(
+        row < 0,
+        lambda bad: (
+            f"the galaxy in row {place[bad] + 1} belongs to cluster {galaxy_ids[bad]}, which is not one of the "
             f"{ids.size} clusters; {int(np.sum(row < 0))} galaxies are so: add their clusters or remove them."
-        )
+        ),
+    )
     return np.argsort(row, kind="stable"), np.bincount(row, minlength=ids.size).astype(np.int64)
 
 

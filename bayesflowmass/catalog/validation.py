@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog.columns import Columns
-from bayesflowmass.catalog.errors import CatalogError
+from bayesflowmass.catalog.errors import CatalogError, refuse_where
 from bayesflowmass.catalog.metadata import COLUMN_UNITS
 from bayesflowmass.catalog.ranges import RANGES, check_range
 
@@ -26,11 +26,8 @@ def validate(catalog: Columns, min_galaxies: int) -> None:
 
 def cluster_name(catalog: Columns, row: int) -> str:
     """How messages name a cluster."""
-    return (
-        f"cluster {catalog.column('cluster_id')[row]} (row {row})"
-        if catalog.has("cluster_id")
-        else f"row {row}"
-    )
+    has_id = catalog.has("cluster_id")
+    return f"cluster {catalog.column('cluster_id')[row]} (row {row})" if has_id else f"row {row}"
 
 
 def _columns(catalog: Columns) -> None:
@@ -86,29 +83,25 @@ def _richness(catalog: Columns, min_galaxies: int) -> None:
     if len(catalog) and counts.min() < min_galaxies:
         row = int(np.argmin(counts))
         few = int(np.sum(counts < min_galaxies))
-        number = (
-            "no galaxies"
-            if counts[row] == 0
-            else f"only {counts[row]} galax{'y' if counts[row] == 1 else 'ies'}"
-        )
+        one = counts[row] == 1
+        number = f"only {counts[row]} galax{'y' if one else 'ies'}" if counts[row] else "no galaxies"
         raise CatalogError(
             f"{cluster_name(catalog, row)} has {number}; expected at least {min_galaxies} "
             f"({few} of {len(catalog)} clusters have fewer): remove such clusters, or lower the limit."
         )
-    several = np.flatnonzero(counts > 1)
     # Whoever keeps poor clusters has rows without a mass for those that have no spread, too.
-    if several.size and min_galaxies > 0:
+    if np.any(counts > 1) and min_galaxies > 0:
         v_los = catalog.galaxies("v_los")
         starts = catalog.offsets[:-1][counts > 0]
         spread = np.zeros(len(catalog))
         spread[counts > 0] = np.maximum.reduceat(v_los, starts) - np.minimum.reduceat(v_los, starts)
-        flat = several[spread[several] == 0.0]
-        if flat.size:
-            row = int(flat[0])
-            raise CatalogError(
+        refuse_where(
+            (counts > 1) & (spread == 0.0),
+            lambda row: (
                 f"{cluster_name(catalog, row)}: v_los is {v_los[catalog.offsets[row]]} for all of its "
                 f"{counts[row]} galaxies; expected velocities that differ."
-            )
+            ),
+        )
 
 
 def _galaxy_name(catalog: Columns, galaxy: int) -> str:

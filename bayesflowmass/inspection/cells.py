@@ -54,8 +54,7 @@ def check_cells(report: Inspection, table: FlatTable) -> None:
             known = np.isfinite(ra) & np.isfinite(dec)
             check_not_radians(ra[known], dec[known], table.name)
         except CatalogError as error:
-            report.problems.append(str(error))
-            report.usable = False
+            report.refuse(error)
     if "cluster_id" in table:
         try:
             table.ids("cluster_id")

@@ -34,9 +34,7 @@ def inspect_catalog(path: Path) -> Inspection:
     try:
         catalog = ClusterCatalog.read(path)
     except CatalogError as error:
-        report.problems.append(str(error))
-        report.usable = False
-        return report
+        return report.refuse(error)
     _describe(report, catalog)
     if report.usable:
         report.commands = [command("infer", "--model", "MODEL", "--galaxies", path, "--out", "masses.ecsv")]
@@ -55,9 +53,7 @@ def inspect_whole(known: CatalogFormat, path: Path, redshift: float | None) -> I
         parts = list(known.iterate(path, 4096, 0.1 if redshift is None else redshift, MDPL2))
         catalog = ClusterCatalog.concatenate(parts)
     except CatalogError as error:
-        report.problems.append(str(error))
-        report.usable = False
-        return report
+        return report.refuse(error)
     _describe(report, catalog)
     if redshift is None:
         report.problems.append(
@@ -86,8 +82,7 @@ def _describe(report: Inspection, catalog: ClusterCatalog) -> None:
     try:
         catalog.validate(0)
     except CatalogError as error:
-        report.problems.append(str(error))
-        report.usable = False
+        report.refuse(error)
     poor = int(np.sum(counts < _FEW))
     if len(catalog) == 0:
         report.problems.append("there are no clusters.")
@@ -112,9 +107,7 @@ def inspect_model(path: Path) -> Inspection:
     try:
         estimator = MassEstimator.load(path, "cpu")
     except (ModelError, ValueError) as error:
-        report.problems.append(str(error))
-        report.usable = False
-        return report
+        return report.refuse(error)
     info = estimator.training_info
     low, high = info.log10_mass_range
     report.facts += [
@@ -149,9 +142,7 @@ def inspect_box(known: BoxFormat, path: Path, quick: bool) -> Inspection:
                 break
         info = known.info(path)
     except CatalogError as error:
-        report.problems.append(str(error))
-        report.usable = False
-        return report
+        return report.refuse(error)
     report.facts.append(
         f"{rows} rows{' read (quick)' if quick else ''}, {hosts} of them hosts or centrals (upid -1)"
     )

@@ -33,6 +33,12 @@ class Inspection:
     usable: bool = True
     commands: list[str] = field(default_factory=list)
 
+    def refuse(self, error: Exception) -> Inspection:
+        """The report of a file that cannot be used."""
+        self.problems.append(str(error))
+        self.usable = False
+        return self
+
     def text(self) -> str:
         """The report, several lines."""
         lines = [f"{self.path}: {self.title}"]

@@ -49,9 +49,7 @@ def inspect_table(
         if role == "clusters" and table.what != role:
             table, reading, _ = open_table(path, role, column)
     except CatalogError as error:
-        report.problems.append(str(error))
-        report.usable = False
-        return report
+        return report.refuse(error)
     notes = [*(reading.notes if reading is not None else ()), *table.notes]
     report.facts += [f"note: {note.removeprefix(f'{path}: ')}" for note in notes]
     report.facts.append(f"{table.n_rows} rows; columns: {', '.join(table.columns)}")

@@ -58,11 +58,7 @@ def box_info(path: str | os.PathLike[str]) -> BoxInfo:
 
 
 def box_columns(path: str | os.PathLike[str]) -> list[str]:
-    """The columns that `iterate_box` gives for this file.
-
-    Raises:
-        CatalogError: if the file is no N-body box.
-    """
+    """The columns that `iterate_box` gives for this file."""
     known, place = _box(path)
     return known.columns(place)
 

@@ -28,9 +28,6 @@ def to_cmb(z: FloatArray, ra: FloatArray, dec: FloatArray, frame: str = "helioce
         z: redshifts (n,).
         ra, dec: degrees (n,).
         frame: of ``z``; ``"cmb"`` returns them unchanged.
-
-    Raises:
-        CatalogError: for an unknown frame.
     """
     if frame not in FRAMES:
         raise CatalogError(f"the frame of redshifts is {frame!r}; expected one of {', '.join(FRAMES)}.")

@@ -46,9 +46,6 @@ def at_rest(path: str | os.PathLike[str]) -> Path:
 
     A pipe (``/dev/stdin``, ``<(command)``) is read once, to a temporary file that goes with the process; asked for
     again it is the same file. ``~`` is the home folder.
-
-    Raises:
-        CatalogError: for ``-``, an address, a pattern, a terminal, or a pipe without an end.
     """
     text = os.fspath(path)
     if text in _taken:
@@ -88,9 +85,6 @@ def open_bytes(path: str | os.PathLike[str]) -> IO[bytes]:
     """A file opened for reading, unpacked where its content (not its name) says that it is packed.
 
     Reading raises `CatalogError` where a packed file is damaged, or unpacks beyond the limits.
-
-    Raises:
-        CatalogError: if there is no such file, or it cannot be opened.
     """
     place = at_rest(path)
     if place.is_dir():
@@ -108,11 +102,7 @@ def open_bytes(path: str | os.PathLike[str]) -> IO[bytes]:
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """The whole content of a file, unpacked.
-
-    Raises:
-        CatalogError: as `open_bytes`.
-    """
+    """The whole content of a file, unpacked."""
     with open_bytes(path) as stream:
         try:
             return stream.read()

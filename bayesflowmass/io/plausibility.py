@@ -36,9 +36,6 @@ def check_redshifts(z: FloatArray, name: str, where: str) -> None:
         z: (n,).
         name: of the column in `bayesflowmass.catalog.ranges.RANGES`.
         where: names the column; rows count from 1.
-
-    Raises:
-        CatalogError: naming the first row at fault, and what it looks like.
     """
     limits = RANGES[name]
     bad = ~limits.holds(z) & ~np.isnan(z)
@@ -68,9 +65,6 @@ def check_velocities(v_los: FloatArray, ids: NDArray[Any], counts: IntArray, whe
     Args:
         v_los: flat, cluster after cluster [km/s].
         ids, counts: of the clusters (n,).
-
-    Raises:
-        CatalogError: saying which of them it looks like.
     """
     offsets = offsets_from_counts(counts)
     several = counts >= 3
@@ -100,11 +94,7 @@ def check_velocities(v_los: FloatArray, ids: NDArray[Any], counts: IntArray, whe
 
 
 def check_radius(radius: FloatArray, where: str) -> None:
-    """Refuse radii of hundreds, which are kpc.
-
-    Raises:
-        CatalogError: if the median is beyond any cluster.
-    """
+    """Refuse radii of hundreds, which are kpc."""
     typical = float(np.median(radius)) if radius.size else 0.0
     if typical > 20.0:
         raise CatalogError(
@@ -114,11 +104,7 @@ def check_radius(radius: FloatArray, where: str) -> None:
 
 
 def check_not_radians(ra: FloatArray, dec: FloatArray, where: str) -> None:
-    """Refuse coordinates without a declared unit that could all be radians.
-
-    Raises:
-        CatalogError: if every one of ten or more lies in the range of radians.
-    """
+    """Refuse coordinates without a declared unit that could all be radians."""
     if ra.size >= 10 and _like_radians(ra, dec):
         raise CatalogError(
             f"{where}: every ra is within 2 pi and every dec within pi/2, as in radians; expected degrees: "
@@ -129,11 +115,7 @@ def check_not_radians(ra: FloatArray, dec: FloatArray, where: str) -> None:
 def check_positions_meet(
     radius: FloatArray, ra: FloatArray, dec: FloatArray, where: str, centres: str
 ) -> None:
-    """Refuse galaxies that lie nowhere near their clusters, or all but on top of them.
-
-    Raises:
-        CatalogError: if the typical distance [Mpc/h] is beyond any cluster, or 1/57 of what it should be.
-    """
+    """Refuse galaxies that lie nowhere near their clusters, or all but on top of them."""
     typical = float(np.median(radius)) if radius.size else 1.0
     if typical > 50.0:
         raise CatalogError(
@@ -159,9 +141,6 @@ def radius_reading(
         z: of the clusters (n,).
         ours: cosmology of the computed radii.
         where: names the table.
-
-    Raises:
-        CatalogError: if they are no radii from these centres in any unit that is known.
     """
     usable = (computed > 0.05) & (given > 0.0)
     if not usable.any():
@@ -209,9 +188,6 @@ def velocity_reading(given: FloatArray, computed: FloatArray, z: FloatArray, whe
         given, computed: km/s (n,); NaN is none.
         z: redshifts of the galaxies (n,).
         where: names the table.
-
-    Raises:
-        CatalogError: if the typical difference exceeds 100 km/s, and they are not cz either.
     """
     known = np.isfinite(given)
     if not known.any():

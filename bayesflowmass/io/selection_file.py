@@ -18,9 +18,6 @@ def read_selection(path: str | os.PathLike[str]) -> SelectionTable | SelectionPr
 
     Either ``log10_mass, probability``: the function itself. Or ``log10_mass, selected`` and perhaps ``redshift``,
     one row per mock cluster, ``selected`` 0 or 1: the function is fitted (`SelectionProbability`).
-
-    Raises:
-        CatalogError: one sentence with the file, the column or row, and what is expected.
     """
     table = read_any_table(path)
     names = {name.strip(): name for name in table.colnames}

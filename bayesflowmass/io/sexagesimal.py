@@ -61,9 +61,6 @@ def degrees_of_text(values: Any, hours: bool, place: Callable[[int], str]) -> Fl
     Args:
         hours: the first part is hours, as that of a right ascension.
         place: names the cell of a row.
-
-    Raises:
-        CatalogError: for a cell that is something else, or minutes or seconds of 60 and more.
     """
     result = np.full(len(values), np.nan)
     for row, cell in enumerate(np.ma.getdata(values)):

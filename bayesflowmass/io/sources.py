@@ -51,9 +51,6 @@ def open_tables(galaxies: Any, clusters: Any, column_map: Mapping[str, str] | No
 
     A file of galaxies may bring its clusters along. A table whose own columns are named in ``column_map`` is
     taken as it is.
-
-    Raises:
-        CatalogError: if a file is of another sort than it is given for, or cannot be read.
     """
     names = column_map or {}
     table, reading, report = open_table(galaxies, "galaxies", names)
@@ -70,11 +67,7 @@ def open_tables(galaxies: Any, clusters: Any, column_map: Mapping[str, str] | No
 
 
 def read_known_table(source: Any) -> tuple[TableFormat, Reading] | None:
-    """A path or an astropy table, read by the format that knows it; None where none does.
-
-    Raises:
-        CatalogError: if the file holds an N-body box or whole clusters, or is broken.
-    """
+    """A path or an astropy table, read by the format that knows it; None where none does."""
     if not isinstance(source, str | os.PathLike):
         known = identify_columns(source.colnames) if hasattr(source, "colnames") else None
         return None if known is None else (known, known.convert(source, "the table"))
@@ -100,11 +93,7 @@ def mapped_names(column_map: Mapping[str, str], what: str) -> set[str]:
 def open_table(
     source: Any, what: str, column_map: Mapping[str, str]
 ) -> tuple[FlatTable, Reading | None, dict[str, Any]]:
-    """One table under our names, what a reader of a known format gave, and its report.
-
-    Raises:
-        CatalogError: as `open_tables`.
-    """
+    """One table under our names, what a reader of a known format gave, and its report."""
     found = read_known_table(source)
     if found is None:
         plain = FlatTable(source, what, column_map)

@@ -27,16 +27,8 @@ _PER_H = re.compile(r"/h(?![0-9a-z])|h\^?\(?-1\)?|h\*\*\(?-1\)?", re.I)
 _LENGTH = re.compile(r"(comoving|proper|physical|c|p|)(kpc|Mpc)(comoving|proper|physical|)$")
 _SPELLINGS = {
     "km/s": (
-        "kms",
-        "kms-1",
-        "kms^-1",
-        "kms**-1",
-        "km.s-1",
-        "km*s^-1",
-        "km.s**-1",
-        "km/sec",
-        "kmsec-1",
-        "km/second",
+        *("kms", "kms-1", "kms^-1", "kms**-1", "km.s-1", "km*s^-1", "km.s**-1"),
+        *("km/sec", "kmsec-1", "km/second"),
     ),
     "deg": ("degree", "degrees", "degs", "decimaldegrees", "decimaldeg", "ddeg", "\u00b0"),
     "hourangle": ("h", "hr", "hrs", "hour", "hours"),
@@ -46,11 +38,7 @@ _OUR_MASSES = {"log10M200c[Msun/h]", "log10(Msun/h)", "dex(Msun/h)", "[Msun/h]",
 
 
 def angle_to_degrees(values: FloatArray, unit: str | None, where: str) -> FloatArray:
-    """Degrees from any unit of angle; None means degrees.
-
-    Raises:
-        CatalogError: for an unknown unit, or radians with values that only degrees have.
-    """
+    """Degrees from any unit of angle; None means degrees."""
     factor = _factor(unit, "deg", where, "an angle such as deg, rad or hourangle")
     if unit is not None and factor > 50.0 and np.any(np.abs(values) > 2.0 * np.pi + 1e-6):
         worst = values[np.nanargmax(np.abs(values))]
@@ -61,20 +49,12 @@ def angle_to_degrees(values: FloatArray, unit: str | None, where: str) -> FloatA
 
 
 def velocity_to_km_s(values: FloatArray, unit: str | None, where: str) -> FloatArray:
-    """km/s from any unit of velocity; None means km/s.
-
-    Raises:
-        CatalogError: for an unknown unit.
-    """
+    """km/s from any unit of velocity; None means km/s."""
     return values * _factor(unit, "km/s", where, "a velocity such as km/s")
 
 
 def redshift_from(values: FloatArray, unit: str | None, where: str) -> FloatArray:
-    """A redshift from a dimensionless number, or from cz in a declared unit of velocity.
-
-    Raises:
-        CatalogError: for an unknown unit.
-    """
+    """A redshift from a dimensionless number, or from cz in a declared unit of velocity."""
     if unit is None or unit.strip().lower() in _NO_UNIT:
         return values
     return velocity_to_km_s(values, unit, where) / SPEED_OF_LIGHT
@@ -96,9 +76,6 @@ def length_to_comoving(
         cosmology: ours.
         redshift: of each galaxy's cluster; called where it is needed.
         made_with: cosmology of the table; None takes ours.
-
-    Raises:
-        CatalogError: for an unknown unit, or kpc and Mpc without the word that says which they are.
     """
     angle = None if unit is None else _angle(unit)
     if angle is not None:
@@ -112,11 +89,7 @@ def length_to_comoving(
 
 
 def cosmology_from_text(text: str) -> Cosmology:
-    """A flat cosmology from ``"H0,Om"``, such as ``"70,0.3"``.
-
-    Raises:
-        CatalogError: for anything else.
-    """
+    """A flat cosmology from ``"H0,Om"``, such as ``"70,0.3"``."""
     try:
         h0, om = (float(word) for word in text.replace(",", " ").split())
         return Cosmology(h=h0 / 100.0, Om0=om, name=f"H0={h0:g},Om={om:g}")
@@ -127,11 +100,7 @@ def cosmology_from_text(text: str) -> Cosmology:
 
 
 def radius_from_text(text: str | float, redshift: FloatArray, cosmology: Cosmology) -> FloatArray:
-    """Comoving Mpc/h (n,) of one radius about clusters at redshifts (n,): ``1.2``, ``"5 arcmin"``, ``"1 proper Mpc"``.
-
-    Raises:
-        CatalogError: for no number, one that is not positive, or an unknown unit.
-    """
+    """Comoving Mpc/h (n,) of one radius at redshifts (n,): ``1.2``, ``"5 arcmin"``, ``"1 proper Mpc"``."""
     number, _, unit = str(text).strip().partition(" ")
     try:
         value = float(number)
@@ -180,11 +149,7 @@ def _angle(unit: str) -> float | None:
 
 
 def mass_to_log10_msun_h(values: FloatArray, unit: str | None, where: str, h: float) -> FloatArray:
-    """log10 of M200c in Msun/h; None means that already, and ``dex(solMass)`` that without h.
-
-    Raises:
-        CatalogError: for a unit of mass that is not logarithmic, or a value that cannot be a logarithm.
-    """
+    """log10 of M200c in Msun/h; None means that already, and ``dex(solMass)`` that without h."""
     compact = None if unit is None else unit.replace(" ", "")
     if np.any(values > 100.0):
         value = values[np.argmax(values)]

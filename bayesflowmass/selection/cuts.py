@@ -44,9 +44,6 @@ def aperture(catalog: ClusterCatalog, radius: ArrayLike) -> ClusterCatalog:
 
     Args:
         radius: [comoving Mpc/h], one number or one per cluster; NaN keeps all, since the field is not known.
-
-    Raises:
-        CatalogError: if a radius is not positive, or has another shape.
     """
     limit = np.array(np.broadcast_to(np.asarray(radius, dtype=np.float64), (len(catalog),)))
     if np.any(limit <= 0.0):

@@ -16,11 +16,7 @@ __all__ = ["at_least", "check_positive", "generator", "per_cluster", "record", "
 
 
 def generator(seed: int | np.random.Generator, purpose: str) -> np.random.Generator:
-    """The generator itself, or a new one from a seed; one seed gives each purpose its own draws.
-
-    Raises:
-        CatalogError: if the seed is negative.
-    """
+    """The generator itself, or a new one from a seed; one seed gives each purpose its own draws."""
     if isinstance(seed, np.random.Generator):
         return seed
     if seed < 0:
@@ -29,11 +25,7 @@ def generator(seed: int | np.random.Generator, purpose: str) -> np.random.Genera
 
 
 def per_cluster(catalog: ClusterCatalog, name: str, values: ArrayLike) -> FloatArray:
-    """Values as one finite number per cluster (n,).
-
-    Raises:
-        CatalogError: for another shape, or a value that is not finite.
-    """
+    """Values as one finite number per cluster (n,)."""
     array = np.asarray(values, dtype=np.float64)
     if array.shape not in ((), (len(catalog),)):
         raise CatalogError(f"{name} has shape {array.shape}; expected one number, or one for each cluster.")
@@ -49,11 +41,7 @@ def at_least(chosen: BoolArray, catalog: ClusterCatalog, number: int) -> BoolArr
 
 
 def check_positive(name: str, value: float) -> float:
-    """The value, if it is a positive number.
-
-    Raises:
-        CatalogError: if it is not.
-    """
+    """The value, if it is a positive number."""
     if not value > 0.0:
         raise CatalogError(f"{name} is {value}; expected a positive number.")
     return float(value)

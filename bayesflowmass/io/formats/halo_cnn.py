@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError, CatalogMetadata, ClusterCatalog
-from bayesflowmass.common.arrays import FloatArray, IntArray
+from bayesflowmass.catalog.errors import refuse_where
+from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
 from bayesflowmass.cosmology import Cosmology
 from bayesflowmass.io.formats.base import CatalogFormat, FileHead
 from bayesflowmass.io.npy import is_npy, npy_dtype, open_npy
@@ -61,13 +62,13 @@ def _catalog(
     names = rows.dtype.names or ()
     width = rows.dtype["gal_xproj"].shape[0] if rows.dtype["gal_xproj"].shape else 0
     count = rows["Ngal"].astype(np.float64)
-    wrong = ~((count >= 0) & (count <= width) & (count == np.floor(count)))
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise CatalogError(
+    refuse_where(
+        ~((count >= 0) & (count <= width) & (count == np.floor(count))),
+        lambda row: (
             f"{path}: Ngal in row {start + row + 1} is {count[row]:g}; expected a whole number up to {width}, the "
             "length of the galaxy arrays."
-        )
+        ),
+    )
     counts = count.astype(np.int64)
     there = np.arange(width)[None, :] < counts[:, None]
     galaxies: dict[str, Any] = {ours: rows[theirs][there] for ours, theirs in _GALAXY.items()}
@@ -97,29 +98,23 @@ def _catalog(
 
 def _check(galaxies: dict[str, Any], counts: IntArray, start: int, path: Path) -> None:
     owner = np.repeat(np.arange(counts.size), counts)
+
+    def refuse(bad: BoolArray, name: str, what: str) -> None:
+        refuse_where(bad, lambda index: f"{path}: {name} in row {start + owner[index] + 1} is {what}.")
+
     for name, theirs in _GALAXY.items():
-        bad = ~np.isfinite(galaxies[name])
-        if bad.any():
-            row = start + int(owner[np.argmax(bad)])
-            raise CatalogError(
-                f"{path}: {theirs} in row {row + 1} is not finite; expected Ngal finite numbers."
-            )
-    if "gal_Rproj" in galaxies and owner.size:
+        refuse(~np.isfinite(galaxies[name]), theirs, "not finite; expected Ngal finite numbers")
+    if "gal_Rproj" in galaxies:
         given, made = galaxies["gal_Rproj"], np.hypot(galaxies["x"], galaxies["y"])
-        bad = np.abs(given - made) > 0.01 + 0.01 * np.abs(made)
-        if bad.any():
-            row = start + int(owner[np.argmax(bad)])
-            raise CatalogError(
-                f"{path}: gal_Rproj in row {row + 1} is not the distance of (gal_xproj, gal_yproj); expected that, "
-                "so Ngal or the arrays are wrong."
-            )
+        refuse(
+            np.abs(given - made) > 0.01 + 0.01 * np.abs(made),
+            "gal_Rproj",
+            "not the distance of (gal_xproj, gal_yproj); expected that, so Ngal or the arrays are wrong",
+        )
 
 
 def _log10_mass(mass: NDArray[Any], start: int, path: Path) -> FloatArray:
+    place, expected = f"{path}: M200c in row", "expected a mass in Msun/h."
     bad = ~((mass > 1e10) & (mass < 1e17))
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise CatalogError(
-            f"{path}: M200c in row {start + row + 1} is {mass[row]:g}; expected a mass in Msun/h."
-        )
+    refuse_where(bad, lambda row: f"{place} {start + row + 1} is {mass[row]:g}; {expected}")
     return np.log10(mass.astype(np.float64))

@@ -8,6 +8,7 @@ import numpy as np
 from astropy.table import Table
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.catalog.errors import refuse_where
 from bayesflowmass.io.formats.base import FileHead, Reading, TableFormat
 from bayesflowmass.io.text.blocks import read_rows
 from bayesflowmass.io.text.rows import Kind
@@ -46,12 +47,11 @@ class Mamposst(TableFormat):
         names = _NAMES[: len(head.lines[2].split())]
         kinds: dict[str, Kind] = dict.fromkeys(names, "number")
         values = read_rows(path, names, kinds, skip_lines=2)
-        for name in ("R", "e_v"):
-            if np.any(values[name] < 0.0):
-                row = int(np.argmax(values[name] < 0.0))
-                raise CatalogError(
-                    f"{path}: {name} in row {row + 1} is {values[name][row]:g}; expected 0 or more."
-                )
+        for name, given in ((name, values[name]) for name in ("R", "e_v")):
+            place = f"{path}: {name}"
+            refuse_where(
+                given < 0.0, lambda row: f"{place} in row {row + 1} is {given[row]:g}; expected 0 or more."
+            )
         typical = float(np.median(values["R"]))
         if typical < 20.0:
             raise CatalogError(

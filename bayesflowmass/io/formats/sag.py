@@ -10,6 +10,7 @@ import numpy as np
 from astropy.table import Table
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.catalog.errors import refuse_where
 from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.io.formats.base import FileHead, Reading, TableFormat
 from bayesflowmass.io.text.blocks import read_rows
@@ -58,27 +59,28 @@ class SagClusters(TableFormat):
         names = _SAG if width == 10 else _SDSS
         values = _read(path, names)
         ids = _cluster_ids(values["id"], path)
-        twice = np.flatnonzero(np.diff(np.sort(ids)) == 0)
-        if twice.size:
-            raise CatalogError(
-                f"{path}: cluster {np.sort(ids)[twice[0]]} stands in two rows; ids are unique."
-            )
-        mass = values["log10_mass"]
-        if np.any((mass < 10.0) | (mass > 17.0)):
-            row = int(np.argmax((mass < 10.0) | (mass > 17.0)))
-            raise CatalogError(
+        ordered, mass = np.sort(ids), values["log10_mass"]
+        refuse_where(
+            np.diff(ordered) == 0,
+            lambda row: f"{path}: cluster {ordered[row]} stands in two rows; ids are unique.",
+        )
+        refuse_where(
+            (mass < 10.0) | (mass > 17.0),
+            lambda row: (
                 f"{path}: the mass in row {row + 1} is {mass[row]:g}; expected log10 of M200c in Msun/h, 10 to 17."
-            )
+            ),
+        )
         made: dict[str, Any] = {"cluster_id": ids, "log10_mass": mass}
         if width == 3:
             note = f"{ids.size} clusters with masses and their errors, without redshifts: give one for all."
             return Reading(clusters=Table(made | {"log10_mass_err": values["log10_mass_err"]}), notes=(note,))
         scale = values["a"]
-        if np.any((scale <= 0.0) | (scale > 1.0)):
-            row = int(np.argmax((scale <= 0.0) | (scale > 1.0)))
-            raise CatalogError(
+        refuse_where(
+            (scale <= 0.0) | (scale > 1.0),
+            lambda row: (
                 f"{path}: the scale factor in row {row + 1} is {scale[row]:g}; expected more than 0, up to 1."
-            )
+            ),
+        )
         place = np.stack([values[name] for name in ("x", "y", "z")], axis=-1)
         # Lines of sight to one halo repeat its position; they share one fold by it.
         _, halo = np.unique(place, axis=0, return_inverse=True)
@@ -116,10 +118,8 @@ class SagGalaxies(TableFormat):
         ids = _cluster_ids(values["id"], path)
         galaxies = Table({"cluster_id": ids} | {name: values[name] for name in _GALAXIES[1:]})
         aperture = re.search(r"(\d+(?:\.\d+)?)Mpc", path.name)
-        note = f"{ids.size} galaxies of {np.unique(ids).size} clusters"
-        return Reading(
-            galaxies, notes=(note + (f", within {aperture.group(1)} Mpc/h." if aperture else "."),)
-        )
+        within = f", within {aperture.group(1)} Mpc/h" if aperture else ""
+        return Reading(galaxies, notes=(f"{ids.size} galaxies of {np.unique(ids).size} clusters{within}.",))
 
 
 def _read(path: Path, names: tuple[str, ...]) -> dict[str, FloatArray]:
@@ -129,10 +129,9 @@ def _read(path: Path, names: tuple[str, ...]) -> dict[str, FloatArray]:
 
 def _cluster_ids(values: FloatArray, path: Path) -> IntArray:
     """Whole numbers from 1 on, which numpy.savetxt writes as floats."""
-    bad = (values != np.round(values)) | (values < 1.0)
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise CatalogError(
-            f"{path}: the cluster id in row {row + 1} is {values[row]:g}; expected a whole number from 1 on."
-        )
+    expected = "expected a whole number from 1 on."
+    refuse_where(
+        (values != np.round(values)) | (values < 1.0),
+        lambda row: f"{path}: the cluster id in row {row + 1} is {values[row]:g}; {expected}",
+    )
     return values.astype(np.int64)
