@@ -36,7 +36,10 @@ __all__ = ["InferSettings", "infer", "infer_members", "main", "read_observations
 OTHER_PRIORS = ("hmf", "sz:14.5")
 """Priors that are spoken of where nobody says which one a table needs."""
 
-READING = ("column", "unit", "cluster_id", "redshift", "cleaned", "mode", "table_cosmology", "aperture")
+READING = (
+    *("column", "unit", "guess", "cluster_id", "redshift"),
+    *("cleaned", "mode", "table_cosmology", "aperture"),
+)
 """Settings that say how tables are read."""
 
 
@@ -80,6 +83,9 @@ class InferSettings(DrawSettings):
     column: dict[str, str] = Field(
         default_factory=dict,
         description="OURS=THEIRS, names of columns; galaxies.OURS= and clusters.OURS= for one table",
+    )
+    guess: bool = Field(
+        False, description="take the columns that errors propose for what is missing, by their names"
     )
     unit: dict[str, str] = Field(
         default_factory=dict, description="OURS=UNIT, units of columns, such as 'r_proj=proper kpc'"
@@ -229,12 +235,12 @@ def read_observations(
         galaxies: catalogue (parquet), or table of galaxies.
         clusters: table of clusters, beside a table of galaxies.
         assume: ``{parameter of the mocks: value}`` that the model is told, such as ``velocity_bias``.
-        how: ``column``: ``{our name: their name}``; ``unit``: ``{our name: unit}``, for tables that do not say;
-            ``cluster_id``: all galaxies of the table belong to this cluster; ``redshift``: of all clusters, where
-            there is no table of them; ``cleaned``: interlopers were removed, which is recorded and flagged; ``mode``:
-            interloper mode of the data, default what the catalogue says; ``table_cosmology``: ``"H0,Om"`` that
-            lengths in the table were made with, default the model's; ``aperture``: radius of the observed fields,
-            comoving Mpc/h or text with a unit (`InferSettings`).
+        how: ``column``: ``{our name: their name}``; ``guess``: take what is proposed for missing columns; ``unit``:
+            ``{our name: unit}``, for tables that do not say; ``cluster_id``: all galaxies belong to this cluster;
+            ``redshift``: of all clusters, where there is no table of them; ``cleaned``: interlopers were removed,
+            which is recorded and flagged; ``mode``: interloper mode of the data, default what the catalogue says;
+            ``table_cosmology``: ``"H0,Om"`` that lengths in the table were made with, default the model's;
+            ``aperture``: radius of the observed fields, comoving Mpc/h or text with a unit (`InferSettings`).
 
     Raises:
         CatalogError: one sentence with the file, column, row or cluster, what was found and what to do.
@@ -251,6 +257,7 @@ def _read(
     *,
     column: Mapping[str, str] | None = None,
     unit: Mapping[str, str] | None = None,
+    guess: bool = False,
     cluster_id: str | None = None,
     redshift: float | None = None,
     cleaned: bool = False,
@@ -268,6 +275,7 @@ def _read(
 
     options: dict[str, Any] = {
         "units": dict(unit or {}) or None,
+        "guess": guess or None,
         "cluster_id": cluster_id,
         "redshift": redshift,
     }

@@ -129,28 +129,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words and not words[0].startswith("-"):
         words = ["--file", *words]
     found: list[Inspection] = []
-    code = run_command(
-        InspectSettings,
-        lambda settings: found.append(_inspect_with(settings)),
-        words,
-        prog="bayesflowmass inspect",
-    )
-    if not found:
-        return code
-    say(found[0].text())
-    return 0 if found[0].usable else 2
 
+    def look(settings: InspectSettings) -> None:
+        given = {name: getattr(settings, name) for name in type(settings).model_fields if name != "file"}
+        found.append(inspect_file(settings.file, **given))
+        say(found[0].text())
 
-def _inspect_with(settings: InspectSettings) -> Inspection:
-    return inspect_file(
-        settings.file,
-        clusters=settings.clusters,
-        column=settings.column,
-        unit=settings.unit,
-        cluster_id=settings.cluster_id,
-        redshift=settings.redshift,
-        quick=settings.quick,
-    )
+    code = run_command(InspectSettings, look, words, prog="bayesflowmass inspect")
+    return code or (0 if found and found[0].usable else 2)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -134,6 +136,33 @@ def test_declared_cleaning_and_mode_are_flagged(model, catalog, tmp_path, capsys
     assert not any(
         "mode" in flags.split(",") for flags in np.ma.filled(Table.read(out)["flags"], "") if flags
     )
+
+
+def test_columns_that_are_proposed_are_taken_in_one_go(model, catalog, tmp_path):
+    galaxies, clusters = flat_tables(catalog)
+    _, out = run(model, tmp_path, galaxies, clusters)
+    expected = Table.read(out)["log10_mass"]
+    galaxies.rename_columns(["cluster_id", "v_los"], ["grp", "v_pec"])
+    clusters.rename_columns(["cluster_id", "redshift"], ["recno", "z_mean"])
+    assert run(model, tmp_path, galaxies, clusters)[0] == 2
+    code, out = run(model, tmp_path, galaxies, clusters, "--guess")
+    assert code == 0
+    assert_allclose(Table.read(out)["log10_mass"], expected, atol=1e-6)
+
+
+def test_an_error_in_a_table_of_text_waits_for_no_library_that_reading_does_not_need(tmp_path):
+    (tmp_path / "g.csv").write_text("cluster_id,ra,dec,z\nA,10,95,0.1\nB,,5,0.1\n", encoding="utf-8")
+    (tmp_path / "c.csv").write_text("cluster_id,ra,dec,redshift\nA,10,5,0.1\nB,9,5,0.1\n", encoding="utf-8")
+    words = ["--galaxies", str(tmp_path / "g.csv"), "--clusters", str(tmp_path / "c.csv")]
+    script = (
+        f"import sys; from bayesflowmass.infer import main; code = main({words})\n"
+        "print(code, sorted({'pandas', 'torch', 'scipy', 'pyro'} & set(sys.modules)))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert found.stdout.split() == ["2", "[]"]
+    assert "dec in row 1 is 95" in found.stderr
 
 
 def test_poor_clusters_get_a_masked_row_a_flag_and_a_warning(model, catalog, tmp_path, capsys):
@@ -289,6 +318,8 @@ def test_one_bad_row_stops_nothing(model, tmp_path, capsys):
     assert f"galaxies without x is left out; the first is row {np.flatnonzero(ids == 4)[0] + 1}" in error
     assert np.flatnonzero(np.ma.getmaskarray(after["log10_mass"])).tolist() == [2, 7]
     assert "no_density" in after["flags"][7]
+    assert after["flags"][2].split(",")[0] == "no_redshift"
+    assert "warning: cluster 2 has no redshift" in error
     assert after["n_galaxies"][4] == before["n_galaxies"][4] - 1
     others = [0, 1, 3, 5, 6, 8, 9, 10, 11]
     assert_allclose(after["log10_mass"][others], before["log10_mass"][others], atol=1e-5)

@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 UNUSABLE = {
+    "no_redshift": "has no redshift, without which nothing of its galaxies is known",
     "too_few_galaxies": f"has fewer than {MINIMUM_GALAXIES} galaxies, too few for a kernel density",
     "no_density": "has galaxies without spread in R or v, on one line or outside the grid, or is so unlike training"
     " that no density is left in its range of masses",
@@ -279,6 +280,7 @@ def usable_clusters(catalog: ClusterCatalog) -> npt.NDArray[np.str_]:
     result = np.full(len(n), "", dtype="U32")
     result[flat] = "no_density"
     result[n < MINIMUM_GALAXIES] = "too_few_galaxies"
+    result[np.isnan(np.asarray(catalog.column("redshift"), dtype=np.float64))] = "no_redshift"
     return result
 
 

@@ -46,17 +46,19 @@ class OpenedTables:
         return {**self.report, **({"notes": list(dict.fromkeys(notes))} if notes else {})}
 
 
-def open_tables(galaxies: Any, clusters: Any, column_map: Mapping[str, str] | None) -> OpenedTables:
-    """Open tables of galaxies and of clusters (None where there is no such table).
+def open_tables(
+    galaxies: Any, clusters: Any, column_map: Mapping[str, str] | None, guess: bool = False
+) -> OpenedTables:
+    """Open tables of galaxies and of clusters (None where there is no such table); see `FlatTable`.
 
     A file of galaxies may bring its clusters along. A table whose own columns are named in ``column_map`` is
     taken as it is.
     """
     names = column_map or {}
-    table, reading, report = open_table(galaxies, "galaxies", names)
+    table, reading, report = open_table(galaxies, "galaxies", names, guess)
     others = None
     if clusters is not None:
-        others, _, more = open_table(clusters, "clusters", names)
+        others, _, more = open_table(clusters, "clusters", names, guess)
         report = _merged(report, more)
     elif reading is not None and reading.clusters is not None:
         others = FlatTable(reading.clusters, "clusters", names, name=str(galaxies))
@@ -91,12 +93,12 @@ def mapped_names(column_map: Mapping[str, str], what: str) -> set[str]:
 
 
 def open_table(
-    source: Any, what: str, column_map: Mapping[str, str]
+    source: Any, what: str, column_map: Mapping[str, str], guess: bool = False
 ) -> tuple[FlatTable, Reading | None, dict[str, Any]]:
     """One table under our names, what a reader of a known format gave, and its report."""
     found = read_known_table(source)
     if found is None:
-        plain = FlatTable(source, what, column_map)
+        plain = FlatTable(source, what, column_map, guess=guess)
         return plain, None, {"notes": plain.notes} if plain.notes else {}
     known, reading = found
     table = getattr(reading, what)
@@ -113,13 +115,13 @@ def open_table(
     }
     unknown = mapped_names(left, what) - set(table.colnames)
     if unknown and unknown & set(FlatTable(source, what).theirs.values()):
-        plain = FlatTable(source, what, column_map)
+        plain = FlatTable(source, what, column_map, guess=guess)
         note = (
             f"{', '.join(sorted(unknown))} named by the user, so the {known.title} is read as a plain table: nothing "
             "is left out, and measurements of one object stay as many."
         )
         return plain, None, {"formats": {what: "table"}, "notes": [note, *plain.notes]}
-    flat = FlatTable(table, what, left, name=_name(source))
+    flat = FlatTable(table, what, left, name=_name(source), guess=guess)
     flat.used_by_reader = set(reading.used.values())
     report: dict[str, Any] = {"formats": {what: known.name}, "notes": [*reading.notes, *flat.notes]}
     return flat, reading, report | reading.counts

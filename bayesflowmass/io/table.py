@@ -38,6 +38,7 @@ class FlatTable:
         column_map: ``{ours: theirs}``; a key ``galaxies.z`` or ``clusters.z`` is for that table only. All columns
             are renamed at once, so that ``z=zspec redshift=z`` says what it seems to say.
         name: of the table, for messages; None takes the path.
+        guess: take the columns that are proposed for what is missing.
 
     Attributes:
         columns: values by name; masked where cells are empty.
@@ -50,7 +51,12 @@ class FlatTable:
     """
 
     def __init__(
-        self, source: Any, what: str, column_map: Mapping[str, str] | None = None, name: str | None = None
+        self,
+        source: Any,
+        what: str,
+        column_map: Mapping[str, str] | None = None,
+        name: str | None = None,
+        guess: bool = False,
     ) -> None:
         self.what = what
         self.name = name or (str(source) if isinstance(source, str | os.PathLike) else f"the table of {what}")
@@ -80,7 +86,7 @@ class FlatTable:
         self.n_rows = len(table)
         self._headers = headers
         self._rename(column_map or {})
-        self._recognise()
+        self._recognise(guess)
 
     def __contains__(self, name: str) -> bool:
         return name in self.columns
@@ -226,7 +232,7 @@ class FlatTable:
         self._take(columns)
         self.given = set(wanted)
 
-    def _recognise(self) -> None:
+    def _recognise(self, guess: bool) -> None:
         """Our names in another case, and names that mean the same to everyone."""
         known = SURE[self.what]
         for name in list(self.columns):
@@ -249,6 +255,8 @@ class FlatTable:
             if not (in_frame and ours in ("ra", "dec", "z", "cz", "z_err", "r_proj")):
                 self.move(theirs, ours)
                 self.assumed[ours] = theirs
+        if guess:
+            self._guess()
         for name in ("ra", "dec"):
             if name in self.columns and is_sexagesimal(self.columns[name]):
                 hours = name == "ra" and "d" not in (self.units[name] or "h")[:1]
@@ -258,17 +266,40 @@ class FlatTable:
             words = ", ".join(f"{theirs} for {ours}" for ours, theirs in self.assumed.items())
             self.notes.append(f"{self.name}: taken by their names: {words}.")
 
-    def _nearest(self, name: str) -> str:
-        there = ", ".join(self.columns) or "none"
+    def _guess(self) -> None:
+        """Take what is proposed for an id, and for the first form of a table that it completes."""
+        # Which of galaxies and clusters a redshift is of is settled by whoever reads the table.
+        there = set(self.columns) | ({"z"} if "redshift" in self.columns else set())
+        proposed = {
+            name: theirs for name in LIKELY[self.what] if name not in there and (theirs := self._near(name))
+        }
+        wanted = next((form for form in _FORMS[self.what] if form <= there | set(proposed)), set())
+        for ours in [name for name in proposed if name in wanted | {"cluster_id"}]:
+            if proposed[ours] in self.columns:
+                self.move(proposed[ours], ours)
+                self.assumed[ours] = proposed[ours]
+
+    def _near(self, name: str) -> str | None:
+        """A column that may be the one of our name that is missing."""
         likely = find_names(self.columns, {name: LIKELY[self.what].get(name, ())})
         lower = {column.lower(): column for column in self.columns}
         close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.75)
-        theirs = likely.get(name) or (lower[close[0]] if close and close[0] not in _OURS else None)
-        if theirs:
-            return f"the nearest is {theirs}: if that is it, use --column {name}={_quoted(theirs)} (columns: {there})."
+        return likely.get(name) or (lower[close[0]] if close and close[0] not in _OURS else None)
+
+    def _nearest(self, name: str) -> str:
+        there = ", ".join(self.columns) or "none"
+        if theirs := self._near(name):
+            return (
+                f"the nearest is {theirs}: if that is it, use --column {name}={_quoted(theirs)}, or --guess for this "
+                f"and all others that are proposed (columns: {there})."
+            )
         return f"say which of its columns it is with --column {name}=THEIRS (columns: {there})."
 
 
+_FORMS: dict[str, tuple[set[str], ...]] = {
+    "galaxies": ({"v_los", "x", "y"}, {"ra", "dec", "z"}, {"ra", "dec", "cz"}, {"v_los", "r_proj"}),
+    "clusters": ({"ra", "dec", "redshift"}, {"redshift"}),
+}
 _OURS = {
     *("cluster_id", "halo_id", "ra", "dec", "z", "redshift", "cz", "x", "y", "r_proj", "v_los", "log10_mass"),
     *("v_err", "z_err", "abs_mag", "weight", "galaxy_id", "is_member", "component", "redshift_err"),

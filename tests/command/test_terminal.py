@@ -118,6 +118,15 @@ def test_a_pipe_that_nobody_reads_is_no_error(words, tmp_path):
     assert found.returncode in (0, 2)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+def test_a_full_disk_below_standard_output_is_one_sentence(tmp_path):
+    (tmp_path / "t.csv").write_text("cluster_id,x,y,v_los\nA,0.1,0.2,300\n", encoding="utf-8")
+    with Path("/dev/full").open("wb") as full:
+        found = run(["inspect", str(tmp_path / "t.csv")], stdout=full)
+    assert found.returncode == 2
+    assert found.stderr.decode() == "bayesflowmass inspect: error: the disk is full.\n"
+
+
 def test_a_locale_without_the_letters_is_no_error(tmp_path):
     can_name("Übersicht ☉")
     (tmp_path / "Übersicht ☉.csv").write_text("cluster_id,x,y,v_los\nA,0.1,0.2,300\n", encoding="utf-8")

@@ -65,6 +65,59 @@ def test_names_taken_for_ours_are_said_and_errors_are_found():
     np.testing.assert_allclose(catalog.galaxies("gal_v_err"), SPEED_OF_LIGHT * 1e-4 / (1 + z_cl))
 
 
+def test_columns_that_are_proposed_can_be_taken_in_one_go():
+    galaxies, clusters, _ = sky_tables()
+    expected = load_catalog(galaxies, clusters)
+    galaxies.rename_columns(["ra", "dec", "z", "cluster_id"], ["alpha", "delta", "zbest", "group_id"])
+    clusters.rename_columns(["ra", "dec", "z"], ["alpha", "decl", "z_mean"])
+    # A magnitude, and no radius: positions are known without it.
+    galaxies["r"] = 17.0
+    with pytest.raises(CatalogError, match=r"use --column \w+=\w+, or --guess"):
+        load_catalog(galaxies, clusters)
+    catalog = load_catalog(galaxies, clusters, guess=True)
+    same(catalog, expected)
+    assert "r" in catalog.galaxy_columns
+    assert "taken by their names: group_id for cluster_id, alpha for ra, delta for dec, zbest for z" in notes(
+        catalog
+    )
+
+
+@pytest.mark.parametrize("names", [("v_pec", "r_p"), ("vz", "radius"), ("dv", "rcen")])
+def test_radii_and_velocities_that_are_proposed_can_be_taken_in_one_go(names):
+    galaxies, clusters = frame_tables()
+    radius = np.hypot(galaxies["x"], galaxies["y"])
+    galaxies.remove_columns(["x", "y"])
+    galaxies["r_proj"] = radius
+    expected = load_catalog(galaxies, clusters)
+    galaxies.rename_columns(["v_los", "r_proj"], list(names))
+    same(load_catalog(galaxies, clusters, guess=True), expected)
+
+
+def test_what_is_there_is_never_guessed():
+    galaxies, clusters = frame_tables()
+    expected = load_catalog(galaxies, clusters)
+    galaxies["alpha"], galaxies["velocity"], galaxies["r"] = 10.0, 5.0, 20.0
+    catalog = load_catalog(galaxies, clusters, guess=True)
+    same(catalog, expected)
+    assert {"alpha", "velocity", "r"} <= set(catalog.galaxy_columns)
+
+
+def test_ids_of_fits_that_are_latin_1_are_read_and_can_be_written(tmp_path):
+    names = np.array(["Persée".encode("latin-1"), b"Coma"])
+    table = Table({"cluster_id": np.repeat(names, 4), "v_los": np.arange(8.0) * 200.0 - 700.0})
+    table["redshift"] = 0.05
+    table["x"], table["y"] = np.arange(8.0) / 10.0, np.arange(8.0) ** 2 / 100.0
+    columns = [
+        fits.Column(name, "8A" if name == "cluster_id" else "D", array=table[name]) for name in table.colnames
+    ]
+    hdu = fits.BinTableHDU.from_columns(columns)
+    hdu.writeto(tmp_path / "g.fits")
+    catalog = load_catalog(tmp_path / "g.fits")
+    assert catalog.column("cluster_id").tolist() == ["Persée", "Coma"]
+    catalog.write(tmp_path / "c.parquet")
+    assert load_catalog(tmp_path / "c.parquet").equals(catalog)
+
+
 def test_names_of_clusters_that_are_not_those_of_the_table_do_not_stand_in_the_way():
     galaxies, clusters, _ = sky_tables()
     expected = load_catalog(galaxies, clusters)

@@ -65,6 +65,7 @@ def read_flat(
     kind: str | None = None,
     mode: str | None = None,
     cleaned: bool = False,
+    guess: bool = False,
 ) -> ClusterCatalog:
     """Read flat tables into a catalogue.
 
@@ -94,6 +95,7 @@ def read_flat(
             ``metadata.extra["dropped_clusters"]``, "keep" keeps them.
         kind, mode: for the metadata.
         cleaned: someone has removed interlopers from the table already; recorded, so that models can flag it.
+        guess: take the columns that errors propose for what is missing, by names that probably mean it.
 
     Returns:
         A validated catalogue, with ``gal_ra, gal_dec, gal_z`` where known, the cluster column ``n_shared``
@@ -105,7 +107,7 @@ def read_flat(
     """
     if few_galaxies not in FEW_GALAXIES:
         raise CatalogError(f"few_galaxies is {few_galaxies!r}; expected one of {', '.join(FEW_GALAXIES)}.")
-    opened = open_tables(galaxies, clusters, column_map)
+    opened = open_tables(galaxies, clusters, column_map, guess)
     table, others = opened.galaxies, opened.clusters
     _check_map(column_map or {}, table, others)
     _take_units(units or {}, table, others)

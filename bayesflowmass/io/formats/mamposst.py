@@ -47,11 +47,13 @@ class Mamposst(TableFormat):
         names = _NAMES[: len(head.lines[2].split())]
         kinds: dict[str, Kind] = dict.fromkeys(names, "number")
         values = read_rows(path, names, kinds, skip_lines=2)
-        for name, given in ((name, values[name]) for name in ("R", "e_v")):
-            place = f"{path}: {name}"
-            refuse_where(
-                given < 0.0, lambda row: f"{place} in row {row + 1} is {given[row]:g}; expected 0 or more."
-            )
+
+        def not_negative(name: str) -> None:
+            given, place = values[name], f"{path}: {name} in row"
+            refuse_where(given < 0.0, lambda row: f"{place} {row + 1} is {given[row]:g}; expected 0 or more.")
+
+        not_negative("R")
+        not_negative("e_v")
         typical = float(np.median(values["R"]))
         if typical < 20.0:
             raise CatalogError(
