@@ -55,7 +55,7 @@ class Placed(Rows):
 _REDSHIFT, _GYR = 0.117, 1.0 / 1.362
 _LOG_C = Axis(float(np.log(2.0)), float(np.log(13.0)), 5)
 _RATES = np.array([0.0, 0.05, 0.1, 0.2, 0.35, 0.6, 1.0, 1.6])
-"""Of the loss of galaxies [1/Gyr]: exp(-(rate x time inside r200c)^2) of them are left, so that it takes a while."""
+"""Of the loss of galaxies while they are inside r200c [1/Gyr]."""
 _EDGES = Axis(float(np.log(0.02)), float(np.log(8.0)), 400)
 _PARTICLES, _QUANTILES, _STEP = 5000, 4096, 0.02
 _PAST, _FUTURE, _RECENT = 12.0 * _GYR, 5.0 * _GYR, 2.0 * _GYR
@@ -86,7 +86,7 @@ class OrbitTables:
             keep = keep[np.argsort(r[keep])]
             r, radial, tangential, within, orbit = (x[keep] for x in (r, radial, tangential, within, orbit))
             for j, rate in enumerate(_RATES):
-                weight = np.exp(-((rate / _GYR * within) ** 2))
+                weight = np.exp(-((rate / _GYR * within) ** parameters.orbit_loss_power))
                 weight[orbit == Orbit.INFALLING] *= parameters.orbit_lone_share
                 cumulative = np.cumsum(weight)
                 cumulative /= cumulative[-1]

@@ -22,6 +22,7 @@ PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
             "orbit_lone_share": 0.5,
             "orbit_loss": 0.55,
             "orbit_loss_slope": 0.6,
+            "orbit_loss_power": 2.0,
             "infall_region_amplitude": 0.8,
             "richness_slope": 1.0,
             "richness_scatter": 0.12,
@@ -130,6 +131,9 @@ class MockParameters:
     orbit_loss: float = parameter(
         0.0, "rate at which galaxies are lost inside r200c, at an accretion mass of 1e11 Msun/h", "1/Gyr",
         (0.0, 1.6), "target", "tides and mergers", target="recent infallers of MDPL2 + SAG")
+    orbit_loss_power: float = parameter(
+        1.0, "exp(-(rate x time inside r200c)^this) of the galaxies are left: above 1 it takes a while", "",
+        (1.0, 4.0), "target", "dynamical friction", target="long members of MDPL2 + SAG")
     orbit_loss_slope: float = parameter(
         0.0, "that rate falls as (accretion mass)^-this", "", (0.0, 2.0), "target",
         "heavy galaxies survive", target="median radius of bright galaxies (The Three Hundred)")
