@@ -22,7 +22,7 @@ from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.cosmology import MDPL2, comoving_distance, efunc, redshift_at_distance
 from bayesflowmass.io import load_catalog
 from bayesflowmass.io.sky import galaxies_around, rest_frame_velocity
-from bayesflowmass.mocks import simulate_catalog
+from bayesflowmass.mocks import MockParameters, simulate_catalog
 from bayesflowmass.mocks.luminosity import schechter_density
 from bayesflowmass.selection import magnitude_limit
 
@@ -88,7 +88,7 @@ def gama(path: Path, seed: int) -> list[dict[str, Any]]:
     return results
 
 
-def mock_interlopers(n: int, seed: int) -> list[dict[str, Any]]:
+def mock_interlopers(n: int, seed: int, parameters: MockParameters | None = None) -> list[dict[str, Any]]:
     """The same of the interlopers of clusters of 10^14-10^14.8 Msun/h, survey mode; errors over haloes."""
     catalog = simulate_catalog(
         n,
@@ -97,6 +97,7 @@ def mock_interlopers(n: int, seed: int) -> list[dict[str, Any]]:
         mode="survey",
         redshift=REDSHIFTS,
         magnitudes=True,
+        parameters=parameters,
         seed=seed,
     )
     outside = catalog.filter_galaxies(
