@@ -6,7 +6,7 @@ OUT ?= demo
 # Threads that wait for each other should sleep, not spin: it matters where the cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo model test portability lint docs notebooks clean
+.PHONY: demo model test portability lint docs notebooks gpu-check clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -45,6 +45,10 @@ docs: $(INSTALLED)
 notebooks: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks]"
 	$(BIN)/python notebooks/execute.py
+
+# All that needs a GPU: its tests, and its speeds into docs/results/gpu.md. Without one it says so.
+gpu-check: $(INSTALLED)
+	$(BIN)/python -m benchmarks.gpu_check
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache docs/_build docs/_notebooks

@@ -68,11 +68,11 @@ def clusters(n: int, n_galaxies: int, seed: int = 0) -> ClusterCatalog:
     )
 
 
-def model(name: str, catalog: ClusterCatalog) -> MassEstimator:
+def model(name: str, catalog: ClusterCatalog, device: str = "cpu") -> MassEstimator:
     (conventions, scaling), (kind, options) = MODELS[name]
     encoder = ContextEncoder([KDEEncoder(convention=c) for c in conventions], scaling=scaling)
     flow = build_flow(kind, encoder.context_dim, 14.4, 0.3, **options)
-    return MassEstimator(encoder, flow, TrainingInfo.from_catalog(catalog, uses_richness=False), "cpu")
+    return MassEstimator(encoder, flow, TrainingInfo.from_catalog(catalog, uses_richness=False), device)
 
 
 @torch.no_grad()

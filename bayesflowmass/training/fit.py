@@ -14,6 +14,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from tqdm import tqdm
 
 from bayesflowmass.common.memory import kept
@@ -114,10 +115,8 @@ def fit(
             "cuda_graphs replays steps of one shape, and batches of galaxies have many; leave it out."
         )
     processes = present()
-    if processes.count > 1 and chosen.cuda_graphs:
-        raise ValueError(
-            "cuda_graphs replays the steps of one process alone; leave it out, or start one process."
-        )
+    if processes.count > 1:
+        _check_shared(flow, chosen)
     flow.to(where)
     processes.copy(flow.state_dict().values())
     optimizer = make_optimizer(flow, chosen)
@@ -157,6 +156,17 @@ def fit(
         if chosen.keep == "best":
             state.restore_best()
     return _result(state, str(where))
+
+
+def _check_shared(flow: nn.Module, options: FitOptions) -> None:
+    """Refuse what several processes cannot do together."""
+    if options.cuda_graphs:
+        raise ValueError("cuda_graphs replays the steps of one process; leave it out, or start one.")
+    if any(isinstance(part, BatchNorm) for part in flow.modules()):
+        raise ValueError(
+            "The network has batch normalisation, whose statistics would be those of each process's share of a batch;"
+            " use another normalisation, or start one process."
+        )
 
 
 def _data_hashes(

@@ -13,6 +13,7 @@ from pyro.optim import PyroOptim
 from pyro.params.param_store import StateDict
 from torch import Tensor, nn
 
+from bayesflowmass.common.terminal import say_aside
 from bayesflowmass.encoders import Contexts
 from bayesflowmass.training.optimizer import ScheduledAdam
 from bayesflowmass.training.options import FitOptions, Precision
@@ -146,8 +147,11 @@ def _backward(flow: nn.Module, batch: Batch, cast_down: AbstractContextManager[o
     return total.detach() / scale
 
 
+Captured = tuple["torch.cuda.CUDAGraph", Batch, Tensor]
+
+
 def _graphed(flow: nn.Module, optimizer: ScheduledAdam, cast_down: AbstractContextManager[object]) -> Update:
-    captured: dict[tuple[int, ...], tuple[torch.cuda.CUDAGraph, Batch, Tensor]] = {}
+    captured: dict[tuple[int, ...], Captured | None] = {}
 
     def work(batch: Batch) -> Tensor:
         # A number for the loss would wait for the device, which a captured step cannot: these are the parts of
@@ -156,8 +160,33 @@ def _graphed(flow: nn.Module, optimizer: ScheduledAdam, cast_down: AbstractConte
         optimizer.descend()
         return loss
 
-    def capture(given: Batch) -> tuple[torch.cuda.CUDAGraph, Batch, Tensor]:
-        batch = (given[0].clone(), given[1].clone(), None if given[2] is None else given[2].clone())
+    def update(given: Batch) -> Tensor:
+        shape = tuple(given[1].shape)
+        optimizer.begin()
+        if shape not in captured:
+            captured[shape] = _capture(work, given, flow, optimizer)
+        found = captured[shape]
+        if found is None:
+            loss = work(given)
+            optimizer.end()
+            return loss
+        graph, batch, loss = found
+        for held, part in zip(batch, given, strict=True):
+            if isinstance(held, Tensor) and isinstance(part, Tensor):
+                held.copy_(part)
+        graph.replay()
+        optimizer.end()
+        return loss.clone()
+
+    return update
+
+
+def _capture(
+    work: Callable[[Batch], Tensor], given: Batch, flow: nn.Module, optimizer: ScheduledAdam
+) -> Captured | None:
+    """One update as a graph, its batch and its loss; None where it cannot be captured."""
+    batch = (given[0].clone(), given[1].clone(), None if given[2] is None else given[2].clone())
+    try:
         # Capture must follow a few real updates, and those must leave no trace.
         with _unchanged(flow, optimizer.torch), pyro.get_param_store().scope():
             side = torch.cuda.Stream()
@@ -169,22 +198,11 @@ def _graphed(flow: nn.Module, optimizer: ScheduledAdam, cast_down: AbstractConte
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 loss = work(batch)
-        return graph, batch, loss
-
-    def update(given: Batch) -> Tensor:
-        shape = tuple(given[1].shape)
-        optimizer.begin()
-        if shape not in captured:
-            captured[shape] = capture(given)
-        graph, batch, loss = captured[shape]
-        for held, part in zip(batch, given, strict=True):
-            if isinstance(held, Tensor) and isinstance(part, Tensor):
-                held.copy_(part)
-        graph.replay()
-        optimizer.end()
-        return loss.clone()
-
-    return update
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        say_aside(f"cuda_graphs: a step cannot be captured ({reason}); training goes on without.")
+        return None
+    return graph, batch, loss
 
 
 @contextmanager
@@ -193,14 +211,16 @@ def _unchanged(flow: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[No
     weights = {name: value.clone() for name, value in flow.state_dict().items()}
     moments = {p: {k: v.clone() for k, v in s.items()} for p, s in optimizer.state.items()}
     generator = torch.cuda.get_rng_state()
-    yield
-    torch.cuda.set_rng_state(generator)
-    with torch.no_grad():
-        for name, value in flow.state_dict().items():
-            value.copy_(weights[name])
-        for parameter, state in optimizer.state.items():
-            for key, value in state.items():
-                if parameter in moments:
-                    value.copy_(moments[parameter][key])
-                else:
-                    value.zero_()
+    try:
+        yield
+    finally:
+        torch.cuda.set_rng_state(generator)
+        with torch.no_grad():
+            for name, value in flow.state_dict().items():
+                value.copy_(weights[name])
+            for parameter, state in optimizer.state.items():
+                for key, value in state.items():
+                    if parameter in moments:
+                        value.copy_(moments[parameter][key])
+                    else:
+                        value.zero_()

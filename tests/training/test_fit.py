@@ -11,12 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bayesflowmass.common.processes import Processes
+from bayesflowmass.flows import build_flow
 from bayesflowmass.training.fingerprint import hash_weights
 from bayesflowmass.training.fit import fit, mean_loss
 from bayesflowmass.training.history import read_history
 from bayesflowmass.training.optimizer import AVERAGE_WARMUP, ScheduledAdam
 from bayesflowmass.training.options import FitOptions
 from bayesflowmass.training.sources import EpochData, FixedSource, Prefetched, Redrawn
+from bayesflowmass.training.update import make_optimizer, make_update
 
 CPU = torch.device("cpu")
 
@@ -304,3 +307,43 @@ def test_a_diverging_run_stops_with_a_sentence():
 
     with pytest.raises(ValueError, match="training diverged; lower the learning rate"):
         run(Diverging(), max_updates=20)
+
+
+def test_a_step_that_cannot_be_captured_is_done_without(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """A stand-in for a GPU that refuses after an update was tried: it leaves no trace."""
+    generator = torch.Generator().manual_seed(0)
+    batch = 14.0 + torch.randn(20, generator=generator), torch.randn(20, 4, generator=generator), None
+    flows = []
+    for graphs in (False, True):
+        flow = build_flow("affine", 4, 14.0, 0.3, hidden=(8,), seed=1)
+        optimizer = make_optimizer(flow, FitOptions(learning_rate=0.1))
+
+        def refuse(flow=flow):
+            with torch.no_grad():
+                for parameter in flow.parameters():
+                    parameter.add_(1.0)
+            raise RuntimeError("operation not permitted\nwhen stream is capturing")
+
+        monkeypatch.setattr(torch.cuda, "Stream", refuse)
+        monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: None)
+        monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state: None)
+        update = make_update(flow, optimizer, FitOptions(learning_rate=0.1, cuda_graphs=graphs))
+        for _ in range(3):
+            update(batch)
+        assert optimizer.update == 3
+        flows.append(flow)
+    assert hash_weights(flows[1]) == hash_weights(flows[0])
+    assert capsys.readouterr().err == (
+        "cuda_graphs: a step cannot be captured (operation not permitted); training goes on without.\n"
+    )
+
+
+def test_processes_do_not_share_the_statistics_of_a_batch(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bayesflowmass.training.fit.present", lambda: Processes(0, 2))
+    flow = build_flow("affine", 4, 14.0, 0.3, hidden=(8,))
+    flow.add_module("norm", nn.BatchNorm1d(4))
+    context, mass = torch.randn(20, 4), torch.full((20,), 14.0)
+    with pytest.raises(ValueError, match="batch normalisation"):
+        fit(flow, FixedSource(context, mass), (context, mass), device="cpu", progress=False)
