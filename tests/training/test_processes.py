@@ -154,6 +154,7 @@ def test_the_first_process_alone_writes_and_speaks(tmp_path: Path, launcher: Lau
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rank", "update"), [(0, 7), (1, 18)])
 def test_one_that_dies_ends_the_others_and_the_run_goes_on(
     tmp_path: Path, launcher: Launcher, rank: int, update: int
