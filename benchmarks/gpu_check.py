@@ -25,7 +25,7 @@ import torch
 
 from bayesflowmass.bayes import MeanField
 from bayesflowmass.encoders import KDEEncoder, LocalDensities
-from bayesflowmass.evaluation import infer
+from bayesflowmass.infer import infer
 from bayesflowmass.train import train
 from bayesflowmass.training.update import matmul_precision
 from benchmarks import inference, local_densities, weights_step

@@ -15,6 +15,7 @@ process, so that they share the machine's moods; times are means over two update
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from torch.func import functional_call
 
 from bayesflowmass.bayes import Eigenbasis, MeanField, NormalPrior, VariationalObjective
 from bayesflowmass.bayes.choice import choose, top_layers
+from bayesflowmass.bayes.guides.noise import standard_normal
 from bayesflowmass.common.memory import kept
 from bayesflowmass.flows import build_flow
 from bayesflowmass.training.last_layers import cut_before_random_layers
@@ -44,6 +46,7 @@ except ImportError:
 N_DATA = 18_000
 RATE = 1e-4
 PLAIN = "plain, by hand"
+FLOOR = "plain, noise of two mirrored draws, exponentials, Adam of the scales"
 Step = Callable[[torch.Tensor, torch.Tensor], object]
 
 
@@ -74,6 +77,25 @@ def by_hand(device, graphs) -> Step:
     def step(mass, context):
         optimizer.zero_grad()
         (-model.log_prob(mass, context).mean()).backward()
+        optimizer.step()
+
+    return step
+
+
+def floor(device) -> Step:
+    """What a mean field needs beside the plain step, but for a draw and its gradients."""
+    plain, n = by_hand(device, False), sum(p.numel() for p in ByHand().parameters())
+    log_scale = torch.nn.Parameter(torch.full((n,), -5.0, device=device))
+    optimizer = torch.optim.Adam([log_scale], lr=RATE, fused=True)
+    log_scale.grad = torch.zeros_like(log_scale)
+    turn = itertools.cycle((True, False))
+
+    def step(mass, context):
+        if next(turn):
+            standard_normal((n,), log_scale)
+        with torch.no_grad():
+            log_scale.exp()
+        plain(mass, context)
         optimizer.step()
 
     return step
@@ -147,6 +169,7 @@ def rows(device, graphs, batch) -> dict[str, Step]:
         "full mean field, local": ours(device, graphs, MeanField, "all", estimator="local"),
         "full mean field, shared draw": ours(device, graphs, MeanField, "all"),
         "full mean field, mirrored draws": ours(device, graphs, MeanField, "all", estimator="mirrored"),
+        FLOOR: floor(device),
         "Pyro AutoNormal": auto_normal(device),
     }
     if BayesianModel is not None:
