@@ -21,7 +21,7 @@ DispersionKind = Literal["std", "gapper", "biweight", "clipped"]
 
 _MAX_ROUNDS = 50
 _TO_SIGMA = 1.4826
-"""Of the median absolute deviation of a Gaussian."""
+"""Standard deviation of a Gaussian over its median absolute deviation."""
 
 
 def standard_deviation(v_los: ArrayLike, n_galaxies: ArrayLike) -> FloatArray:

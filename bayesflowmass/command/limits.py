@@ -17,7 +17,7 @@ Device = Annotated[str, AfterValidator(check_device_name)]
 """auto, cpu, cuda or cuda:1."""
 
 Draws = Annotated[int, Field(gt=1, le=10_000)]
-"""Of the weights: 10 000 leave sigma_epistemic a Monte Carlo error of less than a per cent."""
+"""Draws of the weights: 10 000 leave sigma_epistemic a Monte Carlo error of less than a per cent."""
 
 Resamples = Annotated[int, Field(gt=1, le=100_000)]
 """Bootstrap samples: 100 000 leave a standard error with an error of a quarter of a per cent."""

@@ -31,9 +31,9 @@ def like_training(
 ) -> ClusterCatalog:
     """Clusters simulated and observed as those of training, with another seed, or with some settings changed.
 
-    Each halo is seen along one line of sight, so that clusters are independent. Of a model that was trained on a
-    catalogue that was given, the population, kind, interlopers, cylinder and redshifts are known and the rest is that
-    of mocks by default.
+    Each halo is seen along one line of sight, so that clusters are independent. Where the model was
+    trained on a catalogue that was given, population, kind, interlopers, cylinder and redshifts are those of it, and
+    the rest is that of mocks by default.
 
     Args:
         info: of the model; its ``config`` says how it was trained.

@@ -84,7 +84,7 @@ class StandardNormal(Normal):
         return log_sf
 
     def probabilities(self, values: Tensor) -> Tensor:
-        """Of the pieces below, between and above increasing ``values``: (K, *B) -> (K + 1, *B)."""
+        """Probabilities below, between and above increasing ``values``: (K, *B) -> (K + 1, *B)."""
         return normal_probabilities(values + self.loc)
 
     def icdf(self, value: Tensor) -> Tensor:

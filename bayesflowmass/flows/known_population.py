@@ -19,8 +19,7 @@ _NOTHING = -60.0
 class TrainingPopulation(NamedTuple):
     r"""Density q(m) of log10 mass, constant in pieces, that the clusters of a training set were drawn from.
 
-    A network is meant to give p(m | d) under a flat prior. Of a cluster that was drawn from q the data make the mass m
-    as probable as
+    A network is meant to give p(m | d) under a flat prior. For a cluster drawn from q the posterior is
 
         :math:`p_q(m | d) = p(m | d)\, q(m) \Big/ \int p(m' | d)\, q(m')\, dm',`
 

@@ -100,7 +100,7 @@ class GaussianMixture(TorchDistribution):
         return (self.log_weights + tails).logsumexp(-1)
 
     def probabilities(self, values: Tensor) -> Tensor:
-        """Of the pieces below, between and above increasing ``values``: (K, *B) -> (K + 1, *B)."""
+        """Probabilities below, between and above increasing ``values``: (K, *B) -> (K + 1, *B)."""
         return (self.log_weights.exp() * normal_probabilities(self._z(values))).sum(-1)
 
     def icdf(self, value: Tensor) -> Tensor:

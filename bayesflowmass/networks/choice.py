@@ -14,7 +14,7 @@ __all__ = ["MOST_LAYERS", "TRUNKS", "WIDEST", "network_maker"]
 TRUNKS = ("dense", "conv", "set")
 
 WIDEST, MOST_LAYERS = 8192, 64
-"""Of a network: two layers of the widest hold 270 MB of weights between them."""
+"""Most units of a layer and most layers of a network: the weights between two of the widest layers take 270 MB."""
 
 
 def network_maker(

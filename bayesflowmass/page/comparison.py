@@ -40,7 +40,7 @@ def comparison_verdicts(comparison: Mapping[str, Any]) -> Iterator[Verdict]:
 def comparison_sections(
     comparison: Mapping[str, Any], figures: Mapping[str, Sequence[Block]]
 ) -> Iterator[Section]:
-    """Of each set: by predicted mass, what the verdicts are about; the answers; by true mass.
+    """One section for each set: bins of predicted mass, which the verdicts are about; the verdicts; bins of true mass.
 
     Args:
         comparison: content of comparison.json.

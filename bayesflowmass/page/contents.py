@@ -161,7 +161,7 @@ def _notes(run: RunFolder) -> Iterator[Section]:
 
 
 def _training(run: RunFolder, runs: Sequence[RunFolder]) -> Iterator[Section]:
-    """Of a model folder; of an evaluation where its model is not among the folders."""
+    """How the model of a folder was trained; in an evaluation where its model is not among the folders."""
     if run.model or run.history:
         pictures = []
         if run.history and "loss" in run.figures:

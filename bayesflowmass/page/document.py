@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 Tone = Literal["good", "open", "bad"]
-"""Of a verdict: believe it, cannot be judged, do not believe it."""
+"""What a verdict says: believe it, cannot be judged, do not believe it."""
 
 
 @dataclass(frozen=True)

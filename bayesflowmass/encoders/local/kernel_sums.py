@@ -190,7 +190,7 @@ def _sums_of_blocks(
 def _squared_distances(
     rows: Tensor, columns: Tensor, scratch: _Scratch | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Of all pairs (*, m, n): on the sky [(Mpc/h)^2] and in velocity [(km/s)^2]; and where their kernels may be put."""
+    """Squared distances of all pairs (*, m, n), on the sky [(Mpc/h)^2] and in velocity [(km/s)^2]; room for kernels."""
     shape = (*rows.shape[:-1], columns.shape[-2])
     first, second, third = (None, None, None) if scratch is None else scratch.views(shape)
     x, y, v = (

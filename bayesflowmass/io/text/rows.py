@@ -17,7 +17,7 @@ from bayesflowmass.catalog import CatalogError
 __all__ = ["BLOCK_BYTES", "MISSING", "Kind", "RowFormat", "iterate_parts", "split_line"]
 
 Kind = Literal["id", "number", "maybe", "text"]
-"""Of a column: a 64-bit integer, a finite number, a number that may be missing (NaN), or text as it stands."""
+"""What a column holds: a 64-bit integer, a finite number, a number that may be missing (NaN), or text as it stands."""
 
 BLOCK_BYTES = 32 * 2**20
 

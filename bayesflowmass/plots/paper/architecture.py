@@ -91,7 +91,7 @@ def _wrapped(layers: Sequence[Layer], per_row: int = 6) -> list[Sequence[Layer]]
 
 
 def _height(layers: Sequence[Layer]) -> float:
-    """Of a row of layers, by its lines of text."""
+    """Height of a row of layers with that many lines of text."""
     return 0.09 + 0.115 * max(_words(layer).count("\n") + 1 for layer in layers)
 
 
