@@ -95,7 +95,7 @@ class Encoder(nn.Module, ABC):
     def memory(self, catalog: ClusterCatalog) -> int:
         """Bytes of the contexts of a catalogue."""
 
-    @abstractmethod
+    @torch.no_grad()
     def encode(
         self,
         catalog: ClusterCatalog,
@@ -116,6 +116,17 @@ class Encoder(nn.Module, ABC):
         Raises:
             CatalogError: naming the cluster that has no density.
         """
+        return self._joined(self._encoded_parts(catalog, device, dtype, progress), catalog, device, truth)
+
+    @abstractmethod
+    def _joined(
+        self,
+        parts: Iterator[tuple[slice, Contexts]],
+        catalog: ClusterCatalog,
+        device: torch.device | str,
+        truth: bool,
+    ) -> Contexts:
+        """The contexts of consecutive clusters, and which they are, as one; ``truth`` as in `encode`."""
 
     def _encoded_parts(
         self, catalog: ClusterCatalog, device: torch.device | str, dtype: torch.dtype, progress: bool

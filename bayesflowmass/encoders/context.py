@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -148,17 +148,15 @@ class ContextEncoder(Encoder):
         weight = () if self.galaxy_weight is None else (self.galaxy_weight,)
         return super().catalog_columns.union(weight)
 
-    @torch.no_grad()
-    def encode(
+    def _joined(
         self,
+        parts: Iterator[tuple[slice, Contexts]],
         catalog: ClusterCatalog,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        progress: bool = False,
-        truth: bool = False,
+        device: torch.device | str,
+        truth: bool,
     ) -> Tensor:
         contexts = torch.empty(len(catalog), self.context_dim, dtype=torch.float32, device=device)
-        for rows, part in self._encoded_parts(catalog, device, dtype, progress):
+        for rows, part in parts:
             assert isinstance(part, Tensor)
             contexts[rows] = part
         return contexts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -143,25 +143,19 @@ class SetEncoder(Encoder):
         """All of them."""
         return torch.ones(len(points), dtype=torch.bool, device=points.device)
 
-    @torch.no_grad()
-    def encode(
+    def _joined(
         self,
+        parts: Iterator[tuple[slice, Contexts]],
         catalog: ClusterCatalog,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        progress: bool = False,
-        truth: bool = False,
+        device: torch.device | str,
+        truth: bool,
     ) -> GalaxySet:
-        parts = [
-            part.to(torch.float32)
-            for _, part in self._encoded_parts(catalog, device, dtype, progress)
-            if isinstance(part, GalaxySet)
-        ]
-        if not parts:
+        sets = [part.to(torch.float32) for _, part in parts if isinstance(part, GalaxySet)]
+        if not sets:
             empty = torch.zeros(0, device=device)
             zero = torch.zeros(1, dtype=torch.int64, device=device)
             return GalaxySet(empty.reshape(0, self.galaxy_dim), zero, empty.reshape(0, self.context_dim))
-        joined = concatenate(parts)
+        joined = concatenate(sets)
         assert isinstance(joined, GalaxySet)
         if truth and catalog.has("gal_is_member"):
             members = np.array(catalog.galaxies("gal_is_member"), dtype=np.float32)

@@ -81,17 +81,18 @@ def masked_map(
             f"a masked map needs images of (R_proj, v_los); those of this model have {grid.ndim} axes"
         )
     cluster, _ = seen_by(estimator, catalog[row])
-    context = encoder.encode(cluster, device=estimator.device)[0]
+    contexts = encoder.encode(cluster, device=estimator.device)
+    assert isinstance(contexts, Tensor)
     draws = estimator.draw(n_draws, seed)
     masks = mask_weights(grid.shape, width, estimator.device)
     masked = np.concatenate(
         [
-            point_masses(estimator, _masked_contexts(encoder, context, some), STATISTICS, draws)
+            point_masses(estimator, _masked_contexts(encoder, contexts[0], some), STATISTICS, draws)
             for some in masks.split(_MASKS_AT_ONCE)
         ],
         1,
     )
-    whole = point_masses(estimator, context[None], STATISTICS, draws)
+    whole = point_masses(estimator, contexts, STATISTICS, draws)
     change = (masked - whole).reshape(-1, *grid.shape)
     points = cluster.galaxy_tensor(encoder.galaxy_columns, torch.float64)
     return MaskedMap(

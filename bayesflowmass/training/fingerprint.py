@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-__all__ = ["hash_bytes", "hash_tensors", "hash_weights", "seal", "unseal"]
+__all__ = ["hash_bytes", "hash_tensors", "seal", "unseal"]
 
 _SEALED = re.compile(rb'\{"sha256": "([0-9a-f]{64})", (.*)', re.DOTALL)
 
@@ -24,11 +24,6 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def hash_weights(module: nn.Module) -> str:
-    """SHA-256 of the parameters and buffers of a module; equal exactly where every bit of them is equal."""
-    return hash_tensors(module.state_dict())
 
 
 def hash_bytes(content: bytes) -> str:

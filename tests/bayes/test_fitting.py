@@ -177,7 +177,7 @@ def test_a_posterior_that_is_no_guide_draws_for_predictive(method):
 def test_prior_and_choice_are_said_in_the_names_of_the_network():
     x, y = (part.float() for part in data())
     prior = {"0.*": dist.Laplace(0.0, 1.0), "*": dist.Normal(0.0, 0.5)}
-    posterior = bayes.fit(mlp(), (x, y), likelihood=gaussian, which=["0.*", "5.bias"], prior=prior, steps=5)
+    posterior = bayes.fit(mlp(), (x, y), likelihood=gaussian, which=["0.*", "4.bias"], prior=prior, steps=5)
     assert posterior.weights.names == ("net.0.weight", "net.0.bias", "net.5.bias")
     assert posterior.prior.scale_of("net.0.weight", (8, 3)) == pytest.approx(math.sqrt(2))
     assert posterior.prior.scale_of("net.5.bias", (1,)) == 0.5

@@ -10,6 +10,12 @@ from bayesflowmass.catalog import CatalogMetadata, ClusterCatalog
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator, TrainingInfo
 from bayesflowmass.flows import build_flow
+from bayesflowmass.training.fingerprint import hash_tensors
+
+
+def hash_weights(module):
+    """SHA-256 of parameters and buffers: equal exactly where every bit of them is equal."""
+    return hash_tensors(module.state_dict())
 
 
 def toy_catalog(n=400, seed=0, *, redshift=0.117, mode="paper", completeness=1.0, log10_mass=None):

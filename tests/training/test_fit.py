@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_model import hash_weights
 from torch import Tensor, nn
 
 from bayesflowmass.common.processes import Processes
 from bayesflowmass.flows import build_flow
-from bayesflowmass.training.fingerprint import hash_weights
 from bayesflowmass.training.fit import fit, mean_loss
 from bayesflowmass.training.history import read_history
 from bayesflowmass.training.optimizer import AVERAGE_WARMUP, ScheduledAdam

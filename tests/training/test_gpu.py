@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_model import hash_weights
 
 from bayesflowmass.bayes import MeanField, VariationalObjective
 from bayesflowmass.flows import build_flow
 from bayesflowmass.training import device as devices
 from bayesflowmass.training.device import batches
-from bayesflowmass.training.fingerprint import hash_weights
 from bayesflowmass.training.fit import fit
 from bayesflowmass.training.options import FitOptions
 from bayesflowmass.training.sources import FixedSource

@@ -16,18 +16,16 @@ __all__ = ["plot_calibration_by_mass"]
 Bins = Mapping[str, Sequence[float | None]]
 
 
-def plot_calibration_by_mass(
-    by_true: Bins, by_predicted: Bins, *, min_count: int = 10, title: str | None = None
-) -> Figure:
+def plot_calibration_by_mass(by_true: Bins, by_predicted: Bins, *, title: str | None = None) -> Figure:
     """Mean residual above, coverage of the 68 and 95 % intervals below, with bootstrap errors.
 
     A posterior under the prior of its population is unbiased in bins of *predicted* mass; in bins of
-    *true* mass the same posterior looks biased towards the common masses. Both are right.
+    *true* mass the same posterior looks biased towards the common masses. Both are right. Bins of fewer than ten
+    clusters are not drawn.
 
     Args:
         by_true, by_predicted: ``bins_true`` and ``bins_predicted`` of
             :func:`bayesflowmass.diagnostics.summarise`.
-        min_count: bins with fewer clusters are not drawn.
         title: names the sample and the prior.
     """
     figure, (top, bottom) = column_figure(3.8, rows=2, sharex=True)
@@ -36,7 +34,7 @@ def plot_calibration_by_mass(
             (by_true, "true mass", "blue", "o", -0.006),
             (by_predicted, "predicted mass", "vermillion", "s", 0.006),
         ):
-            keep = bin_values(bins, "n") >= min_count
+            keep = bin_values(bins, "n") >= 10
             x = bin_values(bins, "mean_mass")[keep] + offset
             style: dict[str, Any] = {"fmt": marker, "ms": 2.8, "lw": 0.8, "color": COLOURS[colour]}
             top.errorbar(

@@ -27,22 +27,23 @@ class Widths(NamedTuple):
 
 
 def plot_epistemic_by_mass(
-    models: Mapping[str, Widths], *, bin_width: float = 0.2, min_count: int = 10, title: str | None = None
+    models: Mapping[str, Widths], *, bin_width: float = 0.2, title: str | None = None
 ) -> Figure:
     """Epistemic and aleatoric width above, the epistemic share of the variance below, in bins of mass.
 
     Widths are roots of mean variances; the share is the ratio of mean variances; its band holds 68 % of the clusters.
+    Bins of fewer than ten are not drawn.
 
     Args:
         models: label -> widths of its posteriors, at most six; bins are of predicted or of true mass as given.
         bin_width: [dex].
-        min_count: bins with fewer clusters are not drawn.
         title: names the sample and the mass that is binned.
 
     Raises:
         ValueError: no models, too many, or shapes differ.
     """
-    _check_number(models)
+    if not 1 <= len(models) <= len(_MARKS):
+        raise ValueError(f"1 to {len(_MARKS)} models can be told apart; {len(models)} were given.")
     figure, (top, bottom) = column_figure(3.7, rows=2, sharex=True)
     with journal_style():
         for i, (label, widths) in enumerate(models.items()):
@@ -52,7 +53,7 @@ def plot_epistemic_by_mass(
                     f"{label}: masses and widths must have one shape (n,); found {mass.shape}, "
                     f"{aleatoric.shape} and {epistemic.shape}."
                 )
-            members = _bins(mass, bin_width, min_count)
+            members = _bins(mass, bin_width)
             x = np.array([mass[m].mean() for m in members])
             own = np.array([np.mean(epistemic[m] ** 2) for m in members])
             data = np.array([np.mean(aleatoric[m] ** 2) for m in members])
@@ -70,12 +71,7 @@ def plot_epistemic_by_mass(
     return figure
 
 
-def _check_number(models: Mapping[str, object]) -> None:
-    if not 1 <= len(models) <= len(_MARKS):
-        raise ValueError(f"1 to {len(_MARKS)} models can be told apart; {len(models)} were given.")
-
-
-def _bins(mass: FloatArray, width: float, min_count: int) -> list[BoolArray]:
+def _bins(mass: FloatArray, width: float) -> list[BoolArray]:
     index = np.floor(mass / width + 1e-9).astype(int)
     bins, count = np.unique(index, return_counts=True)
-    return [index == b for b in bins[count >= min_count]]
+    return [index == b for b in bins[count >= 10]]

@@ -17,9 +17,7 @@ from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 __all__ = ["plot_pit"]
 
 
-def plot_pit(
-    pit: ArrayLike, *, halo_id: ArrayLike | None = None, bins: int = 20, title: str | None = None
-) -> Figure:
+def plot_pit(pit: ArrayLike, *, halo_id: ArrayLike | None = None, title: str | None = None) -> Figure:
     """Histogram of the PIT above, its ECDF minus the uniform one below, each with its 95 % simultaneous band.
 
     A hump says that the posteriors are too wide, a bowl too narrow, a slope that they are biased.
@@ -27,10 +25,9 @@ def plot_pit(
     Args:
         pit: predictive cdf at the truth, shape (n,).
         halo_id: shape (n,); the bands allow for projections of one halo.
-        bins: of the histogram.
         title: names the sample and the prior.
     """
-    histogram, ecdf = pit_histogram(pit, bins, halo_id=halo_id), uniformity(pit, halo_id)
+    histogram, ecdf = pit_histogram(pit, halo_id=halo_id), uniformity(pit, halo_id)
     figure, (top, bottom) = column_figure(3.6, rows=2, sharex=True)
     with journal_style():
         top.axhspan(*histogram.band, color=COLOURS["grey"], alpha=0.35, lw=0, label="95 %, all bins")

@@ -17,7 +17,7 @@ __all__ = ["plot_residuals"]
 
 
 def plot_residuals(
-    residuals: Mapping[str, ArrayLike], *, limit: float = 1.0, bins: int = 80, title: str | None = None
+    residuals: Mapping[str, ArrayLike], *, limit: float = 1.0, title: str | None = None
 ) -> Figure:
     """Densities of epsilon = log10(M_true / M_pred), the first estimator filled.
 
@@ -26,13 +26,12 @@ def plot_residuals(
     Args:
         residuals: label -> residuals [dex], shape (n,).
         limit: the axis runs over +- limit [dex].
-        bins: over the axis.
         title: names the sample and the prior.
     """
     if not residuals:
         raise ValueError("There are no residuals to draw.")
     figure, (axis,) = column_figure(2.7)
-    edges = np.linspace(-limit, limit, bins + 1)
+    edges = np.linspace(-limit, limit, 81)
     with journal_style():
         for i, (label, values) in enumerate(residuals.items()):
             epsilon = np.asarray(values, dtype=np.float64)

@@ -83,9 +83,9 @@ def _grouped(blocks: Sequence[Block]) -> list[tuple[Block, int]]:
     return result
 
 
-def _wrapped(layers: Sequence[Layer], per_row: int = 6) -> list[Sequence[Layer]]:
+def _wrapped(layers: Sequence[Layer]) -> list[Sequence[Layer]]:
     """Rows of about equal length."""
-    n = math.ceil(len(layers) / per_row)
+    n = math.ceil(len(layers) / 6)
     size = math.ceil(len(layers) / n) if n else 0
     return [layers[i * size : (i + 1) * size] for i in range(n)]
 

@@ -15,6 +15,7 @@ __all__ = ["ScatterPair", "plot_equation8"]
 
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
 _PAINT = ("green", "orange", "purple", "sky", "black", "grey")
+_SHOT_NOISE = float(shot_noise_msigma(100))
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,16 @@ def plot_equation8(
     methods: Mapping[str, ScatterPair],
     *,
     levels: Sequence[float] = (0.1, 0.2, 0.3, 0.4),
-    shot_noise: float | None = float(shot_noise_msigma(100)),
     title: str | None = None,
 ) -> Figure:
     """Richness-dependent against richness-independent scatter of sigma^2 = sigma_N^2 (N / 100)^-1 + sigma_0^2.
 
-    Quarter circles join the pairs that give one total scatter at N = 100 members. The lower left is best.
+    Quarter circles join the pairs that give one total scatter at N = 100 members. The lower left is best. A dotted line
+    shows the sigma_N that a mass from the velocity dispersion cannot beat.
 
     Args:
         methods: name -> pair; published ones are drawn hollow.
         levels: total scatter at N = 100 [dex] of the contours; those beyond the axes are left out.
-        shot_noise: the sigma_N that a mass from the velocity dispersion cannot beat [dex]; None for no line.
         title: names the sample.
 
     Raises:
@@ -67,7 +67,7 @@ def plot_equation8(
     pairs = list(methods.values())
     right = 1.25 * max(p.sigma_N + (p.sigma_N_se or 0.0) for p in pairs)
     top = 1.25 * max(p.sigma_0 + (p.sigma_0_se or 0.0) for p in pairs)
-    right, top = max(right, 1.15 * (shot_noise or 0.0), 0.1), max(top, 0.1)
+    right, top = max(right, 1.15 * _SHOT_NOISE), max(top, 0.1)
     with journal_style():
         angle = np.linspace(0.0, 0.5 * np.pi, 181)
         for level in levels:
@@ -83,9 +83,8 @@ def plot_equation8(
                     x[place], y[place], f"{level:g}", fontsize=7, color="#555555", ha="center", va="center",
                     zorder=1, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
                 )  # fmt: skip
-        if shot_noise:
-            noise = r"$3/(\sqrt{200}\ln 10)$: shot noise of $\sigma_v$"
-            axis.axvline(shot_noise, color=COLOURS["black"], lw=0.7, ls=":", label=noise, zorder=0)
+        noise = r"$3/(\sqrt{200}\ln 10)$: shot noise of $\sigma_v$"
+        axis.axvline(_SHOT_NOISE, color=COLOURS["black"], lw=0.7, ls=":", label=noise, zorder=0)
         shown: set[str] = set()
         for name, pair in methods.items():
             group = pair.group or name

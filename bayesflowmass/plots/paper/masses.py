@@ -28,7 +28,6 @@ def plot_masses(
     *,
     bin_width: float = 0.1,
     curve: tuple[ArrayLike, ArrayLike] | None = None,
-    curve_label: str = "mass function (Tinker et al. 2008)",
 ) -> Figure:
     """Number of clusters per dex of log10 mass, logarithmic, with Poisson errors.
 
@@ -37,7 +36,6 @@ def plot_masses(
         bin_width: [dex].
         curve: log10 M200c [Msun/h] and the clusters per dex expected there, each (g,): a mass function times
             the volume of one of the catalogues.
-        curve_label: what the curve is.
 
     Raises:
         ValueError: there are no masses.
@@ -62,7 +60,7 @@ def plot_masses(
         peak = axis.dataLim.ymax
         if curve is not None:
             x, y = (np.asarray(values, dtype=np.float64) for values in curve)
-            axis.plot(x, y, color=COLOURS["black"], lw=0.9, label=curve_label)
+            axis.plot(x, y, color=COLOURS["black"], lw=0.9, label="mass function (Tinker et al. 2008)")
             peak = max(peak, float(y[(x >= edges[0]) & (x <= edges[-1])].max(initial=0.0)))
         axis.set_yscale("log")
         axis.set(xlabel=MASS_LABEL, ylabel=r"clusters per dex", xlim=(edges[0], edges[-1]))

@@ -18,14 +18,13 @@ __all__ = ["plot_perturbed_pdfs"]
 _LINES = ("-", "--", "-.", ":")
 
 
-def plot_perturbed_pdfs(variants: Mapping[str, ClusterPdfs], *, title: str | None = None) -> Figure:
+def plot_perturbed_pdfs(variants: Mapping[str, ClusterPdfs]) -> Figure:
     """PDFs of a few clusters: one colour for each cluster, one line style for each way of observing it.
 
     The central 68 % of the first variant is shaded, the truths are thin vertical lines.
 
     Args:
         variants: name -> PDFs of the same clusters in the same order; at most four, the first the reference.
-        title: names the sample and the prior.
 
     Raises:
         ValueError: there are no variants, too many, or they differ in the number of clusters.
@@ -60,6 +59,5 @@ def plot_perturbed_pdfs(variants: Mapping[str, ClusterPdfs], *, title: str | Non
             Line2D([], [], color=COLOURS[CLUSTER_COLOURS[k]], lw=3, label=label)
             for k, label in enumerate(first.labels or ())
         ]
-        figure.legend(handles=handles, loc="outside upper left", ncols=2, title=title, alignment="left",
-                      columnspacing=1.0)  # fmt: skip
+        figure.legend(handles=handles, loc="outside upper left", ncols=2, alignment="left", columnspacing=1.0)
     return figure

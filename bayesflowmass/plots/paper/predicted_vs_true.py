@@ -30,7 +30,7 @@ _COLOURS = ("blue", "vermillion", "green", "purple")
 
 
 def plot_predicted_vs_true(
-    samples: Mapping[str, tuple[ArrayLike, ArrayLike]], *, bin_width: float = 0.1, min_count: int = 10
+    samples: Mapping[str, tuple[ArrayLike, ArrayLike]], *, bin_width: float = 0.1
 ) -> Figure:
     """Mean posterior median and mean posterior 1 and 2 sigma limits in bins of true mass; below, their
     widths. Several samples, such as pure and contaminated clusters, stand side by side on the same axes.
@@ -41,8 +41,7 @@ def plot_predicted_vs_true(
     Args:
         samples: label -> log10 M200c [Msun/h] (n,), and the 2.5, 16, 50, 84 and 97.5 % quantiles of each posterior
             (n, 5); two samples fill a page.
-        bin_width: [dex].
-        min_count: bins with fewer clusters are merged with their neighbours.
+        bin_width: [dex]; bins with fewer than ten clusters are merged with their neighbours.
 
     Raises:
         ValueError: there are no samples, or more than four.
@@ -61,7 +60,7 @@ def plot_predicted_vs_true(
             q = np.asarray(quantiles, dtype=np.float64)
             if q.shape != (true.size, 5):
                 raise ValueError(f"quantiles must have shape ({true.size}, 5); found {q.shape}.")
-            _draw_sample(axes[i], axes[n + i], true, q, bin_width, min_count, label, COLOURS[_COLOURS[i]])
+            _draw_sample(axes[i], axes[n + i], true, q, bin_width, label, COLOURS[_COLOURS[i]])
         every = np.concatenate([np.asarray(true, dtype=np.float64) for true, _ in samples.values()])
         low, high = every.min() - 0.05, every.max() + 0.05
         axes[0].set(xlim=(low, high), ylim=(low, high))
@@ -80,11 +79,10 @@ def _draw_sample(
     true: FloatArray,
     q: FloatArray,
     bin_width: float,
-    min_count: int,
     label: str,
     paint: str,
 ) -> None:
-    edges = merged_edges(true, bin_width, min_count)
+    edges = merged_edges(true, bin_width, 10)
     index = np.clip(np.searchsorted(edges, true, side="right") - 1, 0, edges.size - 2)
     members = [index == b for b in np.unique(index)]
     x = np.array([true[m].mean() for m in members])
