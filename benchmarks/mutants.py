@@ -4,8 +4,8 @@
     python -m benchmarks.mutants --n 240 --seed 0 --work DIR
 
 A mutant changes one operator, comparison or constant: ``<`` is ``<=``, ``+`` is ``-``, ``and`` is ``or``, n is n + 1.
-Messages of errors, annotations and decorators are left alone. Each mutant is made in a fork of a process that has all
-libraries and none of the package, so that it costs what its tests cost. Results go to ``DIR/results.jsonl``, line by
+Messages of errors, annotations and decorators are left alone. Each mutant is made in a fork of a process that has
+collected all tests, so that it costs what its tests cost. Results go to ``DIR/results.jsonl``, line by
 line; a run that was stopped goes on from there, and ``--again`` tries the survivors once more.
 """
 
@@ -15,8 +15,6 @@ import argparse
 import ast
 import copy
 import importlib
-import importlib.machinery
-import importlib.util
 import json
 import math
 import os
@@ -39,28 +37,6 @@ ROOMS = ("posterior", "evaluation", "encoders", "bayes/guides", "io")
 TESTS = (
     *("posterior", "evaluation", "encoders", "bayes", "io", "estimator", "recalibration", "inspection"),
     *("comparison", "test_infer.py", "test_infer_members.py"),
-)
-LIBRARIES = (
-    *("numpy", "scipy.stats", "scipy.optimize", "scipy.special", "scipy.integrate", "torch", "torch._dynamo"),
-    *(
-        "pyro",
-        "pyro.infer",
-        "pyarrow.parquet",
-        "pyarrow.csv",
-        "pyarrow.compute",
-        "astropy.table",
-        "astropy.io.votable",
-    ),
-    *(
-        "astropy.cosmology",
-        "astropy.coordinates",
-        "matplotlib.pyplot",
-        "hypothesis",
-        "colossus",
-        "pydantic",
-        "yaml",
-    ),
-    *("safetensors.torch", "tqdm", "arviz", "pandas", "jinja2"),
 )
 QUICK, LONG = 3.0, 15.0
 """Seconds of tests that are run first, and in all where those pass."""
@@ -226,53 +202,135 @@ def tests_for(file: str, function: str, found: dict[str, Any]) -> tuple[list[str
     return first, later
 
 
-class Mutant(importlib.machinery.SourceFileLoader):
-    """Loads one module of the package from another tree, and is no loader of any other."""
-
-    def __init__(self, name: str, path: str, tree: ast.Module) -> None:
-        super().__init__(name, path)
-        self.tree = tree
-
-    def get_code(self, fullname: str) -> Any:
-        """Of the changed tree."""
-        return compile(self.tree, self.path, "exec")
-
-    def find_spec(self, fullname: str, *_: Any) -> Any:
-        """As a finder of ``sys.meta_path``."""
-        if fullname != self.name:
+def live_function(module: Any, function: str) -> Any:
+    """The function of a module, or of a class in it, behind its decorators; None where there is none."""
+    found: Any = module
+    for name in function.split(".")[:2]:
+        found = vars(found).get(name)
+        found = getattr(found, "__func__", getattr(found, "fget", getattr(found, "func", found)))
+        while hasattr(found, "__wrapped__"):
+            found = found.__wrapped__
+        if hasattr(found, "__code__"):
+            return found
+        if not isinstance(found, type):
             return None
-        return importlib.util.spec_from_file_location(fullname, self.path, loader=self)
+    return None
 
 
-def survives(file: str, tree: ast.Module, tests: list[str], seconds: float) -> bool:
-    """Whether all tests pass with the changed module, in a fork; what takes four times as long does not."""
-    if not tests:
+def code_of(tree: ast.Module, path: str, like: Any) -> Any:
+    """The compiled code, in a changed tree, of the function whose code is ``like``."""
+    waiting = [compile(tree, path, "exec")]
+    while waiting:
+        code = waiting.pop()
+        if code.co_qualname == like.co_qualname and code.co_firstlineno == like.co_firstlineno:
+            return code
+        waiting += [one for one in code.co_consts if hasattr(one, "co_consts")]
+    return None
+
+
+class Trial:
+    """Within a session of pytest, which has collected all tests: forks try one mutant each."""
+
+    def __init__(self, work: Path, chosen: list[tuple[str, int]], again: bool) -> None:
+        self.path = work / "results.jsonl"
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
+        self.results = {line["id"]: line for line in map(json.loads, lines)}
+        self.found = json.loads((work / "record.json").read_text(encoding="utf-8"))
+        self.chosen, self.again, self.failed = chosen, again, False
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Of pytest: notes what fails."""
+        self.failed |= report.failed
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Of pytest: tries all mutants in place of running the tests."""
+        items = {item.nodeid: item for item in session.items}
+        controls: set[str] = set()
+        for file, number in self.chosen:
+            source = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+            way, function = list(places(source))[number]
+            tree, line, text = mutated(source, way)
+            key = f"{file}:{function}:{number}:{text}"
+            if key in self.results and not (self.again and self.results[key]["survived"]):
+                continue
+            if not any(call.startswith(f"{file}:") for call in self.found["calls"]):
+                print(f"not recorded: {file}", flush=True)
+                continue
+            first, later = (
+                [items[test] for test in some if test in items]
+                for some in tests_for(file, function, self.found)
+            )
+            room = file.split("/")[1]
+            if room not in controls and first:
+                # Without a fault the tests must pass, or the deaths of mutants say nothing.
+                controls.add(room)
+                if not self.survives(file, function, source, first):
+                    raise SystemExit(f"{file}: tests fail without any fault")
+            survived = self.survives(file, function, tree, first) and self.survives(
+                file, function, tree, later
+            )
+            result = {"id": key, "line": line, "survived": survived, "tests": len(first) + len(later)}
+            self.results[key] = result
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(result) + "\n")
+            if survived:
+                print(f"survived {file}:{line} {function}: {text} ({result['tests']} tests)", flush=True)
         return True
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            limit = int(20 + 4 * seconds)
-            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
-            quiet = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(quiet, 1)
-            os.dup2(quiet, 2)
-            path = ROOT / file
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            sys.meta_path.insert(0, Mutant(name, str(path), tree))  # type: ignore[arg-type]
-            code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", *tests]))
-        finally:
-            os._exit(code)
-    end = time.monotonic() + 30 * (20 + 4 * seconds)
-    while time.monotonic() < end:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status) == 0
-        time.sleep(0.01)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return False
+
+    def survives(self, file: str, function: str, tree: ast.Module, tests: list[pytest.Item]) -> bool:
+        """Whether all tests pass with the changed module, in a fork; what takes four times as long does not."""
+        if not tests:
+            return True
+        seconds = sum(self.found["seconds"].get(test.nodeid, 1.0) for test in tests)
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                limit = int(time.process_time() + 20 + 4 * seconds)
+                resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
+                change(file, function, tree)
+                for test, following in zip(tests, [*tests[1:], None], strict=True):
+                    test.config.hook.pytest_runtest_protocol(item=test, nextitem=following)
+                    if self.failed:
+                        break
+                code = int(self.failed)
+            finally:
+                os._exit(code)
+        end = time.monotonic() + 30 * (20 + 4 * seconds)
+        while time.monotonic() < end:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status) == 0
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        return False
+
+
+def change(file: str, function: str, tree: ast.Module) -> None:
+    """Put a changed tree in the place of a module of this process.
+
+    In the body of a function its code is exchanged, for whoever has imported it. Else the module is run again, and what
+    others have imported of it is exchanged where it is the same object.
+    """
+    parts = Path(file).with_suffix("").parts
+    module = importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    live = live_function(module, function) if function else None
+    code = None if live is None else code_of(tree, str(ROOT / file), live.__code__)
+    if live is not None and code is not None and code != live.__code__:
+        live.__code__ = code
+        return
+    before = dict(vars(module))
+    exec(compile(tree, str(ROOT / file), "exec"), vars(module))
+    for other in list(sys.modules.values()):
+        names = (
+            vars(other)
+            if getattr(other, "__name__", "").startswith(("bayesflowmass", "tests", "test_"))
+            else {}
+        )
+        for name, value in list(names.items()):
+            if other is not module and name in before and value is before[name] and not name.startswith("__"):
+                names[name] = vars(module)[name]
 
 
 def sample(rooms: list[str], n: int, seed: int) -> list[tuple[str, int]]:
@@ -289,29 +347,10 @@ def sample(rooms: list[str], n: int, seed: int) -> list[tuple[str, int]]:
 
 def try_all(work: Path, chosen: list[tuple[str, int]], again: bool) -> list[dict[str, Any]]:
     """Try the mutants that have no result yet (``again``: and those that survived)."""
-    for library in LIBRARIES:
-        importlib.import_module(library)
-    sys.modules["torch"].set_num_threads(1)  # type: ignore[attr-defined]
-    found = json.loads((work / "record.json").read_text(encoding="utf-8"))
-    path = work / "results.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    results = {line["id"]: line for line in map(json.loads, lines)}
-    for file, number in chosen:
-        source = ast.parse((ROOT / file).read_text(encoding="utf-8"))
-        way, function = list(places(source))[number]
-        tree, line, text = mutated(source, way)
-        key = f"{file}:{function}:{number}:{text}"
-        if key in results and not (again and results[key]["survived"]):
-            continue
-        first, later = tests_for(file, function, found)
-        costs = [sum(found["seconds"].get(test, 1.0) for test in some) for some in (first, later)]
-        survived = survives(file, tree, first, costs[0]) and survives(file, tree, later, costs[1])
-        results[key] = {"id": key, "line": line, "survived": survived, "tests": len(first) + len(later)}
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(results[key]) + "\n")
-        if survived:
-            print(f"survived {file}:{line} {function}: {text} ({len(first) + len(later)} tests)", flush=True)
-    return list(results.values())
+    trial = Trial(work, chosen, again)
+    files = sorted({test.partition("::")[0] for test in trial.found["seconds"]})
+    pytest.main(["-q", "-s", "-p", "no:cacheprovider", "-p", "no:terminal", *files], plugins=[trial])
+    return list(trial.results.values())
 
 
 def main() -> None:
