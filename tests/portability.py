@@ -6,8 +6,7 @@ Sums in another order round otherwise; a tolerance that follows from the arithme
 runs the best set on one thread; here come the others on one thread, and the best on two.
 
 The tests of files and commands run in a C locale without UTF-8, under ``python -O`` and twice in one process. Under
-``-O`` the tests' own ``assert`` are gone: what is tested there are refusals (``pytest.raises``), arrays
-(``numpy.testing``), and that nothing of the package rests on an ``assert``.
+``-O`` the ``assert`` of the package are gone; those of the tests, which pytest rewrites, are not.
 """
 
 from __future__ import annotations
