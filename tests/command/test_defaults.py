@@ -57,7 +57,7 @@ OTHER_NAMES = {"bootstrap": "n_resamples"}
 # A command shows its progress, and keeps answers; a function does as it is told.
 DIFFERENT_ON_PURPOSE = {"progress", "cache"}
 # None says that nobody chose a prior, which is then flat.
-NOBODY_CHOSE = {(InferSettings, "prior")}
+NOBODY_CHOSE = {("InferSettings", "prior")}
 
 
 def plain(value):
@@ -78,7 +78,7 @@ def differences(settings, function):
         if (
             parameter is None
             or name in DIFFERENT_ON_PURPOSE
-            or (settings, name) in NOBODY_CHOSE
+            or (settings.__name__, name) in NOBODY_CHOSE
             or (isinstance(field.annotation, type) and issubclass(field.annotation, Settings))
         ):
             continue
