@@ -5,6 +5,7 @@ python -m benchmarks.assemble_results
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -34,7 +35,10 @@ SECTIONS = (
 def text(name: str) -> str:
     """A fragment, or the words themselves where there is no such file."""
     path = DOCS / "results" / f"{name}.md"
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else name
+    if not path.is_file():
+        return name
+    # Figures lie beside the fragments.
+    return re.sub(r"\]\((\w+\.png)\)", r"](results/\1)", path.read_text(encoding="utf-8").strip())
 
 
 def main() -> None:
