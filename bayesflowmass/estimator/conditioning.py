@@ -13,6 +13,9 @@ from bayesflowmass.flows import ConditionalFlow, MassDistribution
 __all__ = ["AT_ONCE", "condition_in_parts"]
 
 AT_ONCE = 2048
+"""Contexts conditioned at once."""
+
+DRAWS_AT_ONCE = 1 << 14
 """Contexts, times draws of the weights, conditioned at once."""
 
 
@@ -31,5 +34,5 @@ def condition_in_parts(
         return
     # Few clusters at once: all draws of all of them are evaluated on hundreds of masses.
     n_draws = len(next(iter(draws.values())))
-    for rows in in_parts(contexts, max(1, AT_ONCE // n_draws)):
+    for rows in in_parts(contexts, max(1, DRAWS_AT_ONCE // n_draws)):
         yield condition_draws(flow, draws, rows)

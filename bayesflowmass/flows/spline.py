@@ -30,11 +30,6 @@ def _knots(raw: Tensor, bound: float) -> Tensor:
     return torch.cat([-edge, interior, edge], -1)
 
 
-def _pick(table: Tensor, index: Tensor) -> Tensor:
-    """Entry ``index`` (*S, *B) of the last axis of ``table`` (*B, K)."""
-    return table.expand(*index.shape, table.shape[-1]).gather(-1, index.unsqueeze(-1)).squeeze(-1)
-
-
 def _bin(knots: Tensor, value: Tensor) -> Tensor:
     """Index (*S, *B) of the bin of ``value``; knot by knot, so that memory stays that of the value."""
     shape = torch.broadcast_shapes(value.shape, knots.shape[:-1])
@@ -42,8 +37,8 @@ def _bin(knots: Tensor, value: Tensor) -> Tensor:
     index = torch.zeros(
         shape, dtype=torch.uint8 if knots.shape[-1] < 256 else torch.long, device=value.device
     )
-    for i in range(1, knots.shape[-1] - 1):
-        index = index + (value >= knots[..., i])
+    for knot in knots[..., 1:-1].movedim(-1, 0).contiguous():
+        index = index + (value >= knot)
     return index.long()
 
 
@@ -98,25 +93,33 @@ class ConditionedMonotoneSpline(Transform):
         )
 
     def _bin_parameters(self, index: Tensor) -> tuple[Tensor, ...]:
-        left, bottom = _pick(self.data_knots, index), _pick(self.base_knots, index)
-        width = _pick(self.data_knots[..., 1:], index) - left
-        height = _pick(self.base_knots[..., 1:], index) - bottom
-        return left, width, bottom, height, _pick(self.slopes, index), _pick(self.slopes[..., 1:], index)
+        """Left end, width, bottom, height and slopes of bins ``index`` (*S, *B)."""
+        knots = self.slopes.shape[-1]
+        batch = index.shape[index.dim() - self.slopes.dim() + 1 :]
+        rows = torch.arange(batch.numel(), device=index.device).reshape(batch)
+        lower = (index + knots * rows).reshape(-1)
+        upper = lower + 1
+        ends = []
+        for table in (self.data_knots, self.base_knots, self.slopes):
+            flat = table.expand(*batch, knots).reshape(-1)
+            # Twice as fast as gathering along an axis.
+            ends += [flat.index_select(0, place).reshape(index.shape) for place in (lower, upper)]
+        left, right, bottom, top, slope0, slope1 = ends
+        return left, right - left, bottom, top - bottom, slope0, slope1
 
     def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """``x`` and log|dx/dy|, each (*S, *B), of ``y`` (*S, *B)."""
-        inside = (y > -self.bound) & (y < self.bound)
-        # The mask comes before the spline: a where on the result alone would let NaN gradients through.
-        masked = torch.where(inside, y, torch.zeros_like(y))
+        # Outside, the spline is at its bound, where its slope is one, and what is left is added: no NaN gradients.
+        masked = y.clamp(-self.bound, self.bound)
         left, width, bottom, height, slope0, slope1 = self._bin_parameters(_bin(self.data_knots, masked))
         mean = height / width
         xi = (masked - left) / width
-        mixed = xi * (1 - xi)
+        left = 1 - xi
+        mixed, square = xi * left, xi * xi
         denominator = mean + (slope0 + slope1 - 2 * mean) * mixed
-        x = bottom + height * (mean * xi * xi + slope0 * mixed) / denominator
-        numerator = slope1 * xi * xi + 2 * mean * mixed + slope0 * (1 - xi) ** 2
-        log_det = (numerator * (mean / denominator) ** 2).log()
-        return torch.where(inside, x, y), torch.where(inside, log_det, torch.zeros_like(log_det))
+        x = bottom + height * (mean * square + slope0 * mixed) / denominator + (y - masked)
+        numerator = slope1 * square + 2 * mean * mixed + slope0 * (left * left)
+        return x, (numerator * (mean / denominator).square()).log()
 
     def _inverse(self, y: Tensor) -> Tensor:
         return self.inverse_and_log_det(y)[0]

@@ -122,6 +122,10 @@ class ConvertedDensity(Density):
         aleatoric = np.sqrt(np.maximum(self.moments[1].numpy() - before.sigma_epistemic**2, 0.0))
         return before._replace(sigma_aleatoric=aleatoric)
 
+    @property
+    def mutual_information(self) -> FloatArray | None:
+        return self.base.mutual_information
+
     def of_draws(self, at: Tensor | None = None) -> DrawPosteriors:
         raise ValueError(
             "Draws of the weights are of M200c; take them before the mass definition is changed."

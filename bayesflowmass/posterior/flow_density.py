@@ -9,14 +9,22 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.posterior.density import Density
-from bayesflowmass.posterior.draws import Disagreement, DrawPosteriors, disagreement, draw_posteriors
-from bayesflowmass.posterior.tabulated import Tabulated, tabulate
+from bayesflowmass.posterior.draws import (
+    Disagreement,
+    DrawPosteriors,
+    draw_posteriors,
+    gathered,
+    mutual_information,
+    tabulate_draws,
+)
+from bayesflowmass.posterior.tabulated import NODES, Tabulated, tabulate
 
 __all__ = ["ConditionedDistribution", "FlowDensity"]
 
-# Values of a density evaluated at once: 4 million float64 are 32 MB for each intermediate.
-_AT_ONCE = 4_000_000
+# Values of a density evaluated at once: intermediates then stay in the cache of a core.
+_AT_ONCE = 1 << 16
 # Probability left outside the window over which a density is tabulated, on each side.
 WINDOW_TAIL = 1e-12
 
@@ -74,12 +82,13 @@ class FlowDensity(Density):
 
     Args:
         blocks: conditioned distributions of consecutive clusters, all (n_b,) or all (draws, n_b).
+        n_nodes: of the table of a point model (`tabulate`).
 
     Raises:
         ValueError: the blocks are empty or their shapes disagree.
     """
 
-    def __init__(self, blocks: Sequence[ConditionedDistribution]) -> None:
+    def __init__(self, blocks: Sequence[ConditionedDistribution], n_nodes: int = NODES) -> None:
         shapes = [tuple(block.batch_shape) for block in blocks]
         if not shapes or any(len(shape) not in (1, 2) for shape in shapes):
             raise ValueError(
@@ -89,6 +98,7 @@ class FlowDensity(Density):
         if len({shape[:-1] for shape in shapes}) > 1:
             raise ValueError(f"All blocks of a posterior need the same number of draws; found {shapes}.")
         self.blocks = tuple(blocks)
+        self.n_nodes = n_nodes
         self.sizes = [shape[-1] for shape in shapes]
         self._n_draws = shapes[0][0] if len(shapes[0]) == 2 else None
 
@@ -104,7 +114,7 @@ class FlowDensity(Density):
         """The density of each block, and the clusters it holds."""
         start = 0
         for block, size in zip(self.blocks, self.sizes, strict=True):
-            yield FlowDensity([block]), slice(start, start + size)
+            yield FlowDensity([block], self.n_nodes), slice(start, start + size)
             start += size
 
     def part(self, rows: Tensor) -> FlowDensity:
@@ -116,7 +126,7 @@ class FlowDensity(Density):
             _Some(self.blocks[block], kept - starts[block])
             for block, kept in zip(runs[0].tolist(), rows.split(runs[1].tolist()), strict=True)
         ]
-        return FlowDensity(blocks)
+        return FlowDensity(blocks, self.n_nodes)
 
     def log_pdf(self, x: Tensor) -> Tensor:
         return self._evaluate(x, "log_prob")
@@ -135,7 +145,14 @@ class FlowDensity(Density):
 
     @cached_property
     def table(self) -> Tabulated:
-        return Tabulated.concatenate([tabulate(part) for part, _ in self.parts()])
+        return self._looked_at[0]
+
+    @cached_property
+    def _looked_at(self) -> tuple[Tabulated, Disagreement | None]:
+        return gathered(
+            (tabulate(part, n_nodes=part.n_nodes), None) if self.n_draws is None else tabulate_draws(part)
+            for part, _ in self.parts()
+        )
 
     def quantile(self, p: Tensor) -> Tensor:
         """Single flows answer with their own exact inverse; that of a mixture is polished on its exact cdf."""
@@ -143,9 +160,13 @@ class FlowDensity(Density):
             return self._evaluate(p, "icdf")
         return self.polished(super().quantile(p), p)
 
-    @cached_property
+    @property
     def disagreement(self) -> Disagreement | None:
-        return disagreement(self, self.table)
+        return self._looked_at[1]
+
+    @cached_property
+    def mutual_information(self) -> FloatArray | None:
+        return mutual_information(self, self.table)
 
     def of_draws(self, at: Tensor | None = None) -> DrawPosteriors:
         return draw_posteriors(self, self.table.x, at=at)

@@ -22,7 +22,7 @@ from bayesflowmass.posterior.masses_table import masses_table
 from bayesflowmass.posterior.priors import MassPrior, make_prior
 from bayesflowmass.posterior.recalibrated import CdfMap, RecalibratedDensity
 from bayesflowmass.posterior.reweighted import ReweightedDensity
-from bayesflowmass.posterior.tabulated import Tabulated
+from bayesflowmass.posterior.tabulated import NODES, Tabulated
 
 __all__ = ["MassPosterior"]
 
@@ -50,6 +50,7 @@ class MassPosterior:
         cosmology: of the mass function and of conversions.
         cluster_id: names of the clusters (n,); default 0 ... n - 1.
         n_galaxies: number of galaxies (n,); default unknown.
+        n_nodes: of the table of a point model (`bayesflowmass.posterior.tabulated.tabulate`); fewer are faster.
 
     Raises:
         ValueError: shapes disagree or the prior is unknown.
@@ -65,9 +66,10 @@ class MassPosterior:
         cosmology: Cosmology = MDPL2,
         cluster_id: npt.ArrayLike | None = None,
         n_galaxies: npt.ArrayLike | None = None,
+        n_nodes: int = NODES,
     ) -> None:
         blocks: Sequence[Any] = distribution if isinstance(distribution, list | tuple) else [distribution]
-        self.flow_density = FlowDensity(blocks)
+        self.flow_density = FlowDensity(blocks, n_nodes)
         n = self.flow_density.n_clusters
         self.cosmology = cosmology
         self.training_prior: MassPrior = (
@@ -299,14 +301,13 @@ class MassPosterior:
 
     @property
     def mutual_information(self) -> FloatArray | None:
-        """Mutual information of log10 M200c and the weights (n,), nats (`Disagreement`); None for a point
+        """Mutual information of log10 M200c and the weights (n,), nats (`draws.mutual_information`); None for a point
         model.
 
         It is what one would learn about the weights from the true mass of the cluster. Over D draws it is
         at most ln D.
         """
-        found = self._density.disagreement
-        return None if found is None else found.mutual_information
+        return self._density.mutual_information
 
     def interval(self, level: float = 0.68, kind: str = "central") -> FloatArray:
         """Lower and upper limits (2, n) of an interval that holds the probability `level`.

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.posterior.density import Density
 from bayesflowmass.posterior.draws import Disagreement, DrawPosteriors
 
@@ -95,6 +96,10 @@ class RecalibratedDensity(Density):
         return before and before._replace(
             sigma_aleatoric=factor * before.sigma_aleatoric, sigma_epistemic=factor * before.sigma_epistemic
         )
+
+    @property
+    def mutual_information(self) -> FloatArray | None:
+        return self.raw.mutual_information
 
     def of_draws(self, at: Tensor | None = None) -> DrawPosteriors:
         raise ValueError("A recalibration has no draws of the weights; take those of `posterior.raw`.")

@@ -10,7 +10,14 @@ from torch import Tensor
 
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.posterior.density import Density
-from bayesflowmass.posterior.draws import Disagreement, DrawPosteriors, disagreement, draw_posteriors
+from bayesflowmass.posterior.draws import (
+    Disagreement,
+    DrawPosteriors,
+    draw_posteriors,
+    gathered,
+    mutual_information,
+    tabulate_draws,
+)
 from bayesflowmass.posterior.flow_density import FlowDensity
 from bayesflowmass.posterior.priors import MassPrior, breaks_of
 from bayesflowmass.posterior.tabulated import Tabulated, tabulate
@@ -73,24 +80,32 @@ class ReweightedDensity(Density):
         redshift = self.redshift[rows]
         return self.prior.log_density(redshift)(x) - self.training_prior.log_density(redshift)(x)
 
-    @cached_property
+    @property
     def table(self) -> Tabulated:
         """The normalised density on adaptive nodes."""
+        return self._looked_at[0]
+
+    @cached_property
+    def _looked_at(self) -> tuple[Tabulated, Disagreement | None]:
         if len(self.flow.blocks) == 1:
             low, high = self.limits
             jumps = {*breaks_of(self.prior), *breaks_of(self.training_prior)}
             inner = sorted(jump for jump in jumps if low < jump < high)
-            return tabulate(self.flow, self.log_weight, self.limits, inner)
-        return Tabulated.concatenate(
-            [
-                ReweightedDensity(part, self.prior, self.training_prior, self.redshift[rows]).table
-                for part, rows in self.flow.parts()
-            ]
+            if self.n_draws is not None:
+                return tabulate_draws(self.flow, self.log_weight, self.limits, inner)
+            return tabulate(self.flow, self.log_weight, self.limits, inner, self.flow.n_nodes), None
+        return gathered(
+            ReweightedDensity(part, self.prior, self.training_prior, self.redshift[rows])._looked_at
+            for part, rows in self.flow.parts()
         )
 
-    @cached_property
+    @property
     def disagreement(self) -> Disagreement | None:
-        return disagreement(self.flow, self.table, self.log_weight_of)
+        return self._looked_at[1]
+
+    @cached_property
+    def mutual_information(self) -> FloatArray | None:
+        return mutual_information(self.flow, self.table, self.log_weight_of)
 
     def of_draws(self, at: Tensor | None = None) -> DrawPosteriors:
         return draw_posteriors(self.flow, self.table.x, self.log_weight_of, at)

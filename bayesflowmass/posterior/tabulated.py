@@ -16,17 +16,19 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Curve", "Tabulated", "middle_density", "tabulate"]
+__all__ = ["NODES", "Curve", "Tabulated", "middle_density", "place_nodes", "tabulate", "tabulate_at"]
+
+NODES = 193
+"""Of a density that is asked for its cdf to 1e-8."""
 
 _FIRST_NODES = 33
-_NODES = 193
 # Rows handled at once: their arrays then stay in the cache of a core.
 _ROWS = 1024
 # Half of the panel that holds a jump of the weight, dex.
 _BREAK = 1e-9
 _GOLDEN = 0.5 * (5.0**0.5 - 1.0)
-# A bracket shrinks by 3e-8 in so many golden sections; rounding of a function near its peak allows no more.
-_SECTIONS = 36
+# Golden sections end at this width [dex, or probability]; rounding of a function near its peak allows little more.
+_NARROW = 2e-8
 # Grid of the probability below the shortest interval, before golden sections.
 _LEVELS = 33
 
@@ -163,6 +165,7 @@ def tabulate(
     weight: Callable[[Tensor], Tensor] | None = None,
     limits: tuple[float, float] | None = None,
     breaks: Sequence[float] = (),
+    n_nodes: int = NODES,
 ) -> Tabulated:
     """Tabulate a density, or its product with a weight, normalised between limits.
 
@@ -175,7 +178,20 @@ def tabulate(
         weight: ln w at log10 mass (k, n), or None.
         limits: of log10 mass; required with a weight.
         breaks: log10 masses inside the limits at which the weight jumps; panels end there.
+        n_nodes: beside those at the breaks.
     """
+    nodes = place_nodes(density, weight, limits, breaks, n_nodes)
+    return tabulate_at(density, nodes, *density.log_pdf_and_cdf(nodes), weight, limits)
+
+
+def place_nodes(
+    density: Curve,
+    weight: Callable[[Tensor], Tensor] | None = None,
+    limits: tuple[float, float] | None = None,
+    breaks: Sequence[float] = (),
+    n_nodes: int = NODES,
+) -> Tensor:
+    """The nodes (k, n) of `tabulate`; arguments as there."""
     window = density.window()
     if limits is None:
         span = window
@@ -183,16 +199,18 @@ def tabulate(
         start, end = limits
         span = torch.full_like(window[0], start), torch.full_like(window[1], end)
         window = window[0].clamp(start, end), window[1].clamp(start, end)
-    nodes = torch.cat([_even(*span), _even(*window)]).sort(0).values
-    # Nodes that coincide are set apart by less than anything that matters.
-    step = 1e-12 * (span[1] - span[0])
-    nodes = nodes + step * torch.arange(len(nodes), dtype=torch.float64)[:, None]
-    first = _tabulate_at(density, nodes, weight, limits)
-    nodes = _adaptive_nodes(first, window)
+    nodes = _even(*span)
+    if limits is not None:
+        nodes = torch.cat([nodes, _even(*window)]).sort(0).values
+        # Nodes that coincide are set apart by less than anything that matters.
+        step = 1e-12 * (span[1] - span[0])
+        nodes = nodes + step * torch.arange(len(nodes), dtype=torch.float64)[:, None]
+    first = tabulate_at(density, nodes, *density.log_pdf_and_cdf(nodes), weight, limits)
+    nodes = _adaptive_nodes(first, window, n_nodes)
     if breaks:
         sides = torch.tensor(breaks, dtype=nodes.dtype)[:, None] + _BREAK * torch.tensor([-1.0, 1.0])
         nodes = torch.cat([nodes, sides.reshape(-1, 1).expand(-1, nodes.shape[1])]).sort(0).values
-    return _tabulate_at(density, nodes, weight, limits)
+    return nodes
 
 
 def _even(low: Tensor, high: Tensor) -> Tensor:
@@ -200,7 +218,7 @@ def _even(low: Tensor, high: Tensor) -> Tensor:
     return low + (high - low) * torch.linspace(0.0, 1.0, _FIRST_NODES, dtype=torch.float64)[:, None]
 
 
-def _adaptive_nodes(table: Tabulated, window: tuple[Tensor, Tensor]) -> Tensor:
+def _adaptive_nodes(table: Tabulated, window: tuple[Tensor, Tensor], n_nodes: int) -> Tensor:
     """Nodes (k, n): quantiles of a mixture of the density (0.4), the window of p (0.45), the whole span."""
     low, high = (end[:, None] for end in window)
     x, cdf = table.x, table.cdf
@@ -208,7 +226,7 @@ def _adaptive_nodes(table: Tabulated, window: tuple[Tensor, Tensor]) -> Tensor:
     by_window = ((x - low) / (high - low).clamp_min(1e-9)).clamp(0.0, 1.0)
     by_span = (x - x[:, :1]) / (x[:, -1:] - x[:, :1])
     level = (0.4 * by_density + 0.45 * by_window + 0.15 * by_span).contiguous()
-    targets = level[:, :1] + (level[:, -1:] - level[:, :1]) * torch.linspace(0, 1, _NODES, dtype=x.dtype)
+    targets = level[:, :1] + (level[:, -1:] - level[:, :1]) * torch.linspace(0, 1, n_nodes, dtype=x.dtype)
     index = (torch.searchsorted(level, targets, right=True) - 1).clamp(0, level.shape[1] - 2)
     start, end = level.gather(1, index), level.gather(1, index + 1)
     left, right = x.gather(1, index), x.gather(1, index + 1)
@@ -217,13 +235,15 @@ def _adaptive_nodes(table: Tabulated, window: tuple[Tensor, Tensor]) -> Tensor:
     return nodes.T.contiguous()
 
 
-def _tabulate_at(
+def tabulate_at(
     density: Curve,
     x: Tensor,
-    weight: Callable[[Tensor], Tensor] | None,
-    limits: tuple[float, float] | None,
+    log_pdf: Tensor,
+    cdf: Tensor,
+    weight: Callable[[Tensor], Tensor] | None = None,
+    limits: tuple[float, float] | None = None,
 ) -> Tabulated:
-    log_pdf, cdf = density.log_pdf_and_cdf(x)
+    """The table of `tabulate` on nodes x (k, n), from what the density says there."""
     if limits is None:
         return Tabulated(x.T.contiguous(), log_pdf.exp().T.contiguous(), cdf.T.contiguous())
     width, middle_x = x.diff(dim=0), 0.5 * (x[1:] + x[:-1])
@@ -253,7 +273,7 @@ def _highest(function: Callable[[Tensor], Tensor], lower: Tensor, upper: Tensor)
     """Where an elementwise function of one peak is highest between two limits, by golden sections."""
     left, right = upper - _GOLDEN * (upper - lower), lower + _GOLDEN * (upper - lower)
     f_left, f_right = function(left), function(right)
-    for _ in range(_SECTIONS):
+    while bool((upper - lower > _NARROW).any()):
         down = f_left > f_right
         lower, upper = torch.where(down, lower, left), torch.where(down, right, upper)
         new = torch.where(down, upper - _GOLDEN * (upper - lower), lower + _GOLDEN * (upper - lower))
