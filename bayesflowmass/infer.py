@@ -16,7 +16,7 @@ from bayesflowmass.command import run_command
 from bayesflowmass.command.paths import InputPath, ModelPath, OutFolder, OutTable
 from bayesflowmass.command.record import command_line
 from bayesflowmass.command.shared import DrawSettings
-from bayesflowmass.common.arrays import FloatArray, IntArray
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.common.outputs import check_texts
 from bayesflowmass.common.terminal import say, say_aside
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from bayesflowmass.catalog import ClusterCatalog
     from bayesflowmass.estimator import MassEstimator, TrainingInfo
     from bayesflowmass.evaluation.road import Batch
-    from bayesflowmass.novelty import Assessment
     from bayesflowmass.posterior import MassPrior
 
 __all__ = ["InferSettings", "infer", "infer_members", "main", "read_observations", "summary"]
@@ -108,6 +107,12 @@ class InferSettings(DrawSettings):
         default_factory=dict,
         description="NAME=VALUE taken as known of all clusters: a parameter of the mocks (velocity_bias=1.0), a column"
         " (abs_mag_limit=-20.1, completeness=0.9), galaxy_density=4.9e-3 per (Mpc/h)^3",
+    )
+    workers: int | None = Field(
+        None, gt=0, le=1024, description="processes, from parquet to parquet; default: one per core if large"
+    )
+    scheduler: str | None = Field(
+        None, description="address of a Dask scheduler whose workers do it, e.g. tcp://node1:8786"
     )
 
 
@@ -206,17 +211,9 @@ def _masses(
     estimator: MassEstimator, catalog: ClusterCatalog, batches: Iterable[Batch], seed: int, **options: Any
 ) -> Table:
     """The masses table of the batches of a catalogue."""
-    from astropy.table import vstack
+    from bayesflowmass.evaluation.masses_table import novelty_header, whole_table
 
-    from bayesflowmass.evaluation.masses_table import masses_tables, novelty_header
-
-    tables: list[Table] = []
-    strange: list[tuple[IntArray, Assessment]] = []
-    for batch, table in masses_tables(batches, **options):
-        tables.append(table)
-        if batch.novelty is not None:
-            strange.append((batch.rows, batch.novelty))
-    full = vstack(tables, metadata_conflicts="silent")
+    full, strange = whole_table(batches, **options)
     full.meta |= novelty_header(estimator.novelty, strange, catalog, seed)
     return full
 
@@ -341,10 +338,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _infer_with(settings: InferSettings) -> None:
     """Take the values out of the settings, infer, write, and say what was found."""
+    from bayesflowmass.catalog.files import is_large_catalog
     from bayesflowmass.estimator.shipped import choose_model
     from bayesflowmass.estimator.training_info import read_training_info
 
     chosen = choose_model(settings.model, settings.complete)
+    command = command_line("bayesflowmass infer", settings)
+    if (
+        settings.workers
+        or settings.scheduler
+        or (settings.out.suffix == ".parquet" and is_large_catalog(settings.galaxies))
+    ):
+        from bayesflowmass.evaluation.in_parts import infer_with_settings
+
+        table = infer_with_settings(str(chosen), settings.model_dump(), command)
+        _warn(table)
+        say(summary(table, settings.out))
+        return
     # The table before the model: it is read in a fifth of the time, and it is where most mistakes are.
     how = {name: getattr(settings, name) for name in READING}
     catalog = _read(read_training_info(chosen), settings.galaxies, settings.clusters, **how)
@@ -377,7 +387,6 @@ def _infer_with(settings: InferSettings) -> None:
         "seed": settings.seed,
         "progress": settings.progress,
     }
-    command = command_line("bayesflowmass infer", settings)
     if settings.members is None:
         table = infer(estimator, catalog, **options)
     else:
@@ -436,11 +445,12 @@ def _warn(table: Table) -> None:
     """One line on standard error for clusters without a mass, naming the first."""
     from bayesflowmass.estimator.flags import UNUSABLE
 
+    flags = [str(row).split(",") for row in table["flags"]]
     for flag, why in UNUSABLE.items():
-        rows = [row for row in table if flag in str(row["flags"]).split(",")]
+        rows = [row for row, names in enumerate(flags) if flag in names]
         if rows:
             more = f" ({len(rows)} such clusters)" if len(rows) > 1 else ""
-            say_aside(f"warning: cluster {rows[0]['cluster_id']} {why}; its mass is masked{more}.")
+            say_aside(f"warning: cluster {table['cluster_id'][rows[0]]} {why}; its mass is masked{more}.")
 
 
 if __name__ == "__main__":

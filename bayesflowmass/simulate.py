@@ -27,6 +27,9 @@ class SimulateSettings(NbodySettings, MockSettings):
 
     out: OutFile = Field(Path("catalog.parquet"), description="catalogue to write (parquet)")
     seed: Seed = Field(0, description="random seed")
+    scheduler: str | None = Field(
+        None, description="address of a Dask scheduler whose workers make the clusters, e.g. tcp://node1:8786"
+    )
     progress: bool = Field(True, description="show a progress bar")
 
 
@@ -36,18 +39,18 @@ def simulate(out: str | Path, n_clusters: int = 20000, **arguments: Any) -> Clus
     Args:
         out: file to write (parquet).
         n_clusters: clusters in the catalogue.
-        arguments: the others of :func:`~bayesflowmass.mocks.simulate_catalog`.
+        arguments: the others of :func:`~bayesflowmass.mocks.simulate_file`.
 
     Raises:
         ValueError: for unusable arguments, or an ending other than .parquet.
         OSError: if the file cannot be written.
     """
-    from bayesflowmass.mocks import simulate_catalog
+    from bayesflowmass.catalog import ClusterCatalog
+    from bayesflowmass.mocks import simulate_file
 
     out = _checked(out)
-    catalog = simulate_catalog(n_clusters, **arguments)
-    catalog.write(out)
-    return catalog
+    simulate_file(out, n_clusters, **arguments)
+    return ClusterCatalog.read(out)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,19 +68,20 @@ def _checked(out: str | Path) -> Path:
 
 
 def _simulate_with(settings: SimulateSettings) -> None:
-    from bayesflowmass.mocks import MockParameters
+    from bayesflowmass.mocks import MockParameters, simulate_file
 
     if settings.hosts is not None:
         _simulate_box(settings)
         return
-    values = settings.model_dump(exclude=set(NbodySettings.model_fields))
+    values = settings.model_dump(exclude=set(NbodySettings.model_fields) - {"workers"})
     redshifts = values.pop("redshift_range")
     if redshifts is not None:
         values["redshift"] = redshifts
     values["parameters"] = MockParameters.preset(values.pop("preset"), values["parameters"])
-    catalog = simulate(**values)
+    values["out"] = _checked(settings.out)
+    n_clusters, n_galaxies = simulate_file(**values)
     say(
-        f"{len(catalog)} clusters with {catalog.n_galaxies_total} galaxies, {settings.kind}, masses"
+        f"{n_clusters} clusters with {n_galaxies} galaxies, {settings.kind}, masses"
         f" {settings.masses} in {settings.log10_mass_range[0]}-{settings.log10_mass_range[1]}: {settings.out}"
     )
 

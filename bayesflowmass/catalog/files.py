@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,16 +21,20 @@ from bayesflowmass.common.files import reason_of, whole_file
 
 __all__ = [
     "CatalogWriter",
+    "RowGroups",
     "TableWriter",
     "catalog_paths",
     "is_catalog_file",
+    "is_large_catalog",
     "iterate_tables",
+    "parts_of",
     "read_table",
     "write_table",
 ]
 
 _GALAXIES_PER_ROW_GROUP = 2_000_000
 _ROWS_PER_ROW_GROUP = 65_536
+_LARGE = 65_536
 
 
 def catalog_paths(path: str | os.PathLike[str]) -> list[Path]:
@@ -114,6 +119,70 @@ def iterate_tables(
                 rows -= batch_size
     if rows:
         yield pa.Table.from_batches(pending).replace_schema_metadata(text)
+
+
+@dataclass(frozen=True)
+class RowGroups:
+    """A part of a catalogue: consecutive row groups of its files.
+
+    Attributes:
+        groups: file and number of each row group.
+        n_rows: clusters in them.
+    """
+
+    groups: tuple[tuple[Path, int], ...]
+    n_rows: int
+
+    def read(self) -> Any:
+        """The Arrow table of these clusters.
+
+        Raises:
+            CatalogError: a file is gone or damaged, or two do not fit together.
+        """
+        tables, metadata = [], []
+        for place, group in self.groups:
+            if not place.exists():
+                raise CatalogError(f"{place}: a part of the catalogue is missing; was it there before?")
+            with _parquet_errors(place), pq.ParquetFile(place) as file:
+                tables.append(file.read_row_group(group))
+                metadata.append(_metadata_of(file.schema_arrow))
+        try:
+            table = pa.concat_tables(tables)
+        except pa.ArrowInvalid as error:
+            raise CatalogError(
+                f"{place}: the files of the folder have different columns or types."
+            ) from error
+        return table.replace_schema_metadata({METADATA_KEY: CatalogMetadata.merge(metadata).to_json()})
+
+
+def parts_of(path: str | os.PathLike[str], n_rows: int = 32_768) -> Iterator[RowGroups]:
+    """The parts of a catalogue, in order: as many row groups as hold ``n_rows`` clusters, and at least one.
+
+    Raises:
+        CatalogError: as `read_table`.
+    """
+    groups: list[tuple[Path, int]] = []
+    held = 0
+    for place in catalog_paths(path):
+        with _parquet_errors(place):
+            metadata = pq.read_metadata(place)
+        for group in range(metadata.num_row_groups):
+            more = metadata.row_group(group).num_rows
+            if groups and held + more > n_rows:
+                yield RowGroups(tuple(groups), held)
+                groups, held = [], 0
+            groups.append((place.absolute(), group))
+            held += more
+    if groups:
+        yield RowGroups(tuple(groups), held)
+
+
+def is_large_catalog(path: str | os.PathLike[str]) -> bool:
+    """Whether these are parquet files of more clusters (65 536) than one would hold in memory without need."""
+    place = Path(path)
+    if not (place.is_dir() or place.suffix == ".parquet") or not is_catalog_file(place):
+        return False
+    return sum(part.n_rows for part in parts_of(place)) > _LARGE
 
 
 def write_table(table: Any, path: str | os.PathLike[str]) -> None:

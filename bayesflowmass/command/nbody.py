@@ -12,7 +12,7 @@ from bayesflowmass.command.settings import Settings
 
 __all__ = ["MADE_FROM_NOTHING", "NbodySettings"]
 
-MADE_FROM_NOTHING = ("n_clusters", "redshift_range", "preset", "parameters", "randomise")
+MADE_FROM_NOTHING = ("n_clusters", "redshift_range", "preset", "parameters", "randomise", "scheduler")
 """Settings of mocks that need no box, and say nothing about one."""
 
 
@@ -49,13 +49,15 @@ class NbodySettings(Settings):
     )
     n_folds: int = Field(10, gt=0, le=10_000, description="box: folds by halo id (cluster column fold)")
     folds: tuple[int, ...] | None = Field(None, description="box: only these folds (default: all)")
-    workers: int | None = Field(None, gt=0, le=1024, description="box: threads (default: one per core)")
+    workers: int | None = Field(
+        None, gt=0, le=1024, description="processes, threads for a box (default: one per core)"
+    )
 
     @model_validator(mode="after")
     def _box_or_not(self) -> NbodySettings:
         given = self.model_fields_set
         if self.hosts is None:
-            odd = [name for name in NbodySettings.model_fields if name in given and name != "hosts"]
+            odd = [name for name in NbodySettings.model_fields if name in given - {"hosts", "workers"}]
             if odd:
                 raise ValueError(
                     f"--{_flag(odd[0])} goes with an N-body box; name its host haloes with --hosts, or leave it out"

@@ -151,16 +151,27 @@ class Reference:
 
     def together_empty(self, measured: ClusterStatistics) -> bool:
         """Whether the light clusters of a catalogue miss the interlopers of training clusters (`looks_cleaned`)."""
+        return self.too_empty(self.outer_sums(measured))
+
+    def outer_sums(self, measured: ClusterStatistics) -> FloatArray:
+        """Galaxies found, expected, and the variance of their number, over the light clusters (fractions, 3)."""
+        sums = []
         for fraction, model, counts in zip(
             self.outer_fractions, self.outer_model, measured.outer_counts, strict=True
         ):
             mean = _expected(measured, model)
             light = np.isfinite(mean) & (3.0 * measured.dispersion < fraction * self.aperture[1])
-            found, expected = float(counts[light].sum()), float(mean[light].sum())
-            spread = float(np.sqrt((mean + model[3] * mean**2)[light].sum()))
-            if found < EMPTY_SHARE * expected and expected - found > EMPTY_SIGNIFICANCE * spread:
-                return True
-        return False
+            sums.append([part[light].sum() for part in (counts, mean, mean + model[3] * mean**2)])
+        return np.array(sums, dtype=np.float64)
+
+    @staticmethod
+    def too_empty(sums: FloatArray) -> bool:
+        """`together_empty` from the `outer_sums` of a catalogue, which add up over its parts."""
+        found, expected, variance = sums.T
+        lacking = (found < EMPTY_SHARE * expected) & (
+            expected - found > EMPTY_SIGNIFICANCE * np.sqrt(variance)
+        )
+        return bool(lacking.any())
 
     def outer_probability(self, measured: ClusterStatistics) -> FloatArray:
         """P(count <= observed) in training clusters of that richness and dispersion (fractions, n)."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from astropy.table import MaskedColumn, Table
+from astropy.table import MaskedColumn, Table, vstack
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.estimator.memberships import MEMBER
@@ -17,7 +17,7 @@ from bayesflowmass.novelty import Assessment, NoveltyDetector, judge, verdict_se
 from bayesflowmass.posterior import MassPrior
 from bayesflowmass.posterior.masses_table import with_missing_rows
 
-__all__ = ["FEWEST", "masses_tables", "novelty_header", "prior_column"]
+__all__ = ["FEWEST", "masses_tables", "novelty_header", "prior_column", "whole_table"]
 
 FEWEST = 5
 """Clusters from which on a catalogue as a whole is tested for novelty."""
@@ -52,6 +52,23 @@ def masses_tables(
 def prior_column(prior: str, name: str = "log10_mass") -> str:
     """The column of a table that holds `name` under a prior beside its own."""
     return "_".join([name, *re.findall(r"\w+", prior.removeprefix("hmf, "))])
+
+
+def whole_table(
+    batches: Iterable[Batch], **options: Any
+) -> tuple[Table, list[tuple[npt.NDArray[np.int64], Assessment]]]:
+    """The masses table of all batches, and rows and assessments of the clusters that a model judged.
+
+    Args:
+        batches, options: of `masses_tables`.
+    """
+    tables: list[Table] = []
+    strange: list[tuple[npt.NDArray[np.int64], Assessment]] = []
+    for batch, table in masses_tables(batches, **options):
+        tables.append(table)
+        if batch.novelty is not None:
+            strange.append((batch.rows, batch.novelty))
+    return vstack(tables, metadata_conflicts="silent"), strange
 
 
 def novelty_header(

@@ -154,9 +154,14 @@ class _Catalogue:
     """What flags need to know of a catalogue as a whole: 60 bytes for each cluster, measured when first asked for."""
 
     def __init__(
-        self, catalog: ClusterCatalog, info: TrainingInfo, slices: Sequence[tuple[int, int]]
+        self,
+        catalog: ClusterCatalog,
+        info: TrainingInfo,
+        slices: Sequence[tuple[int, int]],
+        empty_together: bool | None,
     ) -> None:
         self._catalog = catalog
+        self._empty_together = empty_together
         self._info = info
         self._slices = slices
 
@@ -174,8 +179,8 @@ class _Catalogue:
     @cached_property
     def empty_together(self) -> bool | None:
         """`Reference.together_empty`; None for a model that knows no `Reference`."""
-        if self._info.reference is None or self.measured is None:
-            return None
+        if self._info.reference is None or self.measured is None or self._empty_together is not None:
+            return self._empty_together
         return self._info.reference.together_empty(self.measured)
 
 
@@ -190,6 +195,7 @@ def posteriors(
     recalibrated: bool | None = None,
     clusters_at_once: int = CLUSTERS_AT_ONCE,
     galaxies_at_once: int = GALAXIES_AT_ONCE,
+    empty_together: bool | None = None,
     progress: bool = False,
     label: str = "masses",
 ) -> Iterator[Batch]:
@@ -204,6 +210,8 @@ def posteriors(
         n_draws, seed: of the weights, the same draws for all clusters (`MassEstimator.draw`).
         log10_mass_range, recalibrated: see `MassEstimator.posterior`.
         clusters_at_once, galaxies_at_once: limits of a batch.
+        empty_together: `Reference.together_empty` of the catalogue that these clusters are a part of; None: they are
+            all of it.
         progress: show a bar on standard error.
         label: of the bar.
 
@@ -215,7 +223,7 @@ def posteriors(
         raise CatalogError("The catalogue has no clusters, so there is nothing to infer.")
     info = estimator.training_info
     slices = list(cluster_slices(catalog.offsets, clusters_at_once, galaxies_at_once))
-    whole = _Catalogue(catalog, info, slices)
+    whole = _Catalogue(catalog, info, slices, empty_together)
     options: dict[str, Any] = {
         "draws": estimator.draw(n_draws, seed),
         "log10_mass_range": log10_mass_range,

@@ -109,7 +109,7 @@ class ConditionedMonotoneSpline(Transform):
 
     def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """``x`` and log|dx/dy|, each (*S, *B), of ``y`` (*S, *B)."""
-        # Outside, the spline is at its bound, where its slope is one, and what is left is added: no NaN gradients.
+        # Outside, the spline is evaluated at its bound, where its slope is one: no NaN gradients.
         masked = y.clamp(-self.bound, self.bound)
         left, width, bottom, height, slope0, slope1 = self._bin_parameters(_bin(self.data_knots, masked))
         mean = height / width
@@ -117,9 +117,9 @@ class ConditionedMonotoneSpline(Transform):
         left = 1 - xi
         mixed, square = xi * left, xi * xi
         denominator = mean + (slope0 + slope1 - 2 * mean) * mixed
-        x = bottom + height * (mean * square + slope0 * mixed) / denominator + (y - masked)
+        x = bottom + height * (mean * square + slope0 * mixed) / denominator
         numerator = slope1 * square + 2 * mean * mixed + slope0 * (left * left)
-        return x, (numerator * (mean / denominator).square()).log()
+        return torch.where(masked == y, x, y), (numerator * (mean / denominator).square()).log()
 
     def _inverse(self, y: Tensor) -> Tensor:
         return self.inverse_and_log_det(y)[0]

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
-from typing import Literal
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from bayesflowmass.catalog import CatalogMetadata, ClusterCatalog
+from bayesflowmass.catalog import CatalogMetadata, CatalogWriter, ClusterCatalog
+from bayesflowmass.catalog.work import WorkFolder
 from bayesflowmass.common.arrays import IntArray
+from bayesflowmass.common.lock import sole_writer
+from bayesflowmass.common.workers import available_cores, work_off
 from bayesflowmass.cosmology import MDPL2, Cosmology
 from bayesflowmass.mocks.batch import Columns, Recipe, simulate_batch
 from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.randomisation import Randomisation
 from bayesflowmass.selection.cuts import R_MAX, V_MAX
 
-__all__ = ["simulate_catalog"]
+__all__ = ["simulate_catalog", "simulate_file"]
 
 _BATCH_ROWS = 1024
 """Clusters in a batch: part of the definition of the random numbers, not a choice of the caller."""
+_PART = 4
+"""Batches of a part of a file: two seconds of work."""
+_CLUSTERS_PER_WORKER = 20_000
+"""Fewer are made in the time that a process takes to start."""
 _HOPELESS = 30
 """Batches without one accepted cluster before giving up."""
 _MASS_LIMITS = (12.5, 16.0)
@@ -87,26 +97,128 @@ def simulate_catalog(
     Raises:
         ValueError: if an argument is out of range, or hardly any cluster has ``min_galaxies`` galaxies.
     """
-    recipe = _recipe(
-        n_clusters=n_clusters,
+    recipe = make_recipe(
+        n_clusters,
         masses=masses,
         log10_mass_range=log10_mass_range,
         kind=kind,
         mode=mode,
         redshift=redshift,
         n_projections=n_projections,
-        parameters=MockParameters() if parameters is None else parameters,
+        parameters=parameters,
         r_max=r_max,
         v_max=v_max,
         min_galaxies=min_galaxies,
         cosmology=cosmology,
         magnitudes=magnitudes,
-        randomise=Randomisation(randomise or {}),
+        randomise=randomise,
     )
     columns, flat = _accepted(recipe, n_clusters, seed, progress)
     n_galaxies = columns.pop("n_galaxies")
     columns = {"cluster_id": np.arange(n_clusters), **columns}
     return ClusterCatalog.from_arrays(columns, flat, n_galaxies, _metadata(recipe, seed))
+
+
+def simulate_file(
+    out: Path,
+    n_clusters: int,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    seed: int = 0,
+    progress: bool = False,
+    **arguments: Any,
+) -> tuple[int, int]:
+    """Write the catalogue of `simulate_catalog`, part by part on several processes, in the memory of a few parts.
+
+    Finished parts are kept in the folder ``<out>.work`` until the catalogue is written, so that the same call goes on
+    after any interruption. The galaxies are the same for any number of processes.
+
+    Args:
+        out: parquet file.
+        n_clusters, seed, arguments: of `simulate_catalog`.
+        workers: processes; default: one for each core, if there is enough to do.
+        scheduler: address of a Dask scheduler whose workers make the parts, and see the folder of ``out``.
+        progress: show a progress bar.
+
+    Returns:
+        Numbers of clusters and of galaxies.
+
+    Raises:
+        ValueError: see `simulate_catalog`; another process writes this catalogue; or see `work_off`.
+    """
+    recipe = make_recipe(n_clusters, **arguments)
+    chosen = {"n_clusters": n_clusters, "seed": seed} | {
+        name: value.to_dict() if hasattr(value, "to_dict") else value for name, value in vars(recipe).items()
+    }
+    out = out.absolute()
+    workers = workers or min(available_cores(), max(1, n_clusters // _CLUSTERS_PER_WORKER))
+    place = out.with_name(out.name + ".work")
+    with sole_writer(place, "simulate"):
+        work = WorkFolder(out, {"mocks": chosen})
+        try:
+            _make_parts(work, recipe, n_clusters, seed, workers, scheduler, progress)
+            n_galaxies = _put_together(work, out, n_clusters)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"Finished parts are kept in '{work.path}'; the same command goes on from there."
+            ) from None
+        work.remove()
+    return n_clusters, n_galaxies
+
+
+def _make_parts(
+    work: WorkFolder,
+    recipe: Recipe,
+    n_clusters: int,
+    seed: int,
+    workers: int,
+    scheduler: str | None,
+    progress: bool,
+) -> None:
+    """Make parts until the first of them hold enough clusters together."""
+    counts = {}
+    found = upto = 0
+    make = partial(_make_part, work, recipe, seed)
+    with tqdm(total=n_clusters, desc="simulating", unit="cluster", disable=not progress) as bar:
+        for index, n in work_off(make, itertools.count(), workers=workers, scheduler=scheduler):
+            counts[index] = n
+            bar.update(min(n, n_clusters - bar.n))
+            while upto in counts:
+                found += counts[upto]
+                upto += 1
+            if found >= n_clusters:
+                return
+            if upto * _PART >= _HOPELESS and found == 0:
+                work.remove()
+                raise _hopeless(recipe, upto * _PART)
+
+
+def _make_part(work: WorkFolder, recipe: Recipe, seed: int, index: int) -> int:
+    """Make a part, if it is not there; its number of clusters."""
+    if not work.is_done(index):
+        batches = [_batch(recipe, seed, batch) for batch in range(index * _PART, (index + 1) * _PART)]
+        columns, flat = _joined([rows for rows, _ in batches], [galaxies for _, galaxies in batches])
+        n_galaxies = columns.pop("n_galaxies")
+        columns = {"cluster_id": np.arange(len(n_galaxies)), **columns}
+        work.keep(index, ClusterCatalog.from_arrays(columns, flat, n_galaxies, _metadata(recipe, seed)))
+    return work.count(index)
+
+
+def _put_together(work: WorkFolder, out: Path, n_clusters: int) -> int:
+    """One catalogue of the first clusters of the parts, and its number of galaxies."""
+    found = n_galaxies = 0
+    with CatalogWriter(out) as writer:
+        for index in itertools.count():
+            part = work.read(index)
+            part = part[: n_clusters - found].with_columns(
+                cluster_id=np.arange(found, found + min(len(part), n_clusters - found))
+            )
+            writer.write(part)
+            found, n_galaxies = found + len(part), n_galaxies + part.n_galaxies_total
+            if found == n_clusters:
+                return n_galaxies
+    raise AssertionError("unreachable")
 
 
 def _accepted(recipe: Recipe, n_clusters: int, seed: int, progress: bool) -> tuple[Columns, Columns]:
@@ -115,15 +227,12 @@ def _accepted(recipe: Recipe, n_clusters: int, seed: int, progress: bool) -> tup
     Raises:
         ValueError: if hardly any has.
     """
-    halos_in_batch = max(1, _BATCH_ROWS // recipe.n_projections)
     clusters: list[Columns] = []
     galaxies: list[Columns] = []
     found = batch = 0
     with tqdm(total=n_clusters, desc="simulating", unit="cluster", disable=not progress) as bar:
         while found < n_clusters:
-            rng = np.random.default_rng([seed, batch])
-            rows, flat = simulate_batch(halos_in_batch, recipe, rng)
-            rows["halo_id"] = rows["halo_id"] + batch * halos_in_batch
+            rows, flat = _batch(recipe, seed, batch)
             rows, flat = _first(rows, flat, n_clusters - found)
             clusters.append(rows)
             galaxies.append(flat)
@@ -131,10 +240,26 @@ def _accepted(recipe: Recipe, n_clusters: int, seed: int, progress: bool) -> tup
             bar.update(rows["n_galaxies"].size)
             batch += 1
             if batch == _HOPELESS and found == 0:
-                raise ValueError(
-                    f"none of {batch * halos_in_batch} simulated haloes has {recipe.min_galaxies} galaxies; raise "
-                    f"log10_mass_range = {recipe.log10_mass_range} or lower min_galaxies."
-                )
+                raise _hopeless(recipe, batch)
+    return _joined(clusters, galaxies)
+
+
+def _batch(recipe: Recipe, seed: int, batch: int) -> tuple[Columns, Columns]:
+    """One batch of clusters and their galaxies; it is the same whoever makes it, and whatever was made before."""
+    halos_in_batch = max(1, _BATCH_ROWS // recipe.n_projections)
+    rows, flat = simulate_batch(halos_in_batch, recipe, np.random.default_rng([seed, batch]))
+    rows["halo_id"] = rows["halo_id"] + batch * halos_in_batch
+    return rows, flat
+
+
+def _hopeless(recipe: Recipe, batches: int) -> ValueError:
+    return ValueError(
+        f"none of {batches * max(1, _BATCH_ROWS // recipe.n_projections)} simulated haloes has {recipe.min_galaxies} "
+        f"galaxies; raise log10_mass_range = {recipe.log10_mass_range} or lower min_galaxies."
+    )
+
+
+def _joined(clusters: list[Columns], galaxies: list[Columns]) -> tuple[Columns, Columns]:
     columns = {name: np.concatenate([part[name] for part in clusters]) for name in clusters[0]}
     # Column by column, so that no more than one column exists twice.
     flat = {name: np.concatenate([part.pop(name) for part in galaxies]) for name in list(galaxies[0])}
@@ -176,23 +301,28 @@ def _first(rows: Columns, flat: Columns, n: int) -> tuple[Columns, Columns]:
     return {k: v[:n] for k, v in rows.items()}, {k: v[:end] for k, v in flat.items()}
 
 
-def _recipe(
-    *,
+def make_recipe(
     n_clusters: int,
-    masses: str,
-    log10_mass_range: tuple[float, float],
-    kind: str,
-    mode: str,
-    redshift: float | tuple[float, float],
-    n_projections: int,
-    parameters: MockParameters,
-    r_max: float,
-    v_max: float,
-    min_galaxies: int,
-    cosmology: Cosmology,
-    magnitudes: bool,
-    randomise: Randomisation,
+    *,
+    masses: str = "flat",
+    log10_mass_range: tuple[float, float] = (13.2, 15.6),
+    kind: str = "contaminated",
+    mode: str = "paper",
+    redshift: float | tuple[float, float] = 0.117,
+    n_projections: int = 1,
+    parameters: MockParameters | None = None,
+    r_max: float = R_MAX,
+    v_max: float = V_MAX,
+    min_galaxies: int = 10,
+    cosmology: Cosmology = MDPL2,
+    magnitudes: bool = False,
+    randomise: Mapping[str, tuple[float, float]] | None = None,
 ) -> Recipe:
+    """The arguments of `simulate_catalog`, checked; see there.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
     for name, count, least in (
         ("n_clusters", n_clusters, 1),
         ("n_projections", n_projections, 1),
@@ -230,11 +360,11 @@ def _recipe(
         mode=mode,
         redshift_range=(near, far),
         n_projections=n_projections,
-        parameters=parameters,
+        parameters=MockParameters() if parameters is None else parameters,
         r_max=float(r_max),
         v_max=float(v_max),
         min_galaxies=int(min_galaxies),
         cosmology=cosmology,
         magnitudes=magnitudes,
-        randomise=randomise,
+        randomise=Randomisation(randomise or {}),
     )

@@ -94,6 +94,9 @@ class Randomisation:
             {name: checked[name] for name in PRIORS if name in checked}
         )
 
+    def __reduce__(self) -> tuple[type[Randomisation], tuple[dict[str, tuple[float, float]]]]:
+        return Randomisation, (dict(self.priors),)
+
     def __bool__(self) -> bool:
         return bool(self.priors)
 

@@ -13,13 +13,13 @@ import pytest
 from nbody_box import GALAXY_ID, HOST_ID, toy_box
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.catalog.work import WorkFolder
 from bayesflowmass.infer import main as infer
 from bayesflowmass.mocks import simulate_nbody
 from bayesflowmass.mocks.masses import sample_mass_function
 from bayesflowmass.mocks.nbody import simulate as nbody
 from bayesflowmass.mocks.nbody.flattening import flat_lines, flattening_weights, mass_bins
 from bayesflowmass.mocks.nbody.hash import fold_of, hashed_uniform
-from bayesflowmass.mocks.nbody.work import WorkFolder
 from bayesflowmass.simulate import main
 from bayesflowmass.train import main as train
 
@@ -223,7 +223,7 @@ def test_a_run_that_was_killed_goes_on(files, tmp_path, monkeypatch):
     slow = f"""
 import time
 from bayesflowmass.mocks.nbody import simulate as nbody
-from bayesflowmass.mocks.nbody.work import WorkFolder
+from bayesflowmass.catalog.work import WorkFolder
 nbody._GALAXIES_PER_BLOCK = 100
 keep = WorkFolder.keep
 def slowly(self, block, catalog):

@@ -13,7 +13,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.catalog.work import WorkFolder, file_facts
 from bayesflowmass.common.arrays import IntArray
+from bayesflowmass.common.workers import available_cores
 from bayesflowmass.mocks.nbody.block import CutRecipe, cut_block
 from bayesflowmass.mocks.nbody.box import Box, describe_box
 from bayesflowmass.mocks.nbody.directions import MAX_ORTHOGONAL, LinesOfSight, lines_of_sight
@@ -22,7 +24,6 @@ from bayesflowmass.mocks.nbody.galaxies import GalaxyCut, GalaxyStore, galaxy_cu
 from bayesflowmass.mocks.nbody.hash import fold_of
 from bayesflowmass.mocks.nbody.hosts import Hosts, read_hosts
 from bayesflowmass.mocks.nbody.projection import depth_limit
-from bayesflowmass.mocks.nbody.work import WorkFolder, file_facts
 from bayesflowmass.mocks.nbody.write import NbodySummary, write_catalog
 from bayesflowmass.selection.cuts import R_MAX, V_MAX
 
@@ -282,7 +283,7 @@ def _cut_all(
     begun = total - sum(blocks[index].size for index in todo)
     # Threads, not processes: the trees and large numpy operations let go of the interpreter, and share the map.
     with (
-        ThreadPoolExecutor(workers or _available_cores(), thread_name_prefix="block") as pool,
+        ThreadPoolExecutor(workers or available_cores(), thread_name_prefix="block") as pool,
         tqdm(total=total, initial=begun, desc="cutting", unit="line", disable=not progress) as bar,
     ):
         waiting = {pool.submit(one, index) for index in todo}
@@ -300,12 +301,6 @@ def _cut_all(
                 f"{kept} of {len(blocks)} blocks of the box are kept in '{work.path}'; the same command goes on "
                 "from there."
             ) from error
-
-
-def _available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check_cylinder(r_max: float, v_max: float) -> None:

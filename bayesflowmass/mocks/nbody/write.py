@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bayesflowmass.catalog import CatalogError, CatalogMetadata, CatalogWriter
+from bayesflowmass.catalog.work import WorkFolder
 from bayesflowmass.mocks.nbody.block import CutRecipe
-from bayesflowmass.mocks.nbody.work import WorkFolder
 
 __all__ = ["NbodySummary", "write_catalog"]
 

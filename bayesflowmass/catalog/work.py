@@ -1,4 +1,4 @@
-"""What a run on a box has done so far, so that the same command goes on after any interruption."""
+"""What a run in parts has done so far, so that the same command goes on after any interruption."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bayesflowmass.catalog import CatalogError, ClusterCatalog
+import pyarrow.parquet as pq
+
+from bayesflowmass.catalog.catalog import ClusterCatalog
+from bayesflowmass.catalog.metadata import CatalogError
 from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.version import __version__
 
@@ -24,7 +27,7 @@ def file_facts(path: Path) -> dict[str, Any]:
 
 
 class WorkFolder:
-    """``<out>.work``: sorted galaxies, and one catalogue for each block that is done.
+    """``<out>.work``: one file for each part that is done, and what else a run keeps (the sorted galaxies of a box).
 
     Args:
         out: the catalogue that is to be made.
@@ -67,6 +70,10 @@ class WorkFolder:
     def read(self, block: int) -> ClusterCatalog:
         """The clusters of a block that is done."""
         return ClusterCatalog.read(self.part(block))
+
+    def count(self, block: int) -> int:
+        """Rows of a block that is done."""
+        return int(pq.read_metadata(self.part(block)).num_rows)
 
     def counts(self, block: int) -> dict[str, int]:
         """What was counted in a block that is done."""

@@ -1,0 +1,313 @@
+"""Masses of catalogues of any size: part by part, from parquet to parquet, on several processes or a Dask cluster.
+
+A part is a run of row groups of the files. Two rounds are made: one for what the flags need to know of the catalogue
+as a whole, one for the masses. Finished parts are kept until the table is written.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from astropy.table import Table
+from tqdm import tqdm
+
+from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.catalog.files import RowGroups, TableWriter, is_catalog_file, parts_of
+from bayesflowmass.catalog.slices import cluster_slices
+from bayesflowmass.catalog.work import WorkFolder, file_facts
+from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.common.files import write_whole
+from bayesflowmass.common.lock import sole_writer
+from bayesflowmass.common.workers import available_cores, work_off
+from bayesflowmass.estimator import MassEstimator
+from bayesflowmass.estimator.cylinder import in_cylinder
+from bayesflowmass.estimator.reference import Reference
+from bayesflowmass.estimator.told import tell
+from bayesflowmass.evaluation.masses_table import novelty_header, whole_table
+from bayesflowmass.evaluation.road import CLUSTERS_AT_ONCE, GALAXIES_AT_ONCE, posteriors
+from bayesflowmass.evaluation.sample_prior import RICHNESS
+from bayesflowmass.io.selection_file import read_selection
+from bayesflowmass.novelty import Assessment
+from bayesflowmass.posterior import MassPrior, SelectedPrior, make_prior
+from bayesflowmass.posterior.write_table import write_table
+
+__all__ = ["infer_in_parts", "infer_with_settings"]
+
+_ASSESSED = "novelty"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is done with each part; it goes to the processes that do it.
+
+    Attributes:
+        model, device: see `MassEstimator.load`.
+        assume, metadata: what the catalogue is told (`tell`), and fields of its metadata that are other than it says.
+        road: arguments of `posteriors`; table: of `masses_table`.
+    """
+
+    model: str
+    device: str
+    assume: Mapping[str, float]
+    metadata: Mapping[str, Any]
+    road: Mapping[str, Any]
+    table: Mapping[str, Any]
+
+    def estimator(self) -> MassEstimator:
+        """The model, loaded once by each process."""
+        return _loaded(self.model, self.device)
+
+    def clusters(self, part: RowGroups) -> ClusterCatalog:
+        """The clusters of a part, as the model is to see them."""
+        catalog = ClusterCatalog.from_table(part.read()).validate(0)
+        selection = catalog.metadata.selection | self.metadata.get("selection", {})
+        catalog = catalog.with_metadata(**{**self.metadata, "selection": selection})
+        if "mode" in self.metadata and catalog.has("mode"):
+            catalog = catalog.without("mode")
+        return tell(catalog, self.estimator(), self.assume)
+
+
+_loaded = lru_cache(maxsize=1)(MassEstimator.load)
+
+
+def infer_in_parts(
+    chosen: str,
+    catalog: Path,
+    out: Path,
+    *,
+    prior: str | MassPrior = "flat",
+    n_draws: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    workers: int | None = None,
+    scheduler: str | None = None,
+    assume: Mapping[str, float] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    header: Mapping[str, Any] | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> int:
+    """Write the masses table of a catalogue, in the memory of a few parts; the table does not depend on who makes it.
+
+    Args:
+        chosen: model folder or name.
+        catalog: parquet file, or folder of them, one row per cluster.
+        out: masses table (parquet); finished parts are kept in ``<out>.work`` until it is there.
+        prior, n_draws, seed, device: see `MassEstimator.posterior`.
+        workers: processes; default: one for each core.
+        scheduler: address of a Dask scheduler, whose workers see the same folders.
+        assume, metadata: what the catalogue is told, and fields of its metadata to put in place of its own.
+        header: further entries of the header.
+        progress: show a bar on standard error.
+        options: ``also``, ``pdf``, ``units``, ``mdef``, ``h``, ``model`` of `masses_tables`.
+
+    Returns:
+        Number of clusters.
+
+    Raises:
+        CatalogError: the catalogue cannot be read, or its files changed since the run began.
+        ValueError: another process writes this table; or see `work_off`.
+    """
+    parts = list(parts_of(catalog))
+    out = out.absolute()
+    road = {"prior": prior, "n_draws": n_draws, "seed": seed}
+    job = _Job(chosen, device, dict(assume or {}), dict(metadata or {}), road, options)
+    told = {
+        "model": model,
+        "assume": job.assume,
+        "metadata": job.metadata,
+        "prior": repr(prior),
+        "seed": seed,
+    }
+    told |= {"n_draws": n_draws, "table": options, "files": [file_facts(path) for path in _files(parts)]}
+    workers = workers or min(available_cores(), len(parts))
+    go = partial(work_off, workers=workers, scheduler=scheduler)
+    with (
+        sole_writer(out.with_name(out.name + ".work"), "infer"),
+        tqdm(
+            total=sum(part.n_rows for part in parts),
+            disable=not progress,
+            desc="masses",
+            unit=" clusters",
+            file=sys.stderr,
+            leave=False,
+        ) as bar,
+    ):
+        work = WorkFolder(out, {"masses": told})
+        try:
+            empty = _together_empty(job, parts, go)
+            for index, _ in go(partial(_one_part, job, work, parts, empty), range(len(parts))):
+                bar.update(parts[index].n_rows)
+            _put_together(job, work, len(parts), out, dict(header or {}), seed)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"Finished parts are kept in '{work.path}'; the same command goes on from there."
+            ) from None
+        work.remove()
+    return sum(part.n_rows for part in parts)
+
+
+def infer_with_settings(model: str, settings: Mapping[str, Any], command: str) -> Table:
+    """`infer_in_parts` as the command ``infer`` is told.
+
+    Args:
+        model: folder or name.
+        settings: values of `bayesflowmass.infer.InferSettings` by name.
+        command: for the header.
+
+    Returns:
+        Identifiers, medians, sigmas and flags from the table that was written, with its header.
+
+    Raises:
+        CatalogError, ValueError: see `infer_in_parts`; or a setting goes with tables that are read whole.
+    """
+    priors = [settings["prior"] or "flat", *settings["also"]]
+    whole = (
+        "clusters",
+        "members",
+        "cards",
+        "column",
+        "unit",
+        "cluster_id",
+        "redshift",
+        "table_cosmology",
+        "aperture",
+    )
+    odd = [name.replace("_", "-") for name in whole if settings[name]]
+    if odd or any(prior.startswith(RICHNESS) for prior in priors):
+        raise ValueError(
+            f"--{odd[0] if odd else 'prior richness:N'} needs the catalogue as a whole; leave out --workers and"
+            " --scheduler, or it."
+        )
+    out, catalog = Path(settings["out"]), Path(settings["galaxies"])
+    if out.suffix != ".parquet" or not is_catalog_file(catalog):
+        raise ValueError(
+            "--workers and --scheduler go from a catalogue (parquet) to a masses table (parquet): give such names to"
+            " --galaxies and --out, or leave them out."
+        )
+    prior: str | MassPrior = priors[0]
+    if settings["selection"] is not None:
+        info = _loaded(model, settings["device"]).training_info
+        made = make_prior(priors[0], info.log10_mass_range, info.cosmology)
+        prior = SelectedPrior(made, read_selection(settings["selection"]))
+    metadata: dict[str, Any] = {"selection": {"cleaned": True}} if settings["cleaned"] else {}
+    metadata |= {} if settings["mode"] is None else {"mode": settings["mode"]}
+    same = (
+        "n_draws",
+        "seed",
+        "device",
+        "workers",
+        "scheduler",
+        "assume",
+        "progress",
+        "pdf",
+        "units",
+        "mdef",
+        "h",
+    )
+    options = {name: settings[name] for name in same}
+    header = {"command": command}
+    infer_in_parts(
+        model,
+        catalog,
+        out,
+        prior=prior,
+        also=priors[1:],
+        metadata=metadata,
+        header=header,
+        model=model,
+        **options,
+    )
+    return Table.read(out, include_names=["cluster_id", "log10_mass", "sigma", "flags"])
+
+
+def _files(parts: list[RowGroups]) -> list[Path]:
+    return sorted({place for part in parts for place, _ in part.groups})
+
+
+def _together_empty(job: _Job, parts: list[RowGroups], go: Any) -> bool | None:
+    """`Reference.together_empty` of the whole catalogue; None for a model that knows no `Reference`."""
+    if job.estimator().training_info.reference is None:
+        return None
+    counted = dict(go(partial(_count, job), parts))
+    # In the order of the parts, so that rounding is the same whoever was first.
+    return Reference.too_empty(np.sum([counted[part] for part in parts], axis=0))
+
+
+def _count(job: _Job, part: RowGroups) -> FloatArray:
+    info, catalog = job.estimator().training_info, job.clusters(part)
+    assert info.reference is not None
+    total = np.zeros(())
+    for first, last in cluster_slices(catalog.offsets, CLUSTERS_AT_ONCE, GALAXIES_AT_ONCE):
+        measured = info.reference.measure(in_cylinder(catalog[first:last], info.selection))
+        total = total + info.reference.outer_sums(measured)
+    return total
+
+
+def _one_part(job: _Job, work: WorkFolder, parts: list[RowGroups], empty: bool | None, index: int) -> None:
+    """Write the masses of a part, unless they are there, and before them what novelty needs of its clusters."""
+    if work.is_done(index):
+        return
+    catalog = job.clusters(parts[index])
+    batches = posteriors(job.estimator(), catalog, empty_together=empty, **job.road)
+    table, strange = whole_table(batches, **job.table)
+    columns = {}
+    if strange:
+        rows = np.concatenate([rows for rows, _ in strange])
+        found = Assessment.concatenate([one for _, one in strange])
+        name = "halo_id" if catalog.has("halo_id") else "cluster_id"
+        columns = {"rows": rows, "halo": catalog.column(name)[rows]}
+        columns |= {field.name: getattr(found, field.name) for field in fields(found)}
+    stream = io.BytesIO()
+    np.savez(stream, **columns)
+    write_whole(_assessed(work, index), stream.getvalue())
+    table.meta["masses"] = json.dumps(catalog.metadata.masses)
+    write_table(table, work.part(index))
+
+
+def _assessed(work: WorkFolder, index: int) -> Path:
+    return work.path / f"{_ASSESSED}_{index:06d}.npz"
+
+
+def _put_together(
+    job: _Job, work: WorkFolder, n_parts: int, out: Path, header: dict[str, Any], seed: int
+) -> None:
+    schemas = [pq.read_schema(work.part(index)) for index in range(n_parts)]
+    metadata = dict(schemas[0].metadata)
+    for name, value in ((n, v) for schema in schemas for n, v in schema.metadata.items() if b"::len::" in n):
+        metadata[name] = str(max(int(value), int(metadata[name]))).encode()
+    meta = json.loads(metadata[b"bayesflowmass_masses"])
+    masses = json.loads(meta.pop("masses"))
+    meta |= _novelty(job, work, n_parts, masses, seed) | header
+    metadata[b"bayesflowmass_masses"] = json.dumps(meta).encode()
+    with TableWriter(out) as writer:
+        for index in range(n_parts):
+            writer.write(pq.read_table(work.part(index)).replace_schema_metadata(metadata))
+
+
+def _novelty(job: _Job, work: WorkFolder, n_parts: int, masses: Any, seed: int) -> dict[str, Any]:
+    """What the header says of the catalogue as a whole."""
+    parts = []
+    for index in range(n_parts):
+        with np.load(_assessed(work, index)) as columns:
+            parts += [dict(columns)] if len(columns) else []
+    if not parts:
+        return {}
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    n = len(whole["halo"])
+    nothing = np.zeros(0, dtype=np.float32)
+    clusters = ClusterCatalog.from_arrays(
+        {"cluster_id": whole.pop("halo")}, {"x": nothing}, np.zeros(n, dtype=np.int64)
+    ).with_metadata(masses=masses)
+    del whole["rows"]
+    found = [(np.arange(n), Assessment(**whole))]
+    return novelty_header(job.estimator().novelty, found, clusters, seed)
