@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from bayesflowmass.command import run_command
+from bayesflowmass.command.parts import goes_in_parts
 from bayesflowmass.command.paths import InputPath, ModelPath, OutFolder, OutTable
 from bayesflowmass.command.record import command_line
 from bayesflowmass.command.shared import DrawSettings
@@ -338,17 +339,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _infer_with(settings: InferSettings) -> None:
     """Take the values out of the settings, infer, write, and say what was found."""
-    from bayesflowmass.catalog.files import is_large_catalog
     from bayesflowmass.estimator.shipped import choose_model
     from bayesflowmass.estimator.training_info import read_training_info
 
     chosen = choose_model(settings.model, settings.complete)
     command = command_line("bayesflowmass infer", settings)
-    if (
-        settings.workers
-        or settings.scheduler
-        or (settings.out.suffix == ".parquet" and is_large_catalog(settings.galaxies))
-    ):
+    if goes_in_parts(settings.model_dump()):
         from bayesflowmass.evaluation.in_parts import infer_with_settings
 
         table = infer_with_settings(str(chosen), settings.model_dump(), command)

@@ -25,7 +25,6 @@ __all__ = [
     "TableWriter",
     "catalog_paths",
     "is_catalog_file",
-    "is_large_catalog",
     "iterate_tables",
     "parts_of",
     "read_table",
@@ -34,7 +33,6 @@ __all__ = [
 
 _GALAXIES_PER_ROW_GROUP = 2_000_000
 _ROWS_PER_ROW_GROUP = 65_536
-_LARGE = 65_536
 
 
 def catalog_paths(path: str | os.PathLike[str]) -> list[Path]:
@@ -175,14 +173,6 @@ def parts_of(path: str | os.PathLike[str], n_rows: int = 32_768) -> Iterator[Row
             held += more
     if groups:
         yield RowGroups(tuple(groups), held)
-
-
-def is_large_catalog(path: str | os.PathLike[str]) -> bool:
-    """Whether these are parquet files of more clusters (65 536) than one would hold in memory without need."""
-    place = Path(path)
-    if not (place.is_dir() or place.suffix == ".parquet") or not is_catalog_file(place):
-        return False
-    return sum(part.n_rows for part in parts_of(place)) > _LARGE
 
 
 def write_table(table: Any, path: str | os.PathLike[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from bayesflowmass.catalog.catalog import ClusterCatalog
-from bayesflowmass.catalog.metadata import CatalogError
+from bayesflowmass.catalog.errors import CatalogError
 from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.version import __version__
 

@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, w
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from bayesflowmass.common.version import __version__
@@ -18,7 +19,8 @@ from bayesflowmass.common.version import __version__
 __all__ = ["available_cores", "work_off"]
 
 _ATTEMPTS = 3
-_PATIENCE = "10s"
+_PATIENCE = 10.0
+"""Seconds that a scheduler has to answer, and its workers to come."""
 
 
 def available_cores() -> int:
@@ -135,7 +137,12 @@ def _begin_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _version_there() -> str:

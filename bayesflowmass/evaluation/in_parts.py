@@ -21,7 +21,7 @@ from astropy.table import Table
 from tqdm import tqdm
 
 from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.catalog.files import RowGroups, TableWriter, is_catalog_file, parts_of
+from bayesflowmass.catalog.files import RowGroups, TableWriter, parts_of
 from bayesflowmass.catalog.slices import cluster_slices
 from bayesflowmass.catalog.work import WorkFolder, file_facts
 from bayesflowmass.common.arrays import FloatArray
@@ -34,7 +34,6 @@ from bayesflowmass.estimator.reference import Reference
 from bayesflowmass.estimator.told import tell
 from bayesflowmass.evaluation.masses_table import novelty_header, whole_table
 from bayesflowmass.evaluation.road import CLUSTERS_AT_ONCE, GALAXIES_AT_ONCE, posteriors
-from bayesflowmass.evaluation.sample_prior import RICHNESS
 from bayesflowmass.io.selection_file import read_selection
 from bayesflowmass.novelty import Assessment
 from bayesflowmass.posterior import MassPrior, SelectedPrior, make_prior
@@ -122,7 +121,7 @@ def infer_in_parts(
     road = {"prior": prior, "n_draws": n_draws, "seed": seed}
     job = _Job(chosen, device, dict(assume or {}), dict(metadata or {}), road, options)
     told = {
-        "model": model,
+        "chosen": chosen,
         "assume": job.assume,
         "metadata": job.metadata,
         "prior": repr(prior),
@@ -168,32 +167,10 @@ def infer_with_settings(model: str, settings: Mapping[str, Any], command: str) -
         Identifiers, medians, sigmas and flags from the table that was written, with its header.
 
     Raises:
-        CatalogError, ValueError: see `infer_in_parts`; or a setting goes with tables that are read whole.
+        CatalogError, ValueError: see `infer_in_parts`.
     """
     priors = [settings["prior"] or "flat", *settings["also"]]
-    whole = (
-        "clusters",
-        "members",
-        "cards",
-        "column",
-        "unit",
-        "cluster_id",
-        "redshift",
-        "table_cosmology",
-        "aperture",
-    )
-    odd = [name.replace("_", "-") for name in whole if settings[name]]
-    if odd or any(prior.startswith(RICHNESS) for prior in priors):
-        raise ValueError(
-            f"--{odd[0] if odd else 'prior richness:N'} needs the catalogue as a whole; leave out --workers and"
-            " --scheduler, or it."
-        )
     out, catalog = Path(settings["out"]), Path(settings["galaxies"])
-    if out.suffix != ".parquet" or not is_catalog_file(catalog):
-        raise ValueError(
-            "--workers and --scheduler go from a catalogue (parquet) to a masses table (parquet): give such names to"
-            " --galaxies and --out, or leave them out."
-        )
     prior: str | MassPrior = priors[0]
     if settings["selection"] is not None:
         info = _loaded(model, settings["device"]).training_info
@@ -227,7 +204,12 @@ def infer_with_settings(model: str, settings: Mapping[str, Any], command: str) -
         model=model,
         **options,
     )
-    return Table.read(out, include_names=["cluster_id", "log10_mass", "sigma", "flags"])
+    table = Table.read(out, include_names=["cluster_id", "log10_mass", "sigma", "flags"])
+    for name in ("log10_mass", "sigma"):
+        # Nulls come as NaN.
+        table[name] = np.ma.masked_invalid(table[name])
+    table.meta = json.loads(pq.read_schema(out).metadata[b"bayesflowmass_masses"])
+    return table
 
 
 def _files(parts: list[RowGroups]) -> list[Path]:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.mocks import MockParameters, simulate_catalog
+from bayesflowmass.catalog.work import WorkFolder
+from bayesflowmass.mocks import MockParameters, catalog_builder, simulate_catalog
 from bayesflowmass.simulate import main
 
 
@@ -50,3 +51,39 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, capsys, flags, mess
     assert message in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_processes_and_interruptions_change_no_galaxy(tmp_path, monkeypatch, capsys):
+    argv = ["--n-clusters", "60", "--log10-mass-range", "14", "15", "--n-projections", "40", "--no-progress"]
+    # A batch of few haloes, so that there are several parts.
+    monkeypatch.setattr(catalog_builder, "_BATCH_ROWS", 80)
+    monkeypatch.setattr(catalog_builder, "_PART", 1)
+    out, made = tmp_path / "mocks.parquet", []
+    keep = WorkFolder.keep
+
+    def stop_at_the_second(work, index, catalog):
+        if len(made) == 1:
+            raise KeyboardInterrupt
+        made.append(index)
+        keep(work, index, catalog)
+
+    monkeypatch.setattr(WorkFolder, "keep", stop_at_the_second)
+    assert main(["--out", str(out), *argv]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(["--out", str(out), *argv, "--seed", "5"]) == 2
+    assert "holds parts of an unfinished run" in capsys.readouterr().err
+    monkeypatch.setattr(
+        WorkFolder, "keep", lambda work, index, one: made.append(index) or keep(work, index, one)
+    )
+    assert main(["--out", str(out), *argv]) == 0
+    assert made == sorted(set(made))
+    expected = simulate_catalog(60, log10_mass_range=(14.0, 15.0), n_projections=40)
+    assert ClusterCatalog.read(out).equals(expected)
+    assert [path.name for path in tmp_path.iterdir()] == ["mocks.parquet"]
+
+
+def test_two_processes_make_the_catalogue_of_one(tmp_path):
+    out = tmp_path / "mocks.parquet"
+    assert main(["--out", str(out), "--n-clusters", "30", "--workers", "2", "--no-progress"]) == 0
+    assert ClusterCatalog.read(out).equals(simulate_catalog(30))

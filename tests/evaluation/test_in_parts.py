@@ -1,0 +1,149 @@
+"""Masses made part by part are those that are made at once, whoever makes them and whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from small_model import toy_catalog, toy_estimator
+
+from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.catalog.files import parts_of
+from bayesflowmass.common.lock import sole_writer
+from bayesflowmass.evaluation import in_parts
+from bayesflowmass.infer import infer, main
+from bayesflowmass.posterior.write_table import write_table
+
+N = 60
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A model, and a catalogue in three files, one of whose clusters has no mass."""
+    place = tmp_path_factory.mktemp("parts")
+    toy_estimator().save(place / "model")
+    whole = toy_catalog(N, seed=3)
+    keep = (whole.galaxy_rows != 7) | (np.arange(whole.n_galaxies_total) - whole.offsets[7] < 2)
+    whole = whole.filter_galaxies(keep)
+    (place / "cat").mkdir()
+    for number, rows in enumerate((slice(0, 25), slice(25, 45), slice(45, N))):
+        whole[rows].write(place / "cat" / f"part_{number}.parquet")
+    return place
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Each file is a part."""
+    monkeypatch.setattr(in_parts, "parts_of", lambda path: parts_of(path, 20))
+
+
+def command(place, out, *more):
+    return main(
+        [
+            "--model",
+            str(place / "model"),
+            "--galaxies",
+            str(place / "cat"),
+            "--out",
+            str(out),
+            "--no-progress",
+            *more,
+        ]
+    )
+
+
+def same(path, expected):
+    """The table in a file and another one: nulls, values, and the header but for the command."""
+    write_table(expected, path.with_name("expected.parquet"))
+    ours, theirs = (pq.read_table(one) for one in (path, path.with_name("expected.parquet")))
+    path.with_name("expected.parquet").unlink()
+    assert ours.column_names == theirs.column_names
+    for name in ours.column_names:
+        values, others = ours[name].to_pylist(), theirs[name].to_pylist()
+        assert [one is None for one in values] == [one is None for one in others], name
+        known = [pair for pair in zip(values, others, strict=True) if pair[0] is not None]
+        if known and isinstance(known[0][0], float):
+            # Matrix products of another size round differently.
+            np.testing.assert_allclose(*np.array(known).T, rtol=0, atol=1e-5, err_msg=name)
+        else:
+            assert values == others, name
+    headers = [json.loads(table.schema.metadata[b"bayesflowmass_masses"]) for table in (ours, theirs)]
+    assert headers[0] | {"command": "", "model": ""} == headers[1] | {"command": "", "model": ""}
+
+
+def test_parts_make_the_table_of_the_whole(place, tmp_path, small_parts, capsys):
+    assert command(place, tmp_path / "m.parquet", "--workers", "1") == 0
+    same(tmp_path / "m.parquet", infer(toy_estimator(), ClusterCatalog.read(place / "cat")))
+    said = capsys.readouterr()
+    assert f"{N} clusters" in said.out
+    assert "too few for a kernel density" in said.err
+    assert [path.name for path in tmp_path.iterdir()] == ["m.parquet"]
+
+
+def test_processes_make_the_same_table(place, tmp_path, small_parts):
+    tables = []
+    for workers in ("1", "2"):
+        assert command(place, tmp_path / f"{workers}.parquet", "--workers", workers) == 0
+        tables.append(pq.read_table(tmp_path / f"{workers}.parquet"))
+    assert tables[0].equals(tables[1])
+
+
+def test_an_interrupted_run_goes_on_with_the_parts_it_has(place, tmp_path, small_parts, monkeypatch, capsys):
+    out, made = tmp_path / "m.parquet", []
+    write = in_parts.write_table
+
+    def stop_at_the_second(table, path):
+        if len(made) == 1:
+            raise KeyboardInterrupt
+        made.append(path.name)
+        return write(table, path)
+
+    monkeypatch.setattr(in_parts, "write_table", stop_at_the_second)
+    assert command(place, out, "--workers", "1") == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert not out.exists()
+    monkeypatch.setattr(
+        in_parts, "write_table", lambda table, path: made.append(path.name) or write(table, path)
+    )
+    assert command(place, out, "--workers", "1") == 0
+    assert len(made) == len(set(made)) == 3
+    same(out, infer(toy_estimator(), ClusterCatalog.read(place / "cat")))
+
+
+def test_what_does_not_go_in_parts_is_one_sentence(place, tmp_path, capsys):
+    out = tmp_path / "m.parquet"
+    for more, message in (
+        (["--workers", "2", "--cards", str(tmp_path / "cards")], "--cards needs the catalogue as a whole"),
+        (["--scheduler", "tcp://127.0.0.1:1"], "No Dask scheduler answers at 'tcp://127.0.0.1:1'"),
+    ):
+        assert command(place, out, *more) == 2
+        error = capsys.readouterr().err
+        assert message in error or "--scheduler needs Dask" in error
+        assert error.count("\n") == 1
+    with sole_writer(tmp_path / "m.parquet.work", "infer"):
+        assert command(place, out, "--workers", "1") == 2
+    assert "is in use by infer" in capsys.readouterr().err
+
+
+def test_other_files_or_settings_are_not_mixed_with_finished_parts(
+    place, tmp_path, small_parts, monkeypatch, capsys
+):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(in_parts, "_put_together", interrupted)
+    assert command(place, tmp_path / "m.parquet", "--workers", "1") == 130
+    assert command(place, tmp_path / "m.parquet", "--workers", "1", "--prior", "hmf") == 2
+    assert "holds parts of an unfinished run" in capsys.readouterr().err
+
+
+def test_a_part_that_is_gone_is_named(place):
+    part = next(parts_of(place / "cat", 20))
+    moved = part.groups[0][0].rename(place / "elsewhere")
+    try:
+        with pytest.raises(ValueError, match=r"part_0.parquet: a part of the catalogue is missing"):
+            part.read()
+    finally:
+        moved.rename(part.groups[0][0])
