@@ -22,6 +22,7 @@ __all__ = [
     "checked_mask",
     "gather",
     "is_list",
+    "is_nested",
     "joined_columns",
     "match_ids",
     "offsets_from_counts",
@@ -44,6 +45,11 @@ _LIST_OFFSET_LIMIT = 2**31 - 1
 def is_list(kind: Any) -> bool:
     """Whether an Arrow type is a list of variable length (a galaxy column)."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def is_nested(kind: Any) -> bool:
+    """Whether an Arrow type is a struct of lists: how nested-pandas and LSDB write the galaxies of a cluster."""
+    return pa.types.is_struct(kind) and kind.num_fields > 0 and all(is_list(one.type) for one in kind)
 
 
 def to_arrow(name: str, values: Any) -> Any:

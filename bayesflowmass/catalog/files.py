@@ -13,7 +13,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bayesflowmass.catalog.arrays import is_list
+from bayesflowmass.catalog.arrays import is_list, is_nested
 from bayesflowmass.catalog.columns import Columns
 from bayesflowmass.catalog.errors import CatalogError
 from bayesflowmass.catalog.metadata import METADATA_KEY, CatalogMetadata
@@ -58,7 +58,7 @@ def is_catalog_file(path: str | os.PathLike[str]) -> bool:
     except OSError as error:
         raise CatalogError(f"{place}: cannot be opened: {error.strerror}.") from error
     with _parquet_errors(place):
-        return any(is_list(column.type) for column in pq.read_schema(place))
+        return any(is_list(one.type) or is_nested(one.type) for one in pq.read_schema(place))
 
 
 def read_table(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> Any:

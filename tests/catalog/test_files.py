@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_model import toy_catalog
 
 from bayesflowmass.catalog import CatalogError, CatalogMetadata, CatalogWriter, ClusterCatalog
 from bayesflowmass.catalog.files import is_catalog_file
@@ -195,3 +196,20 @@ def test_a_catalogue_file_is_told_from_a_flat_table(tmp_path):
     assert is_catalog_file(tmp_path / "cat.parquet")
     assert not is_catalog_file(tmp_path / "flat.parquet")
     assert not is_catalog_file(tmp_path / "flat.csv")
+
+
+def test_nested_pandas_reads_what_we_write_and_we_read_what_it_writes(tmp_path):
+    nested_pandas = pytest.importorskip("nested_pandas")
+    catalog = toy_catalog(20, seed=1)
+    catalog.write(tmp_path / "ours.parquet")
+    frame = nested_pandas.read_parquet(tmp_path / "ours.parquet")
+    nested = frame.nest_lists(["x", "y", "v_los"], "galaxies")
+    assert (
+        nested["galaxies"].nest.to_flat()["v_los"].to_numpy().tolist() == catalog.galaxies("v_los").tolist()
+    )
+    nested.to_parquet(tmp_path / "nested.parquet")
+    assert is_catalog_file(tmp_path / "nested.parquet")
+    back = ClusterCatalog.read(tmp_path / "nested.parquet")
+    assert back.column_names == catalog.column_names
+    assert back.offsets.tolist() == catalog.offsets.tolist()
+    assert back.galaxies("x").tolist() == catalog.galaxies("x").tolist()

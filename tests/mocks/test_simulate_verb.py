@@ -54,7 +54,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, capsys, flags, mess
 
 
 def test_processes_and_interruptions_change_no_galaxy(tmp_path, monkeypatch, capsys):
-    argv = ["--n-clusters", "60", "--log10-mass-range", "14", "15", "--n-projections", "40", "--no-progress"]
+    argv = ["--n-clusters", "150", "--log10-mass-range", "14", "15", "--n-projections", "40", "--no-progress"]
     # A batch of few haloes, so that there are several parts.
     monkeypatch.setattr(catalog_builder, "_BATCH_ROWS", 80)
     monkeypatch.setattr(catalog_builder, "_PART", 1)
@@ -78,7 +78,7 @@ def test_processes_and_interruptions_change_no_galaxy(tmp_path, monkeypatch, cap
     )
     assert main(["--out", str(out), *argv]) == 0
     assert made == sorted(set(made))
-    expected = simulate_catalog(60, log10_mass_range=(14.0, 15.0), n_projections=40)
+    expected = simulate_catalog(150, log10_mass_range=(14.0, 15.0), n_projections=40)
     assert ClusterCatalog.read(out).equals(expected)
     assert [path.name for path in tmp_path.iterdir()] == ["mocks.parquet"]
 
