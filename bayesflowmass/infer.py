@@ -13,10 +13,9 @@ import numpy as np
 from pydantic import Field
 
 from bayesflowmass.command import run_command
-from bayesflowmass.command.parts import goes_in_parts
+from bayesflowmass.command.parts import PartSettings, goes_in_parts
 from bayesflowmass.command.paths import InputPath, ModelPath, OutFolder, OutTable
 from bayesflowmass.command.record import command_line
-from bayesflowmass.command.shared import DrawSettings
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.common.outputs import check_texts
 from bayesflowmass.common.terminal import say, say_aside
@@ -43,10 +42,10 @@ READING = (
 """Settings that say how tables are read."""
 
 
-class InferSettings(DrawSettings):
+class InferSettings(PartSettings):
     """`bayesflowmass infer`: masses of the clusters of a catalogue or of tables."""
 
-    listed_last: ClassVar[tuple[str, ...]] = ("prior", "also", *DrawSettings.listed_last)
+    listed_last: ClassVar[tuple[str, ...]] = ("prior", "also", *PartSettings.listed_last)
 
     model: ModelPath | None = Field(
         None,
@@ -108,12 +107,6 @@ class InferSettings(DrawSettings):
         default_factory=dict,
         description="NAME=VALUE taken as known of all clusters: a parameter of the mocks (velocity_bias=1.0), a column"
         " (abs_mag_limit=-20.1, completeness=0.9), galaxy_density=4.9e-3 per (Mpc/h)^3",
-    )
-    workers: int | None = Field(
-        None, gt=0, le=1024, description="processes, from parquet to parquet; default: one per core if large"
-    )
-    scheduler: str | None = Field(
-        None, description="address of a Dask scheduler whose workers do it, e.g. tcp://node1:8786"
     )
 
 

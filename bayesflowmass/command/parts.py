@@ -6,7 +6,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["goes_in_parts"]
+from pydantic import Field
+
+from bayesflowmass.command.shared import DrawSettings
+
+__all__ = ["PartSettings", "goes_in_parts"]
+
+
+class PartSettings(DrawSettings):
+    """Who makes the parts of a table."""
+
+    workers: int | None = Field(
+        None, gt=0, le=1024, description="processes, from parquet to parquet; default: one per core if large"
+    )
+    scheduler: str | None = Field(
+        None, description="address of a Dask scheduler whose workers do it, e.g. tcp://node1:8786"
+    )
+
 
 _READ_WHOLE = (
     *(
