@@ -39,14 +39,14 @@ def simulate(out: str | Path, n_clusters: int = 20000, **arguments: Any) -> Clus
     Args:
         out: file to write (parquet).
         n_clusters: clusters in the catalogue.
-        arguments: the others of :func:`~bayesflowmass.mocks.simulate_file`.
+        arguments: the others of :func:`~bayesflowmass.mocks.catalog_builder.simulate_file`.
 
     Raises:
         ValueError: for unusable arguments, or an ending other than .parquet.
         OSError: if the file cannot be written.
     """
     from bayesflowmass.catalog import ClusterCatalog
-    from bayesflowmass.mocks import simulate_file
+    from bayesflowmass.mocks.catalog_builder import simulate_file
 
     out = _checked(out)
     simulate_file(out, n_clusters, **arguments)
@@ -68,7 +68,8 @@ def _checked(out: str | Path) -> Path:
 
 
 def _simulate_with(settings: SimulateSettings) -> None:
-    from bayesflowmass.mocks import MockParameters, simulate_file
+    from bayesflowmass.mocks import MockParameters
+    from bayesflowmass.mocks.catalog_builder import simulate_file
 
     if settings.hosts is not None:
         _simulate_box(settings)

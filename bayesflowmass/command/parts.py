@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -15,6 +15,8 @@ __all__ = ["PartSettings", "goes_in_parts"]
 
 class PartSettings(DrawSettings):
     """Who makes the parts of a table."""
+
+    listed_last: ClassVar[tuple[str, ...]] = ("workers", "scheduler", *DrawSettings.listed_last)
 
     workers: int | None = Field(
         None, gt=0, le=1024, description="processes, from parquet to parquet; default: one per core if large"

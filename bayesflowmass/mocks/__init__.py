@@ -1,6 +1,6 @@
 """Mock galaxy clusters: dark-matter physics or an N-body box in, a catalogue of galaxies on the sky out."""
 
-from bayesflowmass.mocks.catalog_builder import simulate_catalog, simulate_file
+from bayesflowmass.mocks.catalog_builder import simulate_catalog
 from bayesflowmass.mocks.galaxies import Component
 from bayesflowmass.mocks.masses import sample_mass_function
 from bayesflowmass.mocks.nbody import NbodySummary, simulate_nbody
@@ -18,7 +18,6 @@ __all__ = [
     "Randomisation",
     "parameter_table",
     "simulate_catalog",
-    "simulate_file",
     "simulate_nbody",
     "sample_mass_function",
 ]
