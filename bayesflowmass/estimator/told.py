@@ -18,6 +18,23 @@ __all__ = ["DENSITY", "known_of", "notes", "tell"]
 DENSITY = "galaxy_density"
 """Galaxies per (Mpc/h)^3 in the sample, which stands for the magnitude that so many are brighter than."""
 
+_UNKNOWN = {
+    "mode": "which galaxies count as interlopers is not known{of}: the PDFs are averaged over both kinds"
+    " (--mode survey: central galaxies are seen; --mode paper: they are not).",
+    "sigma_v_err": "velocity errors are not known{of}: averaged over (column sigma_v_err of the clusters, or v_err of"
+    " the galaxies, km/s).",
+    "completeness": "the share of galaxies that were observed is not known{of}: averaged over (column completeness of"
+    " the clusters, 0 to 1; without it samples that are nearly complete come out heavy, sparse ones light).",
+    "aperture": "how far from the centre galaxies were observed is not known{of}: estimated from their radii"
+    " (--aperture, or column aperture of the clusters, comoving Mpc/h).",
+    "abs_mag_limit": "the depth of the sample is not known{of}: averaged over three magnitudes (column abs_mag_limit of"
+    " the clusters, the faintest M_r - 5 log10 h; or --assume galaxy_density=4.9e-3, (Mpc/h)^-3).",
+}
+_MEASURED = {
+    "sigma_v_err": "velocity errors of the clusters: root mean square of the column v_err.",
+    "abs_mag_limit": "depth of the sample: the faintest galaxy of each cluster, column abs_mag.",
+}
+
 
 def tell(catalog: ClusterCatalog, estimator: MassEstimator, assume: Mapping[str, float]) -> ClusterCatalog:
     """The catalogue with what the model shall take as known of all clusters.
@@ -51,43 +68,15 @@ def known_of(catalog: ClusterCatalog, estimator: MassEstimator) -> dict[str, Flo
 
 def notes(catalog: ClusterCatalog, estimator: MassEstimator) -> list[str]:
     """What is to be known of the model's files, and what it makes of columns that it can use, in sentences."""
-    told = known_of(catalog, estimator)
     n = len(catalog)
     said = list(estimator.notes)
-    for name, values in told.items():
+    for name, values in known_of(catalog, estimator).items():
         count = int(np.isfinite(values).sum())
-        of = "" if count == 0 else f" of {n - count} of {n} clusters"
-        if name == "mode" and count < n:
-            said.append(
-                f"which galaxies count as interlopers is not known{of}: the PDFs are averaged over both kinds"
-                " (--mode survey: central galaxies are seen; --mode paper: they are not)."
-            )
-        elif name == "sigma_v_err":
-            if count < n:
-                said.append(
-                    f"velocity errors are not known{of}: averaged over (column sigma_v_err of the clusters, or v_err of"
-                    " the galaxies, km/s)."
-                )
-            elif not catalog.has(name):
-                said.append("velocity errors of the clusters: root mean square of the column v_err.")
-        elif name == "completeness" and count < n:
-            said.append(
-                f"the share of galaxies that were observed is not known{of}: averaged over (column completeness of the"
-                " clusters, 0 to 1; without it samples that are nearly complete come out heavy, sparse ones light)."
-            )
-        elif name == "aperture" and count < n:
-            said.append(
-                f"how far from the centre galaxies were observed is not known{of}: estimated from their radii"
-                " (--aperture, or column aperture of the clusters, comoving Mpc/h)."
-            )
-        elif name == "abs_mag_limit":
-            if count < n:
-                said.append(
-                    f"the depth of the sample is not known{of}: averaged over three magnitudes (column abs_mag_limit of"
-                    " the clusters, the faintest M_r - 5 log10 h; or --assume galaxy_density=4.9e-3, (Mpc/h)^-3)."
-                )
-            elif not catalog.has(name):
-                said.append("depth of the sample: the faintest galaxy of each cluster, column abs_mag.")
+        if count < n and name in _UNKNOWN:
+            of = "" if count == 0 else f" of {n - count} of {n} clusters"
+            said.append(_UNKNOWN[name].format(of=of))
+        elif name in _MEASURED and count == n and not catalog.has(name):
+            said.append(_MEASURED[name])
         elif name.startswith("known_") and count == n and n > 0:
             value = np.unique(values)
             text = f"{value[0]:g}" if value.size == 1 else f"{value[0]:g} to {value[-1]:g}"
