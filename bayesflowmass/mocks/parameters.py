@@ -120,7 +120,7 @@ class MockParameters:
         "cut of unbound galaxies in public mocks")
     orbit_growth: float = parameter(
         0.0, "galaxies are on orbits in a halo that grows as exp(-this z); 0: in equilibrium", "", (0.0, 3.0),
-        "target", "Wechsler et al. 2002", target="backsplash galaxies of MDPL2 + SAG", starting=0.0)
+        "target", "Wechsler et al. 2002", target="backsplash galaxies of MDPL2 + SAG")
     orbit_speed: float = parameter(
         1.2, "mean speed at infall through r200c", "V200c", (0.8, 1.6), "pub", "Jiang et al. 2015")
     orbit_speed_scatter: float = parameter(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from bayesflowmass.mocks.parameters import ParameterInfo, parameter_table
+from bayesflowmass.mocks.parameters import PRESETS, ParameterInfo, parameter_table
 from benchmarks.mock_targets.comparison import TARGETS, compare, put_back
 
 __all__ = ["main", "parameters_markdown", "targets_markdown"]
@@ -106,7 +106,9 @@ _NOTES = """## Notes
   excess of such groups grows faster than their bias; hosts of less than 2e12 Msun/h have satellites too;
   velocities are as elongated as Wojtak and Saro et al. find. Superclusters, filaments and the scatter of the
   surroundings from halo to halo change these relations little.
-- Which parameter was chosen from which target is in `mock_parameters.md`."""
+- Which parameter was chosen from which target is in `mock_parameters.md`.
+- All of this is the preset `paper`. The preset `sky`, held to orbits of galaxies and to surveys, is in
+  [mock_targets_sky.md](mock_targets_sky.md)."""
 
 
 def parameters_markdown() -> str:
@@ -119,15 +121,20 @@ def parameters_markdown() -> str:
         "randomise; target, chosen to meet the published target named; numeric, a limit of the calculation.",
         "Nothing here was chosen by the accuracy of a mass network.",
         "",
-        "| parameter | value | unit | range | tag | meaning | source | chosen from (starting value) |",
-        "|---|---|---|---|---|---|---|---|",
+        "| parameter | value | `sky` | unit | range | tag | meaning | source | chosen from (starting value) |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, value, info in parameter_table():
         lines.append(
-            f"| `{name}` | {value:g} | {info.unit} | {info.low:g} to {info.high:g} | {info.tag} | "
+            f"| `{name}` | {value:g} | {_in_sky(name)} | {info.unit} | {info.low:g} to {info.high:g} | {info.tag} | "
             f"{info.text} | {info.source} | {_chosen(info)} |"
         )
     return "\n".join([*lines, ""])
+
+
+def _in_sky(name: str) -> str:
+    value = PRESETS["sky"].get(name)
+    return "" if value is None else f"{value:g}"
 
 
 def _chosen(info: ParameterInfo) -> str:
