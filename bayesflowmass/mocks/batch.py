@@ -208,15 +208,21 @@ def _surroundings(
 def _where_they_are(galaxies: Galaxies, halos: Halos, background: Background) -> Galaxies:
     """Members and `Orbit` codes by present place: haloes are not spheres, and neighbours may reach into them."""
     halo, orbit = galaxies.halo, galaxies.orbit
-    r = np.sqrt((galaxies.position**2).sum(axis=0))
-    recedes = (galaxies.position * galaxies.velocity).sum(axis=0) / np.maximum(r, 1e-9)
-    recedes += np.where(galaxies.flows, background.hubble(halos.redshift)[halo] * r, 0.0)
-    never = orbit >= Orbit.INFALLING
-    inside = np.where(never, Orbit.RECENT, np.where(orbit == Orbit.BACKSPLASH, Orbit.LONG, orbit))
-    outside = np.where(orbit == Orbit.RECENT, Orbit.BACKSPLASH, orbit)
-    outside = np.where(never, np.where(recedes < 0.0, Orbit.INFALLING, Orbit.INTERLOPER), outside)
-    orbit = np.where(r < halos.r200c[halo], inside, outside).astype(np.int8)
-    return replace(galaxies, member=r < halos.r_vir[halo], orbit=orbit)
+    square = np.einsum("ij,ij->j", galaxies.position, galaxies.position)
+    recedes = np.einsum("ij,ij->j", galaxies.position, galaxies.velocity)
+    recedes += np.where(galaxies.flows, background.hubble(halos.redshift)[halo] * square, 0.0)
+    # By the code so far: now inside r200c, outside and approaching, outside and receding.
+    long, recent, backsplash, infalling, interloper = Orbit
+    now = np.array(
+        [
+            [long, recent, long, recent, recent],
+            [long, backsplash, backsplash, infalling, infalling],
+            [long, backsplash, backsplash, interloper, interloper],
+        ],
+        dtype=np.int8,
+    )
+    place = np.where(square < (halos.r200c**2)[halo], 0, 1 + (recedes >= 0.0))
+    return replace(galaxies, member=square < (halos.r_vir**2)[halo], orbit=now[place, orbit])
 
 
 def _in_paper_mode(galaxies: Galaxies, parameters: MockParameters, rng: np.random.Generator) -> BoolArray:

@@ -62,7 +62,8 @@ def place_inside(
     """Mean galaxies inside R_vir of these haloes (n,): in equilibrium, or on orbits."""
     log_c, edge = halos.log_c[halo], halos.r_vir / halos.r200c
     if tables.orbits is not None:
-        return tables.orbits.place(log_c, loss_rate(halos, halo, parameters), rng, edge[halo])
+        rows = tables.orbits.draw(log_c, loss_rate(halos, halo, parameters), rng, edge[halo])
+        return tables.orbits.place(rows, rng)
     s = tables.draw_radius(tables.share_inside(edge, halos.log_c)[halo] * rng.random(halo.size), log_c)
     return in_equilibrium(s, log_c, tables, parameters, rng)
 

@@ -54,15 +54,13 @@ def cluster_galaxies(
     n_halos = len(halos)
     expected = halos.richness * (1.0 / share_inside_virial(halos, tables, parameters))
     halo = np.repeat(np.arange(n_halos), rng.poisson(expected))
-    log_c = halos.log_c[halo]
-    placed: Placed | None = None
-    mass: FloatArray | None = None
-    if tables.orbits is None:
+    log_c, orbits = halos.log_c[halo], tables.orbits
+    if orbits is None:
         s = tables.draw_radius(rng.random(halo.size), log_c)
     else:
         mass = accretion_mass(halos.log10_mass[halo], parameters, rng)
-        placed = tables.orbits.place(log_c, loss_rate(halos, halo, parameters, mass), rng)
-        s = placed.s
+        rows = orbits.draw(log_c, loss_rate(halos, halo, parameters, mass), rng)
+        s = orbits.particles[rows, 0]
 
     clumps = draw_clumps(halos, shapes.axes, shapes.velocity_axes, tables, parameters, rng)
     inside = s < (halos.r_vir / halos.r200c)[halo]
@@ -76,11 +74,11 @@ def cluster_galaxies(
         # A stretched position may end inside R_vir only if it starts within the longest axis.
         smooth &= s < (halos.r_vir / halos.r200c / shapes.axes.min(axis=1))[halo]
     halo = halo[smooth]
-    if placed is None or mass is None:
+    if orbits is None:
         placed = in_equilibrium(s[smooth], log_c[smooth], tables, parameters, rng)
         mass = accretion_mass(halos.log10_mass[halo], parameters, rng)
     else:
-        placed, mass = placed.take(smooth), mass[smooth]
+        placed, mass = orbits.place(rows[smooth], rng), mass[smooth]
     parts.append(_smooth(halo, placed, mass, halos, shapes, r200m, parameters, background))
     if central:
         parts.append(_central(halos, tables, parameters, rng))

@@ -69,13 +69,15 @@ class OrbitTables:
 
     For each of the two, `_QUANTILES` particles of equal weight in order of radius. A factor for each sets the 1-D
     dispersion inside r200c to that of Evrard et al. (2008): how fast galaxies are is the business of `velocity_bias`.
+
+    Attributes:
+        particles: (n, 4) radius [r200c], radial and tangential velocity [V200c], `Orbit`.
     """
 
     def __init__(self, parameters: MockParameters, seed: int = 0) -> None:
         particles = _integrate(parameters, np.random.default_rng(seed))
         shape = (_LOG_C.n, _RATES.size)
-        self.radius, self.radial, self.tangential = (np.empty((*shape, _QUANTILES)) for _ in range(3))
-        self.orbit = np.empty((*shape, _QUANTILES), dtype=np.int8)
+        table = np.empty((*shape, _QUANTILES, 4))
         self.share = np.empty((*shape, _EDGES.n))
         evrard = float(velocity_dispersion_evrard(15.0, _REDSHIFT, MDPL2))
         evrard /= float(circular_velocity_delta(15.0, _REDSHIFT, cosmology=MDPL2))
@@ -94,9 +96,10 @@ class OrbitTables:
                 inside = r[pick] < 1.0
                 square = (radial[pick] ** 2 + tangential[pick] ** 2)[inside].mean() / 3.0
                 factor = evrard / np.sqrt(square)
-                self.radius[k, j], self.orbit[k, j] = r[pick], orbit[pick]
-                self.radial[k, j], self.tangential[k, j] = factor * radial[pick], factor * tangential[pick]
+                columns = (r, factor * radial, factor * tangential, orbit)
+                table[k, j] = np.stack([column[pick] for column in columns], axis=1)
                 self.share[k, j] = np.searchsorted(r[pick], np.exp(_EDGES.points)) / _QUANTILES
+        self.particles = table.reshape(-1, 4)
 
     def share_inside(self, s: FloatArray, log_c: FloatArray, rate: FloatArray) -> FloatArray:
         """Share of the galaxies out to the outskirts radius that lie inside s r200c; linear in all three."""
@@ -108,27 +111,35 @@ class OrbitTables:
                 total += in_c * in_rate * row
         return total
 
-    def place(
+    def draw(
         self, log_c: FloatArray, rate: FloatArray, rng: np.random.Generator, edge: FloatArray | None = None
-    ) -> Placed:
-        """Draw galaxies (n,).
+    ) -> IntArray:
+        """Rows of ``particles`` for galaxies (n,).
 
         Args:
             log_c: ln c200c of the halo of each; between two nodes one of them is drawn, by its nearness.
             rate: of loss inside r200c [1/Gyr]; the same.
             edge: (n,) only inside this many r200c.
         """
-        k = _one_of(_LOG_C.points, log_c, rng)
-        j = _one_of(_RATES, rate, rng)
-        quantile = rng.random(k.size)
+        table = _one_of(_LOG_C.points, log_c, rng) * _RATES.size + _one_of(_RATES, rate, rng)
+        quantile = rng.random(log_c.size)
         if edge is not None:
-            quantile *= self.share[k, j, np.rint(_EDGES.locate(np.log(edge))[0]).astype(int)]
-        i = (quantile * _QUANTILES).astype(int)
-        direction = isotropic(k.size, rng)
-        across = np.cross(direction, isotropic(k.size, rng), axis=0)
-        across /= np.sqrt((across**2).sum(axis=0))
-        velocity = self.radial[k, j, i] * direction + self.tangential[k, j, i] * across
-        return Placed(self.radius[k, j, i], direction, velocity, self.orbit[k, j, i])
+            quantile *= self.share.reshape(-1, _EDGES.n)[table, _EDGES.locate(np.log(edge))[0]]
+        return table * _QUANTILES + (quantile * _QUANTILES).astype(np.int64)
+
+    def place(self, rows: IntArray, rng: np.random.Generator) -> Placed:
+        """Galaxies that are at rows of ``particles`` on their orbits, seen from anywhere."""
+        n = rows.size
+        s, radial, tangential, orbit = self.particles.take(rows, axis=0).T
+        direction = isotropic(n, rng)
+        # Across: a turn by a random angle from north, (-x z, -y z, x^2 + y^2) / rho, toward east, (-y, x, 0) / rho.
+        x, y, z = direction
+        angle = rng.uniform(0.0, 2.0 * np.pi, n)
+        rho = np.sqrt(np.maximum(x * x + y * y, 1e-30))
+        north, east = tangential * np.cos(angle), tangential * np.sin(angle) / rho
+        outward = radial - north * z / rho
+        velocity = np.stack([x * outward - y * east, y * outward + x * east, z * radial + north * rho])
+        return Placed(s, direction, velocity, orbit.astype(np.int8))
 
 
 def _neighbours(nodes: FloatArray, x: FloatArray) -> list[tuple[IntArray, FloatArray]]:

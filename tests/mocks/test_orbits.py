@@ -44,20 +44,23 @@ def test_inside_the_halo_an_orbit_feels_the_enclosed_mass():
 def test_drawn_galaxies_have_the_share_inside_and_the_dispersion_of_the_halo(tables):
     n, rng = 200_000, np.random.default_rng(0)
     log_c, rate = np.full(n, np.log(4.0)), np.full(n, 0.3)
-    placed = tables.place(log_c, rate, rng)
+    placed = tables.place(tables.draw(log_c, rate, rng), rng)
     inside = placed.s < 1.0
     share = tables.share_inside(np.ones(1), log_c[:1], rate[:1])[0]
     assert inside.mean() == pytest.approx(share, abs=5.0 * np.sqrt(share * (1.0 - share) / n) + 1.0 / 400)
     sigma = np.sqrt((placed.velocity[:, inside] ** 2).mean())
     expected = velocity_dispersion_evrard(15.0, _REDSHIFT) / circular_velocity_delta(15.0, _REDSHIFT)
     assert sigma == pytest.approx(float(expected), rel=0.01)
-    assert tables.place(log_c, rate, rng, edge=np.full(n, 0.5)).s.max() < 0.51
+    assert tables.particles[tables.draw(log_c, rate, rng, edge=np.full(n, 0.5)), 0].max() < 0.51
 
 
 def test_galaxies_that_are_lost_sooner_leave_a_more_extended_profile(tables):
     n, rng = 20_000, np.random.default_rng(1)
     log_c, edge = np.full(n, np.log(4.0)), np.ones(n)
-    median = [np.median(tables.place(log_c, np.full(n, rate), rng, edge).s) for rate in (0.0, 0.2, 1.0)]
+    median = [
+        np.median(tables.particles[tables.draw(log_c, np.full(n, rate), rng, edge), 0])
+        for rate in (0.0, 0.2, 1.0)
+    ]
     assert median[0] + 0.05 < median[1] < median[2] - 0.05
 
 
