@@ -15,7 +15,7 @@ from bayesflowmass.mocks.profile import RadialTables
 __all__ = [
     "equilibrium_velocities",
     "in_equilibrium",
-    "loss_rate",
+    "log10_loss_rate",
     "place_inside",
     "share_inside_virial",
     "typical_dispersion",
@@ -62,7 +62,7 @@ def place_inside(
     """Mean galaxies inside R_vir of these haloes (n,): in equilibrium, or on orbits."""
     log_c, edge = halos.log_c[halo], halos.r_vir / halos.r200c
     if tables.orbits is not None:
-        rows = tables.orbits.draw(log_c, loss_rate(halos, halo, parameters), rng, edge[halo])
+        rows = tables.orbits.draw(log_c, log10_loss_rate(halos, halo, parameters), rng, edge[halo])
         return tables.orbits.place(rows, rng)
     s = tables.draw_radius(tables.share_inside(edge, halos.log_c)[halo] * rng.random(halo.size), log_c)
     return in_equilibrium(s, log_c, tables, parameters, rng)
@@ -81,14 +81,16 @@ def in_equilibrium(
     return Placed(s, direction, velocity, np.zeros(s.size, dtype=np.int8))
 
 
-def loss_rate(
+def log10_loss_rate(
     halos: Halos, halo: IntArray, parameters: MockParameters, log10_mass: FloatArray | None = None
 ) -> FloatArray:
-    """Rate of loss after infall [1/Gyr] of galaxies (n,) of these haloes; None means the mean galaxy."""
+    """log10 of the rate of loss [1/Gyr] of galaxies (n,) of these haloes; None means the mean galaxy."""
     slope, lowest = parameters.orbit_loss_slope, np.log10(parameters.central_min_mass)
     steep = -parameters.subhalo_mass_slope
-    factor = steep / (steep + slope) if log10_mass is None else 10.0 ** (slope * (lowest - log10_mass))
-    return np.asarray(halos.parameter("orbit_loss", parameters)[halo] * factor)
+    rate = np.log10(np.maximum(halos.parameter("orbit_loss", parameters), 1e-3))[halo]
+    return np.asarray(
+        rate + (np.log10(steep / (steep + slope)) if log10_mass is None else slope * (lowest - log10_mass))
+    )
 
 
 def share_inside_virial(halos: Halos, tables: RadialTables, parameters: MockParameters) -> FloatArray:
@@ -102,7 +104,7 @@ def share_inside_virial(halos: Halos, tables: RadialTables, parameters: MockPara
     everyone = np.arange(len(halos))
     shares = [
         tables.orbits.share_inside(
-            edge, halos.log_c, loss_rate(halos, everyone, parameters, np.full(everyone.size, mass))
+            edge, halos.log_c, log10_loss_rate(halos, everyone, parameters, np.full(everyone.size, mass))
         )
         for mass in masses
     ]

@@ -16,7 +16,12 @@ from bayesflowmass.mocks.galaxies import (
 )
 from bayesflowmass.mocks.halos import Halos
 from bayesflowmass.mocks.infall import infall_speed
-from bayesflowmass.mocks.kinematics import in_equilibrium, loss_rate, share_inside_virial, typical_dispersion
+from bayesflowmass.mocks.kinematics import (
+    in_equilibrium,
+    log10_loss_rate,
+    share_inside_virial,
+    typical_dispersion,
+)
 from bayesflowmass.mocks.orbits import Placed
 from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.profile import RadialTables
@@ -59,7 +64,7 @@ def cluster_galaxies(
         s = tables.draw_radius(rng.random(halo.size), log_c)
     else:
         mass = accretion_mass(halos.log10_mass[halo], parameters, rng)
-        rows = orbits.draw(log_c, loss_rate(halos, halo, parameters, mass), rng)
+        rows = orbits.draw(log_c, log10_loss_rate(halos, halo, parameters, mass), rng)
         s = orbits.particles[rows, 0]
 
     clumps = draw_clumps(halos, shapes.axes, shapes.velocity_axes, tables, parameters, rng)

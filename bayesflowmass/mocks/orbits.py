@@ -15,6 +15,7 @@ from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 
 from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.cosmology import MDPL2, circular_velocity_delta, efunc, velocity_dispersion_evrard
@@ -54,7 +55,7 @@ class Placed(Rows):
 
 _REDSHIFT, _GYR = 0.117, 1.0 / 1.362
 _LOG_C = Axis(float(np.log(2.0)), float(np.log(13.0)), 5)
-_RATES = np.array([0.0, 0.05, 0.1, 0.2, 0.35, 0.6, 1.0, 1.6])
+_LOG_RATE = Axis(float(np.log10(0.01)), float(np.log10(1.6)), 9)
 """Of the loss of galaxies while they are inside r200c [1/Gyr]."""
 _EDGES = Axis(float(np.log(0.02)), float(np.log(8.0)), 400)
 _PARTICLES, _QUANTILES, _STEP = 5000, 4096, 0.02
@@ -65,7 +66,7 @@ _RADIAL = 2.9
 
 
 class OrbitTables:
-    """Particles at the present for concentrations `_LOG_C` and rates of loss `_RATES`, ready to be drawn.
+    """Particles at the present for concentrations `_LOG_C` and rates of loss `_LOG_RATE`, ready to be drawn.
 
     For each of the two, `_QUANTILES` particles of equal weight in order of radius. A factor for each sets the 1-D
     dispersion inside r200c to that of Evrard et al. (2008): how fast galaxies are is the business of `velocity_bias`.
@@ -76,7 +77,7 @@ class OrbitTables:
 
     def __init__(self, parameters: MockParameters, seed: int = 0) -> None:
         particles = _integrate(parameters, np.random.default_rng(seed))
-        shape = (_LOG_C.n, _RATES.size)
+        shape = (_LOG_C.n, _LOG_RATE.n)
         table = np.empty((*shape, _QUANTILES, 4))
         self.share = np.empty((*shape, _EDGES.n))
         evrard = float(velocity_dispersion_evrard(15.0, _REDSHIFT, MDPL2))
@@ -87,7 +88,7 @@ class OrbitTables:
             )
             keep = keep[np.argsort(r[keep])]
             r, radial, tangential, within, orbit = (x[keep] for x in (r, radial, tangential, within, orbit))
-            for j, rate in enumerate(_RATES):
+            for j, rate in enumerate(10.0**_LOG_RATE.points):
                 weight = np.exp(-((rate / _GYR * within) ** parameters.orbit_loss_power))
                 weight[orbit == Orbit.INFALLING] *= parameters.orbit_lone_share
                 cumulative = np.cumsum(weight)
@@ -101,30 +102,37 @@ class OrbitTables:
                 self.share[k, j] = np.searchsorted(r[pick], np.exp(_EDGES.points)) / _QUANTILES
         self.particles = table.reshape(-1, 4)
 
-    def share_inside(self, s: FloatArray, log_c: FloatArray, rate: FloatArray) -> FloatArray:
+    def share_inside(self, s: FloatArray, log_c: FloatArray, log10_rate: FloatArray) -> FloatArray:
         """Share of the galaxies out to the outskirts radius that lie inside s r200c; linear in all three."""
-        i, u = _EDGES.locate(np.log(s))
-        total = np.zeros(s.size)
-        for k, in_c in _neighbours(_LOG_C.points, log_c):
-            for j, in_rate in _neighbours(_RATES, rate):
-                row = self.share[k, j, i] * (1.0 - u) + self.share[k, j, i + 1] * u
-                total += in_c * in_rate * row
-        return total
+        where = np.stack(
+            [_position(_LOG_C, log_c), _position(_LOG_RATE, log10_rate), _position(_EDGES, np.log(s))]
+        )
+        return np.asarray(map_coordinates(self.share, where, order=1, mode="nearest"))
 
     def draw(
-        self, log_c: FloatArray, rate: FloatArray, rng: np.random.Generator, edge: FloatArray | None = None
+        self,
+        log_c: FloatArray,
+        log10_rate: FloatArray,
+        rng: np.random.Generator,
+        edge: FloatArray | None = None,
     ) -> IntArray:
         """Rows of ``particles`` for galaxies (n,).
 
         Args:
             log_c: ln c200c of the halo of each; between two nodes one of them is drawn, by its nearness.
-            rate: of loss inside r200c [1/Gyr]; the same.
+            log10_rate: of loss inside r200c [1/Gyr]; the same.
             edge: (n,) only inside this many r200c.
         """
-        table = _one_of(_LOG_C.points, log_c, rng) * _RATES.size + _one_of(_RATES, rate, rng)
+        k, j = (
+            (_position(axis, x) + rng.random(x.size)).astype(np.int64)
+            for axis, x in ((_LOG_C, log_c), (_LOG_RATE, log10_rate))
+        )
+        table = k * _LOG_RATE.n + j
         quantile = rng.random(log_c.size)
         if edge is not None:
-            quantile *= self.share.reshape(-1, _EDGES.n)[table, _EDGES.locate(np.log(edge))[0]]
+            quantile *= self.share.reshape(-1, _EDGES.n)[
+                table, _position(_EDGES, np.log(edge)).astype(np.int64)
+            ]
         return table * _QUANTILES + (quantile * _QUANTILES).astype(np.int64)
 
     def place(self, rows: IntArray, rng: np.random.Generator) -> Placed:
@@ -142,16 +150,9 @@ class OrbitTables:
         return Placed(s, direction, velocity, orbit.astype(np.int8))
 
 
-def _neighbours(nodes: FloatArray, x: FloatArray) -> list[tuple[IntArray, FloatArray]]:
-    """Both nodes around each value with their weights; the end node beyond the ends."""
-    low = np.clip(np.searchsorted(nodes, x) - 1, 0, nodes.size - 2)
-    weight = np.clip((x - nodes[low]) / (nodes[low + 1] - nodes[low]), 0.0, 1.0)
-    return [(low, 1.0 - weight), (low + 1, weight)]
-
-
-def _one_of(nodes: FloatArray, x: FloatArray, rng: np.random.Generator) -> IntArray:
-    (low, _), (_, weight) = _neighbours(nodes, x)
-    return np.asarray(low + (rng.random(x.size) < weight))
+def _position(axis: Axis, x: FloatArray) -> FloatArray:
+    """Where values lie on the axis, in steps from its first node; those beyond the ends at the ends."""
+    return np.clip((x - axis.low) * ((axis.n - 1) / (axis.high - axis.low)), 0.0, axis.n - 1.0)
 
 
 class _Halo:

@@ -303,6 +303,9 @@ and with a dispersion that falls outward all members inside R_vir, 1.3 r200c, ar
   `richness_scatter`: The Three Hundred. `supercluster_density`: GAMA.
 - The 1-D dispersion inside r200c is Evrard's times `velocity_bias`, as in `paper`: masses are tied to the same
   relation. Nothing was chosen from masses or from the accuracy of a network.
+- At its limit or missed: the mock's interlopers are slower, with a few too many haloes that recede just beyond
+  turnaround; and the median radius of bright galaxies, because SAG and The Three Hundred pull the loss in opposite
+  directions.
 - Orbits are those of z = 0.117 and of mean growth at every redshift and mass; only concentration, size and
   speed scale.
 """

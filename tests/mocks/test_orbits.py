@@ -43,7 +43,7 @@ def test_inside_the_halo_an_orbit_feels_the_enclosed_mass():
 
 def test_drawn_galaxies_have_the_share_inside_and_the_dispersion_of_the_halo(tables):
     n, rng = 200_000, np.random.default_rng(0)
-    log_c, rate = np.full(n, np.log(4.0)), np.full(n, 0.3)
+    log_c, rate = np.full(n, np.log(4.0)), np.full(n, np.log10(0.3))
     placed = tables.place(tables.draw(log_c, rate, rng), rng)
     inside = placed.s < 1.0
     share = tables.share_inside(np.ones(1), log_c[:1], rate[:1])[0]
@@ -59,7 +59,7 @@ def test_galaxies_that_are_lost_sooner_leave_a_more_extended_profile(tables):
     log_c, edge = np.full(n, np.log(4.0)), np.ones(n)
     median = [
         np.median(tables.particles[tables.draw(log_c, np.full(n, rate), rng, edge), 0])
-        for rate in (0.0, 0.2, 1.0)
+        for rate in (-2.0, -0.7, 0.0)
     ]
     assert median[0] + 0.05 < median[1] < median[2] - 0.05
 
