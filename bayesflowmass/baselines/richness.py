@@ -44,26 +44,22 @@ class RichnessRelation:
         return np.asarray(polynomial.polyval(held, self.coefficients) + tangent * (x - held))
 
 
-def fit_richness(n_galaxies: ArrayLike, log10_mass: ArrayLike, degree: int = 3) -> RichnessRelation:
+def fit_richness(n_galaxies: ArrayLike, log10_mass: ArrayLike) -> RichnessRelation:
     """Regress log10 mass on log10 N over a sample flat in log mass.
 
     Args:
         n_galaxies: galaxies of each cluster in the cylinder, interlopers included, shape (n,).
         log10_mass: log10 M200c [Msun/h], shape (n,).
-        degree: of the polynomial.
 
     Raises:
-        ValueError: a count is not positive, or there are too few clusters for the degree.
+        ValueError: a count is not positive, or there are too few clusters for a cubic.
     """
     x = _log_richness(n_galaxies)
     y = np.asarray(log10_mass, dtype=np.float64)
-    if np.unique(x).size < degree + 2:
-        raise ValueError(
-            f"A polynomial of degree {degree} needs at least {degree + 2} different galaxy counts; "
-            f"found {np.unique(x).size}."
-        )
-    coefficients = polynomial.polyfit(x, y, degree)
-    scatter = np.std(y - polynomial.polyval(x, coefficients), ddof=degree + 1)
+    if np.unique(x).size < 5:
+        raise ValueError(f"A cubic needs at least 5 different galaxy counts; found {np.unique(x).size}.")
+    coefficients = polynomial.polyfit(x, y, 3)
+    scatter = np.std(y - polynomial.polyval(x, coefficients), ddof=4)
     counts = np.asarray(n_galaxies)
     return RichnessRelation(
         tuple(float(c) for c in coefficients), float(scatter), (int(counts.min()), int(counts.max()))

@@ -44,15 +44,11 @@ class BaselinePrediction:
     sigma: float
 
 
-def fit_baselines(
-    training: ClusterCatalog, msigma_range: tuple[float, float] = MSIGMA_RANGE
-) -> dict[str, Baseline]:
+def fit_baselines(training: ClusterCatalog) -> dict[str, Baseline]:
     """Fit every baseline on a catalogue of known masses, flat in log mass.
 
     Args:
-        training: clusters with ``log10_mass``.
-        msigma_range: limits of log10 mass [Msun/h] of the clusters that the M-sigma relations are fitted
-            on; the galaxy count is regressed over all of them, as a network is trained on all of them.
+        training: clusters with ``log10_mass``; M-sigma is fitted over `MSIGMA_RANGE`, the galaxy count over all.
 
     Returns:
         ``msigma_inverse``, ``msigma_regression``, ``msigma_evrard`` with the standard deviation, the same with
@@ -70,7 +66,7 @@ def fit_baselines(
         )
     mass = training.column("log10_mass")
     fitted: dict[str, Baseline] = {}
-    narrow = training.filter((mass >= msigma_range[0]) & (mass <= msigma_range[1]))
+    narrow = training.filter((mass >= MSIGMA_RANGE[0]) & (mass <= MSIGMA_RANGE[1]))
     for dispersion in get_args(DispersionKind):
         for form in get_args(MSigmaForm):
             name = f"msigma_{form}" + (f"_{dispersion}" if dispersion != "std" else "")

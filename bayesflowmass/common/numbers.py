@@ -26,11 +26,9 @@ def with_error(value: float | None, error: float | None, digits: int = 3, *, sig
     return f"{text} ± {number(error, digits)}"
 
 
-def percent(share: float | None, error: float | None = None, digits: int = 1) -> str:
+def percent(share: float | None, error: float | None = None) -> str:
     """A share of one as ``68.3 %``, or ``68.3 ± 0.5 %``."""
-    text = with_error(
-        None if share is None else 100.0 * share, None if error is None else 100.0 * error, digits
-    )
+    text = with_error(None if share is None else 100.0 * share, None if error is None else 100.0 * error, 1)
     return text if text == UNKNOWN else f"{text} %"
 
 

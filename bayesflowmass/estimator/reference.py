@@ -26,6 +26,7 @@ SMALL_FIELD = 0.05
 EMPTY_SHARE = 0.15
 EMPTY_SIGNIFICANCE = 3.3
 _CLUSTERS_PER_BIN = 400
+_OUTER_FRACTIONS = (0.6, 0.9)
 _MOST_BINS = 12
 
 
@@ -60,14 +61,12 @@ class Reference:
     outermost: tuple[float, ...] = ()
 
     @classmethod
-    def from_catalog(
-        cls, catalog: ClusterCatalog, *, outer_fractions: tuple[float, ...] = (0.6, 0.9)
-    ) -> Reference | None:
+    def from_catalog(cls, catalog: ClusterCatalog) -> Reference | None:
         """Measure training clusters; None where too few (< 100) have enough galaxies to measure."""
         selection = catalog.metadata.selection
         r_max = float(selection.get("r_max") or (catalog.r_proj.max() if len(catalog.r_proj) else 1.0))
         v_max = float(selection.get("v_max") or np.abs(catalog.galaxies("v_los")).max(initial=1.0))
-        measured = cluster_statistics(catalog, r_max=r_max, v_max=v_max, outer_fractions=outer_fractions)
+        measured = cluster_statistics(catalog, r_max=r_max, v_max=v_max, outer_fractions=_OUTER_FRACTIONS)
         good = np.isfinite(measured.dispersion) & np.isfinite(measured.position_offset)
         if good.sum() < 100:
             return None
@@ -87,11 +86,11 @@ class Reference:
             richness=tuple(float(np.exp(log_n[bin_].mean())) for bin_ in order),
             velocity_offset=tuple(float(np.quantile(offset_v[bin_], LEVEL)) for bin_ in order),
             position_offset=tuple(float(np.quantile(offset_r[bin_], LEVEL)) for bin_ in order),
-            outer_fractions=tuple(outer_fractions),
+            outer_fractions=_OUTER_FRACTIONS,
             outer_model=tuple(
                 _fit_counts(counts[good], log_n, log_sigma) for counts in measured.outer_counts
             ),
-            outer_threshold=(0.0,) * len(outer_fractions),
+            outer_threshold=(0.0,) * len(_OUTER_FRACTIONS),
             richness_model=(float(intercept), float(slope), float(low), float(high)),
             outermost=tuple(float(np.quantile(values, SMALL_FIELD)) for values in outermost if values.size),
         )

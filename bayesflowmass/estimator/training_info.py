@@ -78,17 +78,16 @@ class TrainingInfo:
         catalog: ClusterCatalog,
         *,
         uses_richness: bool,
-        log10_mass_range: tuple[float, float] | None = None,
         seed: int | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> TrainingInfo:
         """Collect the facts from the training split, as the network sees it (after augmentation).
 
+        The limits of mass are those in the metadata of the catalogue, else the extremes of its masses.
+
         Args:
             catalog: training clusters with ``log10_mass`` and ``redshift``.
             uses_richness: whether the context depends on the number of galaxies.
-            log10_mass_range: limits of the population; default: those in the metadata of the catalogue,
-                else the extremes of its masses.
 
         Raises:
             CatalogError: the catalogue has no masses, or no clusters.
@@ -100,15 +99,13 @@ class TrainingInfo:
             )
         metadata = catalog.metadata
         masses = metadata.masses or {}
-        if log10_mass_range is None:
-            if "log10_mass_min" in masses and "log10_mass_max" in masses:
-                log10_mass_range = (float(masses["log10_mass_min"]), float(masses["log10_mass_max"]))
-            else:
-                truth = catalog.column("log10_mass")
-                log10_mass_range = (float(truth.min()), float(truth.max()))
+        truth = catalog.column("log10_mass")
+        limits = (truth.min(), truth.max())
+        if "log10_mass_min" in masses and "log10_mass_max" in masses:
+            limits = (masses["log10_mass_min"], masses["log10_mass_max"])
         redshift = catalog.column("redshift")
         return cls(
-            log10_mass_range=log10_mass_range,
+            log10_mass_range=(float(limits[0]), float(limits[1])),
             masses=str(masses.get("distribution", "flat")),
             redshift_range=(float(redshift.min()), float(redshift.max())),
             kind=metadata.kind,

@@ -20,7 +20,6 @@ def condition_draws(
     flow: ConditionalFlow,
     draws: Mapping[str, Tensor],
     context: Contexts,
-    dtype: torch.dtype = torch.float64,
 ) -> MassDistribution:
     """p(log10 M200c | context, w_d) of every weight draw d and cluster: one draw of the weights for all clusters.
 
@@ -31,7 +30,6 @@ def condition_draws(
         flow: the network; it keeps the weights that are not drawn.
         draws: parameters (D, *shape) by their name; empty for the flow's own weights as a single draw.
         context: (n, C), or the galaxies of n clusters, in the precision of the networks.
-        dtype: precision from the outputs of the networks on.
 
     Returns:
         A distribution of batch shape (D, n); its mixture over D is the predictive posterior (`MassPosterior`).
@@ -53,7 +51,7 @@ def condition_draws(
         features = _apply(flow.trunk, _below(draws, "trunk"), context, n_draws)
         parts = []
         for name, block in _blocks(flow):
-            raw = _apply(block.nn, _below(draws, f"{name}.nn"), features, n_draws).to(dtype)
+            raw = _apply(block.nn, _below(draws, f"{name}.nn"), features, n_draws).double()
             parts.append(block.conditioned(raw.expand(n_draws, len(context), raw.shape[-1])))
     finally:
         flow.train(training)

@@ -18,6 +18,8 @@ from bayesflowmass.training.history import read_history
 
 __all__ = ["MassTable", "ReportError", "RunFolder", "read_run_folder", "read_run_folders"]
 
+# Folders read.
+_MOST = 12
 # Working files of a command, and folders that hold no results.
 _SKIPPED = frozenset({"checkpoint", "phases", "__pycache__"})
 
@@ -82,12 +84,11 @@ class RunFolder:
         )
 
 
-def read_run_folders(folder: Path, most: int = 12) -> tuple[list[RunFolder], int]:
+def read_run_folders(folder: Path) -> tuple[list[RunFolder], int]:
     """A folder and the folders directly in it that hold results, and how many were left out.
 
     Args:
         folder: of one run, or of several, such as that of the demo.
-        most: folders read.
 
     Raises:
         ReportError: there is no such folder, it holds nothing to report, or a file cannot be read.
@@ -106,7 +107,7 @@ def read_run_folders(folder: Path, most: int = 12) -> tuple[list[RunFolder], int
             else "give a folder that train, evaluate, compare, infer or demo wrote"
         )
         raise ReportError(f"'{folder}' holds nothing to report; {hint}.")
-    return found[:most], max(0, len(found) - most)
+    return found[:_MOST], max(0, len(found) - _MOST)
 
 
 def read_run_folder(folder: Path) -> RunFolder:

@@ -11,6 +11,8 @@ from bayesflowmass.page.document import Block, Section, Table, Verdict
 __all__ = ["card_alt", "masses_section", "masses_verdict"]
 
 Row = Mapping[str, Any]
+# Rows shown; flagged ones first where there are more.
+_MOST_ROWS = 200
 
 
 def masses_verdict(rows: Sequence[Row], header: Mapping[str, Any], flags: Mapping[str, str]) -> Verdict:
@@ -61,7 +63,7 @@ def card_alt(row: Row, header: Mapping[str, Any]) -> str:
 
 
 def masses_section(
-    rows: Sequence[Row], header: Mapping[str, Any], *, name: str, cards: Sequence[Block] = (), most: int = 200
+    rows: Sequence[Row], header: Mapping[str, Any], *, name: str, cards: Sequence[Block] = ()
 ) -> Section:
     """The table of masses and the cards of single clusters.
 
@@ -70,14 +72,13 @@ def masses_section(
         header: of the table: ``mdef``, ``units``, ``prior``.
         name: of the file.
         cards: pictures of single clusters.
-        most: rows shown; flagged ones first where there are more.
     """
     mass = f"log10 M{header.get('mdef', '200c')} [{header.get('units', 'Msun/h')}]"
     shown = list(rows)
     note = f"Median, standard deviation and central 68 % of {mass}."
-    if len(shown) > most:
-        shown = sorted(shown, key=lambda row: not row["flags"])[:most]
-        note += f" {most} of {len(rows)} clusters, flagged ones first; the others are in {name}."
+    if len(shown) > _MOST_ROWS:
+        shown = sorted(shown, key=lambda row: not row["flags"])[:_MOST_ROWS]
+        note += f" {_MOST_ROWS} of {len(rows)} clusters, flagged ones first; the others are in {name}."
     epistemic = any(row.get("sigma_epistemic") is not None for row in shown)
     members = any(row.get("n_members") is not None for row in shown)
     columns = [

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.common.arrays import FloatArray, IntArray
@@ -30,7 +29,6 @@ def leave_one_out(
     statistic: Statistic = "median",
     n_draws: int | None = None,
     seed: int = 0,
-    progress: bool = False,
 ) -> FloatArray:
     """How much each galaxy adds to the mass of its cluster: log10 M(all) - log10 M(all but this one), in dex.
 
@@ -43,7 +41,6 @@ def leave_one_out(
         catalog: clusters with at least three galaxies each.
         statistic: of the posterior: ``"median"``, ``"mean"`` or ``"map"``.
         n_draws, seed: of the weights (`MassEstimator.posterior`); the same draws with and without a galaxy.
-        progress: show a bar on standard error.
 
     Returns:
         Change of log10 M200c [dex], (n_galaxies_total,) float64, in the order of the galaxies of the
@@ -68,15 +65,13 @@ def leave_one_out(
     change = np.full(needed.n_galaxies_total, np.nan)
     inside = _seen(estimator, needed)
     left_inside = np.add.reduceat(inside, needed.offsets[:-1])[needed.galaxy_rows] - inside
-    with tqdm(total=change.size, disable=not progress, desc="leaving out", unit=" galaxies") as bar:
-        for first, last in _slices(needed):
-            removed = np.arange(first, last)
-            subsets = without_one(needed, removed)
-            usable = (usable_clusters(subsets) == "") & (left_inside[removed] > 0)
-            if usable.any():
-                less = _masses_or_nan(masses_of, subsets.filter(usable))
-                change[removed[usable]] = whole[needed.galaxy_rows[removed[usable]]] - less
-            bar.update(last - first)
+    for first, last in _slices(needed):
+        removed = np.arange(first, last)
+        subsets = without_one(needed, removed)
+        usable = (usable_clusters(subsets) == "") & (left_inside[removed] > 0)
+        if usable.any():
+            less = _masses_or_nan(masses_of, subsets.filter(usable))
+            change[removed[usable]] = whole[needed.galaxy_rows[removed[usable]]] - less
     every = np.zeros(catalog.n_galaxies_total)
     every[in_sight] = change
     return every

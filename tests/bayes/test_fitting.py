@@ -178,9 +178,9 @@ def test_prior_and_choice_are_said_in_the_names_of_the_network():
     x, y = (part.float() for part in data())
     prior = {"0.*": dist.Laplace(0.0, 1.0), "*": dist.Normal(0.0, 0.5)}
     posterior = bayes.fit(mlp(), (x, y), likelihood=gaussian, which=["0.*", "4.bias"], prior=prior, steps=5)
-    assert posterior.weights.names == ("net.0.weight", "net.0.bias", "net.5.bias")
+    assert posterior.weights.names == ("net.0.weight", "net.0.bias", "net.4.bias")
     assert posterior.prior.scale_of("net.0.weight", (8, 3)) == pytest.approx(math.sqrt(2))
-    assert posterior.prior.scale_of("net.5.bias", (1,)) == 0.5
+    assert posterior.prior.scale_of("net.4.bias", (1,)) == 0.5
 
 
 def test_the_same_seed_gives_the_same_posterior_and_leaves_the_global_generator_alone():
