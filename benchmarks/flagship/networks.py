@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bayesflowmass.bayes import EnsemblePosterior, WeightPosterior
 from bayesflowmass.bayes.choice import choose, top_layers
+from bayesflowmass.bayes.ensemble import EnsemblePosterior
 from bayesflowmass.bayes.layout import WeightLayout
 from bayesflowmass.bayes.point import PenalisedLikelihood
 from bayesflowmass.bayes.priors import as_prior
+from bayesflowmass.bayes.protocol import WeightPosterior
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.estimator import MassEstimator, TrainingInfo
 from bayesflowmass.flows import ConditionalFlow, build_flow
