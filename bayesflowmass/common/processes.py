@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -215,4 +216,5 @@ def _together() -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:120]
+    # gloo begins with the file and the line of its source.
+    return re.sub(r"^\[/\S+\] ", "", str(error).strip().partition("\n")[0]).partition(". ")[0][:120]
