@@ -349,7 +349,9 @@ def try_all(work: Path, chosen: list[tuple[str, int]], again: bool) -> list[dict
     """Try the mutants that have no result yet (``again``: and those that survived)."""
     trial = Trial(work, chosen, again)
     files = sorted({test.partition("::")[0] for test in trial.found["seconds"]})
-    pytest.main(["-q", "-s", "-p", "no:cacheprovider", "-p", "no:terminal", *files], plugins=[trial])
+    code = pytest.main(["-qq", "-s", "-p", "no:cacheprovider", *files], plugins=[trial])
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        raise SystemExit(f"pytest ended with {code!r}")
     return list(trial.results.values())
 
 
