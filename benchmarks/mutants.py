@@ -288,6 +288,9 @@ class Trial:
             try:
                 limit = int(time.process_time() + 20 + 4 * seconds)
                 resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
+                nothing = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nothing, 1)
+                os.dup2(nothing, 2)
                 change(file, function, tree)
                 for test, following in zip(tests, [*tests[1:], None], strict=True):
                     test.config.hook.pytest_runtest_protocol(item=test, nextitem=following)
@@ -348,7 +351,11 @@ def sample(rooms: list[str], n: int, seed: int) -> list[tuple[str, int]]:
 def try_all(work: Path, chosen: list[tuple[str, int]], again: bool) -> list[dict[str, Any]]:
     """Try the mutants that have no result yet (``again``: and those that survived)."""
     trial = Trial(work, chosen, again)
-    files = sorted({test.partition("::")[0] for test in trial.found["seconds"]})
+    needed: set[str] = set()
+    for file, number in chosen:
+        _, function = list(places(ast.parse((ROOT / file).read_text(encoding="utf-8"))))[number]
+        needed.update(*tests_for(file, function, trial.found))
+    files = sorted({test.partition("::")[0] for test in needed})
     code = pytest.main(["-qq", "-s", "-p", "no:cacheprovider", *files], plugins=[trial])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         raise SystemExit(f"pytest ended with {code!r}")
