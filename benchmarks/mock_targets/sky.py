@@ -303,9 +303,9 @@ and with a dispersion that falls outward all members inside R_vir, 1.3 r200c, ar
   `richness_scatter`: The Three Hundred. `supercluster_density`: GAMA.
 - The 1-D dispersion inside r200c is Evrard's times `velocity_bias`, as in `paper`: masses are tied to the same
   relation. Nothing was chosen from masses or from the accuracy of a network.
-- At its limit or missed: the mock's interlopers are slower, with a few too many haloes that recede just beyond
-  turnaround; and the median radius of bright galaxies, because SAG and The Three Hundred pull the loss in opposite
-  directions.
+- At its limit or missed: the mock's interlopers are slower than the simulation's, and more of its galaxies beyond
+  0.8 Mpc/h are slow than in SDSS: there are a few too many haloes just beyond turnaround. The median radius of bright
+  galaxies is large because SAG and The Three Hundred pull the loss in opposite directions.
 - Orbits are those of z = 0.117 and of mean growth at every redshift and mass; only concentration, size and
   speed scale.
 """
@@ -364,7 +364,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     mock = mock_orbits(n, seed, parameters)
     picture(simulation, mock, arguments.figure)
     rows = galaxy_targets(n, seed, parameters) + survey_targets(arguments.data, 8 * n, seed, parameters)
-    command = f"python -m benchmarks.mock_targets.sky --data DATA --n-clusters {n} --seed {seed} --out ... --figure ..."
+    command = f"python -m benchmarks.mock_targets.sky --data DATA --n-clusters {n} --seed {seed}"
+    command += " --out docs/mock_targets_sky.md --figure docs/figures/orbits"
     text = page(simulation, mock, rows, compare(10 * n, seed, parameters), command)
     arguments.out.write_text(text, encoding="utf-8")
     print(text)
