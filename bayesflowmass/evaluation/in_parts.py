@@ -124,7 +124,7 @@ def infer_in_parts(
         "chosen": chosen,
         "assume": job.assume,
         "metadata": job.metadata,
-        "prior": repr(prior),
+        "prior": str(getattr(prior, "name", prior)),
         "seed": seed,
     }
     told |= {"n_draws": n_draws, "table": options, "files": [file_facts(path) for path in _files(parts)]}
