@@ -354,7 +354,7 @@ def _infer_with(settings: InferSettings) -> None:
     from bayesflowmass.estimator.told import notes, tell
     from bayesflowmass.evaluation.cards import write_cards
     from bayesflowmass.evaluation.masses_table import prior_column
-    from bayesflowmass.evaluation.sample_prior import moved_by
+    from bayesflowmass.evaluation.prior_note import moved_by
     from bayesflowmass.posterior.write_table import write_table
 
     estimator = MassEstimator.load(chosen, settings.device)
@@ -363,10 +363,10 @@ def _infer_with(settings: InferSettings) -> None:
     catalog = tell(catalog, estimator, settings.assume)
     for note in [*catalog.metadata.extra.get("notes", []), *notes(catalog, estimator)]:
         say_aside(f"note: {note}")
-    prior, also, aside = _priors(settings, estimator, catalog)
+    prior, aside = _priors(settings, estimator, catalog)
     options: dict[str, Any] = {
         "prior": prior,
-        "also": [*also, *aside],
+        "also": [*settings.also, *aside],
         "pdf": settings.pdf,
         "units": settings.units,
         "mdef": settings.mdef,
@@ -412,22 +412,18 @@ def _infer_with(settings: InferSettings) -> None:
 
 def _priors(
     settings: InferSettings, estimator: MassEstimator, catalog: ClusterCatalog
-) -> tuple[str | MassPrior, list[str | MassPrior], list[str]]:
-    """The prior, those of further columns, and those to speak of where nobody said which one a table needs."""
-    from bayesflowmass.evaluation.sample_prior import sample_prior
+) -> tuple[str | MassPrior, list[str]]:
+    """The prior, and those to speak of where nobody said which one a table needs."""
     from bayesflowmass.io.selection_file import read_selection
     from bayesflowmass.posterior import SelectedPrior, make_prior
 
-    prior, *also = (
-        sample_prior(name, estimator, catalog, settings.seed)
-        for name in (settings.prior or "flat", *settings.also)
-    )
+    prior: str | MassPrior = settings.prior or "flat"
     unsaid = settings.prior is None and settings.selection is None and catalog.metadata.masses is None
     if settings.selection is not None:
         info = estimator.training_info
-        whole = make_prior(prior, info.log10_mass_range, info.cosmology) if isinstance(prior, str) else prior
+        whole = make_prior(settings.prior or "flat", info.log10_mass_range, info.cosmology)
         prior = SelectedPrior(whole, read_selection(settings.selection))
-    return prior, also, [name for name in OTHER_PRIORS if unsaid and name not in settings.also]
+    return prior, [name for name in OTHER_PRIORS if unsaid and name not in settings.also]
 
 
 def _warn(table: Table) -> None:

@@ -24,8 +24,6 @@ from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.cylinder import in_cylinder
 from bayesflowmass.estimator.flags import cluster_flags
 from bayesflowmass.evaluation import like_training, posterior_columns
-from bayesflowmass.evaluation.sample_prior import share_with
-from bayesflowmass.posterior import FlatPrior, MassPrior, SelectedPrior
 from bayesflowmass.selection import richness_limits
 from benchmarks.provenance import header, provenance
 
@@ -33,16 +31,14 @@ BIAS, COVERAGE = 0.05, 0.03
 SMALL_FIELD = "small_field"
 
 
-def measure(
-    estimator: MassEstimator, catalog: ClusterCatalog, draws: int, prior: str | MassPrior = "flat"
-) -> dict[str, Any]:
+def measure(estimator: MassEstimator, catalog: ClusterCatalog, draws: int) -> dict[str, Any]:
     """Bias, scatter, widths and coverage of one population."""
     columns = {
         "median": lambda posterior, _: posterior.median,
         "sigma": lambda posterior, _: posterior.sigma,
         "pit": lambda posterior, part: posterior.cdf(part.column("log10_mass")),
     }
-    found = posterior_columns(estimator, catalog, columns, prior, n_draws=draws)
+    found = posterior_columns(estimator, catalog, columns, n_draws=draws)
     usable = np.isfinite(found["median"])
     found = {name: values[usable] for name, values in found.items()}
     residual = found["median"] - np.asarray(catalog.column("log10_mass"), dtype=np.float64)[usable]
@@ -138,12 +134,6 @@ def cases(
         if wanted(name := f"N >= {number}"):
             rich = told(estimator, richness_limits(mocks(), number))
             rows.append({"population": name, "told": "nothing"} | measure(estimator, rich, draws))
-            if not estimator.encoder.uses_richness:
-                flat = FlatPrior(info.log10_mass_range)
-                prior = SelectedPrior(flat, share_with(number, estimator, rich, seed + 1))
-                rows.append(
-                    {"population": name, "told": "prior of the cut"} | measure(estimator, rich, draws, prior)
-                )
     for low, high in ((0.01, 0.1), (0.5, 0.6), (1.1, 1.2)):
         if wanted(f"redshift {low:g}-{high:g}"):
             add(f"redshift {low:g}-{high:g}", mocks(simulate={"redshift": (low, high)}))

@@ -7,6 +7,7 @@ q is positive: outside the training range the network has seen nothing and no re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -255,7 +256,8 @@ def make_prior(
 
     Args:
         name: one of `PRIOR_NAMES`, or a sample of the mass function limited by another survey, such as ``"sz:14.5"``
-            (`LimitedSample.from_text`).
+            (`LimitedSample.from_text`), or chosen by the number of galaxies that the model sees, ``"richness:20"``: a
+            cut that is part of the data and cancels (docs/priors.md).
 
     Raises:
         ValueError: the name is neither.
@@ -265,6 +267,8 @@ def make_prior(
         return FlatPrior(limits)
     if name == "hmf":
         return MassFunctionPrior(limits, cosmology)
+    if re.fullmatch(r"richness:\d+", name):
+        return MassFunctionPrior(limits, cosmology, f"hmf, {name} (cancels)")
     if name.startswith(tuple(f"{kind}:" for kind in LIMITED)):
         return SelectedPrior(MassFunctionPrior(limits, cosmology), LimitedSample.from_text(name), name)
     names = ", ".join(map(repr, PRIOR_NAMES))

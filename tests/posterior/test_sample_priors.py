@@ -12,7 +12,6 @@ from scipy.stats import norm
 from small_model import toy_catalog, toy_estimator
 
 from bayesflowmass.cosmology import MDPL2, convert_mass
-from bayesflowmass.evaluation import sample_prior as of_sample
 from bayesflowmass.infer import main as infer_main
 from bayesflowmass.posterior import MassFunctionPrior, make_prior
 from bayesflowmass.selection import LimitedSample
@@ -96,23 +95,10 @@ def test_a_table_carries_further_priors_beside_its_own(flags):
         assert (both[f"{name}_hmf"] < both[name]).all()
 
 
-def test_a_cut_in_number_cancels_for_a_model_that_counts_and_not_for_another(monkeypatch):
-    catalog = toy_catalog(50, seed=3)
-    mocks = toy_catalog(4000, seed=8)
-    monkeypatch.setattr(of_sample, "like_training", lambda *_, **__: mocks)
-    counting = of_sample.sample_prior("richness:60", toy_estimator(uses_richness=True), catalog)
-    assert counting.name == "hmf, richness:60 (cancels)"
-    blind = of_sample.sample_prior("richness:60", toy_estimator(), catalog)
+def test_a_cut_in_the_number_of_galaxies_cancels():
     mass = torch.linspace(13.3, 15.5, 12, dtype=torch.float64)[:, None]
-    hmf = MassFunctionPrior(RANGE).log_density(np.array([0.117]))(mass)
-    assert torch.equal(counting.log_density(np.array([0.117]))(mass), hmf)
-    share = (blind.log_density(np.array([0.117]))(mass) - hmf).exp().numpy().ravel()
-    true = np.asarray(mocks.column("log10_mass"))
-    enough = mocks.n_galaxies >= 60
-    # About 350 mocks within 0.1 dex: four standard errors of a share, and the width of the fit.
-    for m, p in zip(mass.numpy().ravel(), share, strict=True):
-        near = np.abs(true - m) < 0.1
-        assert p == pytest.approx(enough[near].mean(), abs=0.12)
-    assert share[0] < 0.1 < 0.9 < share[-1]
-    with pytest.raises(ValueError, match="expected a number of galaxies"):
-        of_sample.sample_prior("richness:many", toy_estimator(), catalog)
+    cut, hmf = (make_prior(name, RANGE) for name in ("richness:20", "hmf"))
+    assert cut.name == "hmf, richness:20 (cancels)"
+    assert torch.equal(cut.log_density(np.array([0.1]))(mass), hmf.log_density(np.array([0.1]))(mass))
+    with pytest.raises(ValueError, match="Unknown prior"):
+        make_prior("richness:many", RANGE)
