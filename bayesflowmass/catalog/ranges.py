@@ -11,7 +11,15 @@ from numpy.typing import ArrayLike
 from bayesflowmass.catalog.errors import refuse_where
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 
-__all__ = ["RANGES", "ColumnRange", "check_range", "is_sentinel", "known_values", "without_sentinels"]
+__all__ = [
+    "RANGES",
+    "ColumnRange",
+    "check_range",
+    "is_sentinel",
+    "known_values",
+    "unmeasured",
+    "without_sentinels",
+]
 
 
 @dataclass(frozen=True)
@@ -81,10 +89,22 @@ def is_sentinel(values: ArrayLike) -> BoolArray:
     return result
 
 
+def unmeasured(name: str, values: ArrayLike, written: ArrayLike | None = None) -> BoolArray:
+    """Which values (n,) of a column in `RANGES` are beyond it and written as "not measured" (`is_sentinel`).
+
+    Args:
+        written: what stands in the table, where that is in another unit.
+    """
+    outside: BoolArray = ~RANGES[name].holds(values)
+    # Of a million values hardly one is outside, and to look at all of them takes as long as to read them.
+    outside[outside] = is_sentinel(np.asarray(values if written is None else written)[outside])
+    return outside
+
+
 def without_sentinels(values: ArrayLike, name: str) -> FloatArray:
     """Values of a column in `RANGES` (n,), NaN where tables write for "not measured" what cannot be a value."""
     array = np.array(values, dtype=np.float64)
-    array[is_sentinel(array) & ~RANGES[name].holds(array)] = np.nan
+    array[unmeasured(name, array)] = np.nan
     return array
 
 

@@ -131,12 +131,11 @@ class FlatTable:
         """A column of ids, integers or text; whole numbers stored as floats become integers while they are exact."""
         plain, mask = self._split(name)
         kind = plain.dtype.kind
-        empty = mask | (
-            np.char.strip(plain) == "" if kind == "U" else np.isnan(plain) if kind == "f" else False
-        )
+        plain = np.char.strip(plain) if kind == "U" else plain
+        empty = mask | (plain == "" if kind == "U" else np.isnan(plain) if kind == "f" else False)
         refuse_where(empty, lambda row: f"{self.place(name, row)} is empty; expected an id.")
         if kind == "U":
-            return np.char.strip(plain)
+            return plain
         if kind not in "iuf" or plain.ndim != 1:
             raise CatalogError(f"{self.name}: column {self.theirs[name]} holds {plain.dtype}; expected ids.")
         if kind != "f":

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.catalog.errors import refuse_where
-from bayesflowmass.catalog.ranges import RANGES, is_sentinel
+from bayesflowmass.catalog.ranges import RANGES, unmeasured
 from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
 from bayesflowmass.cosmology import SPEED_OF_LIGHT, Cosmology
 from bayesflowmass.io import plausibility
@@ -88,7 +88,7 @@ def galaxies_on_sky(table: FlatTable) -> tuple[dict[str, FloatArray], IntArray]:
     else:
         z = convert.redshift_from(given, table.units["z"], where)
     outside = ~RANGES["gal_z"].holds(z)
-    z[outside & (is_sentinel(given) | is_sentinel(z))] = np.nan
+    z[unmeasured("gal_z", z, given) | unmeasured("gal_z", z)] = np.nan
     outside &= np.isfinite(z)
     if np.sum(outside) > 0.5 * np.sum(np.isfinite(z)):
         plausibility.check_redshifts(z, "gal_z", where)
@@ -121,7 +121,7 @@ def galaxies_in_frame(
         given = table.measured(name)
         unit, where = table.units[name], column_place(table, name)
         values = convert.length_to_comoving(given, unit, where, cosmology, lambda: redshift, made_with)
-        unknown = np.isnan(given) | (is_sentinel(given) & ~RANGES[name].holds(values))
+        unknown = np.isnan(given) | unmeasured(name, values, given)
         keep &= _without(table, unknown, f"without {table.theirs[name]}")
         lengths.append(values)
         if made_with is None and name != "y":
@@ -132,7 +132,7 @@ def galaxies_in_frame(
         lengths.append(np.zeros(table.n_rows))
     given = table.measured("v_los")
     v_los = convert.velocity_to_km_s(given, table.units["v_los"], column_place(table, "v_los"))
-    unknown = np.isnan(v_los) | (is_sentinel(given) & ~RANGES["v_los"].holds(v_los))
+    unknown = np.isnan(v_los) | unmeasured("v_los", v_los, given)
     keep &= _without(table, unknown, f"without {table.theirs['v_los']}")
     rows = _some(table, keep)
     return {"x": lengths[0][rows], "y": lengths[1][rows], "v_los": v_los[rows]}, rows

@@ -77,7 +77,8 @@ def iterate_parts(
         where: names the file in messages.
         first_line: number of the first line, from 1.
         block_bytes: of text held at once, about.
-        notes: counts are added to it: ``comment_lines``, ``not_utf8`` (1 where a block is not).
+        notes: counts are added to it: ``comment_lines``, ``not_utf8`` (1 where a block is not), ``exponents`` (1 where
+            a block has an e or E).
     """
     line = first_line
     counted: dict[str, int] = {} if notes is None else notes
@@ -131,6 +132,8 @@ def _parsed(
     if b"\0" in text:
         line = first + text[: text.index(b"\0")].count(b"\n")
         raise _Fault(f"line {line} holds a zero byte, as text never does", "copy the file again")
+    if b"e" in text or b"E" in text:
+        notes["exponents"] = 1
     delimiter = form.delimiter
     if not form.spans and delimiter != " " and b"#" not in text and b'"' not in text:
         # Most tables: nothing to clean, and as many rows as lines is all that there is to check.

@@ -62,7 +62,9 @@ def read_text_table(path: Path, name: str) -> Table:
             iterate_parts(stream, layout.form, wanted, name, first_line=layout.skip + 1, notes=counted)
         )
     table = pa.concat_tables(parts) if parts else pa.table({one: pa.array([], pa.string()) for one in names})
-    columns = {one: _values(table[one], one, layout, f"{name}: {one}") for one in names}
+    columns = {
+        one: _values(table[one], one, layout, f"{name}: {one}", "exponents" in counted) for one in names
+    }
     notes = list(layout.notes)
     if counted.get("comment_lines"):
         notes.append(f"lines among the rows that begin with # are passed over: {counted['comment_lines']}.")
@@ -82,11 +84,11 @@ def read_text_table(path: Path, name: str) -> Table:
     return plain_table(((one, values, units[one]) for one, values in columns.items()), notes, name)
 
 
-def _values(cells: Any, name: str, layout: TextLayout, where: str) -> NDArray[Any]:
+def _values(cells: Any, name: str, layout: TextLayout, where: str, exponents: bool) -> NDArray[Any]:
     if name in layout.kinds:
         return typed(cells, layout.kinds[name], where)
     # With another delimiter than a comma, a comma can be the point of a number.
-    return column_values(cells, where, layout.form.delimiter != ",")
+    return column_values(cells, where, layout.form.delimiter != ",", exponents)
 
 
 def _text_stream(path: Path) -> tuple[IO[bytes], str]:

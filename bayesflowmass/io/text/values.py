@@ -27,7 +27,9 @@ _LONGEST = 2**28
 # What makes Arrow of Python, and Arrow's own to_numpy, import pandas, which takes longer than to read most tables.
 
 
-def column_values(cells: Any, where: str, decimal_comma: bool = False) -> NDArray[Any]:
+def column_values(
+    cells: Any, where: str, decimal_comma: bool = False, exponents: bool = True
+) -> NDArray[Any]:
     """A numpy array of a column: int64, float64 or text, masked where numbers are missing.
 
     A column stays text where one whole number is written with leading zeros (007 is not 7), exceeds 64 bits, or may
@@ -36,6 +38,8 @@ def column_values(cells: Any, where: str, decimal_comma: bool = False) -> NDArra
     Args:
         cells: Arrow strings (n,).
         where: names the column in messages.
+        decimal_comma: see above.
+        exponents: an e or E may stand in the cells; to look for it in each takes longer than to make numbers of them.
     """
     cells = cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells
     cells = pc.utf8_trim_whitespace(cells)
@@ -44,14 +48,14 @@ def column_values(cells: Any, where: str, decimal_comma: bool = False) -> NDArra
     if not all(map(is_number, sample)):
         return text_array(cells, where)
     if sample and pc.min(pc.binary_length(cells)).as_py() > 0:
-        numbers = _numbers(cells, decimal_comma)
+        numbers = _numbers(cells, decimal_comma, exponents)
         if numbers is not None:
             return numbers
     missing = pc.match_substring_regex(cells, _MISSING)
     known = cells.filter(pc.invert(missing))
     if len(known) == 0:
         return np.ma.MaskedArray(np.zeros(len(cells)), mask=True)
-    numbers = _numbers(known, decimal_comma)
+    numbers = _numbers(known, decimal_comma, exponents)
     if numbers is None:
         return text_array(cells, where)
     mask: BoolArray = np.from_dlpack(pc.cast(missing, pa.uint8())).astype(bool)
@@ -101,17 +105,15 @@ def text_array(cells: Any, where: str) -> NDArray[Any]:
     )
 
 
-def _numbers(known: Any, decimal_comma: bool) -> NDArray[Any] | None:
+def _numbers(known: Any, decimal_comma: bool, exponents: bool) -> NDArray[Any] | None:
     """int64 or float64 of cells that are all numbers, else None."""
-    if (
-        re.fullmatch(r"[+-]?\d+", known[0].as_py())
-        and pc.all(pc.match_substring_regex(known, r"^[+-]?\d+$")).as_py()
-    ):
-        if _any(known, r"^[+-]?0\d"):
-            return None
-        signed = _any(known, r"^\+")
-        return _cast(pc.replace_substring_regex(known, r"^\+", "") if signed else known, pa.int64())
-    if _any(known, r"^\d+[eE]\d+$"):
+    if re.fullmatch(r"[+-]?\d+", known[0].as_py()):
+        if _all(known, r"^-?(?:0|[1-9]\d*)$"):
+            return _cast(known, pa.int64())
+        if _all(known, r"^[+-]?\d+$"):
+            zeros = not _all(known, r"^[+-]?(?:0|[1-9]\d*)$")
+            return None if zeros else _cast(pc.replace_substring_regex(known, r"^\+", ""), pa.int64())
+    if exponents and _any(known, r"^\d+[eE]\d+$"):
         return None
     real = _cast(known, pa.float64()) if not (decimal_comma and _any(known, ",")) else None
     if real is None:
@@ -119,6 +121,10 @@ def _numbers(known: Any, decimal_comma: bool) -> NDArray[Any] | None:
             known = pc.replace_substring_regex(known, _COMMA, r"\1.\2")
         real = _cast(pc.replace_substring_regex(known, _FORTRAN, r"\1e\2"), pa.float64())
     return real
+
+
+def _all(cells: Any, pattern: str) -> bool:
+    return bool(pc.all(pc.match_substring_regex(cells, pattern)).as_py())
 
 
 def _any(cells: Any, pattern: str) -> bool:
