@@ -25,7 +25,7 @@ SECTIONS = (
     ("What the masses rest on", "notes_interpretation", ("interpretation",)),
     ("The mass function from a thousand clusters", "notes_mass_function",
      ("mass_function", "mass_function_variational", "mass_function_pure")),
-    ("Observed clusters", "notes_real", ("real_sky",)),
+    ("Observed clusters", "notes_real", ("real_samples", "real_sky")),
     ("Weights that are not known exactly", "notes_weights",
      ("gold_standard", "variational_default", "flagship", "weights_step", "weights_step_one_thread", "weight_draws")),
     ("Speed", "notes_speed", ("kde", "inference", "simulation", "nbody", "training_step", "flows")),
