@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache, partial
 from pathlib import Path
@@ -92,6 +92,7 @@ def infer_in_parts(
     assume: Mapping[str, float] | None = None,
     metadata: Mapping[str, Any] | None = None,
     header: Mapping[str, Any] | None = None,
+    read: Sequence[Path] = (),
     progress: bool = False,
     **options: Any,
 ) -> int:
@@ -106,6 +107,7 @@ def infer_in_parts(
         scheduler: address of a Dask scheduler, whose workers see the same folders.
         assume, metadata: what the catalogue is told, and fields of its metadata to put in place of its own.
         header: further entries of the header.
+        read: other files that the masses depend on: where one changes, a run does not go on.
         progress: show a bar on standard error.
         options: ``also``, ``pdf``, ``units``, ``mdef``, ``h``, ``model`` of `masses_tables`.
 
@@ -127,7 +129,11 @@ def infer_in_parts(
         "prior": str(getattr(prior, "name", prior)),
         "seed": seed,
     }
-    told |= {"n_draws": n_draws, "table": options, "files": [file_facts(path) for path in _files(parts)]}
+    told |= {
+        "n_draws": n_draws,
+        "table": options,
+        "files": [file_facts(path) for path in [*_files(parts), *read]],
+    }
     workers = workers or min(available_cores(), len(parts))
     go = partial(work_off, workers=workers, scheduler=scheduler)
     with (
@@ -201,6 +207,7 @@ def infer_with_settings(model: str, settings: Mapping[str, Any], command: str) -
         also=priors[1:],
         metadata=metadata,
         header=header,
+        read=[] if settings["selection"] is None else [Path(settings["selection"])],
         model=model,
         **options,
     )

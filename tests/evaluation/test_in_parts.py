@@ -139,6 +139,22 @@ def test_other_files_or_settings_are_not_mixed_with_finished_parts(
     assert "holds parts of an unfinished run" in capsys.readouterr().err
 
 
+def test_a_changed_selection_is_not_mixed_with_finished_parts(
+    place, tmp_path, small_parts, monkeypatch, capsys
+):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    chosen = tmp_path / "selection.csv"
+    options = ("--workers", "1", "--selection", str(chosen))
+    chosen.write_text("log10_mass,probability\n13,0.1\n16,1\n", encoding="utf-8")
+    monkeypatch.setattr(in_parts, "_put_together", interrupted)
+    assert command(place, tmp_path / "m.parquet", *options) == 130
+    chosen.write_text("log10_mass,probability\n13,0.1\n16,0.15\n", encoding="utf-8")
+    assert command(place, tmp_path / "m.parquet", *options) == 2
+    assert "holds parts of an unfinished run" in capsys.readouterr().err
+
+
 def test_a_part_that_is_gone_is_named(place):
     part = next(parts_of(place / "cat", 20))
     moved = part.groups[0][0].rename(place / "elsewhere")
