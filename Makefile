@@ -16,7 +16,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	$(BIN)/bayesflowmass demo --out $(OUT)
 
-# Trains the models that ship with the package and puts them in place: about four minutes of processor time.
+# Trains the models that ship with the package and puts them in place: about twelve minutes of processor time.
 model: $(INSTALLED)
 	for name in sky sky_complete; do \
 	  nice -n 5 $(BIN)/bayesflowmass train --config $$name.yaml --device cpu --out runs/$$name && \

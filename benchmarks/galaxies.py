@@ -250,7 +250,13 @@ def main() -> None:
                 )
                 print(setting, name, seed, numbers(found[setting, name][seed]["hmf"]), flush=True)
     source = provenance(None)
-    lines = [header("A network over the galaxies beside the image", source), *tables(found)]
+    missing = [
+        f"{setting}, {name}: {sum(seed not in found.get((setting, name), {}) for seed in seeds)} of {len(seeds)}"
+        for setting, name, seeds in RUNS
+        if any(seed not in found.get((setting, name), {}) for seed in seeds)
+    ]
+    lines = [header("A network over the galaxies beside the image", source)]
+    lines += [f"**Planned and not run:** {'; '.join(missing)}.", ""] * bool(missing) + tables(found)
     options.out.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     values = {
         f"{setting}, {name}": {seed: {k: numbers(v) for k, v in one.items()} for seed, one in seeds.items()}
