@@ -334,7 +334,7 @@ def test_one_bad_row_stops_nothing(model, tmp_path, capsys):
         (["--column", "cluster_id=nothing"], ["there is no column nothing"]),
         (["--out", "masses.doc"], ["must end in one of .ecsv"]),
         (["--out", "no/such/folder/masses.ecsv"], ["the folder 'no/such/folder' does not exist"]),
-        (["--prior", "steep"], ["'prior'", "steep"]),
+        (["--prior", "steep"], ["Unknown prior 'steep'", "sz:14.5"]),
         (["--device", "tpux"], ["unknown device 'tpux'"]),
         (["--redshift", "0.1"], ["redshift is given beside a table of clusters"]),
     ],

@@ -101,7 +101,14 @@ def test_every_class_of_settings_is_compared():
         return {kind}.union(*(below(part) for part in kind.__subclasses__()))
 
     # Bases of others, and options that their function takes as they are.
-    shared = {"Settings", "DrawSettings", "PosteriorSettings", "ModelTestSettings", "FitOptions"}
+    shared = {
+        "Settings",
+        "DrawSettings",
+        "PartSettings",
+        "PosteriorSettings",
+        "ModelTestSettings",
+        "FitOptions",
+    }
     ours = {kind for kind in below(Settings) if kind.__module__.startswith("bayesflowmass.")}
     assert {kind.__name__ for kind in ours - set(FUNCTIONS)} <= shared
 
