@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[tests,archives]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[tests,archives,distributed]"
 	touch $(INSTALLED)
 
 demo: $(INSTALLED)
