@@ -71,7 +71,7 @@ def groups(catalog: ClusterCatalog, summary: PosteriorSummary) -> dict[str, list
     result = {
         "predicted log10 mass": between(summary.median, [13.2, 13.8, 14.2, 14.6, 15.0, 15.6], "{:.1f}"),
         "galaxies": between(catalog.n_galaxies, [10, 15, 25, 50, 100, 1000], "{:.0f}"),
-        "redshift": between(catalog.column("redshift"), [0.01, 0.1, 0.2, 0.3001], "{:.2f}"),
+        "redshift": between(catalog.column("redshift"), [0.01, 0.1, 0.3, 0.6, 0.9, 1.2001], "{:.2f}"),
         "interloper mode": [(f"{m}", mode == m) for m in ("paper", "survey")],
         "interlopers": [("removed", cleaned), ("kept", ~cleaned)],
     }
@@ -219,7 +219,7 @@ LIMITS = """## Limits
   cosmologies) is not in their widths; the flags ([flags.md](flags.md)) say where a cluster is unlike the mocks.
 - `sigma_systematic` holds the interloper mode and the velocity bias alone. Both are averaged over priors that are
   estimates, not measurements; a mass at fixed velocity bias needs `--assume velocity_bias=1.0`.
-- Fewer than ten galaxies, redshifts outside 0.01-0.3 and masses outside 13.2-15.6 are extrapolations, and flagged.
+- Fewer than ten galaxies, redshifts outside 0.01-1.2 and masses outside 13.2-15.6 are extrapolations, and flagged.
 - At fixed completeness or fixed true mass a calibrated posterior is biased ([priors.md](priors.md)): a sparse sample
   shows massive clusters only, and a model that does not know how sparse it is expects lighter ones. A sample that is
   nearly complete and deep comes out heavy, a sparse one light, by up to 0.15 dex, where the model is not told
