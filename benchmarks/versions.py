@@ -33,6 +33,11 @@ encoder = ContextEncoder([KDEEncoder(convention=name) for name in ("covariance",
 for _ in range(3):
     encoder.encode_catalog(catalog)
 """
+READ = """
+import sys
+from bayesflowmass.io import load_catalog
+load_catalog(sys.argv[1])
+"""
 VERB = "import sys; from bayesflowmass.cli import main; sys.exit(main())"
 QUICK = ("--config", "quick.yaml", "--device", "cpu", "--no-progress", "--seed", "1")
 COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -57,8 +62,23 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
         VERB,
         ("infer", "--model", "{point}", "--galaxies", "{catalog}", "--out", "{out}.parquet"),
     ),
+    "read 10^6 rows of csv": (READ, ("{table}",)),
     "infer, shipped model, 1 000": (VERB, ("infer", "--galaxies", "{small}", "--out", "{out}.parquet")),
 }
+
+
+def write_table(path: Path, clusters: int = 10_000, galaxies: int = 100) -> None:
+    """Galaxies ``cluster_id, x, y, v_los`` of clusters without structure, and their redshift."""
+    rng = np.random.default_rng(0)
+    n = clusters * galaxies
+    columns = [
+        np.repeat(np.arange(clusters), galaxies),
+        *rng.normal(0.0, 0.5, (2, n)),
+        rng.normal(0.0, 800.0, n),
+    ]
+    columns.append(np.full(n, 0.1))
+    form = ["%d", "%.5f", "%.5f", "%.1f", "%.2f"]
+    np.savetxt(path, np.stack(columns, 1), form, ",", header="cluster_id,x,y,v_los,redshift", comments="")
 
 
 def run(tree: Path, code: str, arguments: list[str]) -> float:
@@ -99,6 +119,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         places = {name: str(root / name) for name in ("catalog", "small", "point")}
+        places["table"] = str(root / "galaxies.csv")
+        write_table(Path(places["table"]))
         for name, clusters in (("catalog", "20000"), ("small", "1000")):
             places[name] += ".parquet"
             run(
