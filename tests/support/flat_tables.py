@@ -64,3 +64,13 @@ def sky_tables(n=3, seed=0):
     )
     truth = {"r": radius, "east": radius * np.sin(angle), "north": radius * np.cos(angle), "v": v}
     return galaxies, clusters, {name: np.asarray(value) for name, value in truth.items()}
+
+
+def notes(catalog):
+    return " ".join(catalog.metadata.extra.get("notes", []))
+
+
+def same(catalog, expected, *columns):
+    np.testing.assert_array_equal(catalog.n_galaxies, expected.n_galaxies)
+    for name in columns or ("x", "y", "v_los"):
+        np.testing.assert_allclose(catalog.galaxies(name), expected.galaxies(name), rtol=1e-9, atol=1e-9)
