@@ -31,7 +31,7 @@ torch.set_num_threads(1)
 catalog = ClusterCatalog.read(sys.argv[1])
 encoder = ContextEncoder([KDEEncoder(convention=name) for name in ("covariance", "scipy")])
 for _ in range(3):
-    encoder.encode_catalog(catalog)
+    encoder.encode(catalog)
 """
 READ = """
 import sys
