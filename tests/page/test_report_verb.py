@@ -350,16 +350,25 @@ def test_more_folders_than_a_page_holds_are_counted(runs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("nominal", "inside", "tone"), [(True, True, "good"), (True, False, "bad"), (False, None, "open")]
+    ("nominal", "inside", "error", "tone"),
+    [
+        (True, True, 0.2, "good"),
+        (True, False, 0.049, "open"),
+        (True, False, 0.051, "bad"),
+        (False, None, 0.2, "open"),
+    ],
 )
-def test_the_tone_of_the_verdict_is_that_of_the_tests(runs, nominal, inside, tone):
+def test_the_tone_of_the_verdict_is_that_of_the_tests_and_of_their_size(runs, nominal, inside, error, tone):
     metrics = json.loads((runs / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
     calibration = json.loads((runs / "evaluation" / "calibration.json").read_text(encoding="utf-8")) | {
         "nominal": nominal
     }
     for test in [calibration["overall"], *(t for b in calibration["by"].values() for t in b["tests"] if t)]:
         test["inside"] = inside
-    assert evaluation_verdict(metrics, calibration).tone == tone
+        test["difference"] = [0.6 * error, 0.0, -0.4 * error]
+    verdict = evaluation_verdict(metrics, calibration)
+    assert verdict.tone == tone
+    assert ("to 4.9 points" in verdict.headline) == (error == 0.049)
     assert evaluation_verdict(metrics, None).tone == "open"
 
 
