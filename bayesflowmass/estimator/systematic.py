@@ -6,15 +6,14 @@ variance splits by the law of total variance,
 
     var(m | d) = E_theta[var(m | d, theta)] + var_theta(E[m | d, theta]),
 
-and sigma_systematic is the root of the second term. More clusters do not make it smaller: the same theta holds for
-all of them. The average is over the prior of training, since a single cluster hardly constrains theta; what is
-randomised without the model being told is in neither term by name (docs/sky_training.md measures it).
+and sigma_systematic is the root of the second term, summed over the parameters: each is told in turn while the
+others are averaged over. What several do together is left out, and so the cost is that of a sum, not of a product.
+More clusters do not make it smaller: the same theta holds for all of them. The average is over the prior of training,
+since a single cluster hardly constrains theta; what is randomised without the model being told is in neither term by
+name.
 """
 
 from __future__ import annotations
-
-import itertools
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -99,31 +98,19 @@ def _of_chunk(
     prior: str | MassPrior,
 ) -> FloatArray:
     info = estimator.training_info
-    means, weights = [], []
-    for told, weight in _combinations(estimator, context, nodes):
-        posterior = MassPosterior(
-            estimator.flow.condition(told),
-            log10_mass_range=info.log10_mass_range,
-            training_prior=info.masses,
-            redshift=redshift,
-            cosmology=info.cosmology,
-            n_nodes=_MEAN_NODES,
-        )
-        means.append(posterior.with_prior(prior).mean)
-        weights.append(weight)
-    average = np.average(means, axis=0, weights=weights)
-    return np.asarray(np.sqrt(np.average((np.array(means) - average) ** 2, axis=0, weights=weights)))
-
-
-def _combinations(
-    estimator: MassEstimator, context: Contexts, nodes: dict[str, tuple[FloatArray, FloatArray]]
-) -> Iterator[tuple[Contexts, float]]:
-    """Contexts with every combination of values in place of what is unknown, and their weights."""
-    grids = [list(zip(*nodes[name], strict=True)) for name in nodes]
-    for combination in itertools.product(*grids):
-        told: Contexts = context
-        weight = 1.0
-        for name, (value, share) in zip(nodes, combination, strict=True):
-            told = estimator.encoder.tell(told, name, float(value))
-            weight *= float(share)
-        yield told, weight
+    variance = np.zeros(len(redshift))
+    for name, (values, weights) in nodes.items():
+        means = []
+        for value in values:
+            posterior = MassPosterior(
+                estimator.flow.condition(estimator.encoder.tell(context, name, float(value))),
+                log10_mass_range=info.log10_mass_range,
+                training_prior=info.masses,
+                redshift=redshift,
+                cosmology=info.cosmology,
+                n_nodes=_MEAN_NODES,
+            )
+            means.append(posterior.with_prior(prior).mean)
+        average = np.average(means, axis=0, weights=weights)
+        variance += np.average((np.array(means) - average) ** 2, axis=0, weights=weights)
+    return np.asarray(np.sqrt(variance))

@@ -16,7 +16,7 @@ from bayesflowmass.mocks.luminosity import magnitude_of_density
 __all__ = ["DENSITY", "known_of", "notes", "tell"]
 
 DENSITY = "galaxy_density"
-"""Galaxies per (Mpc/h)^3 in the sample, which stands for the magnitude that so many are brighter than."""
+"""Galaxies per (Mpc/h)^3 in the sample: over the completeness (1 unless said), those brighter than its limit."""
 
 _UNKNOWN = {
     "mode": "which galaxies count as interlopers is not known{of}: the PDFs are averaged over both kinds"
@@ -30,6 +30,10 @@ _UNKNOWN = {
     "abs_mag_limit": "the depth of the sample is not known{of}: averaged over three magnitudes (column abs_mag_limit of"
     " the clusters, the faintest M_r - 5 log10 h; or --assume galaxy_density=4.9e-3, (Mpc/h)^-3).",
 }
+_HALF_TOLD = (
+    "the depth of the sample is known, but not its completeness: a complete sample comes out heavy by up to 0.2 dex, a"
+    " sparse one light (column completeness of the clusters, or --assume completeness=1)."
+)
 _MEASURED = {
     "sigma_v_err": "velocity errors of the clusters: root mean square of the column v_err.",
     "abs_mag_limit": "depth of the sample: the faintest galaxy of each cluster, column abs_mag.",
@@ -49,13 +53,25 @@ def tell(catalog: ClusterCatalog, estimator: MassEstimator, assume: Mapping[str,
     told = [name.removeprefix("known_") for name in estimator.encoder.optional.names if name != "mode"]
     for name, value in assume.items():
         if name == DENSITY and "abs_mag_limit" in told:
-            name, value = "abs_mag_limit", float(magnitude_of_density(value))
+            if not 0.0 < value < 1.0:
+                raise CatalogError(
+                    f"--assume {name} is {value:g}; expected galaxies per (Mpc/h)^3, such as 5e-3."
+                )
+            continue
         if name not in told:
             raise CatalogError(f"--assume {name}: this model can be told {', '.join(told) or 'nothing'}.")
         if name in RANGES:
             check_range(name, [value], lambda _: "--assume")
         column = f"known_{name}" if f"known_{name}" in estimator.encoder.optional.names else name
         catalog = catalog.with_columns(**{column: np.full(len(catalog), float(value))})
+    if DENSITY in assume:
+        # The depth without the completeness is half of what a density says, and the half that moves masses.
+        share = np.asarray(catalog.column("completeness") if catalog.has("completeness") else np.nan)
+        share = np.broadcast_to(np.where(np.isfinite(share), share, 1.0), (len(catalog),))
+        columns = {"abs_mag_limit": magnitude_of_density(assume[DENSITY] / share)}
+        if "completeness" in told:
+            columns["completeness"] = share
+        catalog = catalog.with_columns(**columns)
     return catalog
 
 
@@ -70,9 +86,12 @@ def notes(catalog: ClusterCatalog, estimator: MassEstimator) -> list[str]:
     """What is to be known of the model's files, and what it makes of columns that it can use, in sentences."""
     n = len(catalog)
     said = list(estimator.notes)
-    for name, values in known_of(catalog, estimator).items():
+    known = known_of(catalog, estimator)
+    for name, values in known.items():
         count = int(np.isfinite(values).sum())
-        if count < n and name in _UNKNOWN:
+        if name == "completeness" and count < n and np.isfinite(known.get("abs_mag_limit", np.nan)).any():
+            said.append(_HALF_TOLD)
+        elif count < n and name in _UNKNOWN:
             of = "" if count == 0 else f" of {n - count} of {n} clusters"
             said.append(_UNKNOWN[name].format(of=of))
         elif name in _MEASURED and count == n and not catalog.has(name):

@@ -75,9 +75,7 @@ def accretion_mass(
     return np.asarray(lowest + np.log10(1.0 - rng.random(log10_host_mass.size) * (1.0 - ratio)) / power)
 
 
-def mass_dependent_speed(log10_mass: FloatArray, parameters: MockParameters) -> FloatArray | float:
-    """Velocity bias of galaxies of some accretion mass, over that of the mean galaxy."""
-    if parameters.velocity_bias_slope == 0.0:
-        return 1.0
+def mass_dependent_speed(log10_mass: FloatArray, slope: FloatArray, parameters: MockParameters) -> FloatArray:
+    """Velocity bias (n,) of galaxies of some accretion mass, over that of the mean galaxy; slope: of ln, per dex."""
     mean = np.log10(parameters.central_min_mass) - 1.0 / (np.log(10.0) * parameters.subhalo_mass_slope)
-    return np.asarray(np.exp(parameters.velocity_bias_slope * (log10_mass - mean)))
+    return np.asarray(np.exp(slope * (log10_mass - mean)))

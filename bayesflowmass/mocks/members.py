@@ -107,7 +107,8 @@ def _smooth(
     position *= shapes.axes.T[:, halo]
     r = np.sqrt((position**2).sum(axis=0))
     member = r < halos.r_vir[halo]
-    speed = (halos.v200c * halos.speed)[halo] * mass_dependent_speed(mass, parameters)
+    slope = halos.parameter("velocity_bias_slope", parameters)[halo]
+    speed = (halos.v200c * halos.speed)[halo] * mass_dependent_speed(mass, slope, parameters)
     velocity = placed.velocity * speed * shapes.velocity_axes.T[:, halo]
     flows = ~member
     if parameters.orbit_growth > 0.0:

@@ -32,7 +32,11 @@ PRIORS: Mapping[str, tuple[float, float, str]] = MappingProxyType(
             0.25,
             "unknown for galaxies of any survey; moves estimates from the count",
         ),
-        "richness_at_1e14": (32.0, 48.0, "a fifth either way: the depth of the sample in haloes"),
+        "richness_at_1e14": (
+            32.0,
+            70.0,
+            "satellites at fixed depth of Zehavi 2005, Zheng 2007 and Zehavi 2011, which differ by so much",
+        ),
         "orbit_loss": (
             0.35,
             0.75,
@@ -51,6 +55,7 @@ PRIORS: Mapping[str, tuple[float, float, str]] = MappingProxyType(
         ),
         "axis_ratio_s": (0.55, 0.65, "the same"),
         "velocity_shape_exponent": (0.35, 0.65, "from the starting value to the one that meets Wojtak 2013"),
+        "velocity_bias_slope": (-0.10, 0.0, "bright galaxies are slower (Bayliss et al. 2017), or not"),
     }
 )
 """Parameters that can be drawn halo by halo: default limits of a uniform prior, and why these."""

@@ -38,7 +38,8 @@ def satellite_galaxies(
     placed = place_inside(hosts, host, tables, parameters, rng)
     position = neighbours.position[:, host] + placed.direction * (placed.s * hosts.r200c[host])
     mass = accretion_mass(neighbours.log10_mass[host], parameters, rng)
-    speed = (hosts.v200c * hosts.speed)[host] * mass_dependent_speed(mass, parameters)
+    slope = hosts.parameter("velocity_bias_slope", parameters)[host]
+    speed = (hosts.v200c * hosts.speed)[host] * mass_dependent_speed(mass, slope, parameters)
     velocity = neighbours.velocity[:, host] + placed.velocity * speed
     return _interlopers(neighbours.halo[host], position, velocity, mass, Component.NEIGHBOUR_SATELLITE)
 

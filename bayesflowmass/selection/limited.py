@@ -74,10 +74,14 @@ class LimitedSample:
         z = np.asarray(redshift, dtype=np.float64)
         if self.threshold > 1.0:
             return np.full(z.shape, self.threshold)
-        distance = comoving_distance(z) * (1.0 + z) / _H * _MPC_CM
-        luminosity = _WITHIN * 4.0 * math.pi * distance**2 * self.threshold / 1e44
-        log_m500 = (np.log10(luminosity / efunc(z) ** (7.0 / 3.0)) - _LOG_LUMINOSITY) / _SLOPE
+        log_m500 = (np.log10(self.luminosity(z) / efunc(z) ** (7.0 / 3.0)) - _LOG_LUMINOSITY) / _SLOPE
         return convert_mass(log_m500 + math.log10(_PIVOT * _H), z, "500c", "200c")
+
+    def luminosity(self, redshift: npt.ArrayLike) -> FloatArray:
+        """L500 [1e44 erg/s, h = 0.7] of a flux limit at redshifts."""
+        z = np.asarray(redshift, dtype=np.float64)
+        distance = comoving_distance(z) * (1.0 + z) / _H * _MPC_CM
+        return np.asarray(_WITHIN * 4.0 * math.pi * distance**2 * self.threshold / 1e44)
 
     def __call__(self, log10_mass: npt.ArrayLike, redshift: npt.ArrayLike) -> FloatArray:
         """P at log10 masses and redshifts that broadcast."""

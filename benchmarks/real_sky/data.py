@@ -46,14 +46,15 @@ def found(path: Path) -> Path:
     return path
 
 
+def either(folder: Path, name: str) -> Path:
+    """A whole table where it is there, else the one for development."""
+    whole = folder / f"{name}.csv"
+    return whole if whole.exists() else found(folder / f"{name}_dev.csv")
+
+
 def galwcat(data: Path) -> tuple[Path, Path]:
     """Galaxies and clusters of GalWCat19 in SDSS: the whole tables where they are, else the ones for development."""
-    folder = found(data / "sdss_galwcat")
-    for ending in ("", "_dev"):
-        pair = folder / f"galaxies{ending}.csv", folder / f"clusters{ending}.csv"
-        if all(path.exists() for path in pair):
-            return pair
-    raise NotAvailable("sdss_galwcat has no galaxies.csv and clusters.csv")
+    return either(data / "sdss_galwcat", "galaxies"), either(data / "sdss_galwcat", "clusters")
 
 
 def coma_desi(

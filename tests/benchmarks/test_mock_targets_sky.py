@@ -5,6 +5,7 @@ import pytest
 
 from bayesflowmass.mocks import MockParameters
 from benchmarks.mock_targets.comparison import TARGETS, Target
+from benchmarks.mock_targets.occupation import OCCUPATIONS, occupation_table, satellites
 from benchmarks.mock_targets.sky import EDGES, galaxy_targets, joint_distance, orbit_rows, page
 
 
@@ -32,7 +33,9 @@ def test_the_distance_of_distributions_is_zero_for_the_same_and_one_for_disjoint
 def test_the_page_marks_what_is_missed():
     paper = {target.key: target.low for target in TARGETS}
     rows = [(Target("one", "a number", 1.0, 1.0, 0.1, "somebody"), 1.3)]
-    same, moved = (page(sample(), sample(shift), rows, paper, "command") for shift in (0.0, 0.8))
+    occupation = ("a table", [True])
+    same, moved = (page(sample(), sample(shift), rows, occupation, paper, "command") for shift in (0.0, 0.8))
+    assert "a table" in same
     assert same.count("**") == 2
     assert "**no**" in same
     assert "24 of 24 met" in same
@@ -45,3 +48,14 @@ def test_rich_haloes_have_the_profile_and_richness_of_the_three_hundred():
         assert target.low - target.tolerance - 0.06 <= value <= target.high + target.tolerance + 0.06, (
             target.key
         )
+
+
+def test_satellites_at_fixed_depth_are_as_many_as_published():
+    # M200c = 10^14 Msun/h is M200m = 1.35e14 at z = 0.1: ((1.35e14 - 10^12.35) / 10^12.98)^1.
+    assert satellites("Zehavi et al. 2011", -20.0, 14.0) == pytest.approx(13.9, abs=0.2)
+    table, met = occupation_table(0, MockParameters.preset("sky"))
+    assert all(met)
+    assert table.count("\n") == 1 + len(met)
+    poor = occupation_table(0, MockParameters.preset("sky", {"richness_at_1e14": 20.0}))[1]
+    assert sum(poor) < len(met) / 2
+    assert len(OCCUPATIONS) == 3
