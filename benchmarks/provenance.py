@@ -33,7 +33,8 @@ def provenance(seed: int | None) -> dict[str, Any]:
 
 def header(title: str, source: dict[str, Any]) -> str:
     """Markdown heading of a table of results."""
+    seed = "" if source["seed"] is None else f"seed {source['seed']}, "
     return (
         f"### {title}\n\n`{source['command']}`  \n"
-        f"seed {source['seed']}, bayesflowmass {source['version']}, {source['date']}, {source['machine']}\n"
+        f"{seed}bayesflowmass {source['version']}, {source['date']}, {source['machine']}\n"
     )

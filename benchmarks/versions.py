@@ -3,6 +3,7 @@
     git worktree add ../before COMMIT
     python -m benchmarks.versions --before ../before [--repeats 5] [--out docs/results/versions]
 
+The table is written after each repeat.
 Simulation, kernel densities (an encoder over a catalogue), inference by the shipped model and by a point model,
 training and the variational phase, each in processes of its own with one thread, so imports count. The ratio is that
 of the smallest times; beside it stand the smallest and the largest ratio of a pair.
@@ -153,6 +154,11 @@ def main() -> None:
                 print(
                     name, {which: round(values[-1], 2) for which, values in times[name].items()}, flush=True
                 )
+            write(options.out, commit, times)
+
+
+def write(out: Path, commit: str, times: dict[str, dict[str, list[float]]]) -> None:
+    """The table of what has been measured so far."""
     source = provenance(None)
     lines = [
         header(f"Processor time of commands, beside {commit}", source),
@@ -166,11 +172,9 @@ def main() -> None:
             f"| {name} | {before.min():.2f} | {now.min():.2f} | {now.min() / before.min():.2f} |"
             f" {pairs.min():.2f}-{pairs.max():.2f} |"
         )
-    print("\n".join(lines))
-    options.out.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    options.out.with_suffix(".json").write_text(
-        json.dumps(source | {"seconds": times}) + "\n", encoding="utf-8"
-    )
+    print("\n".join(lines), flush=True)
+    out.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    out.with_suffix(".json").write_text(json.dumps(source | {"seconds": times}) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
