@@ -101,12 +101,18 @@ def cases(
             add(f"mode {name}", mixture.filter(mode == name), mode=name)
             add(f"mode {name}", mixture.filter(mode == name))
     randomise = dict((info.config.get("simulate") or {}).get("randomise") or {})
-    for value in randomise.get("velocity_bias", ()):
-        if not wanted(f"velocity bias {value}"):
+    for parameter, value in [(key, end) for key, ends in randomise.items() for end in ends]:
+        name = f"{parameter.replace('_', ' ')} {value:g}"
+        if f"known_{parameter}" not in estimator.encoder.optional.names or not wanted(name):
             continue
-        one = mocks(simulate={"randomise": randomise | {"velocity_bias": (value, value)}})
-        add(f"velocity bias {value}", one, known_velocity_bias=value)
-        add(f"velocity bias {value}", one)
+        one = mocks(simulate={"randomise": randomise | {parameter: (value, value)}})
+        add(name, one, **{f"known_{parameter}": value})
+        add(name, one)
+    if wanted(name := "as SDSS, M_r < -20.09, 93 %"):
+        one = mocks(augmentation={"magnitude_limit": (-20.09, -20.09), "completeness": (0.93, 0.93)})
+        for several in ({}, {"abs_mag_limit": -20.09}, {"abs_mag_limit": -20.09, "completeness": 0.93}):
+            if set(several) <= set(estimator.encoder.optional.names):
+                add(name, one, **several)
     for name, changes in {
         "completeness 10 %": {"completeness": (0.1, 0.1)},
         "completeness 100 %": {"completeness": (1.0, 1.0)},

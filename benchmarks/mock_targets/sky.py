@@ -265,8 +265,8 @@ x 6 cells) between the distributions in R and |v|.
 
 Mean number inside R200m, z = 0.1, beside occupations that reproduce the density and clustering of SDSS galaxies, each
 in the cosmology of its authors; 15 % beyond their range is allowed. The three differ by a factor of 1.7 at one mass and
-depth: at M_r of -19 and -20, 10^14 and 10^14.5 Msun/h they have 0.75 to 1.8 times the satellites of the mocks. Training
-of the shipped models therefore draws `richness_at_1e14`, 40 in the preset, from 32-70 for each cluster.
+depth: at M_r of -19 and -20, 10^14 and 10^14.5 Msun/h they have 0.75 to 1.8 times the satellites of the mocks. The
+prior of `richness_at_1e14` (40 in the preset) for training is therefore 32-70 (`bayesflowmass.mocks.PRIORS`).
 
 {occupation}
 

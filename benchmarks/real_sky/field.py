@@ -29,6 +29,7 @@ from bayesflowmass.selection import magnitude_limit
 R_MAX, FAST, V_MAX = 1.6, 1500.0, 2500.0
 REDSHIFTS = (0.06, 0.17)
 LIMITS = (-19.5, -20.14, -20.7)
+SKY = MockParameters.preset("sky")
 FAINTEST = 19.65
 STRIPS = 12
 CYLINDERS = 6000
@@ -88,7 +89,7 @@ def gama(path: Path, seed: int) -> list[dict[str, Any]]:
     return results
 
 
-def mock_interlopers(n: int, seed: int, parameters: MockParameters | None = None) -> list[dict[str, Any]]:
+def mock_interlopers(n: int, seed: int, parameters: MockParameters = SKY) -> list[dict[str, Any]]:
     """The same of the interlopers of clusters of 10^14-10^14.8 Msun/h, survey mode; errors over haloes."""
     catalog = simulate_catalog(
         n,
@@ -136,6 +137,7 @@ def around_clusters(galaxies: Path, clusters: Path, n: int, seed: int) -> dict[s
         mode="survey",
         redshift=(float(z.min()), float(z.max())),
         magnitudes=True,
+        parameters=SKY,
         v_max=WINDOWS[-1],
         seed=seed,
     )
