@@ -182,9 +182,18 @@ def _by_csv(mark: str) -> Callable[[bytes], dict[str, list[Any]]]:
 
 def _by_astropy(kind: str) -> Callable[[bytes], dict[str, list[Any]]]:
     def read(data: bytes) -> dict[str, list[Any]]:
-        return _columns(Table.read(io.BytesIO(data) if kind == "fits" else data.decode(), format=kind))
+        return _columns(Table.read(data.decode(), format=kind))
 
     return read
+
+
+def _by_astropy_fits(data: bytes) -> dict[str, list[Any]]:
+    """Text ends at a zero byte, as FITS has it (standard 4.0, 7.3.3.1); astropy leaves what follows."""
+    table = Table.read(io.BytesIO(data), format="fits")
+    return {
+        name: [cell.partition("\0")[0] if isinstance(cell, str) else cell for cell in cells]
+        for name, cells in _columns(table).items()
+    }
 
 
 OTHERS: dict[str, Callable[[bytes], dict[str, list[Any]]]] = {
@@ -193,7 +202,7 @@ OTHERS: dict[str, Callable[[bytes], dict[str, list[Any]]]] = {
     "semicolons": _by_csv(";"),
     "gzip": lambda data: _by_csv(",")(gzip.decompress(data)),
     **{kind: _by_astropy(f"ascii.{kind}") for kind in ("ecsv", "mrt", "ipac")},
-    "fits": _by_astropy("fits"),
+    "fits": _by_astropy_fits,
 }
 """Readers that are not ours, and know nothing of what ours refuses."""
 

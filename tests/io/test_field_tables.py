@@ -337,6 +337,17 @@ def test_columns_of_fits_are_what_they_are(tmp_path):
     assert table.meta["notes"] == ["columns that are no numbers or text are left out: many."]
 
 
+def test_text_of_fits_ends_at_a_zero_byte_as_its_standard_has_it(tmp_path):
+    column = fits.Column("name", "6A", array=np.array(["NGC 1", "NGC 2", "NGC 3"]))
+    fits.BinTableHDU.from_columns([column]).writeto(tmp_path / "t.fits")
+    content = (tmp_path / "t.fits").read_bytes()
+    # Section 7.3.3.1 of the standard 4.0: what follows is not defined, and a text that begins with one is empty.
+    for new in (b"NG\0 2", b"\0GC 2"):
+        (tmp_path / "t.fits").write_bytes(content.replace(b"NGC 2", new))
+        first = new.partition(b"\0")[0].decode()
+        assert read_any_table(tmp_path / "t.fits")["name"].tolist() == ["NGC 1", first, "NGC 3"]
+
+
 def test_text_of_parquet_that_is_no_text_is_one_sentence(tmp_path):
     pq.write_table(pa.table({"name": ["NGC 10", "NGC 11"] * 20}), tmp_path / "n.parquet", compression="none")
     content = (tmp_path / "n.parquet").read_bytes()

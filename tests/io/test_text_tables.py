@@ -150,8 +150,19 @@ def test_machine_readable_tables_are_cut_at_their_places(tmp_path):
     np.testing.assert_allclose(flat.columns["ra"], [150.0 + 1.5 / 240, 150.0 + 2.5 / 240])
     np.testing.assert_allclose(flat.columns["dec"], [-0.2, 1.2])
     shifted = text.replace("10 00 02.5 +01", "10 00 02.55+01")
-    with pytest.raises(CatalogError, match="line 16 has text between or beyond its columns"):
+    with pytest.raises(CatalogError, match=r"line 16 has '5' in place 11, .*\(at DE-\)"):
         read_any_table(written(tmp_path, shifted))
+    with pytest.raises(CatalogError, match=r"line 16 has '7' in place 24, .*\(at its end\)"):
+        read_any_table(written(tmp_path, text.replace("+01 12      ", "+01 12 300007")))
+
+
+@pytest.mark.parametrize(("mark", "place", "column"), [("-", 1, "ra"), ("7", 6, "v"), ("x", 11, "its end")])
+def test_a_row_of_ipac_with_something_below_a_bar_is_refused(tmp_path, mark, place, column):
+    head, row = "|ra  |v   |\n|real|int |\n|deg |km/s|\n", list(" 12.5 -30  ")
+    assert read_any_table(written(tmp_path, head + "".join(row) + "\n"))["v"].tolist() == [-30]
+    row[place - 1] = mark
+    with pytest.raises(CatalogError, match=f"table.txt: line 5 has '{mark}' in place {place}, .*at {column}"):
+        read_any_table(written(tmp_path, head + " 1    2    \n" + "".join(row) + "\n"))
 
 
 def test_exponents_of_fortran_and_decimal_commas_are_numbers(tmp_path):

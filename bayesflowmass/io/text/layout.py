@@ -235,7 +235,6 @@ def _ipac(lines: Sequence[str], start: int) -> TextLayout | None:
         return None
     names = tuple(head[0][left:right].strip() for left, right in spans)
     given = [head[2][left:right].strip() for left, right in spans] if len(head) > 2 else [""] * len(names)
-    spans = tuple((left - 1, right) for left, right in spans)
     return TextLayout(
         RowFormat(_filled(names), " ", spans), tuple(_unit(unit) for unit in given), start + len(head)
     )

@@ -264,15 +264,20 @@ def _cut_at_places(rows: bytes, text: bytes, form: RowFormat, first: int) -> byt
     for start, stop in form.spans:
         between[start:stop] = [False] * (stop - start)
     gaps = [place for place, gap in enumerate(between) if gap]
+    columns = sorted(zip(form.names, form.spans, strict=True), key=lambda column: column[1])
     lines = []
     for line in rows.decode("utf-8").split("\n"):
         if not line.strip():
             continue
         padded = line.ljust(width)
-        if padded[width:].strip() or any(padded[place] not in " |" for place in gaps) or "\t" in line:
+        odd = next((place for place in gaps if padded[place] not in " |"), line.find("\t"))
+        if padded[width:].strip() and odd < 0:
+            odd = len(padded.rstrip()) - len(padded[width:].strip())
+        if odd >= 0:
             number = next((n for n, t in enumerate(text.decode().split("\n"), first) if t == line), first)
+            where = next((f"at {name}" for name, (_, stop) in columns if odd < stop), "at its end")
             raise _Fault(
-                f"line {number} has text between or beyond its columns",
+                f"line {number} has {line[odd]!r} in place {odd + 1}, between or beyond its columns ({where})",
                 "it was shifted or edited; correct the line",
             )
         cells = [padded[start:stop].strip() for start, stop in form.spans]
