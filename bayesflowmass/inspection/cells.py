@@ -8,6 +8,7 @@ from bayesflowmass.catalog import CatalogError
 from bayesflowmass.catalog.ranges import RANGES, is_sentinel
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.inspection.report import Inspection
+from bayesflowmass.io.flat.clusters import not_measured
 from bayesflowmass.io.plausibility import check_not_radians
 from bayesflowmass.io.table import FlatTable
 from bayesflowmass.io.text.values import numbers_of_words
@@ -68,6 +69,9 @@ def _check_range(report: Inspection, table: FlatTable, name: str, numbers: Float
     if limits is None or table.units[name] is not None or name in ("x", "y", "r_proj", "v_los"):
         return
     odd = np.isfinite(numbers) & ~limits.holds(numbers)
+    if name in _MEASURED and (unknown := odd & is_sentinel(numbers)).any():
+        report.facts.append(f"note: {not_measured(table.theirs[name], numbers, unknown)}")
+        odd &= ~unknown
     if not odd.any():
         return
     row = int(np.argmax(odd))
@@ -75,8 +79,7 @@ def _check_range(report: Inspection, table: FlatTable, name: str, numbers: Float
         f"{_rows(odd)} with {table.theirs[name]} outside {limits.low:g} to {limits.high:g}: the first is row "
         f"{row + 1}, {numbers[row]:g}."
     )
-    unknown = odd & is_sentinel(numbers) & (limits.optional or name in _OF_GALAXY or name == "redshift")
-    beyond = odd & ~unknown
+    beyond = odd & ~(is_sentinel(numbers) & (name in _OF_GALAXY or name == "redshift"))
     # Galaxies far behind are left out; a column that is nowhere a redshift is another column.
     allowed = 0.5 * np.sum(np.isfinite(numbers)) if name == "z" else 0.0
     report.usable = report.usable and bool(np.sum(beyond) <= allowed)

@@ -13,6 +13,7 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.cosmology import MDPL2
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.description import DESCRIPTION, WEIGHTS, ModelError
+from bayesflowmass.estimator.flags import UNUSABLE, usable_clusters
 from bayesflowmass.inspection.report import Inspection, command
 from bayesflowmass.io.formats import BoxFormat, CatalogFormat
 
@@ -22,10 +23,11 @@ __all__ = [
     "inspect_model",
     "inspect_whole",
     "is_model_folder",
+    "say_without_mass",
 ]
 
 _ROWS = 500_000
-_FEW = 3
+_WITHOUT_MASS = UNUSABLE | {"no_density": "has galaxies without spread in R or v, or on one line"}
 
 
 def inspect_catalog(path: Path) -> Inspection:
@@ -83,17 +85,25 @@ def _describe(report: Inspection, catalog: ClusterCatalog) -> None:
         catalog.validate(0)
     except CatalogError as error:
         report.refuse(error)
-    poor = int(np.sum(counts < _FEW))
     if len(catalog) == 0:
         report.problems.append("there are no clusters.")
-    elif poor:
-        report.problems.append(
-            f"{poor} of {len(catalog)} clusters have fewer than {_FEW} galaxies: no mass for them."
-        )
-    report.usable = report.usable and poor < len(catalog)
+    say_without_mass(report, catalog)
     if catalog.has("n_shared") and int(np.sum(catalog.column("n_shared") > 0)):
         shared = int(np.sum(catalog.column("n_shared") > 0.1 * np.maximum(counts, 1)))
         report.facts.append(f"clusters that share more than a tenth of their galaxies: {shared}")
+
+
+def say_without_mass(report: Inspection, catalog: ClusterCatalog) -> None:
+    """Say how many clusters get no mass, and why; a catalogue of none but those is not usable."""
+    problems = usable_clusters(catalog)
+    for reason, has in _WITHOUT_MASS.items():
+        rows = np.flatnonzero(problems == reason)
+        if rows.size:
+            first = catalog.column("cluster_id")[rows[0]]
+            report.problems.append(
+                f"clusters without a mass: {rows.size} of {len(catalog)}; the first, {first}, {has}."
+            )
+    report.usable = report.usable and bool(np.any(problems == ""))
 
 
 def is_model_folder(path: Path) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.inspection.cells import check_cells
+from bayesflowmass.inspection.files import say_without_mass
 from bayesflowmass.inspection.report import Inspection, command
 from bayesflowmass.io import read_flat
 from bayesflowmass.io.flat.galaxies import settle_redshift
@@ -21,8 +22,6 @@ from bayesflowmass.io.sources import open_table
 from bayesflowmass.io.table import FlatTable
 
 __all__ = ["inspect_table"]
-
-_FEW = 3
 
 
 def inspect_table(
@@ -177,17 +176,12 @@ def _try(
         report.facts.append(
             f"{_plural(len(catalog), 'cluster')} with {span} galaxies within 1.6 Mpc/h and 2500 km/s"
         )
-    poor = int(np.sum(counts < _FEW))
-    if poor:
-        report.problems.append(
-            f"{poor} of {_plural(len(catalog), 'cluster')} with fewer than {_FEW} galaxies: no mass."
-        )
+    say_without_mass(report, catalog)
     repeated = catalog.metadata.extra.get("repeated_positions", 0)
     if repeated:
         report.problems.append(
             f"{_plural(repeated, 'galaxy row')} at the very position of another in the same cluster: measured twice?"
         )
-    report.usable = poor < len(catalog)
 
 
 def _plural(number: int, noun: str) -> str:

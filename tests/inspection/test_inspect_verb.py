@@ -144,6 +144,44 @@ def test_broken_cells_are_counted_column_by_column(tmp_path):
     assert "1 row with z outside -0.02 to 3: the first is row 8, 9.5" in report.problems[2]
 
 
+def test_what_was_not_measured_is_a_note_and_no_problem(tmp_path):
+    table = frame_table()
+    table["v_err"] = 30.0
+    table["v_err"][:2] = [99999.0, -1.0]
+    table.write(tmp_path / "a.csv")
+    report = inspect_file(tmp_path / "a.csv", redshift=0.1)
+    said = [fact for fact in report.facts if "not measured" in fact]
+    assert said == [
+        f"note: v_err: -1, 99999 is taken for not measured, in 2 of {len(table)} rows; the first is row 1."
+    ]
+    assert report.usable
+    assert report.problems == []
+    table["v_err"][1] = 40000.0
+    table.write(tmp_path / "a.csv", overwrite=True)
+    report = inspect_file(tmp_path / "a.csv", redshift=0.1)
+    assert "1 row with v_err outside 0 to 30000: the first is row 2, 40000" in report.problems[0]
+    assert not report.usable
+
+
+def test_clusters_that_get_no_mass_are_counted_with_the_reason(tmp_path):
+    table = frame_table()
+    table["redshift"] = 0.1
+    ids = np.unique(table["cluster_id"])
+    table["v_los"][table["cluster_id"] == ids[1]] = 100.0
+    rows = np.flatnonzero(table["cluster_id"] == ids[2])
+    table.remove_rows(rows[2:])
+    table.write(tmp_path / "a.csv")
+    report = inspect_file(tmp_path / "a.csv")
+    assert report.usable
+    poor, flat = report.problems
+    assert f"clusters without a mass: 1 of 3; the first, {ids[2]}, has fewer than 3 galaxies" in poor
+    assert (
+        f"clusters without a mass: 1 of 3; the first, {ids[1]}, has galaxies without spread in R or v" in flat
+    )
+    table[table["cluster_id"] == ids[1]].write(tmp_path / "b.csv")
+    assert not inspect_file(tmp_path / "b.csv").usable
+
+
 def test_other_names_are_guessed_and_the_guess_works(tmp_path):
     table = frame_table()
     table.rename_columns(["cluster_id", "v_los"], ["grp no", "vpec"])

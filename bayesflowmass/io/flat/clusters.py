@@ -13,7 +13,7 @@ from bayesflowmass.catalog import CatalogError
 from bayesflowmass.catalog.errors import refuse_where
 from bayesflowmass.catalog.metadata import MODES
 from bayesflowmass.catalog.ranges import RANGES, check_range, known_values, without_sentinels
-from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.cosmology import Cosmology
 from bayesflowmass.io import plausibility
 from bayesflowmass.io import units as convert
@@ -26,6 +26,7 @@ __all__ = [
     "clusters_from_table",
     "column_place",
     "measured_column",
+    "not_measured",
     "require_places",
     "sky_angles",
 ]
@@ -129,11 +130,7 @@ def measured_column(
     given = table.measured(name)
     values, unknown = known_values(range_name, given * factor)
     if unknown.any():
-        written = ", ".join(f"{value:g}" for value in np.unique(given[unknown])[:3])
-        table.notes.append(
-            f"{column_place(table, name)}: {written} is taken for not measured, in {int(unknown.sum())} of "
-            f"{given.size} rows; the first is row {int(np.argmax(unknown)) + 1}."
-        )
+        table.notes.append(f"{table.name}: {not_measured(table.theirs[name], given, unknown)}")
     try:
         check_range(range_name, values, lambda row: table.place(name, row))
     except CatalogError as error:
@@ -151,6 +148,13 @@ def require_places(table: FlatTable, rows: Mapping[str, NDArray[Any]]) -> None:
             f"{table.name}: the redshift in row {row + 1} is {rows['redshift'][row]:g}; angles need a redshift above 0."
         ),
     )
+
+
+def not_measured(column: str, values: FloatArray, unknown: BoolArray) -> str:
+    """The sentence that says which values (n,) of a column are taken for not measured."""
+    written = ", ".join(f"{value:g}" for value in np.unique(values[unknown])[:3])
+    rows = f"in {int(unknown.sum())} of {values.size} rows; the first is row {int(np.argmax(unknown)) + 1}"
+    return f"{column}: {written} is taken for not measured, {rows}."
 
 
 def column_place(table: FlatTable, name: str) -> str:
