@@ -82,19 +82,23 @@ def parse_yaml(text: str) -> Any:
 def load_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file of settings; ``paper.yaml`` and other shipped names work from anywhere."""
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         if path.parent == Path() and path.suffix == ".yaml":
             path = config_path(path.name)
         else:
             raise ConfigError(f"The configuration '{path}' does not exist.")
-    if path.stat().st_size > _MOST_BYTES:
-        raise ConfigError(f"'{path}' has {path.stat().st_size} bytes; settings have some thousand.")
+    # A pipe has no size and is read once.
+    with path.open("rb") as stream:
+        text = stream.read(_MOST_BYTES + 1)
+    if len(text) > _MOST_BYTES:
+        raise ConfigError(f"'{path}' has more than {_MOST_BYTES} bytes; settings have some thousand.")
     try:
-        content = parse_yaml(path.read_text(encoding="utf-8"))
+        content = parse_yaml(text.decode("utf-8"))
     except RecursionError:
         raise ConfigError(f"'{path}' is nested too deeply for settings.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"'{path}' is not a YAML file: {' '.join(str(error).split())}") from None
+        found = " ".join(re.sub(r'\s+in "<unicode string>"', "", str(error)).split())
+        raise ConfigError(f"'{path}' cannot be read as YAML: {found}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):

@@ -106,17 +106,29 @@ def test_a_missing_required_flag_is_named(capsys):
 def test_a_file_that_is_not_yaml_is_refused(tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text("a: [1, 2\nb: }", encoding="utf-8")
-    with pytest.raises(ConfigError, match="is not a YAML file"):
+    with pytest.raises(ConfigError, match="cannot be read as YAML"):
         load_yaml(path)
     path.write_text("- 1\n- 2\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="holds a list; expected"):
         load_yaml(path)
 
 
+def test_settings_come_through_a_pipe_too():
+    if not Path("/dev/fd").is_dir():
+        pytest.skip("no /dev/fd here")
+    reading, writing = os.pipe()
+    os.write(writing, b"seed: 3\n")
+    os.close(writing)
+    try:
+        assert load_yaml(f"/dev/fd/{reading}") == {"seed": 3}
+    finally:
+        os.close(reading)
+
+
 def test_yaml_cannot_run_code(tmp_path):
     path = tmp_path / "evil.yaml"
     path.write_text("seed: !!python/object/apply:os.system ['true']\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match="is not a YAML file"):
+    with pytest.raises(ConfigError, match="cannot be read as YAML"):
         load_yaml(path)
 
 
