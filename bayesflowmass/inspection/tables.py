@@ -41,9 +41,9 @@ def inspect_table(
         if role == "galaxies":
             settle_redshift(table)
             role = _role(table)
-        if role == "":
+        if role == "" and (known is None or "clusters" in known.gives):
             others, _, _ = open_table(path, "clusters", column)
-            if {"ra", "dec", "redshift"} <= set(others.columns):
+            if {"ra", "dec", "redshift"} <= set(others.columns) and _one_each(others) is not False:
                 role = "clusters"
         if role == "clusters" and table.what != role:
             table, reading, _ = open_table(path, role, column)
@@ -76,15 +76,22 @@ def _role(table: FlatTable) -> str:
         return "masses"
     if "v_los" in table and ({"x", "y"} <= columns or "r_proj" in table):
         return "galaxies"
-    names = find_names(table.columns, {"cluster_id": LIKELY["clusters"]["cluster_id"]})
-    own_id = "cluster_id" if "cluster_id" in table else names.get("cluster_id")
-    one_each = own_id is not None and np.unique(np.ma.getdata(table.columns[own_id])).size == table.n_rows
-    if own_id is not None and ({"redshift", "log10_mass"} & columns) and not {"ra", "dec", "z"} <= columns:
+    one_each = _one_each(table)
+    if one_each and ({"redshift", "log10_mass"} & columns) and not {"ra", "dec", "z"} <= columns:
         return "clusters"
     if {"ra", "dec"} <= columns and table.first("z", "cz") is not None:
         # One row for each id: clusters, and not their galaxies.
         return "clusters" if one_each and table.n_rows > 1 else "galaxies"
     return ""
+
+
+def _one_each(table: FlatTable) -> bool | None:
+    """Whether rows have ids of clusters of their own, but for a few; None where there are no such ids."""
+    names = find_names(table.columns, {"cluster_id": LIKELY["clusters"]["cluster_id"]})
+    own_id = "cluster_id" if "cluster_id" in table else names.get("cluster_id")
+    if own_id is None:
+        return None
+    return bool(np.unique(np.ma.getdata(table.columns[own_id])).size > 0.5 * table.n_rows)
 
 
 def _unknown(report: Inspection, path: Path, table: FlatTable, column: Mapping[str, str]) -> None:

@@ -228,6 +228,15 @@ def test_columns_without_names_and_strange_tables_are_explained(tmp_path):
     assert "as in radians" in inspect_file(tmp_path / "c.csv").problems[0]
 
 
+def test_galaxies_whose_redshift_is_named_as_that_of_clusters_are_no_clusters(tmp_path):
+    table = Table({"cluster_id": np.repeat([1, 2], 10), "ra": np.linspace(10, 11, 20)})
+    table["dec"], table["z"] = 0.5, 0.1
+    table.write(tmp_path / "a.csv")
+    report = inspect_file(tmp_path / "a.csv", column={"redshift": "z"})
+    assert not report.usable
+    assert "no columns of galaxies (cluster_id, x, y, v_los; or ra, dec, z)" in report.problems[0]
+
+
 def test_masses_are_known_for_what_they_are(tmp_path):
     infer(toy_estimator(), toy_catalog(3)).write(tmp_path / "masses.ecsv")
     assert inspect_file(tmp_path / "masses.ecsv").title == "a table of masses, written by bayesflowmass infer"
