@@ -49,7 +49,7 @@ def read_fits_table(path: Path, name: str) -> Table:
         names = _names(header)
         refuse_repeated(names, name)
         rows, width = int(header["NAXIS2"]), int(header["NAXIS1"])
-        if rows < 0 or width < 0:
+        if rows < 0 or width < 0 or (rows > 0 and width == 0):
             raise ValueError(f"{rows} rows of {width} bytes")
         if start + rows * width > len(data):
             raise CatalogError(
