@@ -96,7 +96,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         content = parse_yaml(text.decode("utf-8"))
     except RecursionError:
         raise ConfigError(f"'{path}' is nested too deeply for settings.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         found = " ".join(re.sub(r'\s+in "<unicode string>"', "", str(error)).split())
         raise ConfigError(f"'{path}' cannot be read as YAML: {found}") from None
     if content is None:

@@ -108,6 +108,9 @@ def test_a_file_that_is_not_yaml_is_refused(tmp_path):
     path.write_text("a: [1, 2\nb: }", encoding="utf-8")
     with pytest.raises(ConfigError, match="cannot be read as YAML"):
         load_yaml(path)
+    path.write_text("seed: " + "9" * 5000, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"bad\.yaml' cannot be read as YAML"):
+        load_yaml(path)
     path.write_text("- 1\n- 2\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="holds a list; expected"):
         load_yaml(path)

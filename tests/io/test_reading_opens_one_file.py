@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 
 import bayesflowmass
@@ -168,6 +169,22 @@ def test_a_packed_file_that_fills_the_memory_is_refused(tmp_path):
     path.write_bytes(gzip.compress(gzip.compress(b"a,b\n1,2\n")))
     with pytest.raises(CatalogError, match="packed twice"):
         load_catalog(path)
+
+
+def test_a_few_bytes_that_announce_many_rows_are_refused(tmp_path):
+    path = tmp_path / "t.parquet"
+    rows = pa.array(np.zeros(UNPACKED_LIMIT // 8 + 1, dtype=np.int8))
+    pq.write_table(pa.table({"x": pa.DictionaryArray.from_arrays(rows, pa.array([0.1]))}), path)
+    with pytest.raises(CatalogError, match=r"bytes announce 16777217 rows of 1 columns"):
+        read_any_table(path)
+    cards = {"XTENSION": "'TABLE   '", "BITPIX": 8, "NAXIS": 2, "NAXIS1": 0, "NAXIS2": 10**12}
+    cards |= {"PCOUNT": 0, "GCOUNT": 1, "TFIELDS": 0}
+    header = "".join(f"{key:8}= {value:>20}".ljust(80) for key, value in cards.items()) + "END"
+    fits.HDUList([fits.PrimaryHDU()]).writeto(tmp_path / "t.fits")
+    with (tmp_path / "t.fits").open("ab") as stream:
+        stream.write(header.ljust(2880).encode("ascii"))
+    with pytest.raises(CatalogError, match="1000000000000 rows of 0 bytes"):
+        read_any_table(tmp_path / "t.fits")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from bayesflowmass.catalog import CatalogError
 from bayesflowmass.catalog.errors import damaged
-from bayesflowmass.io.opening import open_bytes
+from bayesflowmass.io.opening import UNPACKED_LIMIT, UNPACKED_RATIO, open_bytes
 from bayesflowmass.io.plain_table import plain_table
 from bayesflowmass.io.text.values import text_array
 
@@ -37,7 +38,16 @@ def read_parquet_table(path: Path, name: str) -> Table:
     """Numbers, truth values and text of a parquet file; dates become text, and nested columns are left out."""
     # The open file and not its name: Arrow cannot follow a path then.
     with damaged(name, _BROKEN), open_bytes(path) as stream:
-        table = pq.ParquetFile(pa.BufferReader(stream.read())).read()
+        data = stream.read()
+        file = pq.ParquetFile(pa.BufferReader(data))
+        # A column of one value takes no place in the file, and eight bytes a row in memory.
+        size = 8 * file.metadata.num_rows * max(1, file.metadata.num_columns)
+        if size > max(UNPACKED_LIMIT, UNPACKED_RATIO * len(data)):
+            raise CatalogError(
+                f"{name}: {len(data)} bytes announce {file.metadata.num_rows} rows of {file.metadata.num_columns} "
+                "columns, as no table does; look at it with another programme."
+            )
+        table = file.read()
         # Texts that are no UTF-8, and the like, which would fail later.
         table.validate(full=True)
     columns = zip(table.column_names, table.columns, strict=True)
