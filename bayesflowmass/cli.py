@@ -18,6 +18,7 @@ VERBS = {
     "infer": "masses of the clusters of a catalogue or of tables",
     "evaluate": "accuracy and calibration on clusters of known mass",
     "recalibrate": "make stated probabilities come true, on clusters of known mass",
+    "calibrate": "what a survey says of its own sky, and its masses corrected with that",
     "compare": "any number of models on one catalogue, by bins of mass",
     "figures": "the figures of the paper, with your model and your test set",
     "report": "one HTML page from what any of these wrote",

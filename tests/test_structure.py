@@ -20,7 +20,7 @@ FLOW = [
 ]
 VERBS = [
     *("simulate", "train", "infer", "evaluate", "recalibrate", "compare", "figures", "report", "inspect"),
-    *("fetch", "demo"),
+    *("calibrate", "fetch", "demo"),
 ]
 TOP_LEVEL = {"__init__", "__main__", "cli", "cosmology", *VERBS}
 

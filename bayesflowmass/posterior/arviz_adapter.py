@@ -29,7 +29,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
     import arviz as az
 
-__all__ = ["read_arviz", "select_bin", "to_arviz"]
+__all__ = ["read_arviz", "select_bin", "survey_arviz", "to_arviz"]
 
 
 VARIABLE = "log10_mass"
@@ -101,6 +101,17 @@ def to_arviz(
     for group in groups.values():
         group.attrs |= attributes
     return _container(groups)
+
+
+def survey_arviz(
+    theta: Mapping[str, npt.ArrayLike], log10_mass: npt.ArrayLike, cluster_id: npt.NDArray[Any]
+) -> Any:
+    """ArviZ's container of parameters common to n clusters, (chain, draw), and their masses (chain, draw, cluster)."""
+    values = {name: (("chain", "draw"), np.asarray(draws)) for name, draws in theta.items()}
+    masses = np.asarray(log10_mass)
+    values[VARIABLE] = (("chain", "draw", "cluster"), masses)  # type: ignore[assignment]
+    coords = {"chain": np.arange(len(masses)), "draw": np.arange(masses.shape[1]), "cluster": cluster_id}
+    return _container({"posterior": _dataset(values, coords)})
 
 
 def select_bin(data: Any, name: str, value: float) -> Any:

@@ -1,0 +1,79 @@
+"""The verb ``calibrate`` from catalogue to files, with a model and a likelihood that have learnt nothing."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from bayesflowmass.calibrate import main
+from bayesflowmass.evaluation.survey_mocks import CENTRALS, unknown_of
+from bayesflowmass.hierarchical import SummaryLikelihood
+from bayesflowmass.posterior.arviz_adapter import read_arviz
+from tests.support.small_model import toy_catalog, toy_estimator
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    estimator = toy_estimator()
+    estimator.save(tmp_path / "model")
+    catalog = toy_catalog(12, seed=3, log10_mass=14.6)
+    few = np.arange(catalog.n_galaxies_total) < catalog.n_galaxies[0] - 5
+    catalog.filter_galaxies(~few).write(tmp_path / "cat.parquet")
+    fast = functools.partial(SummaryLikelihood.fit.__func__, SummaryLikelihood, n_updates=50)
+    monkeypatch.setattr(SummaryLikelihood, "fit", lambda *a, **k: fast(*a, **k))
+    return tmp_path
+
+
+def command(files, *more):
+    words = ["--model", files / "model", "--catalog", files / "cat.parquet", "--out", files / "out"]
+    words += ["--n-mocks", 1000, "--n-samples", 10, "--chains", 1, "--no-progress", *more]
+    return main([str(word) for word in words])
+
+
+def test_catalogue_in_masses_and_theta_out(files, capsys):
+    assert command(files, "--prior", "sz:14.2") == 0
+    assert "11 of 12 clusters have galaxies enough" in capsys.readouterr().out
+    table = Table.read(files / "out" / "masses.ecsv")
+    assert np.ma.getmaskarray(table["log10_mass"]).tolist() == [True] + 11 * [False]
+    assert np.ma.allclose(table["log10_mass"] - table["log10_mass_before"], table["shift"])
+    tree = read_arviz(files / "out" / "posterior.nc")
+    assert tree["posterior"]["log10_mass"].shape == (1, 10, 11)
+    found = json.loads((files / "out" / "calibration.json").read_text(encoding="utf-8"))
+    assert set(found["theta"]) == {"velocity_bias", "infall_region_amplitude", "richness_at_1e14"}
+    for name, one in found["theta"].items():
+        low, high = one["prior"]
+        assert low < one["q2.5"] < one["q97.5"] < high
+        assert name in tree["posterior"]
+
+    def refuse(*_, **__):
+        raise AssertionError("learnt again")
+
+    SummaryLikelihood.fit = refuse
+    assert command(files, "--prior", "sz:14.2") == 0
+    assert "made before for such a survey" in capsys.readouterr().out
+    assert Table.read(files / "out" / "masses.ecsv")["log10_mass"].tolist() == table["log10_mass"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (("--prior", "hmm"), "Unknown prior 'hmm'"),
+        (("--prior", "richness:5000"), "None of the 12 clusters has 5000 galaxies"),
+        (("--unknown", "velocity_bas=[0.9, 1.1]"), "'velocity_bas' cannot be inferred from a survey"),
+        (("--unknown", "velocity_bias=[1.1, 0.9]"), "two increasing numbers"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_sentence_before_the_work(files, capsys, monkeypatch, more, sentence):
+    monkeypatch.setattr("bayesflowmass.evaluation.survey_mocks.survey_mocks", lambda *_, **__: 1 / 0)
+    assert command(files, *more) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_an_unknown_mode_is_a_parameter():
+    catalog = toy_catalog(3, mode="mixed")
+    assert CENTRALS in unknown_of(toy_estimator(), catalog)
+    assert CENTRALS not in unknown_of(toy_estimator(), catalog.with_metadata(mode="survey"))
