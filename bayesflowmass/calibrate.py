@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,7 +24,7 @@ from bayesflowmass.command.paths import InputPath, ModelPath, OutFolder
 from bayesflowmass.command.record import command_line, write_record
 from bayesflowmass.command.shared import DrawSettings
 from bayesflowmass.common.arrays import BoolArray, FloatArray
-from bayesflowmass.common.files import whole_file, write_whole
+from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.terminal import say, say_aside
 
 # The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
@@ -288,8 +290,10 @@ def run(settings: CalibrateSettings, report: Callable[[str], None] = say) -> Cal
     )
     found.table.meta["command"] = command_line("bayesflowmass calibrate", settings)
     write_table(found.table, settings.out / "masses.ecsv")
-    with whole_file(settings.out / "posterior.nc") as temporary:
-        found.to_arviz().to_netcdf(str(temporary))
+    # HDF5 wants to lock its file itself.
+    with tempfile.TemporaryDirectory() as folder:
+        found.to_arviz().to_netcdf(f"{folder}/posterior.nc")
+        write_whole(settings.out / "posterior.nc", Path(folder, "posterior.nc").read_bytes())
     summary = found.summary()
     write_whole(settings.out / "calibration.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
     write_record(settings.out, "bayesflowmass calibrate", settings)

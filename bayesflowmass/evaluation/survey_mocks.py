@@ -213,8 +213,8 @@ def learn_likelihood(
     redshift, mass = (np.asarray(mocks.column(name), dtype=np.float64) for name in ("redshift", "log10_mass"))
     return SummaryLikelihood.fit(
         torch.from_numpy(t),
-        torch.from_numpy(redshift),
-        torch.from_numpy(mass),
+        torch.tensor(redshift),
+        torch.tensor(mass),
         torch.from_numpy(values),
         priors=theta,
         least=least,

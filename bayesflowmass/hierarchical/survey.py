@@ -57,8 +57,8 @@ class SurveyModel:
                 f"A cluster of the survey has fewer than {likelihood.least} galaxies, or no mass; leave it out."
             )
         self.likelihood = likelihood.requires_grad_(False)
-        self._t = torch.as_tensor(t, dtype=torch.float64)
-        self._z = torch.as_tensor(redshift, dtype=torch.float64)
+        self._t = torch.tensor(t, dtype=torch.float64)
+        self._z = torch.tensor(redshift, dtype=torch.float64)
         self._prior = prior.log_density(np.asarray(redshift, dtype=np.float64))
         nodes, log_prior = self._population(_NODES)
         populated = (log_prior - log_prior.amax(1, keepdim=True)).amax(0) > _NOBODY
@@ -99,7 +99,8 @@ class SurveyModel:
         seed: int = 0,
         progress: bool = False,
     ) -> Tensor:
-        """Draws of theta by NUTS, (chains, n_samples, P)."""
+        """Draws of theta by NUTS, (chains, n_samples, P), after ``warmup`` others: a hundred, in a short run fewer."""
+        warmup = min(100, 2 * n_samples) if warmup is None else warmup
         found = []
         for chain in range(chains):
             with torch.random.fork_rng(devices=[]):
