@@ -24,6 +24,7 @@ __all__ = ["SurveyModel"]
 
 _NODES, _FINE_NODES = 41, 97
 _NOBODY = -30.0  # ln of the share of the population at a node that is left out
+_DEPTH = 6  # of NUTS: some thousand gradients for a hundred draws at most
 _SVI_BATCH, _SVI_STEPS = 256, 1500
 
 
@@ -106,7 +107,7 @@ class SurveyModel:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed + chain)
                 mcmc = MCMC(
-                    NUTS(self, full_mass=True),
+                    NUTS(self, full_mass=True, max_tree_depth=_DEPTH),
                     num_samples=n_samples,
                     warmup_steps=warmup,
                     disable_progbar=not progress,
