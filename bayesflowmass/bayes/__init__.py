@@ -1,4 +1,4 @@
-"""Distributions over the weights of any torch module: priors, guides, objectives, handlers for Pyro."""
+"""Distributions over the weights of torch modules: priors, guides, objectives, handlers for Pyro."""
 
 import importlib
 import pkgutil

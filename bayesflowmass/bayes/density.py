@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyro.distributions as dist
@@ -83,6 +83,30 @@ class Density(nn.Module):
             )
         log_prob: Tensor = distribution.log_prob(y)
         return log_prob.reshape(len(y), -1).sum(-1)
+
+    def parameters_of(self, x: Any) -> tuple[Tensor, ...]:
+        """The outputs of the network; where it is a density itself, the parameters that it gives."""
+        if self.likelihood is not None:
+            return (self.net(x),)
+        if not hasattr(self.net, "parameters_of"):
+            raise ValueError(
+                f"{type(self.net).__name__} does not give the parameters of its density: parameters_of(x)."
+            )
+        found: tuple[Tensor, ...] = self.net.parameters_of(x)  # type: ignore[operator]
+        return found
+
+    def distribution_of(self, parameters: Sequence[Tensor]) -> Any:
+        """The distribution that has these parameters."""
+        if self.likelihood is not None:
+            return self.distribution(parameters[0])
+        return self.net.distribution_of(parameters)  # type: ignore[operator]
+
+    def log_prob_of(self, parameters: Sequence[Tensor], y: Tensor) -> Tensor:
+        """log p(y | parameters), (B,)."""
+        if self.likelihood is not None:
+            return self.score(self.distribution(parameters[0]), y)
+        found: Tensor = self.net.log_prob_of(parameters, y)  # type: ignore[operator]
+        return found
 
     def network_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that a prior is for, by their names here."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -106,7 +106,7 @@ class LaplacePosterior(WeightPosterior):
         mean = layout.flatten(dict(module.named_parameters())).detach()
         scales = prior.scales(layout.shapes, mean.double())
         # In units of the prior's scales the prior is isotropic and the precisions add up eigenvalue by eigenvalue.
-        scaled_hessian = scales[:, None] * summed_hessian(module, names, data) * scales
+        scaled_hessian = scales[:, None] * cls._curvature(module, names, data) * scales
         eigenvalues, vectors = torch.linalg.eigh(scaled_hessian)
         square = float(((mean.double() / scales) ** 2).sum())
         alpha = choose_precision(eigenvalues, square) if relative_precision is None else relative_precision
@@ -122,6 +122,11 @@ class LaplacePosterior(WeightPosterior):
             "negative_eigenvalues": int((eigenvalues < 0).sum()),
         }
         return cls(module, names, mean, scale_tril.to(mean), found)
+
+    @staticmethod
+    def _curvature(module: nn.Module, names: Sequence[str], data: Data) -> Tensor:
+        """H (P, P), float64."""
+        return summed_hessian(module, names, data)
 
     @classmethod
     def check(cls, module: nn.Module, data: Data, options: Mapping[str, Any]) -> None:

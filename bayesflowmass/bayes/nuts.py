@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
@@ -12,14 +11,13 @@ import torch
 from pyro.infer.mcmc import MCMC, NUTS
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor, nn
-from torch.func import grad_and_value
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from bayesflowmass.bayes.choice import Choice, choose
 from bayesflowmass.bayes.layout import WeightLayout
 from bayesflowmass.bayes.priors import NormalPrior, WeightPrior
 from bayesflowmass.bayes.protocol import Data, Maximise, WeightPosterior
 from bayesflowmass.bayes.substitution import call_with
+from bayesflowmass.bayes.traced import traced_gradient
 
 __all__ = ["NUTSPosterior"]
 
@@ -93,7 +91,9 @@ class NUTSPosterior(WeightPosterior):
             log_likelihood: Tensor = call_with(module, weights, (log10_mass, context))
             return -(log_likelihood.sum() + prior.log_prob(weights))
 
-        traced = _traced(negative_log_posterior, layout.flatten(dict(module.named_parameters())).detach())
+        traced = traced_gradient(
+            negative_log_posterior, layout.flatten(dict(module.named_parameters())).detach()
+        )
 
         def potential(state: Mapping[str, Tensor]) -> Tensor:
             value: Tensor = _KnownGradient.apply(state["scaled"], traced)
@@ -183,25 +183,3 @@ class _KnownGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None]:
         return outer * ctx.saved_tensors[0], None
-
-
-def _traced(
-    function: Callable[[Tensor], Tensor], example: Tensor
-) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """Gradient and value of a function as one list of tensor operations, which Python need not go through.
-
-    For networks this small Python is most of the cost: five times faster, to the last bit the same. A function whose
-    operations depend on its numbers has no such list, and is then called as it is.
-    """
-    plain = grad_and_value(function)
-    with warnings.catch_warnings():
-        # torch.jit is deprecated on newer Pythons, without a replacement that is as fast on few numbers.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            graph = make_fx(plain)(example)
-        except RuntimeError:
-            return plain
-        traced: Callable[[Tensor], tuple[Tensor, Tensor]] = torch.jit.trace(
-            graph, (example,), check_trace=False
-        )
-    return traced

@@ -29,9 +29,9 @@ Estimator = Literal["shared", "mirrored", "local"]
 class VariationalObjective(nn.Module):
     """log p(y_i | x_i, w) - T KL(q || p) / N for each example i, w one draw from q: its mean is ELBO / N.
 
-    The mean over a batch of any size is an unbiased estimate of ELBO / N, and its negative is what is
-    minimised. Parameters of the module that are not random are fitted along with q; the random ones no
-    longer require gradients, their place is taken by draws.
+    Where the module treats each example by itself, the mean over a batch of examples drawn at random estimates ELBO / N
+    without bias; its negative is what is minimised. Parameters of the module that are not random are fitted along with
+    q; the random ones no longer require gradients, their place is taken by draws.
 
     In evaluation mode the log likelihood is the mean over ``validation_draws`` fixed draws, one for all
     examples: the held-out counterpart, without the noise of a fresh draw.

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bayesflowmass.bayes.choice import exactly
 from bayesflowmass.bayes.density import Density, Likelihood
 from bayesflowmass.bayes.elbo import WeightELBO
+from bayesflowmass.bayes.linearised import linear_parameters
 from bayesflowmass.bayes.module import BayesianModule
 from bayesflowmass.bayes.priors import WeightPrior
 from bayesflowmass.bayes.protocol import WeightPosterior
@@ -97,7 +98,11 @@ class Posterior:
             torch.manual_seed(seed)
             if self.density.likelihood is None:
                 sampler = _Sampler(self.net)
-                drawn = [call_with(sampler, weights, (x,)) for weights in self._sets(n_draws, seed)]
+                drawn = (
+                    [self.density.distribution_of(part).sample() for part in self._linear(x, n_draws, seed)]
+                    if self.weights.linear
+                    else [call_with(sampler, weights, (x,)) for weights in self._sets(n_draws, seed)]
+                )
             else:
                 outputs = self._each(None, x, n_draws, seed)
                 drawn = [self.density.distribution(each).sample() for each in outputs]
@@ -177,6 +182,10 @@ class Posterior:
         write_whole(path / "posterior.json", json.dumps(description, indent=1) + "\n")
 
     def _random(self) -> list[str]:
+        if self.weights.linear:
+            raise ValueError(
+                f"Draws of '{self.weights.method}' are no networks: there is no model of Pyro for it."
+            )
         parameters = dict(self.density.named_parameters())
         foreign = [name for name in self.weights.names if name not in parameters]
         if foreign or not self.weights.names:
@@ -200,9 +209,18 @@ class Posterior:
         for index in range(number):
             yield {name: value[index] for name, value in draws.items()}
 
+    def _linear(self, x: Any, n_draws: int | None, seed: int) -> Iterator[tuple[Tensor, ...]]:
+        """Parameters of the density of each draw of a posterior that is linear in the weights."""
+        parameters = linear_parameters(self.density, self.draw(self._number(n_draws), seed), x)
+        yield from zip(*parameters, strict=True)
+
     def _each(self, y: Tensor | None, x: Tensor, n_draws: int | None, seed: int) -> Iterator[Tensor]:
         self.density.eval()
         with torch.no_grad():
+            if self.weights.linear:
+                for part in self._linear(x, n_draws, seed):
+                    yield part[0] if y is None else self.density.log_prob_of(part, y)
+                return
             for weights in self._sets(n_draws, seed):
                 yield call_with(self.density, weights, (y, x))
 

@@ -46,6 +46,9 @@ class WeightPosterior(nn.Module, ABC):
     argument: ClassVar[tuple[str, type] | None] = None
     """What ``METHOD:VALUE`` sets (`parse_weights`): an option of `fit` and its type."""
 
+    linear: ClassVar[bool] = False
+    """Whether draws are of a model that is linear in the weights (`linear_parameters`), not of the network."""
+
     names: tuple[str, ...]
     """The random parameters, as in ``module.named_parameters()``."""
 

@@ -74,6 +74,7 @@ class MassEstimator:
         self.encoder = encoder.to(self.device).eval()
         self.flow = flow.to(self.device).eval()
         self.weights = weights.to(self.device).eval() if weights is not None and weights.names else None
+        self.flow.linear_draws = self.weights is not None and self.weights.linear
         self.training_info = training_info
         self.novelty = novelty
         self.recalibrations = tuple(recalibrations)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bayesflowmass.bayes.linearised import linear_parameters
 from bayesflowmass.bayes.substitution import call_with
 from bayesflowmass.encoders.galaxy_set import Contexts
 from bayesflowmass.flows import ConditionalFlow, MassDistribution
@@ -47,6 +48,12 @@ def condition_draws(
     training = flow.training
     flow.eval()
     try:
+        if flow.linear_draws and draws:
+            if not isinstance(context, Tensor):
+                raise ValueError(
+                    "draws of a model that is linear in its weights need contexts that are vectors"
+                )
+            return flow.distribution_of(linear_parameters(flow, draws, context))
         draws = _everywhere(flow, draws)
         features = _apply(flow.trunk, _below(draws, "trunk"), context, n_draws)
         parts = []

@@ -4,6 +4,7 @@ from bayesflowmass.flows.base import ConditionalStandardNormal, StandardNormal
 from bayesflowmass.flows.conditional_affine import ConditionalAffine, ConditionedAffine, conditional_affine
 from bayesflowmass.flows.distribution import MassDistribution
 from bayesflowmass.flows.flow import FLOW_KINDS, ConditionalFlow, Standardisation, build_flow
+from bayesflowmass.flows.joint import JointFlow
 from bayesflowmass.flows.known_population import TrainingPopulation
 from bayesflowmass.flows.mixture import ConditionalGaussianMixture, GaussianMixture
 from bayesflowmass.flows.pyro_block import PyroBlock, ScalarTransform
@@ -23,6 +24,7 @@ __all__ = [
     "ConditionedAffine",
     "ConditionedMonotoneSpline",
     "GaussianMixture",
+    "JointFlow",
     "MassDistribution",
     "PyroBlock",
     "ScalarTransform",

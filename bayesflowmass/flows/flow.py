@@ -105,6 +105,8 @@ class ConditionalFlow(ConditionalTransformedDistribution, nn.Module):
         self.transforms = nn.ModuleList([*blocks, Standardisation(loc, scale)])
         self._description = dict(description)
         self.population: TrainingPopulation | None = None
+        self.linear_draws = False
+        """Whether draws of the weights are of a model that is linear in them (`WeightPosterior.linear`)."""
 
     @property
     def set_trunk(self) -> SetTrunk | None:
@@ -158,13 +160,31 @@ class ConditionalFlow(ConditionalTransformedDistribution, nn.Module):
             ValueError: see `check_context`.
         """
         self.check_context(context)
-        return MassDistribution(*self._conditioned(self.trunk(context), dtype), validate_args=False)
+        return self.distribution_of(self.parameters_of(context), dtype)
 
-    def _conditioned(self, features: Tensor, dtype: torch.dtype) -> tuple[Distribution, list[Transform]]:
+    def parameters_of(self, context: Contexts) -> tuple[Tensor, ...]:
+        """The numbers (*B, P) that the networks give to base and transforms."""
+        return self._read(self.trunk(context))
+
+    def distribution_of(
+        self, parameters: Sequence[Tensor], dtype: torch.dtype = torch.float64
+    ) -> MassDistribution:
+        """The distribution of log10_mass that has these parameters; see `condition`."""
+        return MassDistribution(*self._conditioned(parameters, dtype), validate_args=False)
+
+    def log_prob_of(self, parameters: Sequence[Tensor], log10_mass: Tensor) -> Tensor:
+        """`log_prob` of given parameters."""
+        return self._log_prob(log10_mass, parameters)
+
+    def _read(self, features: Tensor) -> tuple[Tensor, ...]:
+        return tuple(block.nn(features) for block in (self.base_dist, *self.transforms))
+
+    def _conditioned(
+        self, parameters: Sequence[Tensor], dtype: torch.dtype
+    ) -> tuple[Distribution, list[Transform]]:
         # In single precision or under autocast only the networks stay there: dtype starts where they end.
-        base, *transforms = (
-            block.conditioned(block.nn(features).to(dtype)) for block in (self.base_dist, *self.transforms)
-        )
+        blocks = zip((self.base_dist, *self.transforms), parameters, strict=True)
+        base, *transforms = (block.conditioned(part.to(dtype)) for block, part in blocks)
         return base, transforms
 
     def log_prob(self, log10_mass: Tensor, context: Contexts) -> Tensor:
@@ -181,14 +201,14 @@ class ConditionalFlow(ConditionalTransformedDistribution, nn.Module):
         self.check_context(context)
         trunk = self.set_trunk
         if trunk is None or not isinstance(context, GalaxySet) or context.members is None:
-            return self._log_prob(log10_mass, self.trunk(context))
+            return self._log_prob(log10_mass, self.parameters_of(context))
         features, logit = trunk.read(context)
         members = membership_log_likelihood(logit, context).to(log10_mass.dtype)
-        return self._log_prob(log10_mass, features) + trunk.network.membership_weight * members
+        return self._log_prob(log10_mass, self._read(features)) + trunk.network.membership_weight * members
 
-    def _log_prob(self, log10_mass: Tensor, features: Tensor) -> Tensor:
+    def _log_prob(self, log10_mass: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         base: Any
-        base, transforms = self._conditioned(features, log10_mass.dtype)
+        base, transforms = self._conditioned(parameters, log10_mass.dtype)
         population = self.population
         if population is None or not len(population.edges):
             value, log_det = pull_back(transforms, log10_mass)

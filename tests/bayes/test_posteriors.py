@@ -18,7 +18,9 @@ OPTIONS = {
     "variational": {},
     "ensemble": {"members": 3},
     "laplace": {},
+    "linearised": {},
     "nuts": {"chains": 2, "warmup": 10, "samples": 10, "max_tree_depth": 3},
+    "sghmc": {"chains": 2, "warmup": 2, "samples": 5, "steps": 4},
 }
 
 
@@ -95,7 +97,7 @@ def test_drawing_leaves_the_global_generator_alone(case):
 def test_draws_have_a_log_density_where_the_posterior_is_a_density(case):
     _, posterior = case
     density = posterior.log_density(posterior.draw(6, seed=1))
-    if posterior.method in ("variational", "laplace"):
+    if posterior.method in ("variational", "laplace", "linearised"):
         assert density.shape == (6,)
         assert density.isfinite().all()
     else:
