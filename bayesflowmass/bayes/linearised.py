@@ -83,8 +83,8 @@ def linear_parameters(module: nn.Module, draws: Mapping[str, Tensor], x: Tensor)
 
     def one(draw: dict[str, Tensor]) -> tuple[Tensor, ...]:
         away = {name: draw[name] - value for name, value in centre.items()}
-        values, slopes = jvp(lambda weights: call_with(outer, weights, (x,)), (centre,), (away,))
-        return tuple(value + slope for value, slope in zip(values, slopes, strict=True))
+        both: Any = jvp(lambda weights: call_with(outer, weights, (x,)), (centre,), (away,))
+        return tuple(value + slope for value, slope in zip(*both, strict=True))
 
     found: tuple[Tensor, ...] = vmap(one)({f"module.{name}": value for name, value in draws.items()})
     return found
