@@ -59,7 +59,9 @@ def condition_draws(
         parts = []
         for name, block in _blocks(flow):
             raw = _apply(block.nn, _below(draws, f"{name}.nn"), features, n_draws).double()
-            parts.append(block.conditioned(raw.expand(n_draws, len(context), raw.shape[-1])))
+            # What no draw changes is kept once for each cluster; the base has the shape of all.
+            all_of_them = raw.expand(n_draws, len(context), raw.shape[-1])
+            parts.append(block.conditioned(raw if parts else all_of_them))
     finally:
         flow.train(training)
     base, *transforms = parts

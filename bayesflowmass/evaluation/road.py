@@ -22,6 +22,7 @@ from tqdm import tqdm
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.catalog.slices import cluster_slices
 from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
+from bayesflowmass.common.memory import kept
 from bayesflowmass.encoders import Contexts, KDEError, concatenate
 from bayesflowmass.estimator import MassEstimator, TrainingInfo
 from bayesflowmass.estimator.cylinder import in_cylinder
@@ -230,9 +231,17 @@ def posteriors(
         "recalibrated": recalibrated,
     }
     first_problem, found = "", False
-    with tqdm(
-        total=len(catalog), disable=not progress, desc=label, unit=" clusters", file=sys.stderr, leave=False
-    ) as bar:
+    with (
+        kept(),
+        tqdm(
+            total=len(catalog),
+            disable=not progress,
+            desc=label,
+            unit=" clusters",
+            file=sys.stderr,
+            leave=False,
+        ) as bar,
+    ):
         for first, last in slices:
             everyone = in_cylinder(catalog[first:last], info.selection)
             problems = usable_clusters(everyone)

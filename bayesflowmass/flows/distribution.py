@@ -11,6 +11,7 @@ from pyro.distributions.torch import TransformedDistribution
 from torch import Tensor
 from torch.distributions import AffineTransform, Transform
 
+from bayesflowmass.flows.base import StandardNormal
 from bayesflowmass.flows.conditional_affine import ConditionedAffine
 from bayesflowmass.flows.spline import ConditionedMonotoneSpline
 
@@ -170,6 +171,25 @@ class MassDistribution(TransformedDistribution):
     def variance(self) -> Tensor:
         """Variance of log10 mass, (*B,), dex^2."""
         return self._moments()[1]
+
+    def common_shape(self) -> tuple[MassDistribution, Tensor, Tensor] | None:
+        """q of batch shape (n,), and loc and scale (D, n), of p(m) = q((m - loc) / scale) / scale.
+
+        None where a batch of shape (D, n) is not of that kind: where a transform that bends differs along D, or the
+        base is not the standard normal.
+        """
+        inner, zero = list(self.transforms), self.base_dist.mean
+        while inner and isinstance(inner[-1], _STRAIGHT):
+            inner.pop()
+        alike = zero.shape[1:]
+        if zero.dim() != 2 or not isinstance(self.base_dist, StandardNormal):
+            return None
+        if any(transform.forward_shape(alike) != alike for transform in inner):
+            return None
+        loc, one = zero, zero + 1
+        for transform in self.transforms[len(inner) :]:
+            loc, one = transform(loc), transform(one)
+        return MassDistribution(StandardNormal(zero[0]), inner, validate_args=False), loc, one - loc
 
     def _breaks(self) -> Tensor | None:
         """Base coordinates (K, *B) at which the composed transform is known to bend; None if nowhere."""

@@ -34,12 +34,12 @@ def _bin(knots: Tensor, value: Tensor) -> Tensor:
     """Index (*S, *B) of the bin of ``value``; knot by knot, so that memory stays that of the value."""
     shape = torch.broadcast_shapes(value.shape, knots.shape[:-1])
     # A byte is enough, and this is the slowest loop on a grid.
-    index = torch.zeros(
-        shape, dtype=torch.uint8 if knots.shape[-1] < 256 else torch.long, device=value.device
-    )
+    narrow = torch.uint8 if knots.shape[-1] < 256 else torch.int32
+    index = torch.zeros(shape, dtype=narrow, device=value.device)
+    above = torch.empty(shape, dtype=torch.bool, device=value.device)
     for knot in knots[..., 1:-1].movedim(-1, 0).contiguous():
-        index = index + (value >= knot)
-    return index.long()
+        index += torch.ge(value, knot, out=above)
+    return index
 
 
 class ConditionedMonotoneSpline(Transform):
@@ -92,34 +92,42 @@ class ConditionedMonotoneSpline(Transform):
             self.data_knots, self.base_knots, self.slopes, bound=self.bound, cache_size=cache_size
         )
 
-    def _bin_parameters(self, index: Tensor) -> tuple[Tensor, ...]:
-        """Left end, width, bottom, height and slopes of bins ``index`` (*S, *B)."""
-        knots = self.slopes.shape[-1]
+    def _of_bins(self, index: Tensor, *tables: Tensor) -> list[Tensor]:
+        """Entries (*S, *B) of bins ``index`` (*S, *B) in tables (*B, K)."""
+        bins = tables[0].shape[-1]
         batch = index.shape[index.dim() - self.slopes.dim() + 1 :]
-        rows = torch.arange(batch.numel(), device=index.device).reshape(batch)
-        lower = (index + knots * rows).reshape(-1)
-        upper = lower + 1
-        ends = []
-        for table in (self.data_knots, self.base_knots, self.slopes):
-            flat = table.expand(*batch, knots).reshape(-1)
-            # Twice as fast as gathering along an axis.
-            ends += [flat.index_select(0, place).reshape(index.shape) for place in (lower, upper)]
-        left, right, bottom, top, slope0, slope1 = ends
-        return left, right - left, bottom, top - bottom, slope0, slope1
+        rows = bins * torch.arange(batch.numel(), dtype=torch.int32, device=index.device).reshape(batch)
+        place = (index.to(torch.int32) + rows).reshape(-1)
+        # Twice as fast as gathering along an axis.
+        return [
+            table.expand(*batch, bins).reshape(-1).index_select(0, place).reshape(index.shape)
+            for table in tables
+        ]
 
     def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """``x`` and log|dx/dy|, each (*S, *B), of ``y`` (*S, *B)."""
         # Outside, the spline is evaluated at its bound, where its slope is one: no NaN gradients.
         masked = y.clamp(-self.bound, self.bound)
-        left, width, bottom, height, slope0, slope1 = self._bin_parameters(_bin(self.data_knots, masked))
-        mean = height / width
-        xi = (masked - left) / width
-        left = 1 - xi
-        mixed, square = xi * left, xi * xi
-        denominator = mean + (slope0 + slope1 - 2 * mean) * mixed
-        x = bottom + height * (mean * square + slope0 * mixed) / denominator
-        numerator = slope1 * square + 2 * mean * mixed + slope0 * (left * left)
-        return torch.where(masked == y, x, y), (numerator * (mean / denominator).square()).log()
+        per_width, heights = 1 / self.data_knots.diff(dim=-1), self.base_knots.diff(dim=-1)
+        means = heights * per_width
+        left, per_width, bottom, height, mean, slope0, slope1 = self._of_bins(
+            _bin(self.data_knots, masked),
+            self.data_knots[..., :-1],
+            per_width,
+            self.base_knots[..., :-1],
+            heights,
+            means,
+            # In units of the mean slope.
+            self.slopes[..., :-1] / means,
+            self.slopes[..., 1:] / means,
+        )
+        xi = (masked - left) * per_width
+        rest = 1 - xi
+        mixed, square = xi * rest, xi * xi
+        denominator = 1 + (slope0 + slope1 - 2) * mixed
+        x = bottom + height * (square + slope0 * mixed) / denominator
+        numerator = slope1 * square + 2 * mixed + slope0 * (rest * rest)
+        return torch.where(masked == y, x, y), (mean * numerator / (denominator * denominator)).log()
 
     def _inverse(self, y: Tensor) -> Tensor:
         return self.inverse_and_log_det(y)[0]
@@ -127,7 +135,15 @@ class ConditionedMonotoneSpline(Transform):
     def _call(self, x: Tensor) -> Tensor:
         inside = (x > -self.bound) & (x < self.bound)
         masked = torch.where(inside, x, torch.zeros_like(x))
-        left, width, bottom, height, slope0, slope1 = self._bin_parameters(_bin(self.base_knots, masked))
+        left, width, bottom, height, slope0, slope1 = self._of_bins(
+            _bin(self.base_knots, masked),
+            self.data_knots[..., :-1],
+            self.data_knots.diff(dim=-1),
+            self.base_knots[..., :-1],
+            self.base_knots.diff(dim=-1),
+            self.slopes[..., :-1],
+            self.slopes[..., 1:],
+        )
         mean = height / width
         rise = masked - bottom
         curvature = slope0 + slope1 - 2 * mean

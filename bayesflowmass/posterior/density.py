@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.posterior.draws import Disagreement, DrawPosteriors
-from bayesflowmass.posterior.tabulated import Tabulated, tabulate
+from bayesflowmass.posterior.tabulated import Tabulated, even, tabulate
 
 __all__ = ["Density"]
 
@@ -74,6 +74,15 @@ class Density(ABC):
         """Both at the same masses, (k, n) each."""
         return self.log_pdf(x), self.cdf(x)
 
+    def sketch(self) -> tuple[Tensor, Tensor]:
+        """Some log10 masses from one end of the window to the other, and about what the cdf is there, (k, n) each."""
+        x = even(*self.window())
+        return x, self.cdf(x)
+
+    def bends(self) -> Tensor | None:
+        """log10 masses (k, n) where the slope of the density jumps, as far as they are known."""
+        return None
+
     @cached_property
     def table(self) -> Tabulated:
         """The density and its cdf on adaptive nodes."""
@@ -106,5 +115,5 @@ class Density(ABC):
 
     @cached_property
     def mode(self) -> Tensor:
-        """log10 mass of the highest density per dex (n,), to 1e-7 dex; the first of equal peaks."""
+        """log10 mass of the highest density per dex (n,), to 1e-5 dex; the first of equal peaks."""
         return self.table.mode(self.log_pdf)

@@ -12,13 +12,21 @@ import torch
 from torch import Tensor
 
 from bayesflowmass.common.arrays import FloatArray
-from bayesflowmass.posterior.tabulated import Curve, Tabulated, middle_density, place_nodes, tabulate_at
+from bayesflowmass.posterior.tabulated import (
+    NODES,
+    Curve,
+    Tabulated,
+    middle_density,
+    place_nodes,
+    tabulate_at,
+)
 
 __all__ = [
     "MONTE_CARLO_ERROR",
     "Disagreement",
     "DrawDensities",
     "DrawPosteriors",
+    "Look",
     "draw_posteriors",
     "gathered",
     "monte_carlo_error",
@@ -83,6 +91,16 @@ class TabulatedDraws(Curve, DrawDensities, Protocol):
     """Draws whose mixture is a curve."""
 
 
+class Look(NamedTuple):
+    """What one look at the densities of n clusters finds: a table, mean and variance (n,) of log10 mass, and what draws
+    disagree about (None for a point model)."""
+
+    table: Tabulated
+    mean: Tensor
+    variance: Tensor
+    disagreement: Disagreement | None
+
+
 class Disagreement(NamedTuple):
     """Parts of the standard deviation of each cluster [dex], (n,) each."""
 
@@ -109,7 +127,8 @@ def tabulate_draws(
     log_weight: Callable[[Tensor], Tensor] | None = None,
     limits: tuple[float, float] | None = None,
     breaks: Sequence[float] = (),
-) -> tuple[Tabulated, Disagreement]:
+    n_nodes: int = NODES,
+) -> Look:
     r"""Table of a mixture of D draws, and how the draws differ, from one look at each of them.
 
     With shares s_d of the draws (1/D; under a new prior draw d has s_d proportional to Z_d = int p_d w dm),
@@ -128,9 +147,9 @@ def tabulate_draws(
 
     Args:
         draws: their densities, of few clusters.
-        log_weight, limits, breaks: see `bayesflowmass.posterior.tabulated.tabulate`.
+        log_weight, limits, breaks, n_nodes: see `bayesflowmass.posterior.tabulated.tabulate`.
     """
-    x = place_nodes(draws, log_weight, limits, breaks)
+    x = place_nodes(draws, log_weight, limits, breaks, n_nodes)
     centre = x[len(x) // 2]
     of_pdf, of_cdf = _moment_sums(x - centre, x, log_weight)
     rows = max(1, _AT_ONCE // (draws.n_draws or 1) // x.shape[1])
@@ -148,19 +167,18 @@ def tabulate_draws(
     evidence, first, second = moments
     mean = first / evidence
     share = evidence / evidence.sum(0)
-    aleatoric = (share * (second / evidence - mean**2)).sum(0)
-    epistemic = (share * (mean - (share * mean).sum(0)) ** 2).sum(0)
-    return table, Disagreement(*(part.clamp_min(0.0).sqrt().numpy() for part in (aleatoric, epistemic)))
+    whole = (share * mean).sum(0)
+    aleatoric = (share * (second / evidence - mean**2)).sum(0).clamp_min(0.0)
+    epistemic = (share * (mean - whole) ** 2).sum(0)
+    found = Disagreement(aleatoric.sqrt().numpy(), epistemic.sqrt().numpy())
+    return Look(table, centre + whole, aleatoric + epistemic, found)
 
 
-def gathered(
-    parts: Iterable[tuple[Tabulated, Disagreement | None]],
-) -> tuple[Tabulated, Disagreement | None]:
-    """Tables and disagreements of consecutive clusters as one."""
-    tables, found = zip(*parts, strict=True)
-    if None in found:
-        return Tabulated.concatenate(tables), None
-    return Tabulated.concatenate(tables), Disagreement(*map(np.concatenate, zip(*found, strict=True)))
+def gathered(parts: Iterable[Look]) -> Look:
+    """Looks at consecutive clusters as one."""
+    tables, means, variances, found = zip(*parts, strict=True)
+    together = None if None in found else Disagreement(*map(np.concatenate, zip(*found, strict=True)))
+    return Look(Tabulated.concatenate(tables), torch.cat(means), torch.cat(variances), together)
 
 
 def _moment_sums(

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.posterior.common_shape import CommonShape, look_at_shape
 from bayesflowmass.posterior.density import Density
 from bayesflowmass.posterior.draws import (
     Disagreement,
     DrawPosteriors,
+    Look,
     draw_posteriors,
     gathered,
     mutual_information,
@@ -25,8 +27,8 @@ __all__ = ["ConditionedDistribution", "FlowDensity"]
 
 # Values of a density evaluated at once: intermediates then stay in the cache of a core.
 _AT_ONCE = 1 << 16
-# Probability left outside the window over which a density is tabulated, on each side.
-WINDOW_TAIL = 1e-12
+# Where a density is looked at first, in standard deviations of a normal one: beyond the outermost lies 1e-12.
+_LEVELS = (-7.03, -3.0, -2.0, -1.25, -0.6, 0.0, 0.6, 1.25, 2.0, 3.0, 7.03)
 
 
 class ConditionedDistribution(Protocol):
@@ -66,6 +68,14 @@ class _Some:
         log_prob, cdf = _both(self.block, self._wide(value))
         return log_prob[..., self.kept], cdf[..., self.kept]
 
+    def common_shape(self) -> tuple[ConditionedDistribution, Tensor, Tensor] | None:
+        found = _common_shape(self.block)
+        return found and (_Some(found[0], self.kept), found[1][:, self.kept], found[2][:, self.kept])
+
+    def bends(self) -> Tensor | None:
+        found = _bends(self.block)
+        return None if found is None else found[..., self.kept]
+
     def _of(self, method: str, value: Tensor) -> Tensor:
         result: Tensor = getattr(self.block, method)(self._wide(value))[..., self.kept]
         return result
@@ -82,7 +92,7 @@ class FlowDensity(Density):
 
     Args:
         blocks: conditioned distributions of consecutive clusters, all (n_b,) or all (draws, n_b).
-        n_nodes: of the table of a point model (`tabulate`).
+        n_nodes: of the table (`tabulate`).
 
     Raises:
         ValueError: the blocks are empty or their shapes disagree.
@@ -143,16 +153,31 @@ class FlowDensity(Density):
         log_pdf, cdf = self._evaluate(x, "log_prob_and_cdf", average=False).unbind()
         return (log_pdf[:, None], cdf[:, None]) if self.n_draws is None else (log_pdf, cdf)
 
-    @cached_property
+    @property
     def table(self) -> Tabulated:
-        return self._looked_at[0]
+        return self.look.table
+
+    @property
+    def moments(self) -> tuple[Tensor, Tensor]:
+        return self.look.mean, self.look.variance
 
     @cached_property
-    def _looked_at(self) -> tuple[Tabulated, Disagreement | None]:
-        return gathered(
-            (tabulate(part, n_nodes=part.n_nodes), None) if self.n_draws is None else tabulate_draws(part)
-            for part, _ in self.parts()
-        )
+    def look(self) -> Look:
+        """Table and moments, from one look at each block."""
+        return gathered(part._looked_at() for part, _ in self.parts())
+
+    @torch.no_grad()
+    def _looked_at(self) -> Look:
+        """Of one block."""
+        if self.n_draws is None:
+            table = tabulate(self, n_nodes=self.n_nodes)
+            return Look(table, *table.moments(), None)
+        common = _common_shape(self.blocks[0])
+        if common is None:
+            return tabulate_draws(self, n_nodes=self.n_nodes)
+        shape, *affine = common
+        loc, scale = (part.to(device="cpu", dtype=torch.float64) for part in affine)
+        return look_at_shape(CommonShape(FlowDensity([shape]), loc, scale), self.n_nodes)
 
     def quantile(self, p: Tensor) -> Tensor:
         """Single flows answer with their own exact inverse; that of a mixture is polished on its exact cdf."""
@@ -162,7 +187,7 @@ class FlowDensity(Density):
 
     @property
     def disagreement(self) -> Disagreement | None:
-        return self._looked_at[1]
+        return self.look.disagreement
 
     @cached_property
     def mutual_information(self) -> FloatArray | None:
@@ -172,9 +197,25 @@ class FlowDensity(Density):
         return draw_posteriors(self, self.table.x, at=at)
 
     def window(self) -> tuple[Tensor, Tensor]:
-        tails = torch.tensor([WINDOW_TAIL, 1.0 - WINDOW_TAIL], dtype=torch.float64)[:, None]
-        ends = self._evaluate(tails.expand(2, self.n_clusters), "icdf", average=False)
-        return ends[0].reshape(-1, self.n_clusters).amin(0), ends[1].reshape(-1, self.n_clusters).amax(0)
+        x, _ = self.sketch()
+        return x[0], x[-1]
+
+    def sketch(self) -> tuple[Tensor, Tensor]:
+        """Quantiles averaged over the draws; the outermost of all of them at the ends."""
+        p = torch.special.ndtr(torch.tensor(_LEVELS, dtype=torch.float64))[:, None].expand(
+            -1, self.n_clusters
+        )
+        x = self._evaluate(p, "icdf", average=False)
+        if self.n_draws is not None:
+            x = torch.cat([x[:1].amin(1), x[1:-1].mean(1), x[-1:].amax(1)])
+        return x, p
+
+    @torch.no_grad()
+    def bends(self) -> Tensor | None:
+        """Those of point models; over draws they are many, and small."""
+        found = [_bends(block) for block in self.blocks if self.n_draws is None]
+        known = [one.to(device="cpu", dtype=torch.float64) for one in found if one is not None]
+        return torch.cat(known, -1) if known and len(known) == len(found) else None
 
     def _evaluate(self, x: Tensor, method: str, average: bool = True) -> Tensor:
         x = x.to(torch.float64).expand(-1, self.n_clusters)
@@ -210,6 +251,20 @@ def _both(block: ConditionedDistribution, x: Tensor) -> tuple[Tensor, Tensor]:
     """log_prob and cdf, in one pass where the distribution has one."""
     together: Callable[[Tensor], tuple[Tensor, Tensor]] | None = getattr(block, "log_prob_and_cdf", None)
     return (block.log_prob(x), block.cdf(x)) if together is None else together(x)
+
+
+def _common_shape(block: ConditionedDistribution) -> tuple[ConditionedDistribution, Tensor, Tensor] | None:
+    """`MassDistribution.common_shape`, where the distribution has that."""
+    found: tuple[ConditionedDistribution, Tensor, Tensor] | None = getattr(
+        block, "common_shape", lambda: None
+    )()
+    return found
+
+
+def _bends(block: ConditionedDistribution) -> Tensor | None:
+    """`MassDistribution.bends`, where the distribution has that."""
+    found: Tensor | None = getattr(block, "bends", lambda: None)()
+    return found
 
 
 def _average(values: Tensor, log: bool) -> Tensor:

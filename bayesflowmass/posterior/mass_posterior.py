@@ -50,7 +50,7 @@ class MassPosterior:
         cosmology: of the mass function and of conversions.
         cluster_id: names of the clusters (n,); default 0 ... n - 1.
         n_galaxies: number of galaxies (n,); default unknown.
-        n_nodes: of the table of a point model (`bayesflowmass.posterior.tabulated.tabulate`); fewer are faster.
+        n_nodes: of the table (`bayesflowmass.posterior.tabulated.tabulate`); fewer are faster.
 
     Raises:
         ValueError: shapes disagree or the prior is unknown.
@@ -268,7 +268,7 @@ class MassPosterior:
 
     @property
     def map(self) -> FloatArray:
-        """log10 mass of the highest density per dex (n,), to 1e-7 dex; the first of equal peaks."""
+        """log10 mass of the highest density per dex (n,), to 1e-5 dex; the first of equal peaks."""
         return np.asarray(self._density.mode.numpy())
 
     @property

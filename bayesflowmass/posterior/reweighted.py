@@ -13,6 +13,7 @@ from bayesflowmass.posterior.density import Density
 from bayesflowmass.posterior.draws import (
     Disagreement,
     DrawPosteriors,
+    Look,
     draw_posteriors,
     gathered,
     mutual_information,
@@ -83,25 +84,31 @@ class ReweightedDensity(Density):
     @property
     def table(self) -> Tabulated:
         """The normalised density on adaptive nodes."""
-        return self._looked_at[0]
+        return self.look.table
+
+    @property
+    def moments(self) -> tuple[Tensor, Tensor]:
+        return self.look.mean, self.look.variance
 
     @cached_property
-    def _looked_at(self) -> tuple[Tabulated, Disagreement | None]:
-        if len(self.flow.blocks) == 1:
-            low, high = self.limits
-            jumps = {*breaks_of(self.prior), *breaks_of(self.training_prior)}
-            inner = sorted(jump for jump in jumps if low < jump < high)
-            if self.n_draws is not None:
-                return tabulate_draws(self.flow, self.log_weight, self.limits, inner)
-            return tabulate(self.flow, self.log_weight, self.limits, inner, self.flow.n_nodes), None
-        return gathered(
-            ReweightedDensity(part, self.prior, self.training_prior, self.redshift[rows])._looked_at
-            for part, rows in self.flow.parts()
-        )
+    def look(self) -> Look:
+        """Table and moments, from one look at each block."""
+        if len(self.flow.blocks) > 1:
+            return gathered(
+                ReweightedDensity(part, self.prior, self.training_prior, self.redshift[rows]).look
+                for part, rows in self.flow.parts()
+            )
+        low, high = self.limits
+        jumps = {*breaks_of(self.prior), *breaks_of(self.training_prior)}
+        inner = sorted(jump for jump in jumps if low < jump < high)
+        if self.n_draws is not None:
+            return tabulate_draws(self.flow, self.log_weight, self.limits, inner, self.flow.n_nodes)
+        table = tabulate(self.flow, self.log_weight, self.limits, inner, self.flow.n_nodes)
+        return Look(table, *table.moments(), None)
 
     @property
     def disagreement(self) -> Disagreement | None:
-        return self._looked_at[1]
+        return self.look.disagreement
 
     @cached_property
     def mutual_information(self) -> FloatArray | None:

@@ -16,7 +16,17 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["NODES", "Curve", "Tabulated", "middle_density", "place_nodes", "tabulate", "tabulate_at"]
+__all__ = [
+    "NODES",
+    "Curve",
+    "Tabulated",
+    "adaptive_nodes",
+    "even",
+    "middle_density",
+    "place_nodes",
+    "tabulate",
+    "tabulate_at",
+]
 
 NODES = 193
 """Of a density that is asked for its cdf to 1e-8."""
@@ -27,9 +37,10 @@ _ROWS = 1024
 # Half of the panel that holds a jump of the weight, dex.
 _BREAK = 1e-9
 _GOLDEN = 0.5 * (5.0**0.5 - 1.0)
-# Golden sections end at this width [dex, or probability]; rounding of a function near its peak allows little more.
-_NARROW = 2e-8
-# Grid of the probability below the shortest interval, before golden sections.
+# Steps to a peak are no shorter [dex, or probability]; rounding of a function near its peak allows little more.
+_NARROW = 1e-6
+_MOST_STEPS = 100
+# Grid of the probability below the shortest interval, before steps to the peak.
 _LEVELS = 33
 
 
@@ -46,6 +57,14 @@ class Curve(Protocol):
 
     def window(self) -> tuple[Tensor, Tensor]:
         """Limits (n,) that hold all but a negligible probability."""
+        ...
+
+    def sketch(self) -> tuple[Tensor, Tensor]:
+        """Some log10 masses from one end of the window to the other, and about what the cdf is there, (k, n) each."""
+        ...
+
+    def bends(self) -> Tensor | None:
+        """log10 masses (k, n) where the slope of the density jumps, as far as they are known."""
         ...
 
 
@@ -83,11 +102,8 @@ class Tabulated:
     def mode(self, log_pdf: Callable[[Tensor], Tensor]) -> Tensor:
         """Where the exact density ``log_pdf`` (1, n) -> (1, n) is highest, (n,), searched about the highest node."""
         peak = self.pdf.argmax(1, keepdim=True)
-        lower = self.x.gather(1, (peak - 1).clamp_min(0)).T
-        upper = self.x.gather(1, (peak + 1).clamp_max(self.x.shape[1] - 1)).T
-        best, height = self.x.gather(1, peak).T, self.pdf.gather(1, peak).T.log()
-        middle = _highest(log_pdf, lower, upper)
-        return torch.where(log_pdf(middle) >= height, middle, best)[0]
+        around = [(peak - 1).clamp_min(0), peak, (peak + 1).clamp_max(self.x.shape[1] - 1)]
+        return _highest(log_pdf, *(self.x.gather(1, at).T for at in around))[0]
 
     def shortest(self, level: float) -> Tensor:
         """Limits (n, 2) of the shortest interval that holds the probability ``level``."""
@@ -98,9 +114,8 @@ class Tabulated:
             return self.quantile(start) - self.quantile(start + level)
 
         best = shortness(below).argmax(1, keepdim=True)
-        lower = below.gather(1, (best - 1).clamp_min(0))
-        upper = below.gather(1, (best + 1).clamp_max(_LEVELS - 1))
-        start = _highest(shortness, lower, upper)
+        around = [(best - 1).clamp_min(0), best, (best + 1).clamp_max(_LEVELS - 1)]
+        start = _highest(shortness, *(below.gather(1, at) for at in around))
         return torch.cat([self.quantile(start), self.quantile(start + level)], dim=1)
 
     @staticmethod
@@ -192,36 +207,40 @@ def place_nodes(
     n_nodes: int = NODES,
 ) -> Tensor:
     """The nodes (k, n) of `tabulate`; arguments as there."""
-    window = density.window()
     if limits is None:
-        span = window
+        x, cdf = (part.T.contiguous() for part in density.sketch())
+        window = x[:, 0], x[:, -1]
     else:
         start, end = limits
-        span = torch.full_like(window[0], start), torch.full_like(window[1], end)
-        window = window[0].clamp(start, end), window[1].clamp(start, end)
-    nodes = _even(*span)
-    if limits is not None:
-        nodes = torch.cat([nodes, _even(*window)]).sort(0).values
+        low, high = density.window()
+        window = low.clamp(start, end), high.clamp(start, end)
+        spans = (torch.full_like(low, start), torch.full_like(high, end)), window
+        nodes = torch.cat([even(*span) for span in spans]).sort(0).values
         # Nodes that coincide are set apart by less than anything that matters.
-        step = 1e-12 * (span[1] - span[0])
-        nodes = nodes + step * torch.arange(len(nodes), dtype=torch.float64)[:, None]
-    first = tabulate_at(density, nodes, *density.log_pdf_and_cdf(nodes), weight, limits)
-    nodes = _adaptive_nodes(first, window, n_nodes)
+        nodes = nodes + 1e-12 * (end - start) * torch.arange(len(nodes), dtype=torch.float64)[:, None]
+        first = tabulate_at(density, nodes, *density.log_pdf_and_cdf(nodes), weight, limits)
+        x, cdf = first.x, first.cdf
+    nodes = adaptive_nodes(x, cdf, window, n_nodes)
+    bends = density.bends()
+    if bends is not None:
+        # An end of the window may be a bend; nodes that coincide are set apart by less than anything that matters.
+        nodes = torch.cat([nodes, bends.clamp(nodes[0], nodes[-1])]).sort(0).values
+        nodes = nodes + 1e-12 * torch.arange(len(nodes), dtype=nodes.dtype)[:, None]
     if breaks:
         sides = torch.tensor(breaks, dtype=nodes.dtype)[:, None] + _BREAK * torch.tensor([-1.0, 1.0])
         nodes = torch.cat([nodes, sides.reshape(-1, 1).expand(-1, nodes.shape[1])]).sort(0).values
     return nodes
 
 
-def _even(low: Tensor, high: Tensor) -> Tensor:
+def even(low: Tensor, high: Tensor) -> Tensor:
     """Evenly spaced nodes (k, n)."""
     return low + (high - low) * torch.linspace(0.0, 1.0, _FIRST_NODES, dtype=torch.float64)[:, None]
 
 
-def _adaptive_nodes(table: Tabulated, window: tuple[Tensor, Tensor], n_nodes: int) -> Tensor:
-    """Nodes (k, n): quantiles of a mixture of the density (0.4), the window of p (0.45), the whole span."""
+def adaptive_nodes(x: Tensor, cdf: Tensor, window: tuple[Tensor, Tensor], n_nodes: int) -> Tensor:
+    """Nodes (k, n): quantiles of a mixture of the density (0.4), the window of p (0.45), the whole span, from a cdf at
+    some x, (n, j) each."""
     low, high = (end[:, None] for end in window)
-    x, cdf = table.x, table.cdf
     by_density = (cdf - cdf[:, :1]) / (cdf[:, -1:] - cdf[:, :1]).clamp_min(1e-300)
     by_window = ((x - low) / (high - low).clamp_min(1e-9)).clamp(0.0, 1.0)
     by_span = (x - x[:, :1]) / (x[:, -1:] - x[:, :1])
@@ -269,18 +288,55 @@ def middle_density(cdf: Tensor, width: Tensor, pdf: Tensor) -> Tensor:
     return (1.5 * cdf.diff(dim=0) / width - 0.25 * (pdf[:-1] + pdf[1:])).clamp_min(0.0)
 
 
-def _highest(function: Callable[[Tensor], Tensor], lower: Tensor, upper: Tensor) -> Tensor:
-    """Where an elementwise function of one peak is highest between two limits, by golden sections."""
-    left, right = upper - _GOLDEN * (upper - lower), lower + _GOLDEN * (upper - lower)
-    f_left, f_right = function(left), function(right)
-    while bool((upper - lower > _NARROW).any()):
-        down = f_left > f_right
-        lower, upper = torch.where(down, lower, left), torch.where(down, right, upper)
-        new = torch.where(down, upper - _GOLDEN * (upper - lower), lower + _GOLDEN * (upper - lower))
-        f_new = function(new)
-        left, right = torch.where(down, new, right), torch.where(down, left, new)
-        f_left, f_right = torch.where(down, f_new, f_right), torch.where(down, f_left, f_new)
-    return 0.5 * (lower + upper)
+def _highest(function: Callable[[Tensor], Tensor], lower: Tensor, middle: Tensor, upper: Tensor) -> Tensor:
+    """Where an elementwise function of one peak is highest, to 2e-6: parabolas through the three best points, golden
+    sections where these do not halve the step before the last or leave the bracket.
+
+    References:
+        Brent 1973, Algorithms for Minimization without Derivatives, chapter 5.
+
+    Args:
+        function: to be maximised.
+        lower, upper: limits.
+        middle: between them, or one of them; at least as high as both.
+    """
+    best, second, third = middle, lower, upper
+    top, high, low = function(best), function(second), function(third)
+    step = before = upper - lower
+    for _ in range(_MOST_STEPS):
+        centre = 0.5 * (lower + upper)
+        if not bool(((best - centre).abs() + 0.5 * (upper - lower) > 2.0 * _NARROW).any()):
+            break
+        r, q = (best - second) * (top - low), (best - third) * (top - high)
+        p, q = (best - third) * q - (best - second) * r, 2.0 * (q - r)
+        new = -p / q
+        far = torch.where(best < centre, upper, lower) - best
+        good = (new.abs() < 0.5 * before.abs()) & (best + new > lower) & (best + new < upper)
+        before = torch.where(good, step, far)
+        step = torch.where(good, new, (1.0 - _GOLDEN) * far)
+        # Closer to the best point, or to an end of the bracket, rounding would decide.
+        edge = torch.minimum(best + step - lower, upper - best - step) < 2.0 * _NARROW
+        short = torch.copysign(torch.full_like(step, _NARROW), torch.where(edge | (step == 0.0), far, step))
+        step = torch.where(edge | (step.abs() < _NARROW), short, step)
+        tried = best + step
+        found = function(tried)
+        better = found >= top
+        below = tried < best
+        lower = torch.where(better & ~below, best, torch.where(~better & below, tried, lower))
+        upper = torch.where(better & below, best, torch.where(~better & ~below, tried, upper))
+        runner_up = ~better & ((found >= high) | (second == best))
+        last = ~better & ~runner_up & ((found >= low) | (third == best) | (third == second))
+        shift = better | runner_up
+        third, low = (
+            torch.where(shift, second, torch.where(last, tried, third)),
+            torch.where(shift, high, torch.where(last, found, low)),
+        )
+        second, high = (
+            torch.where(better, best, torch.where(runner_up, tried, second)),
+            torch.where(better, top, torch.where(runner_up, found, high)),
+        )
+        best, top = torch.where(better, tried, best), torch.where(better, found, top)
+    return best
 
 
 def _hermite(t: Tensor, rise: Tensor, left: Tensor, right: Tensor) -> Tensor:

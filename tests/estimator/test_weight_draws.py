@@ -6,12 +6,14 @@ from copy import deepcopy
 
 import pytest
 import torch
+from numpy.testing import assert_allclose
 from torch import nn
 from torch.func import functional_call
 
 from bayesflowmass.bayes import choose
 from bayesflowmass.estimator.weight_draws import condition_draws
 from bayesflowmass.flows import build_flow
+from bayesflowmass.posterior import MassPosterior
 
 FLOWS = {
     "three separate affine blocks": {"kind": "affine", "hidden": (6, 5)},
@@ -157,3 +159,52 @@ def test_wrong_draws_are_errors():
         condition_draws(flow, draws | {name: draws[name][:2]}, context)
     with pytest.raises(ValueError, match="this flow was made for 3 numbers per cluster"):
         condition_draws(flow, draws, context[:, :2])
+
+
+def one_shape():
+    """Draws of the affine block alone, of splines that bend: a flow of two peaks."""
+    flow = build_flow("affine+spline", 3, 14.3, 0.3, hidden=(6,), shared=True, count_bins=6, seed=2).double()
+    context = torch.randn(9, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    with torch.no_grad():
+        flow.transforms[0].nn[-1].bias += torch.linspace(-1.5, 1.5, 17, dtype=torch.float64).sin() * 1.5
+    return condition_draws(flow, random_draws(flow, ["transforms.1.*"], 5), context)
+
+
+def test_draws_of_the_affine_block_alone_share_a_shape():
+    found = one_shape()
+    shape, loc, scale = found.common_shape()
+    x = torch.linspace(13.0, 15.6, 40, dtype=torch.float64)[:, None, None]
+    expected = shape.log_prob((x - loc) / scale) - scale.log()
+    torch.testing.assert_close(found.log_prob(x), expected, rtol=1e-10, atol=1e-10)
+    for case, which in (("shared trunk", "last"), ("no hidden layer", "all")):
+        flow, context, _ = make(case)
+        assert condition_draws(flow, random_draws(flow, which), context).common_shape() is None
+
+
+def test_a_mixture_of_one_shape_is_that_of_its_draws():
+    class Plain:
+        """The same distribution, of which nobody says that it has one shape."""
+
+        def __init__(self, block):
+            self.log_prob, self.cdf, self.icdf, self.batch_shape = (
+                *(block.log_prob, block.cdf, block.icdf),
+                block.batch_shape,
+            )
+
+    found = one_shape()
+    quick, plain = (
+        MassPosterior(block, log10_mass_range=(13.2, 15.6), n_nodes=nodes)
+        for block, nodes in ((found, 193), (Plain(found), 1025))
+    )
+    x = quick.table.x
+    torch.testing.assert_close(quick.table.cdf, torch.from_numpy(quick.cdf(x.T)).T, rtol=0, atol=1e-4)
+    torch.testing.assert_close(quick.table.pdf, torch.from_numpy(quick.pdf(x.T)).T, rtol=0, atol=0.03)
+    for name in ("mean", "sigma", "sigma_aleatoric", "sigma_epistemic"):
+        assert_allclose(getattr(quick, name), getattr(plain, name), rtol=0, atol=3e-6, err_msg=name)
+    for posterior in (quick, plain):
+        parts = posterior.sigma_aleatoric**2 + posterior.sigma_epistemic**2
+        assert_allclose(posterior.sigma**2, parts, rtol=1e-13)
+    some = quick[[7, 2]]
+    assert_allclose(some.sigma_epistemic, quick.sigma_epistemic[[7, 2]], rtol=1e-12)
+    levels = [0.025, 0.5, 0.975]
+    assert_allclose(quick.quantile(levels), plain.quantile(levels), rtol=0, atol=1e-10)

@@ -367,3 +367,18 @@ def test_a_description_without_its_scale_is_refused():
 def test_a_context_of_another_encoder_is_refused():
     with pytest.raises(ValueError, match="has 3 numbers per cluster and this flow was made for 26"):
         make("affine").condition(torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_contexts_that_differ_at_their_end_are_read_like_any(shared):
+    flow = build_flow(
+        "affine+spline", 7, 14.3, 0.3, hidden=(6,), count_bins=4, shared=shared, seed=2
+    ).double()
+    generator = torch.Generator().manual_seed(4)
+    context, endings = (
+        torch.randn(*n, generator=generator, dtype=torch.float64) for n in ((5, 7), (3, 5, 2))
+    )
+    found = flow.condition_endings(context, endings).mean.reshape(3, 5)
+    for ending, mean in zip(endings, found, strict=True):
+        whole = torch.cat([context[:, :-2], ending], 1)
+        torch.testing.assert_close(mean, flow.condition(whole).mean, rtol=1e-13, atol=1e-13)
