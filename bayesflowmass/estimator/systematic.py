@@ -26,6 +26,7 @@ from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.encoders import Contexts
 from bayesflowmass.encoders.columns import MODE_VALUES
 from bayesflowmass.estimator.mass_estimator import MassEstimator
+from bayesflowmass.flows import MassDistribution
 from bayesflowmass.posterior import MassPosterior, MassPrior
 
 __all__ = ["sigma_systematic", "systematic_nodes"]

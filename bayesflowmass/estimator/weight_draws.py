@@ -56,7 +56,7 @@ def condition_draws(
             return flow.distribution_of(linear_parameters(flow, draws, context))
         draws = _everywhere(flow, draws)
         features = _apply(flow.trunk, _below(draws, "trunk"), context, n_draws)
-        parts = []
+        parts: list[Any] = []
         for name, block in _blocks(flow):
             raw = _apply(block.nn, _below(draws, f"{name}.nn"), features, n_draws).double()
             # What no draw changes is kept once for each cluster; the base has the shape of all.
