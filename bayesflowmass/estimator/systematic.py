@@ -102,14 +102,15 @@ def _of_chunk(
     prior: str | MassPrior,
 ) -> FloatArray:
     told = [(name, float(value)) for name, (values, _) in nodes.items() for value in values]
+    tell: Any = estimator.encoder.tell
     distributions: list[MassDistribution]
     if isinstance(context, Tensor):
         # Optional columns are the end of an image context.
-        end: Any = context[:, -estimator.encoder.optional.width :]
-        endings = torch.stack([estimator.encoder.tell(end, *one) for one in told])
+        end = context[:, -estimator.encoder.optional.width :]
+        endings = torch.stack([tell(end, *one) for one in told])
         distributions = [estimator.flow.condition_endings(context, endings)]
     else:
-        distributions = [estimator.flow.condition(estimator.encoder.tell(context, *one)) for one in told]
+        distributions = [estimator.flow.condition(tell(context, *one)) for one in told]
     info = estimator.training_info
     posterior = MassPosterior(
         distributions,
