@@ -27,6 +27,7 @@ from bayesflowmass.encoders import Contexts
 from bayesflowmass.encoders.columns import MODE_VALUES
 from bayesflowmass.estimator.mass_estimator import MassEstimator
 from bayesflowmass.flows import MassDistribution
+from bayesflowmass.flows.endings import condition_endings
 from bayesflowmass.posterior import MassPosterior, MassPrior
 
 __all__ = ["sigma_systematic", "systematic_nodes"]
@@ -108,7 +109,7 @@ def _of_chunk(
         # Optional columns are the end of an image context.
         end = context[:, -estimator.encoder.optional.width :]
         endings = torch.stack([tell(end, *one) for one in told])
-        distributions = [estimator.flow.condition_endings(context, endings)]
+        distributions = [condition_endings(estimator.flow, context, endings)]
     else:
         distributions = [estimator.flow.condition(tell(context, *one)) for one in told]
     info = estimator.training_info

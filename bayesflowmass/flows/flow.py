@@ -162,29 +162,6 @@ class ConditionalFlow(ConditionalTransformedDistribution, nn.Module):
         self.check_context(context)
         return self.distribution_of(self.parameters_of(context), dtype)
 
-    def condition_endings(self, context: Tensor, endings: Tensor) -> MassDistribution:
-        """
-        The distributions, batch shape (T n,), of contexts that are alike but for their last numbers.
-
-        Of a dense trunk the first layer, most of the arithmetic, reads once what they have in common.
-
-        Args:
-            context: (n, C).
-            endings: (T, n, E), each to stand in place of the last E numbers.
-        """
-        self.check_context(context)
-        width = endings.shape[-1]
-        layers = list(self.trunk.children()) if isinstance(self.trunk, DenseNetwork) else []
-        if layers and isinstance(layers[0], nn.Linear):
-            change = (endings - context[:, -width:]) @ layers[0].weight[:, -width:].T
-            features = (layers[0](context) + change).flatten(0, 1)
-            for layer in layers[1:]:
-                features = layer(features)
-        else:
-            begin = context[:, :-width].expand(len(endings), -1, -1)
-            features = self.trunk(torch.cat([begin, endings], -1).flatten(0, 1))
-        return self.distribution_of(self._read(features))
-
     def parameters_of(self, context: Contexts) -> tuple[Tensor, ...]:
         """The numbers (*B, P) that the networks give to base and transforms."""
         return self._read(self.trunk(context))
