@@ -217,15 +217,16 @@ LIMITS = """## Limits
 
 - They know mock clusters only. What the mocks lack (mergers in full, galaxies that are not in haloes, other
   cosmologies) is not in their widths; the flags ([flags.md](flags.md)) say where a cluster is unlike the mocks.
-- `sigma_systematic` holds the interloper mode and the velocity bias alone. Both are averaged over priors that are
-  estimates, not measurements; a mass at fixed velocity bias needs `--assume velocity_bias=1.0`.
+- `sigma_systematic` holds the interloper mode, the velocity bias, the richness at fixed depth, the concentration of
+  galaxies and the segregation of bright ones. They are averaged over priors that are estimates, not measurements; a
+  mass at fixed velocity bias needs `--assume velocity_bias=1.0`.
 - Fewer than ten galaxies, redshifts outside 0.01-1.2 and masses outside 13.2-15.6 are extrapolations, and flagged.
 - At fixed completeness or fixed true mass a calibrated posterior is biased ([priors.md](priors.md)): a sparse sample
   shows massive clusters only, and a model that does not know how sparse it is expects lighter ones. A sample that is
   nearly complete and deep comes out heavy, a sparse one light, by up to 0.15 dex, where the model is not told
-  `completeness`: the widths allow for it over the mixture, not for one survey. Tell it.
+  `completeness`: the widths allow for it over the mixture, not for one survey. Tell it, and the depth with it.
 - `sky_complete` is wrong by the error of the galaxy count where galaxies are missing, and where the sample is deeper
-  than M_r - 5 log10 h = -18 or its depth is not told: 30 mocks with every galaxy came out 0.26 dex heavy.
+  than M_r - 5 log10 h = -18 or its depth is not told: to that limit it is then 0.13 dex heavy.
 - One point network below the random last layer: what it fails to extract is not in `sigma_epistemic`
   ([weights.md](weights.md)).
 

@@ -31,8 +31,8 @@ _UNKNOWN = {
     " the clusters, the faintest M_r - 5 log10 h; or --assume galaxy_density=4.9e-3, (Mpc/h)^-3).",
 }
 _HALF_TOLD = (
-    "the depth of the sample is known, but not its completeness: a complete sample comes out heavy by up to 0.2 dex, a"
-    " sparse one light (column completeness of the clusters, or --assume completeness=1)."
+    "the depth of the sample is known, but not its completeness: a complete sample comes out heavy by 0.13 dex or"
+    " more, a sparse one light (column completeness of the clusters, or --assume completeness=1)."
 )
 _MEASURED = {
     "sigma_v_err": "velocity errors of the clusters: root mean square of the column v_err.",

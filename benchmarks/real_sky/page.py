@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from astropy.table import Table
@@ -230,6 +231,17 @@ def samples_page(found: dict[str, Any]) -> str:
         ]
         text += f"\n{sample['sample']}: {n} clusters, prior of the sample `{prior}`.\n\n"
         text += table([*heads, "in 68 / 95 %", "scatter, ours - this"], rows)
+        if "counts" in sample:
+            found_ones = sample["counts"]
+            edges = ", ".join(f"{low:g}-{high:g}" for low, high in pairwise(found_ones["annuli"]))
+            here = ", ".join(
+                _pm(*one, 1) for one in zip(found_ones["sky"], found_ones["sky_error"], strict=True)
+            )
+            there = ", ".join(f"{one:.1f}" for one in found_ones["mocks"])
+            text += (
+                f"\nGalaxies at {edges} Mpc/h: {here} a cluster; mocks of the reference masses, as deep and as"
+                f" complete: {there}.\n"
+            )
     where = "; ".join(wrong) or "nowhere"
     return (
         "\n#### Samples beside other masses\n\nResiduals log10(M / M_ref), each sample under the"

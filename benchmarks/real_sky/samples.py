@@ -26,6 +26,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +55,7 @@ GMOS_FIELD = "3.1 arcmin"
 SPT_H = 0.7
 RESAMPLES = 200
 MOCKS = 4000
+ANNULI, NEAR = (0.0, 0.5, 1.0, 1.6), 0.05
 
 
 class Sample(NamedTuple):
@@ -185,8 +187,14 @@ def judge(estimator: MassEstimator, data: Path, seed: int) -> list[dict[str, Any
     """Every sample under its own prior, the flat one and the mass function, and beside M-sigma and the count.
 
     The simple methods are fitted on mocks observed as those of training, flat in mass, at the sample's redshifts, in
-    fields of its size, and with the depth, completeness and errors that the model is told.
+    fields of its size, and with the depth and completeness that the model is told.
     """
+
+    def mocks_like(catalog: ClusterCatalog, changes: dict[str, Any]) -> ClusterCatalog:
+        z = np.asarray(catalog.column("redshift"))
+        simulate = {"redshift": (float(z.min()), float(z.max())), "masses": "flat"}
+        return like_training(estimator.training_info, MOCKS, seed, simulate=simulate, augmentation=changes)
+
     rows = []
     for name, catalog, reference, prior in samples(estimator, data):
         estimates = {}
@@ -194,20 +202,13 @@ def judge(estimator: MassEstimator, data: Path, seed: int) -> list[dict[str, Any
             columns = {"mass": lambda p, _: p.median, "sigma": lambda p, _: p.sigma}
             found = posterior_columns(estimator, catalog, columns, text)
             estimates[f"this model, {text}"] = found["mass"], found["sigma"]
-        z = np.asarray(catalog.column("redshift"))
         changes = {"known": {}}
         if estimator.training_info.selection.get("aperture"):
             changes["aperture"] = np.clip(np.quantile(catalog.column("aperture"), [0.16, 0.84]), 0.01, 1.6)
         for step, column in (("magnitude_limit", "abs_mag_limit"), ("completeness", "completeness")):
             if column in estimator.encoder.optional.names and catalog.has(column):
                 changes[step] = np.quantile(catalog.column(column), [0.0, 1.0])
-        mocks = like_training(
-            estimator.training_info,
-            MOCKS,
-            seed,
-            simulate={"redshift": (float(z.min()), float(z.max())), "masses": "flat"},
-            augmentation=changes,
-        )
+        mocks = mocks_like(catalog, changes)
         for label, simple in predict_baselines(fit_baselines(mocks), catalog).items():
             if label.startswith(("msigma", "richness")):
                 estimates[label] = simple.log10_mass, np.full(len(catalog), simple.sigma)
@@ -217,10 +218,38 @@ def judge(estimator: MassEstimator, data: Path, seed: int) -> list[dict[str, Any
         simple_ones = [key for key in result if not key.startswith("this model")]
         kept = [key for key in result if key.startswith("this model") or key == "richness"]
         kept += sorted(set(simple_ones) - {"richness"}, key=lambda k: -result[k]["value"]["rank"])[:3]
-        rows.append(
-            {"sample": name, "prior": prior, "n": int(good.sum()), "rows": {k: result[k] for k in kept}}
-        )
+        row = {"sample": name, "prior": prior, "n": int(good.sum()), "rows": {k: result[k] for k in kept}}
+        if "magnitude_limit" in changes:
+            undisturbed = {"central_losses": None, "cleaning": 0.0, "miscentre_r": 0.0, "miscentre_v": 0.0}
+            mocks = mocks_like(catalog, {**changes, **undisturbed})
+            row["counts"] = counts(catalog, reference, mocks)
+        rows.append(row)
     return rows
+
+
+def counts(catalog: ClusterCatalog, reference: np.ndarray, mocks: ClusterCatalog) -> dict[str, Any]:
+    """Mean galaxies by annulus, and in mocks of the reference masses no poorer than the poorest cluster."""
+    mocks = richness_limits(mocks.filter(mocks.column("mode") == "survey"), int(catalog.n_galaxies.min()))
+    here, there = (
+        np.stack(
+            [
+                np.bincount(one.galaxy_rows, (one.r_proj >= low) & (one.r_proj < high), len(one))
+                for low, high in pairwise(ANNULI)
+            ],
+            axis=1,
+        )
+        for one in (catalog, mocks)
+    )
+    mass = np.asarray(mocks.column("log10_mass"))
+    near = [there[np.abs(mass - one) < NEAR] for one in reference]
+    found = np.array([len(one) > 0 for one in near])
+    expected = np.array([one.mean(axis=0) for one in near if len(one)])
+    return {
+        "annuli": list(ANNULI),
+        "sky": here[found].mean(axis=0).tolist(),
+        "sky_error": (here[found].std(axis=0, ddof=1) / np.sqrt(found.sum())).tolist(),
+        "mocks": expected.mean(axis=0).tolist(),
+    }
 
 
 def main() -> None:

@@ -333,3 +333,27 @@ class TestRealClusters:
         assert 60 < len(sky) < 124
         given = sky_method.sky_clusters(estimator, *sky_data.galwcat(DATA), again=False)
         assert len(given) == 124
+
+
+def test_counts_compare_clusters_with_mocks_of_their_masses():
+    rng = np.random.default_rng(0)
+
+    def at(n_inner, n_outer, masses):
+        n = len(masses)
+        x = np.tile(np.repeat([0.2, 1.2], [n_inner, n_outer]), n)
+        flat = {"x": x, "y": np.zeros(x.size), "v_los": rng.normal(0.0, 300.0, x.size)}
+        columns = {
+            "cluster_id": np.arange(n),
+            "redshift": np.full(n, 0.05),
+            "log10_mass": np.asarray(masses),
+            "mode": np.full(n, "survey"),
+        }
+        return ClusterCatalog.from_arrays(columns, flat, np.full(n, n_inner + n_outer))
+
+    mocks = ClusterCatalog.concatenate([at(5, 5, [14.0, 14.02]), at(20, 10, [14.5])])
+    found = sky_samples.counts(at(8, 4, 4 * [0.0]), np.array([14.01, 14.5, 14.52, 15.2]), mocks)
+    # The last has no mock of its mass, and the first none as rich as the poorest cluster.
+    assert found["sky"] == [8.0, 0.0, 4.0]
+    assert found["mocks"] == [20.0, 0.0, 10.0]
+    both = sky_samples.counts(at(6, 4, [0.0, 0.0]), np.array([14.01, 14.5]), mocks)
+    assert both["mocks"] == [12.5, 0.0, 7.5]

@@ -128,7 +128,8 @@ def test_infer_needs_no_model(mocks, tmp_path, capsys, monkeypatch):
         assert (np.asarray(masses[name]) > 0.0).all()
     assert (masses["sigma_systematic"] < masses["sigma"]).all()
     again = tables(few, tmp_path, sigma_v_err=np.full(12, 50.0))
-    told = ["--mode", "survey", "--assume", "velocity_bias=1.0"]
+    told = ["--mode", "survey", "--assume", "velocity_bias=1.0", "richness_at_1e14=45"]
+    told += ["orbit_loss=0.55", "velocity_bias_slope=0"]
     assert infer_main([*again, *told, "--out", "told.ecsv"]) == 0
     said = capsys.readouterr().err
     assert "velocity bias is taken to be 1." in said
