@@ -28,6 +28,8 @@ SECTIONS = (
     ("Observed clusters", "notes_real", ("real_samples", "real_sky")),
     ("Weights that are not known exactly", "notes_weights",
      ("gold_standard", "variational_default", "flagship", "weights_step", "weights_step_one_thread", "weight_draws")),
+    ("Mass and concentration together",
+     "One density of both, from Pyro's conditional transforms (`JointFlow`): docs/bayes.md.", ("joint_targets",)),
     ("Speed", "notes_speed", ("kde", "inference", "simulation", "nbody", "training_step", "flows")),
 )  # fmt: skip
 
