@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from bayesflowmass.command.limits import Device, Seed
 from bayesflowmass.command.mocks import AugmentationSettings, MockSettings
-from bayesflowmass.command.paths import InputPath, OutFolder
+from bayesflowmass.command.paths import InputPath, ModelPath, OutFolder
 from bayesflowmass.command.settings import Settings
 from bayesflowmass.training.options import FitOptions
 
@@ -143,6 +143,9 @@ class TrainSettings(Settings):
 
     catalog: InputPath | None = Field(None, description="training catalogue (parquet); simulated when absent")
     out: OutFolder = Field(Path("runs/default"), description="model folder to write")
+    start: ModelPath | None = Field(
+        None, description="model of the same encoder and flow, whose weights training begins with"
+    )
     resume: bool = Field(False, description="continue from the last checkpoint in --out")
     seed: Seed = Field(0, description="random seed")
     device: Device = Field("auto", description="auto, cpu or cuda")

@@ -53,6 +53,7 @@ def prepare(
     augmentation: Augmentation,
     fresh_mocks: bool = False,
     validation_fraction: float = 0.1,
+    fitted: bool = False,
     seed: int = 0,
     device: torch.device,
     progress: bool = True,
@@ -70,6 +71,7 @@ def prepare(
         augmentation: applied to every cluster; mocks are then cut as much wider as it needs.
         fresh_mocks: new training clusters for every draw.
         validation_fraction: share of the haloes.
+        fitted: the encoder has its constants, and keeps them.
         seed: of splits, mocks and augmentation.
         device: where to encode.
         progress: show bars.
@@ -121,7 +123,8 @@ def prepare(
         return observed(clusters_of(index), "augmentation", index)
 
     seen = draw(0)
-    encoder.fit_extras(seen)
+    if not fitted:
+        encoder.fit_extras(seen)
     redrawn = fresh_mocks or bool(augmentation)
     on_device = memory_allows((1 + redrawn) * encoder.memory(seen), device)
 

@@ -40,7 +40,7 @@ from bayesflowmass.training.preparation import TrainingData, prepare
 from bayesflowmass.training.random_state import derive_seed
 from bayesflowmass.training.sources import CatalogSource, Prefetched, Redrawn, TrainingSource
 from bayesflowmass.training.update import check_device
-from bayesflowmass.training.weights import check_weights, fit_weights, start_from
+from bayesflowmass.training.weights import begin_with, check_weights, fit_weights, start_from
 
 __all__ = ["Request", "Trained", "finished_model", "tidy_up", "train_estimator"]
 
@@ -62,6 +62,7 @@ class Request:
     validation_fraction: float
     population: str | MassPrior | None
     selection: str | Path | None
+    start: str | Path | None
     options: dict[str, Any]
     weights: dict[str, Any]
     seed: int
@@ -113,6 +114,8 @@ class Request:
             # Of a prior its name, since its numbers are checked in training.
             name = self.population if isinstance(self.population, str) else self.population.name
             given |= {"population": name, "selection": self.selection}
+        if self.start is not None:
+            given["start"] = self.start
         if not self.is_point:
             given["weights"] = self.weights
         return _plain(given)
@@ -141,6 +144,8 @@ class Request:
         check_device(options.precision, options.cuda_graphs, resolve_device(self.device))
         # Of its size and architecture, not of its constants, which follow from the data.
         network = _network(self.flow, self.encoder, 0.0, 1.0, self.seed)
+        if self.start is not None:
+            begin_with(self.start, self.encoder, network)
         if not self.is_point:
             check_weights(self.weights, network, options)
             if self.weights.get("start") is not None:
@@ -165,7 +170,10 @@ def train_estimator(request: Request) -> Trained:
         CheckpointError: the run was begun with other settings, or the disk is full.
         TrainingInterrupted: after Ctrl-C, once a checkpoint is written.
     """
-    where, encoder = resolve_device(request.device), request.encoder
+    where, encoder, start = resolve_device(request.device), request.encoder, None
+    if request.start is not None:
+        start = begin_with(request.start, encoder, _network(request.flow, encoder, 0.0, 1.0, request.seed))
+        encoder = start.encoder
     data = prepare(
         _catalog(request),
         request.simulate,
@@ -173,6 +181,7 @@ def train_estimator(request: Request) -> Trained:
         augmentation=request.augmentation,
         fresh_mocks=request.fresh_mocks,
         validation_fraction=request.validation_fraction,
+        fitted=start is not None,
         seed=request.seed,
         device=where,
         progress=request.progress,
@@ -185,8 +194,11 @@ def train_estimator(request: Request) -> Trained:
         population = known_population(population, request.selection, info.log10_mass_range, info.cosmology)
     if population is not None:
         info = replace(info, masses="flat", log10_mass_range=population.log10_mass_range)
-    loc, scale = _standardisation(data.seen, population)
-    network = _network(request.flow, encoder, loc, scale, request.seed)
+    if start is None:
+        loc, scale = _standardisation(data.seen, population)
+        network = _network(request.flow, encoder, loc, scale, request.seed)
+    else:
+        network = start.flow
     if population is not None:
         network.population = tabulate(population, data.seen, data.held_out).to(where)
     point, posterior, phases = _phases(request, network, data)

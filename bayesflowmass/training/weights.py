@@ -29,7 +29,7 @@ from bayesflowmass.training.sources import EachHaloOnce, TrainingSource, one_vie
 from bayesflowmass.training.update import Stochastic
 from bayesflowmass.training.weight_report import note_convergence
 
-__all__ = ["LAST_LAYER_FIT", "check_weights", "fit_weights", "start_from", "weight_options"]
+__all__ = ["LAST_LAYER_FIT", "begin_with", "check_weights", "fit_weights", "start_from", "weight_options"]
 
 _ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)
 _KEYS = ("method", "which", "guide", "prior", "options", "fit", "start")
@@ -104,6 +104,32 @@ def check_weights(weights: Mapping[str, Any], flow: ConditionalFlow, options: Fi
     shared = options.model_dump() | dict(weights.get("fit") or {})
     build_settings(FitOptions, shared, "weights.fit")
     method.check(flow, (flow.blank_context(2), torch.zeros(2)), chosen)
+
+
+def begin_with(folder: str | Path, encoder: Encoder, flow: ConditionalFlow) -> MassEstimator:
+    """A trained model whose encoder and flow, constants and weights included, a training on other clusters begins with.
+
+    Args:
+        folder: of the model, or the name of a shipped one.
+        encoder, flow: that are asked for, whatever their constants and weights.
+
+    Raises:
+        ValueError: the model has others.
+        ModelError: there is no such model.
+    """
+    trained = MassEstimator.load(folder, "cpu")
+    constants = {"extra_constants", "optional_constants", "loc", "scale"}
+    for name, ours, theirs in (("encoder", encoder, trained.encoder), ("flow", flow, trained.flow)):
+        wanted, there = ours.describe(), theirs.describe()
+        odd = [
+            k for k in wanted.keys() | there.keys() if wanted.get(k) != there.get(k) and k not in constants
+        ]
+        if odd:
+            raise ValueError(
+                f"The model '{folder}' cannot be the start: {min(odd)} of its {name} is {there.get(min(odd))!r}, not"
+                f" {wanted.get(min(odd))!r}; give the same, or leave out start."
+            )
+    return trained
 
 
 def start_from(flow: ConditionalFlow, folder: str | Path, settings: Mapping[str, Any]) -> None:

@@ -123,7 +123,7 @@ def test_a_model_is_one_of_both_or_refused_and_the_new_at_the_end(root, cuts):
 
 
 def test_a_run_goes_on_after_a_power_cut_to_the_same_weights(root, cuts, tmp_path, monkeypatch):
-    monkeypatch.setattr("bayesflowmass.train._draw_losses", lambda *_: None)
+    monkeypatch.setattr("bayesflowmass.command.trained.draw_losses", lambda *_: None)
     toy_catalog(60, seed=1).write(tmp_path / "c.parquet")
 
     def run(out, resume):
