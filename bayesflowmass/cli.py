@@ -15,6 +15,7 @@ __all__ = ["main"]
 VERBS = {
     "simulate": "make a catalogue of mock clusters",
     "train": "train a mass estimator",
+    "adapt": "a model for one survey, from one that is there",
     "infer": "masses of the clusters of a catalogue or of tables",
     "evaluate": "accuracy and calibration on clusters of known mass",
     "recalibrate": "make stated probabilities come true, on clusters of known mass",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -15,17 +15,19 @@ from pydantic import Field
 from bayesflowmass.command import run_command
 from bayesflowmass.command.parts import PartSettings, goes_in_parts
 from bayesflowmass.command.paths import InputPath, ModelPath, OutFolder, OutTable
+from bayesflowmass.command.reading import ReadingSettings
 from bayesflowmass.command.record import command_line
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.common.outputs import check_texts
 from bayesflowmass.common.terminal import say, say_aside
+from bayesflowmass.estimator.observations import read_for, read_observations
 
 # The rest is imported where it is used: --help, and an error in a table, should not wait for torch and a model.
 if TYPE_CHECKING:
     from astropy.table import Table
 
     from bayesflowmass.catalog import ClusterCatalog
-    from bayesflowmass.estimator import MassEstimator, TrainingInfo
+    from bayesflowmass.estimator import MassEstimator
     from bayesflowmass.evaluation.road import Batch
     from bayesflowmass.posterior import MassPrior
 
@@ -35,17 +37,14 @@ __all__ = ["InferSettings", "infer", "infer_members", "main", "read_observations
 OTHER_PRIORS = ("hmf", "sz:14.5")
 """Priors that are spoken of where nobody says which one a table needs."""
 
-READING = (
-    *("column", "unit", "guess", "cluster_id", "redshift"),
-    *("cleaned", "mode", "table_cosmology", "aperture"),
-)
-"""Settings that say how tables are read."""
 
-
-class InferSettings(PartSettings):
+class InferSettings(ReadingSettings, PartSettings):
     """`bayesflowmass infer`: masses of the clusters of a catalogue or of tables."""
 
-    listed_last: ClassVar[tuple[str, ...]] = ("prior", "also", *PartSettings.listed_last)
+    listed_last: ClassVar[tuple[str, ...]] = (
+        *ReadingSettings.listed_last,
+        *("prior", "also", *PartSettings.listed_last),
+    )
 
     model: ModelPath | None = Field(
         None,
@@ -79,35 +78,6 @@ class InferSettings(PartSettings):
     mdef: Literal["200c", "500c", "vir", "200m"] = Field("200c", description="mass definition")
     units: Literal["Msun/h", "Msun"] = Field("Msun/h", description="unit of mass")
     h: float | None = Field(None, gt=0, description="Hubble parameter for Msun; default: the model's")
-    column: dict[str, str] = Field(
-        default_factory=dict,
-        description="OURS=THEIRS, names of columns; galaxies.OURS= and clusters.OURS= for one table",
-    )
-    guess: bool = Field(
-        False, description="take the columns that errors propose for what is missing, by their names"
-    )
-    unit: dict[str, str] = Field(
-        default_factory=dict, description="OURS=UNIT, units of columns, such as 'r_proj=proper kpc'"
-    )
-    table_cosmology: str | None = Field(
-        None,
-        description="H0,Om that lengths in the table were made with, such as 70,0.3; default: the model's",
-    )
-    cluster_id: str | None = Field(None, description="all galaxies belong to this cluster")
-    redshift: float | None = Field(None, description="redshift of all clusters, where tables have none")
-    cleaned: bool = Field(False, description="interlopers were removed from this catalogue")
-    mode: Literal["paper", "survey", "mixed"] | None = Field(
-        None, description="interloper mode of the data; mixed: not known"
-    )
-    aperture: str | None = Field(
-        None,
-        description="radius of the observed fields: comoving Mpc/h, or with a unit, as in '5 arcmin' or '1 proper Mpc'",
-    )
-    assume: dict[str, float] = Field(
-        default_factory=dict,
-        description="NAME=VALUE taken as known of all clusters: a parameter of the mocks (velocity_bias=1.0), a column"
-        " (abs_mag_limit=-20.1, completeness=0.9), galaxy_density=4.9e-3 per (Mpc/h)^3",
-    )
 
 
 def infer(
@@ -212,88 +182,6 @@ def _masses(
     return full
 
 
-def read_observations(
-    estimator: MassEstimator,
-    galaxies: str | os.PathLike[str] | Table,
-    clusters: str | os.PathLike[str] | Table | None = None,
-    *,
-    assume: Mapping[str, float] | None = None,
-    **how: Any,
-) -> ClusterCatalog:
-    """Read a catalogue, or flat tables, as the model needs them: its cylinder, its cosmology.
-
-    Args:
-        galaxies: catalogue (parquet), or table of galaxies.
-        clusters: table of clusters, beside a table of galaxies.
-        assume: ``{parameter of the mocks: value}`` that the model is told, such as ``velocity_bias``.
-        how: ``column``: ``{our name: their name}``; ``guess``: take what is proposed for missing columns; ``unit``:
-            ``{our name: unit}``, for tables that do not say; ``cluster_id``: all galaxies belong to this cluster;
-            ``redshift``: of all clusters, where there is no table of them; ``cleaned``: interlopers were removed,
-            which is recorded and flagged; ``mode``: interloper mode of the data, default what the catalogue says;
-            ``table_cosmology``: ``"H0,Om"`` that lengths in the table were made with, default the model's;
-            ``aperture``: radius of the observed fields, comoving Mpc/h or text with a unit (`InferSettings`).
-
-    Raises:
-        CatalogError: one sentence with the file, column, row or cluster, what was found and what to do.
-    """
-    from bayesflowmass.estimator.told import tell
-
-    return tell(_read(estimator.training_info, galaxies, clusters, **how), estimator, assume or {})
-
-
-def _read(
-    info: TrainingInfo,
-    galaxies: str | os.PathLike[str] | Table,
-    clusters: str | os.PathLike[str] | Table | None,
-    *,
-    column: Mapping[str, str] | None = None,
-    unit: Mapping[str, str] | None = None,
-    guess: bool = False,
-    cluster_id: str | None = None,
-    redshift: float | None = None,
-    cleaned: bool = False,
-    mode: str | None = None,
-    table_cosmology: str | None = None,
-    aperture: str | float | None = None,
-) -> ClusterCatalog:
-    """`read_observations` for a model that is not loaded yet; arguments as there."""
-    from astropy.table import Table
-
-    from bayesflowmass.catalog.files import is_catalog_file
-    from bayesflowmass.io import load_catalog
-    from bayesflowmass.io.opening import at_rest
-    from bayesflowmass.io.units import cosmology_from_text, radius_from_text
-
-    options: dict[str, Any] = {
-        "units": dict(unit or {}) or None,
-        "guess": guess or None,
-        "cluster_id": cluster_id,
-        "redshift": redshift,
-    }
-    options = {name: value for name, value in options.items() if value is not None}
-    if not isinstance(galaxies, Table):
-        galaxies = at_rest(galaxies)
-    if table_cosmology is not None:
-        options["table_cosmology"] = cosmology_from_text(table_cosmology)
-    if isinstance(galaxies, Table) or not is_catalog_file(galaxies):
-        options |= {
-            "r_max": info.selection.get("r_max"),
-            "v_max": info.selection.get("v_max"),
-            "cosmology": info.cosmology,
-        }
-    catalog = load_catalog(galaxies, clusters, column, few_galaxies="keep", **options)
-    if cleaned:
-        catalog = catalog.with_metadata(selection=catalog.metadata.selection | {"cleaned": True})
-    if mode is not None:
-        catalog = catalog.with_metadata(mode=mode)
-        if catalog.has("mode"):
-            catalog = catalog.without("mode")
-    if aperture is not None:
-        z = np.asarray(catalog.column("redshift"), dtype=np.float64)
-        catalog = catalog.with_columns(aperture=radius_from_text(aperture, z, catalog.metadata.cosmology))
-    return catalog
-
-
 def summary(table: Table, out: str | os.PathLike[str]) -> str:
     """What a table holds, in a few lines: clusters, masses, flags, where it was written."""
     from bayesflowmass.estimator.flags import FLAGS
@@ -345,8 +233,7 @@ def _infer_with(settings: InferSettings) -> None:
         say(summary(table, settings.out))
         return
     # The table before the model: it is read in a fifth of the time, and it is where most mistakes are.
-    how = {name: getattr(settings, name) for name in READING}
-    catalog = _read(read_training_info(chosen), settings.galaxies, settings.clusters, **how)
+    catalog = read_for(read_training_info(chosen), settings.galaxies, settings.clusters, **settings.reading())
 
     check_texts(settings.out, catalog.column("cluster_id").tolist(), "cluster_id")
 

@@ -16,11 +16,12 @@ PACKAGE = Path(bayesflowmass.__file__).parent
 FLOW = [
     *("common", "cosmology", "catalog", "selection", "io", "mocks", "encoders", "networks", "flows", "bayes"),
     *("posterior", "hierarchical", "novelty", "recalibration", "estimator", "training", "diagnostics"),
-    *("baselines", "saliency", "plots", "evaluation", "comparison", "inspection", "page", "command"),
+    *("baselines", "saliency", "plots", "evaluation", "comparison"),
+    *("inspection", "survey", "page", "command"),
 ]
 VERBS = [
     *("simulate", "train", "infer", "evaluate", "recalibrate", "compare", "figures", "report", "inspect"),
-    *("calibrate", "fetch", "demo"),
+    *("adapt", "calibrate", "fetch", "demo"),
 ]
 TOP_LEVEL = {"__init__", "__main__", "cli", "cosmology", *VERBS}
 

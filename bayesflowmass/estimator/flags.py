@@ -142,6 +142,11 @@ def _position_offset(clusters: Clusters) -> BoolArray | None:
     return clusters.info.reference.position_centre_off(clusters.measured)
 
 
+def _centre_found(clusters: Clusters) -> BoolArray | None:
+    catalog = clusters.catalog
+    return np.asarray(catalog.column("centre_found"), dtype=bool) if catalog.has("centre_found") else None
+
+
 def _small_field(clusters: Clusters) -> BoolArray | None:
     """Only where no smaller field was told: what was told is known to the model."""
     reference, catalog = clusters.info.reference, clusters.catalog
@@ -203,6 +208,7 @@ _FLAGS = (
     ),
     _Flag("velocity_offset", "the mean or median velocity is far from the given redshift", _velocity_offset),
     _Flag("position_offset", "the mean or median position is far from the given centre", _position_offset),
+    _Flag("centre_found", "centre, or centre and redshift, were found from the galaxies", _centre_found),
     _Flag(
         "small_field",
         "galaxies end short of the edge of the cylinder, and no smaller field was told (--aperture)",

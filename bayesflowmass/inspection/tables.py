@@ -144,7 +144,8 @@ def _try(
         return
     frame = "v_los" in table and ("r_proj" in table or {"x", "y"} <= set(table.columns))
     brings = reading is not None and reading.clusters is not None
-    needs_clusters = not frame and clusters is None and not brings
+    named = cluster_id is not None or "cluster_id" in table
+    needs_clusters = not (frame or brings or named) and clusters is None
     words = ["--model", "MODEL", "--galaxies", str(path)]
     if needs_clusters:
         words += ["--clusters", "CLUSTERS"]

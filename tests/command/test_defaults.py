@@ -105,6 +105,7 @@ def test_every_class_of_settings_is_compared():
         "Settings",
         "DrawSettings",
         "PartSettings",
+        "ReadingSettings",
         "PosteriorSettings",
         "ModelTestSettings",
         "FitOptions",

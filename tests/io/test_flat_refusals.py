@@ -167,7 +167,6 @@ BAD = {
         ),
         "expected the redshift of the cluster, one value",
     ),
-    "sky without clusters": (lambda: read_flat(sky_tables()[0]), "need a table of clusters"),
     "redshift twice": (lambda: read_flat(*frame_tables(), redshift=0.1), "which has its own; leave one out"),
     "clusters without positions": (sky("clusters", dec=None), "column dec is missing"),
     "no cylinder to cut": (

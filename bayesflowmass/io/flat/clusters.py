@@ -75,9 +75,13 @@ def clusters_from_table(
 
 
 def clusters_from_galaxies(
-    table: FlatTable, cluster_id: int | str | None, redshift: float | None
+    table: FlatTable, cluster_id: int | str | None, redshift: float | None, find: bool = False
 ) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
-    """Cluster columns, and the cluster id of each galaxy, where there is no table of clusters."""
+    """Cluster columns, and the cluster id of each galaxy, where there is no table of clusters.
+
+    Args:
+        find: redshifts that nobody says are to be found, and are left out.
+    """
     if cluster_id is not None:
         ids = np.full(table.n_rows, cluster_id)
     elif "cluster_id" in table:
@@ -109,6 +113,8 @@ def clusters_from_galaxies(
         )
     elif redshift is not None:
         where, z = "redshift", np.full(unique.size, float(redshift))
+    elif find:
+        return {"cluster_id": unique[order]}, ids
     else:
         raise CatalogError(
             f"{table.name}: the redshifts of the clusters are missing; give a table of clusters, or a "

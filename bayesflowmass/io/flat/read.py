@@ -28,6 +28,7 @@ from bayesflowmass.io.flat.clusters import (
     measured_column,
     require_places,
 )
+from bayesflowmass.io.flat.found import clusters_found
 from bayesflowmass.io.flat.galaxies import (
     carried_galaxies,
     galaxies_in_frame,
@@ -79,7 +80,8 @@ def read_flat(
             with names given in ``column_map``.
         clusters: the same of clusters: ``cluster_id, redshift`` (or ``z``), ``ra, dec`` where the galaxies
             have sky coordinates, optional ``log10_mass``. None where the galaxies have ``x, y, v_los`` and
-            their cluster's ``redshift``. A cluster without a redshift or position stays, without galaxies.
+            their cluster's ``redshift``, or where centres and redshifts are to be found from galaxies on the sky
+            (`clusters_found`). A cluster without a redshift or position stays, without galaxies.
         column_map: ``{our name: their name}``, for both tables; ``galaxies.z`` or ``clusters.z`` for one. All
             columns are renamed at once.
         units: ``{our name: unit}`` in place of what a table declares, such as ``{"r_proj": "proper kpc"}``.
@@ -116,8 +118,8 @@ def read_flat(
     rows, ids = _clusters(opened, on_sky, cluster_id, redshift, cosmology)
     selection = {"cleaned": True} if cleaned or opened.cleaned else {}
     metadata = CatalogMetadata(kind=kind, mode=mode, cosmology=cosmology, selection=selection)
-    if on_sky and others is not None:
-        catalog = _from_sky(table, others, rows, ids, metadata, r_max, v_max)
+    if on_sky and (others is not None or "v_los" not in table):
+        catalog = _from_sky(table, others or table, rows, ids, metadata, r_max, v_max)
     else:
         catalog = _from_frame(table, rows, ids, metadata, table_cosmology)
     extra: dict[str, Any] = {**opened.all_said(), **catalog.metadata.extra, "galaxies_read": table.n_rows}
@@ -166,14 +168,20 @@ def _clusters(
     """Columns of the clusters, and the cluster_id of each galaxy (None: the sky says)."""
     table, others = opened.galaxies, opened.clusters
     if others is None:
-        if on_sky and "v_los" not in table:
-            raise CatalogError(
-                f"{table.name}: galaxies with ra, dec and z need a table of clusters (cluster_id, ra, dec, "
-                f"redshift){_looks_like_clusters(table)}."
-            )
         if cluster_id is None and "cluster_id" not in table:
             cluster_id = opened.one_cluster
-        return clusters_from_galaxies(table, cluster_id, redshift)
+        find = on_sky and "v_los" not in table
+        unnamed = cluster_id is None and "cluster_id" not in table
+        if find and (unnamed or (alike := _looks_like_clusters(table))):
+            raise CatalogError(
+                f"{table.name}: galaxies with ra, dec and z need a table of clusters (cluster_id, ra, dec, redshift)"
+                + (
+                    "; or say which are of one cluster, by a column or --cluster-id."
+                    if unnamed
+                    else f"{alike}."
+                )
+            )
+        return clusters_from_galaxies(table, cluster_id, redshift, find)
     rows = clusters_from_table(others, cosmology, redshift)
     if cluster_id is not None:
         return rows, np.full(table.n_rows, cluster_id)
@@ -210,9 +218,21 @@ def _from_sky(
     r_max: float | None,
     v_max: float | None,
 ) -> ClusterCatalog:
-    require_places(others, rows)
     sky, at = galaxies_on_sky(table)
     ra, dec, z = sky["ra"], sky["dec"], sky["z"]
+    if others is table and ids is not None:
+        seen = np.isin(rows["cluster_id"], ids[at])
+        if not seen.all():
+            table.notes.append(
+                f"{table.name}: {int(np.sum(~seen))} clusters have no galaxy with a redshift and are left out, such as"
+                f" {rows['cluster_id'][~seen][0]}."
+            )
+        rows = {name: values[seen] for name, values in rows.items()}
+        rows = clusters_found(
+            ids[at], rows["cluster_id"], ra, dec, z, rows.get("redshift"), metadata.cosmology
+        )
+        _say_found(table, rows)
+    require_places(others, rows)
     centres = (rows["ra"], rows["dec"], rows["redshift"])
     usable = np.isfinite(np.sum(centres, axis=0))
     if not np.all(usable | np.isnan(rows["redshift"])):
@@ -248,6 +268,25 @@ def _from_sky(
     _, galaxy = np.unique(places, axis=0, return_inverse=True)
     rows = {**rows, "n_shared": shared_counts(galaxy.ravel(), row, counts.size)}
     return ClusterCatalog.from_arrays(rows, flats, counts, metadata.replace(extra=extra))
+
+
+def _say_found(table: FlatTable, rows: Rows) -> None:
+    """What was found of the clusters without a table, and how well."""
+    there = np.isfinite(rows["redshift"])
+    if not there.any():
+        raise CatalogError(
+            f"{table.name}: nowhere do three galaxies of a cluster make a peak; give a table of clusters."
+        )
+    error = f"{np.median(rows['centre_err'][there]):.2f} Mpc/h"
+    if "redshift_err" in rows:
+        velocity = SPEED_OF_LIGHT * rows["redshift_err"] / (1.0 + rows["redshift"])
+        error += f" and {np.median(velocity[there]):.0f} km/s"
+    nowhere = f"; {np.sum(~there)} have none and get no mass" if not there.all() else ""
+    table.notes.append(
+        f"{table.name}: there is no table of clusters, so {int(there.sum())} of {there.size} have the "
+        f"{'centre' if 'redshift_err' not in rows else 'centre and redshift'} of the densest peak of their galaxies, "
+        f"good to {error} typically (flag centre_found){nowhere}; give --clusters where they are known."
+    )
 
 
 def _cut(
