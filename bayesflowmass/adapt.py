@@ -206,6 +206,8 @@ def _compare(
         f"{start}, told what was measured": (theirs, told),
     }
     found = {"mocks": beside(models, np.asarray(mocks.column("log10_mass"), dtype=np.float64), "flat", seed)}
+    enough = catalog.n_galaxies >= ours.training_info.selection["min_galaxies"]
+    catalog, reference = catalog.filter(enough), reference[enough]
     there = catalog.with_columns(**_typical(ours, catalog))
     models = {
         "this model": (ours, catalog),

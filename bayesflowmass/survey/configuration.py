@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -94,4 +95,4 @@ def written(values: Mapping[str, Any], facts: Mapping[str, Fact], base: str, com
 
 def _comment(fact: Fact) -> str:
     error = f" +- {fact.error:.2g}" if fact.error else ""
-    return f"{fact.value:.3g}{error}: {fact.source}"
+    return fact.source if math.isnan(fact.value) else f"{fact.value:.3g}{error}: {fact.source}"

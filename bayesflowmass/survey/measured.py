@@ -130,7 +130,7 @@ def _told(survey: ClusterCatalog, estimator: MassEstimator) -> dict[str, Fact]:
     known = known_of(survey, estimator)
     mode = known.pop("mode", np.full(len(survey), np.nan))
     if np.unique(mode).size == 1 and np.isfinite(mode[0]):
-        facts["mode"] = Fact((mode[0],) * 2, "--mode, or the tables", float(mode[0]), told=1.0)
+        facts["mode"] = Fact((float(mode[0]),) * 2, "--mode, or the tables", told=1.0)
     for name, ours in (
         ("abs_mag_limit", "magnitude_limit"),
         ("sigma_v_err", "velocity_error"),
@@ -152,9 +152,7 @@ def _told(survey: ClusterCatalog, estimator: MassEstimator) -> dict[str, Fact]:
     cleaned = bool(survey.metadata.selection.get("cleaned"))
     empty = reference is not None and reference.together_empty(reference.measure(survey))
     source = "--cleaned" if cleaned else "empty outer velocities" if empty else "interlopers are there"
-    facts["cleaning"] = Fact(
-        (float(cleaned or empty),) * 2, source, float(cleaned or empty), told=float(cleaned)
-    )
+    facts["cleaning"] = Fact((float(cleaned or empty),) * 2, source, told=float(cleaned))
     return facts
 
 
@@ -225,7 +223,7 @@ def _centring(survey: ClusterCatalog, mocks: ClusterCatalog) -> dict[str, Fact]:
         low, high = (math.sqrt(max(value**2 + sign * 2.0 * error, 0.0)) for sign in (-1.0, 1.0))
         digits = 3 if every < 1.0 else 0
         facts[name] = Fact(
-            (round(low, digits), round(min(high, 2.0 * every), digits)),
+            (round(min(low, every), digits), round(min(high, every), digits)),
             "how far centres move when found again, beside mocks",
             value,
             error / (2.0 * max(value, math.sqrt(error))),
