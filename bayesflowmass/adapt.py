@@ -35,7 +35,7 @@ __all__ = ["AdaptSettings", "adapt", "main"]
 CONFIGURATION, REPORT = "survey.yaml", "survey.json"
 """Names in the model folder: what it is trained with, and how it compares."""
 
-_TRAINED_ON = 25_000
+_TRAINED_ON = 20_000
 """Mocks that are left after all losses."""
 _PILOT = 1000
 _JUDGED = 3000

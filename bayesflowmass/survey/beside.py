@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.common.arrays import BoolArray, FloatArray
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.diagnostics.paired import Influence, crossed_estimate, mean_influence, scatter_influence
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluation.road import posterior_columns
@@ -35,8 +35,8 @@ def beside(
         seed: of the draws of the weights.
 
     Returns:
-        ``{name: {statistic: [value, error]}}``: bias, scatter and log_score [dex, nats] where the truth is known, width
-        (mean sigma), coverage; and under ``minus`` the first model minus this one, ``shift`` among them.
+        ``models``: ``{name: {statistic: [value, error]}}``: bias, scatter and log_score [dex, nats] where the truth is
+        known, width (mean sigma), coverage; and under ``minus`` the first model minus this one, ``shift`` among them.
     """
     columns = {
         name: posterior_columns(
@@ -56,16 +56,24 @@ def beside(
     everyone = np.all([np.isfinite(c["median"]) for c in columns.values()], axis=0)
     judged = everyone & np.isfinite(truth)
     first = next(iter(columns.values()))
+
+    def estimates(influences: Mapping[str, Influence]) -> dict[str, list[float]]:
+        found = {}
+        for key, influence in influences.items():
+            entering = everyone if key in ("width", "shift") else judged
+            estimate = crossed_estimate([influence], np.arange(entering.size), entering)
+            if np.isfinite(estimate.value):
+                found[key] = [estimate.value, estimate.error]
+        return found
+
     result: dict[str, Any] = {}
     for name, own in columns.items():
         numbers = {key: influence(own, truth, everyone, judged) for key, influence in _STATISTICS.items()}
-        result[name] = {
-            key: _estimate(value, everyone) for key, value in numbers.items() if np.isfinite(value.value)
-        }
+        result[name] = estimates(numbers)
         if own is not first:
-            minus = {k: _STATISTICS[k](first, truth, everyone, judged) - numbers[k] for k in result[name]}
+            minus = {key: _STATISTICS[key](first, truth, everyone, judged) - numbers[key] for key in numbers}
             minus["shift"] = mean_influence(first["median"] - own["median"], everyone)
-            result[name]["minus"] = {key: _estimate(value, everyone) for key, value in minus.items()}
+            result[name]["minus"] = estimates(minus)
     return {"n": int(everyone.sum()), "n_judged": int(judged.sum()), "prior": prior, "models": result}
 
 
@@ -77,11 +85,6 @@ _STATISTICS = {
     "in_95": lambda c, _, __, judged: mean_influence(np.abs(c["pit"] - 0.5) < 0.475, judged),
     "log_score": lambda c, _, __, judged: mean_influence(c["log_score"], judged),
 }
-
-
-def _estimate(influence: Influence, entering: BoolArray) -> list[float]:
-    found = crossed_estimate([influence], np.arange(entering.size), entering)
-    return [found.value, found.error]
 
 
 def table(found: Mapping[str, Any]) -> list[str]:

@@ -15,8 +15,8 @@ from bayesflowmass.survey.measured import Fact
 
 __all__ = ["configuration", "known_shares", "written"]
 
-_FIT = {"learning_rate": 5e-4, "warmup_updates": 100, "max_updates": 2000, "validate_every": 200}
-"""A training that begins with a model of the same kind needs half of the steps."""
+_FIT = {"learning_rate": 5e-4, "warmup_updates": 100, "max_updates": 1500, "validate_every": 250}
+"""A training that begins with a model of the same kind needs fewer steps."""
 _COLUMNS = {
     "abs_mag_limit": "magnitude_limit",
     "sigma_v_err": "velocity_error",

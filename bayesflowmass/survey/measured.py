@@ -7,7 +7,7 @@ and velocity errors, and with every completeness and mis-centring:
   f is where the median residual of the survey is zero. Given N, a cut in N changes nothing, and neither do the
   masses of the sample, but for the scatter of N at fixed mass.
 * mis-centring s from how far the centre moves when it is found again (`bayesflowmass.selection.recentre`): in mocks
-  E[moved^2] = a + b s^2 + c / N.
+  E[moved^2] = a + b s^2 + (c + d sigma^2) / N + e sigma.
 """
 
 from __future__ import annotations
@@ -208,16 +208,17 @@ def _centring(survey: ClusterCatalog, mocks: ClusterCatalog) -> dict[str, Fact]:
     squares = 0.5 * (true[0] + true[1]), true[2]
 
     def others(catalog: ClusterCatalog) -> FloatArray:
-        return np.stack([np.ones(len(catalog)), 1.0 / catalog.n_galaxies, _log_sigma(catalog)])
+        sigma, n = np.exp(_log_sigma(catalog)) / 1000.0, catalog.n_galaxies
+        return np.stack([np.ones(n.size), 1.0 / n, sigma**2 / n, sigma], axis=-1)
 
     for k, (name, far, every) in enumerate(
         (("miscentre_r", _FAR_R, _EVERY_R[1]), ("miscentre_v", _FAR_V, _EVERY_V[1]))
     ):
         near: BoolArray = moved["mocks"][k] < far**2
-        rows = np.stack([squares[k], *others(mocks)], axis=-1)[near]
+        rows = np.column_stack([squares[k], others(mocks)])[near]
         slope, *rest = _fit(rows, moved["mocks"][k][near], mocks.filter(near))
         near = moved["survey"][k] < far**2
-        ours = (moved["survey"][k] - np.array(rest) @ others(survey))[near] / slope
+        ours = (moved["survey"][k] - others(survey) @ np.array(rest))[near] / slope
         error = float(ours.std() / math.sqrt(max(len(ours), 1)))
         value = math.sqrt(max(float(ours.mean()), 0.0))
         low, high = (math.sqrt(max(value**2 + sign * 2.0 * error, 0.0)) for sign in (-1.0, 1.0))
