@@ -35,6 +35,7 @@ def command(files, *more):
 
 
 def test_catalogue_in_masses_and_theta_out(files, capsys, monkeypatch):
+    monkeypatch.setattr(survey, "_DEPTH", 2)
     assert command(files, "--prior", "sz:14.2") == 0
     assert "11 of 12 clusters have galaxies enough" in capsys.readouterr().out
     table = Table.read(files / "out" / "masses.ecsv")
