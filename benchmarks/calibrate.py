@@ -257,6 +257,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="sky")
     parser.add_argument("--catalogues", type=int, default=100)
+    parser.add_argument("--controls", type=int, default=40, help="catalogues that the shift is fitted to")
     parser.add_argument(
         "--broken", type=int, default=30, help="so many are also taken with a wrong selection"
     )
