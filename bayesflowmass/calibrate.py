@@ -177,7 +177,7 @@ def calibrate(
     t = summaries(estimator, catalog, least, progress=progress)
     used = np.asarray(np.isfinite(t).all(axis=1))
     redshift = np.asarray(catalog.column("redshift"), dtype=np.float64)[used]
-    survey = SurveyModel(likelihood, t[used], redshift, chosen)
+    survey = SurveyModel(likelihood, t[used], redshift, chosen, least)
     if (method or ("nuts" if len(survey) < _SVI_FROM else "svi")) == "nuts":
         draws = survey.sample(n_samples=n_samples, chains=chains, seed=seed, progress=progress)
     else:

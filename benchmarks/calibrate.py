@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from scipy.stats import norm
 
-from bayesflowmass.calibrate import calibrate, least_of
+from bayesflowmass.calibrate import calibrate
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluation import posterior_columns
@@ -190,13 +190,13 @@ def tables(records: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
 
 def real(estimator: MassEstimator, data: Path, work: Path, seed: int, n_mocks: int) -> list[dict[str, Any]]:
     """SDSS clusters beside virial, X-ray and SZ masses, before and after."""
+    samples = list(sdss(estimator, data))
+    everyone = ClusterCatalog.concatenate([one.catalog for one in samples], samples[0].catalog.metadata)
+    theta, choice = unknown_of(estimator, everyone), {"least": LEAST, "n_mocks": n_mocks, "seed": seed}
+    likelihood = learn_or_read(work / "sdss", estimator, everyone, theta, report=print, **choice)
     rows = []
-    for number, (name, clusters, reference, prior) in enumerate(sdss(estimator, data)):
-        theta = unknown_of(estimator, clusters)
-        options = {"least": least_of(prior), "n_mocks": n_mocks, "seed": seed}
-        likelihood = learn_or_read(
-            work / f"sdss_{number}", estimator, clusters, theta, report=print, **options
-        )
+    for name, clusters, reference, prior in sorted(samples, key=lambda one: len(one.catalog)):
+        print(name, len(clusters), flush=True)
         found = calibrate(estimator, clusters, prior=prior, likelihood=likelihood, chains=1, seed=seed)
         table, row = found.table[found.used], {"sample": name, "prior": prior, **found.summary()}
         for label, end in (("before", "_before"), ("after", "")):

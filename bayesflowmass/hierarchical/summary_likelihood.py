@@ -76,7 +76,7 @@ class SummaryLikelihood(nn.Module):
         }
 
     def forward(
-        self, t: Tensor, redshift: Tensor, log10_mass: Tensor, theta: Tensor
+        self, t: Tensor, redshift: Tensor, log10_mass: Tensor, theta: Tensor, least: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """ln p(t | m, theta, z) and ln P(N >= least | m, theta, z).
 
@@ -84,6 +84,7 @@ class SummaryLikelihood(nn.Module):
             t: (*B, K).
             redshift, log10_mass: (*B,), or what broadcasts to it.
             theta: (*B, P), or what broadcasts to it.
+            least: fewest galaxies of a cluster, not below that of the mocks, which is the default.
         """
         shape = torch.broadcast_shapes(t.shape[:-1], redshift.shape, log10_mass.shape, theta.shape[:-1])
         parts = (log10_mass[..., None], theta, redshift.log1p()[..., None], t)
@@ -96,7 +97,7 @@ class SummaryLikelihood(nn.Module):
             density = flow.condition(context[..., : first + k], rows.dtype)
             total = total + density.log_prob(rows[..., first + k])
             if k == 0:
-                passed = density.log_sf(rows.new_tensor(math.log(self.least - 0.5)))
+                passed = density.log_sf(rows.new_tensor(math.log((least or self.least) - 0.5)))
         return total, passed
 
     @property

@@ -45,17 +45,29 @@ class SurveyModel:
         t: summaries (n, K).
         redshift: (n,).
         prior: pi, over the masses of the likelihood.
+        least: fewest galaxies of a cluster of the survey; default: that of the mocks.
 
     Raises:
-        ValueError: a cluster has fewer galaxies than ``likelihood.least``, or a summary is not finite.
+        ValueError: a cluster has fewer galaxies, or a summary is not finite; or the mocks did not have so few.
     """
 
     def __init__(
-        self, likelihood: SummaryLikelihood, t: FloatArray, redshift: FloatArray, prior: MassPrior
+        self,
+        likelihood: SummaryLikelihood,
+        t: FloatArray,
+        redshift: FloatArray,
+        prior: MassPrior,
+        least: int | None = None,
     ) -> None:
-        if not np.isfinite(t).all() or np.exp(t[:, 0]).min(initial=np.inf) < likelihood.least - 0.5:
+        self._least = likelihood.least if least is None else least
+        if self._least < likelihood.least:
             raise ValueError(
-                f"A cluster of the survey has fewer than {likelihood.least} galaxies, or no mass; leave it out."
+                f"The survey has clusters of {self._least} galaxies; the likelihood was learnt from {likelihood.least}"
+                " on: learn another."
+            )
+        if not np.isfinite(t).all() or np.exp(t[:, 0]).min(initial=np.inf) < self._least - 0.5:
+            raise ValueError(
+                f"A cluster of the survey has fewer than {self._least} galaxies, or no mass; leave it out."
             )
         self.likelihood = likelihood.requires_grad_(False)
         self._t = torch.tensor(t, dtype=torch.float64)
@@ -78,7 +90,7 @@ class SurveyModel:
         """ln p(t_i | theta) (m,) of clusters in rows (m,), of all by default; theta (P,)."""
         rows = torch.arange(len(self)) if rows is None else rows
         nodes, log_prior = self._coarse
-        log_p, passed = self.likelihood(self._t[rows, None], self._z[rows, None], nodes, theta)
+        log_p, passed = self.likelihood(self._t[rows, None], self._z[rows, None], nodes, theta, self._least)
         found: Tensor = (log_p + log_prior[rows]).logsumexp(-1) - (passed + log_prior[rows]).logsumexp(-1)
         return found
 
