@@ -208,10 +208,24 @@ def real(estimator: MassEstimator, data: Path, work: Path, seed: int, n_mocks: i
     return rows
 
 
+def verdict(masses: dict[str, Any]) -> str:
+    """Whether it beats the controls, in a sentence."""
+    parts = []
+    for key, what in (("rms_of_catalogue_bias", "bias of a catalogue"), ("scatter", "error of a cluster")):
+        value = {name: masses[f"{name}, all"][key] for name in ("before", "shifted", "alone", "after")}
+        best = min(("before", "shifted", "alone"), key=lambda name: value[name])
+        word = "beats" if value["after"] < value[best] else "does not beat"
+        parts.append(
+            f"in the {what} (rms) it {word} the best control ({value['after']:.3f} dex, {best} {value[best]:.3f})"
+        )
+    return f"Corrected by the survey itself: {'; '.join(parts)}."
+
+
 def markdown(found: dict[str, Any], source: dict[str, Any]) -> str:
     """The page."""
     lines = [
         header("A survey's own sky", source),
+        f"{verdict(found['masses'])}\n",
         f"{found['n']} catalogues of {CLUSTERS} mock clusters, prior {PRIOR}; {found['seconds']:.0f} s of processor"
         f" time a catalogue. Shift fitted to {found['controls']} other catalogues: {found['slope']:.2f} of the mean"
         " estimate.\n",
