@@ -92,12 +92,22 @@ class SGHMCPosterior(NUTSPosterior):
             log_likelihood: Tensor = call_with(module, weights, (y, x))
             return -(log_likelihood.sum() * (n / size) + prior.log_prob(weights))
 
-        def total(z: Tensor, y: Tensor, x: Any) -> Tensor:
+        def together(z: Tensor, y: Tensor, x: Any) -> Tensor:
             return torch.vmap(one, in_dims=(0, None, None))(z, y, x).sum()
+
+        def in_turn(z: Tensor, y: Tensor, x: Any) -> Tensor:
+            return torch.stack([one(row, y, x) for row in z.unbind()]).sum()
 
         z = (layout.flatten(start).detach() / scales).expand(chains, -1).clone()
         rows = torch.arange(size)
-        gradient = traced_gradient(total, z, data[1][rows], data[0][rows])
+        example = (z, data[1][rows], data[0][rows])
+        try:
+            together(*example)
+            total = together
+        except RuntimeError:
+            # An operation that cannot be vectorised, such as those of the spline.
+            total = in_turn
+        gradient = traced_gradient(total, *example)
         generator = torch.Generator().manual_seed(seed)
 
         def noise() -> Tensor:

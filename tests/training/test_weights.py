@@ -247,11 +247,12 @@ def test_variational_from_the_command_line(tmp_path: Path, catalog: ClusterCatal
     assert "choose one of them" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("method", ["laplace", "ensemble:2"])
+@pytest.mark.parametrize("method", ["laplace", "linearised", "ensemble:2", "sghmc:8"])
 def test_every_method_goes_from_training_to_a_table(tmp_path: Path, catalog: ClusterCatalog, method: str):
-    estimator = small(tmp_path / "run", catalog, method)
+    options = {"warmup": 1, "steps": 3} if method == "sghmc:8" else {}
+    estimator = small(tmp_path / "run", catalog, {"method": method, "options": options, "fit": SHORT})
     posterior = MassEstimator.load(tmp_path / "run", "cpu").posterior(catalog[:5])
-    assert posterior.n_draws == (2 if method == "ensemble:2" else 31)
+    assert posterior.n_draws == {"ensemble:2": 2, "sghmc:8": 32}.get(method, 31)
     assert (posterior.sigma_epistemic > 0).all()
     assert_allclose(posterior.mean, estimator.posterior(catalog[:5]).mean, rtol=1e-9)
     assert not (tmp_path / "run" / "phases").exists()
