@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.table import Table
 from tqdm import tqdm
 
-from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.catalog.files import RowGroups, TableWriter, parts_of
 from bayesflowmass.catalog.slices import cluster_slices
 from bayesflowmass.catalog.work import WorkFolder, file_facts
@@ -30,6 +31,7 @@ from bayesflowmass.common.lock import sole_writer
 from bayesflowmass.common.workers import available_cores, work_off
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.cylinder import in_cylinder
+from bayesflowmass.estimator.flags import UNUSABLE
 from bayesflowmass.estimator.reference import Reference
 from bayesflowmass.estimator.told import tell
 from bayesflowmass.evaluation.masses_table import novelty_header, whole_table
@@ -39,13 +41,13 @@ from bayesflowmass.novelty import Assessment
 from bayesflowmass.posterior import MassPrior, SelectedPrior, make_prior
 from bayesflowmass.posterior.write_table import write_table
 
-__all__ = ["infer_in_parts", "infer_with_settings"]
+__all__ = ["Job", "infer_in_parts", "infer_with_settings"]
 
 _ASSESSED = "novelty"
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """What is done with each part; it goes to the processes that do it.
 
     Attributes:
@@ -67,7 +69,11 @@ class _Job:
 
     def clusters(self, part: RowGroups) -> ClusterCatalog:
         """The clusters of a part, as the model is to see them."""
-        catalog = ClusterCatalog.from_table(part.read()).validate(0)
+        return self.told(ClusterCatalog.from_table(part.read()))
+
+    def told(self, catalog: ClusterCatalog) -> ClusterCatalog:
+        """Clusters with what they are told, valid."""
+        catalog = catalog.validate(0)
         selection = catalog.metadata.selection | self.metadata.get("selection", {})
         catalog = catalog.with_metadata(**{**self.metadata, "selection": selection})
         if "mode" in self.metadata and catalog.has("mode"):
@@ -121,7 +127,7 @@ def infer_in_parts(
     parts = list(parts_of(catalog))
     out = out.absolute()
     road = {"prior": prior, "n_draws": n_draws, "seed": seed}
-    job = _Job(chosen, device, dict(assume or {}), dict(metadata or {}), road, options)
+    job = Job(chosen, device, dict(assume or {}), dict(metadata or {}), road, options)
     told = {
         "chosen": chosen,
         "assume": job.assume,
@@ -223,7 +229,7 @@ def _files(parts: list[RowGroups]) -> list[Path]:
     return sorted({place for part in parts for place, _ in part.groups})
 
 
-def _together_empty(job: _Job, parts: list[RowGroups], go: Any) -> bool | None:
+def _together_empty(job: Job, parts: list[RowGroups], go: Any) -> bool | None:
     """`Reference.together_empty` of the whole catalogue; None for a model that knows no `Reference`."""
     if job.estimator().training_info.reference is None:
         return None
@@ -232,7 +238,7 @@ def _together_empty(job: _Job, parts: list[RowGroups], go: Any) -> bool | None:
     return Reference.too_empty(np.sum([counted[part] for part in parts], axis=0))
 
 
-def _count(job: _Job, part: RowGroups) -> FloatArray:
+def _count(job: Job, part: RowGroups) -> FloatArray:
     info, catalog = job.estimator().training_info, job.clusters(part)
     assert info.reference is not None
     total = np.zeros(())
@@ -242,12 +248,12 @@ def _count(job: _Job, part: RowGroups) -> FloatArray:
     return total
 
 
-def _one_part(job: _Job, work: WorkFolder, parts: list[RowGroups], empty: bool | None, index: int) -> None:
+def _one_part(job: Job, work: WorkFolder, parts: list[RowGroups], empty: bool | None, index: int) -> None:
     """Write the masses of a part, unless they are there, and before them what novelty needs of its clusters."""
     if work.is_done(index):
         return
     catalog = job.clusters(parts[index])
-    batches = posteriors(job.estimator(), catalog, empty_together=empty, **job.road)
+    batches = posteriors(job.estimator(), catalog, empty_together=empty, a_part=True, **job.road)
     table, strange = whole_table(batches, **job.table)
     columns = {}
     if strange:
@@ -268,22 +274,39 @@ def _assessed(work: WorkFolder, index: int) -> Path:
 
 
 def _put_together(
-    job: _Job, work: WorkFolder, n_parts: int, out: Path, header: dict[str, Any], seed: int
+    job: Job, work: WorkFolder, n_parts: int, out: Path, header: dict[str, Any], seed: int
 ) -> None:
     schemas = [pq.read_schema(work.part(index)) for index in range(n_parts)]
-    metadata = dict(schemas[0].metadata)
-    for name, value in ((n, v) for schema in schemas for n, v in schema.metadata.items() if b"::len::" in n):
+    schema = next((schema for schema in schemas if "log10_mass" in schema.names), None)
+    if schema is None:
+        first = pq.read_table(work.part(0), columns=["cluster_id", "flags"]).slice(0, 1).to_pylist()[0]
+        why = next(why for flag, why in UNUSABLE.items() if flag in first["flags"].split(","))
+        raise CatalogError(
+            f"None of the clusters can have a mass: cluster {first['cluster_id']} {why}; the catalogue is of "
+            f"{n_parts} part{'s' * (n_parts > 1)}."
+        )
+    metadata = dict(schema.metadata)
+    for name, value in ((n, v) for one in schemas for n, v in one.metadata.items() if b"::len::" in n):
         metadata[name] = str(max(int(value), int(metadata[name]))).encode()
     meta = json.loads(metadata[b"bayesflowmass_masses"])
-    masses = json.loads(meta.pop("masses"))
+    prior, masses = meta["prior"], json.loads(meta.pop("masses"))
     meta |= _novelty(job, work, n_parts, masses, seed) | header
     metadata[b"bayesflowmass_masses"] = json.dumps(meta).encode()
+    schema = schema.with_metadata(metadata)
     with TableWriter(out) as writer:
         for index in range(n_parts):
-            writer.write(pq.read_table(work.part(index)).replace_schema_metadata(metadata))
+            table = pq.read_table(work.part(index))
+            nothing = {"prior": pa.repeat(prior, len(table))}
+            columns = [
+                table[field.name]
+                if field.name in table.column_names and field.name != "prior"
+                else nothing.get(field.name, pa.nulls(len(table), field.type))
+                for field in schema
+            ]
+            writer.write(pa.table(columns, names=schema.names).cast(schema))
 
 
-def _novelty(job: _Job, work: WorkFolder, n_parts: int, masses: Any, seed: int) -> dict[str, Any]:
+def _novelty(job: Job, work: WorkFolder, n_parts: int, masses: Any, seed: int) -> dict[str, Any]:
     """What the header says of the catalogue as a whole."""
     parts = []
     for index in range(n_parts):

@@ -15,7 +15,7 @@ from bayesflowmass.estimator.memberships import MEMBER
 from bayesflowmass.evaluation.road import Batch
 from bayesflowmass.novelty import Assessment, NoveltyDetector, judge, verdict_sentence
 from bayesflowmass.posterior import MassPrior
-from bayesflowmass.posterior.masses_table import with_missing_rows
+from bayesflowmass.posterior.masses_table import NEVER_MASKED, with_missing_rows
 
 __all__ = ["FEWEST", "masses_tables", "novelty_header", "prior_column", "whole_table"]
 
@@ -47,6 +47,10 @@ def masses_tables(
             yield earlier, _of_everyone(earlier, example)
         waiting.clear()
         yield batch, _of_everyone(batch, table)
+    for earlier in waiting:
+        # None of them has a mass: what is left of a row without one.
+        nothing = Table(names=NEVER_MASKED, masked=True, meta={"prior": ""})
+        yield earlier, _of_everyone(earlier, nothing)
 
 
 def prior_column(prior: str, name: str = "log10_mass") -> str:

@@ -197,6 +197,7 @@ def posteriors(
     clusters_at_once: int = CLUSTERS_AT_ONCE,
     galaxies_at_once: int = GALAXIES_AT_ONCE,
     empty_together: bool | None = None,
+    a_part: bool = False,
     progress: bool = False,
     label: str = "masses",
 ) -> Iterator[Batch]:
@@ -213,6 +214,7 @@ def posteriors(
         clusters_at_once, galaxies_at_once: limits of a batch.
         empty_together: `Reference.together_empty` of the catalogue that these clusters are a part of; None: they are
             all of it.
+        a_part: others of the catalogue may have masses where these have none.
         progress: show a bar on standard error.
         label: of the bar.
 
@@ -252,7 +254,7 @@ def posteriors(
                 estimator, first, everyone, problems, contexts, posterior, prior, whole, options["draws"]
             )
             bar.update(last - first)
-    if not found:
+    if not found and not a_part:
         name = catalog.column("cluster_id")[0]
         raise CatalogError(
             f"None of the {len(catalog)} clusters can have a mass: cluster {name} {UNUSABLE[first_problem]}."

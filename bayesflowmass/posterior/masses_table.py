@@ -14,14 +14,14 @@ from bayesflowmass.common.version import __version__
 from bayesflowmass.cosmology import radius_delta
 from bayesflowmass.posterior.summary import PosteriorSummary
 
-__all__ = ["MASS_UNITS", "masses_table", "with_missing_rows"]
+__all__ = ["MASS_UNITS", "NEVER_MASKED", "masses_table", "with_missing_rows"]
 
 MASS_UNITS = ("Msun/h", "Msun")
 
 _QUANTILES = {"q025": 0.025, "q16": 0.16, "q84": 0.84, "q975": 0.975}
 # Spacing of the grid of `pdf=True`, and its margin beyond the training range [dex].
 _GRID_STEP, _GRID_MARGIN = 0.01, 0.3
-_NEVER_MASKED = ("cluster_id", "n_galaxies", "redshift", "prior", "flags")
+NEVER_MASKED = ("cluster_id", "n_galaxies", "redshift", "prior", "flags")
 
 
 def masses_table(
@@ -114,7 +114,7 @@ def _mask(table: Table, rows: BoolArray) -> None:
     if not rows.any():
         return
     for name in table.colnames:
-        if name not in _NEVER_MASKED:
+        if name not in NEVER_MASKED:
             table[name].mask[rows] = True
     names = [set(filter(None, str(flags).split(","))) | {"no_density"} for flags in table["flags"][rows]]
     flags = np.asarray(table["flags"]).astype(object)
@@ -138,7 +138,7 @@ def with_missing_rows(table: Table, usable: BoolArray, columns: dict[str, npt.ND
         if name in columns:
             full[name] = columns[name]
             continue
-        if name in _NEVER_MASKED:
+        if name in NEVER_MASKED:
             full[name] = np.full(len(usable), source[0] if len(source) else "")
             continue
         values = np.zeros((len(usable), *source.shape[1:]), dtype=source.dtype)

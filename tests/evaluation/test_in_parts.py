@@ -82,6 +82,33 @@ def test_parts_make_the_table_of_the_whole(place, tmp_path, small_parts, capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["m.parquet"]
 
 
+@pytest.mark.parametrize("poor", [0, 2])
+def test_a_part_without_any_mass_has_masked_rows(poor, place, tmp_path, small_parts):
+    """As the same clusters have among others; a catalogue without any mass is one sentence."""
+    whole = toy_catalog(30, seed=3)
+    number = np.arange(whole.n_galaxies_total) - whole.offsets[whole.galaxy_rows]
+    few = (whole.galaxy_rows // 10 == poor) & (number > 1)
+    folder = tmp_path / "cat"
+    folder.mkdir()
+    whole = whole.filter_galaxies(~few)
+    for part in range(3):
+        whole[10 * part : 10 * part + 10].write(folder / f"part_{part}.parquet")
+    options = ["--model", str(place / "model"), "--out", str(tmp_path / "m.parquet"), "--workers", "1"]
+    assert main(["--galaxies", str(folder), *options, "--no-progress"]) == 0
+    same(tmp_path / "m.parquet", infer(toy_estimator(), whole))
+
+
+def test_a_catalogue_without_any_mass_is_one_sentence(place, tmp_path, capsys):
+    whole = toy_catalog(4, seed=3)
+    whole = whole.filter_galaxies(np.arange(whole.n_galaxies_total) - whole.offsets[whole.galaxy_rows] < 2)
+    whole.write(tmp_path / "cat.parquet")
+    options = ["--model", str(place / "model"), "--out", str(tmp_path / "m.parquet"), "--workers", "1"]
+    assert main(["--galaxies", str(tmp_path / "cat.parquet"), *options, "--no-progress"]) == 2
+    error = capsys.readouterr().err
+    assert "None of the clusters can have a mass: cluster 0 has fewer than" in error
+    assert error.count("\n") == 1
+
+
 def test_processes_make_the_same_table(place, tmp_path, small_parts):
     tables = []
     for workers in ("1", "2"):
