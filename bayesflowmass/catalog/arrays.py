@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from bayesflowmass.catalog.errors import CatalogError
@@ -23,6 +24,7 @@ __all__ = [
     "gather",
     "is_list",
     "is_nested",
+    "nested_lists",
     "joined_columns",
     "match_ids",
     "offsets_from_counts",
@@ -48,8 +50,24 @@ def is_list(kind: Any) -> bool:
 
 
 def is_nested(kind: Any) -> bool:
-    """Whether an Arrow type is a struct of lists: how nested-pandas and LSDB write the galaxies of a cluster."""
+    """Whether an Arrow type is a struct of lists, as nested-pandas and LSDB write the galaxies of a cluster, or a list
+    of structs, as they have them in memory."""
+    if is_list(kind):
+        return bool(pa.types.is_struct(kind.value_type))
     return pa.types.is_struct(kind) and kind.num_fields > 0 and all(is_list(one.type) for one in kind)
+
+
+def nested_lists(values: Any) -> dict[str, Any]:
+    """The lists, by name, of a chunked column that `is_nested`."""
+    whole = values.combine_chunks()
+    if not is_list(whole.type):
+        return {field.name: part for field, part in zip(whole.type, whole.flatten(), strict=True)}
+    lengths = pc.fill_null(pc.list_value_length(whole), 0).to_numpy()
+    bounds, inner = pa.array(np.append(0, np.cumsum(lengths)), pa.int64()), whole.flatten()
+    return {
+        field.name: pa.LargeListArray.from_arrays(bounds, part)
+        for field, part in zip(inner.type, inner.flatten(), strict=True)
+    }
 
 
 def to_arrow(name: str, values: Any) -> Any:

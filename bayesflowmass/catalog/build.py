@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from bayesflowmass.catalog.arrays import (
     is_list,
     is_nested,
+    nested_lists,
     offsets_from_counts,
     sized_column,
     split_list_column,
@@ -47,9 +48,8 @@ def columns_from_arrays(
 def columns_from_table(table: Any) -> Parts:
     """Take a pyarrow table apart; see `ClusterCatalog.from_table`. Nested columns are lists beside each other."""
     for name in [one for one in table.column_names if is_nested(table.schema.field(one).type)]:
-        inner = table[name].combine_chunks()
-        for field, values in zip(inner.type, inner.flatten(), strict=True):
-            table = table.append_column(field.name, values)
+        for field, values in nested_lists(table[name]).items():
+            table = table.append_column(field, values)
         table = table.drop_columns([name])
     lists = [name for name in table.column_names if is_list(table.schema.field(name).type)]
     if not lists:

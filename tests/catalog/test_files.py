@@ -207,6 +207,8 @@ def test_nested_pandas_reads_what_we_write_and_we_read_what_it_writes(tmp_path):
     assert (
         nested["galaxies"].nest.to_flat()["v_los"].to_numpy().tolist() == catalog.galaxies("v_los").tolist()
     )
+    in_memory = ClusterCatalog.from_table(pa.Table.from_pandas(nested[3:], preserve_index=False))
+    assert in_memory.galaxies("v_los").tolist() == catalog[3:].galaxies("v_los").tolist()
     nested.to_parquet(tmp_path / "nested.parquet")
     assert is_catalog_file(tmp_path / "nested.parquet")
     back = ClusterCatalog.read(tmp_path / "nested.parquet")
