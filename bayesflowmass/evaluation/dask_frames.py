@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
@@ -71,7 +70,7 @@ def infer_dask(
     return frame.map_partitions(_masses, job, meta=_made_up(job, frame.dtypes["cluster_id"])[:0])
 
 
-def _masses(frame: pd.DataFrame, job: Job) -> pd.DataFrame:
+def _masses(frame: Any, job: Job) -> Any:
     """The masses of a partition."""
     table = _table(job, pa.Table.from_pandas(frame, preserve_index=False)) if len(frame) else None
     if table is None or "log10_mass" not in table:
@@ -82,13 +81,13 @@ def _masses(frame: pd.DataFrame, job: Job) -> pd.DataFrame:
     return table.set_index(frame.index).astype({"cluster_id": frame.dtypes["cluster_id"]})
 
 
-def _table(job: Job, clusters: pa.Table) -> pd.DataFrame:
+def _table(job: Job, clusters: pa.Table) -> Any:
     catalog = job.told(ClusterCatalog.from_table(clusters))
     found, _ = whole_table(posteriors(job.estimator(), catalog, a_part=True, **job.road), **job.table)
     return found.to_pandas(index=False)
 
 
-def _made_up(job: Job, identifier: Any) -> pd.DataFrame:
+def _made_up(job: Job, identifier: Any) -> Any:
     """The masses table of one cluster that was made up, with identifiers of some type."""
     rng = np.random.default_rng(0)
     extras = {name: [1.0] for name in job.estimator().encoder.extras if name != OUTERMOST}
