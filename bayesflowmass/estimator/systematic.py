@@ -33,8 +33,8 @@ from bayesflowmass.posterior import MassPosterior, MassPrior
 __all__ = ["sigma_systematic", "systematic_nodes"]
 
 
-# The mean is close to linear in ln(velocity bias): three nodes give its variance to a per cent.
-_NODES = 3
+# Means are close to linear in each parameter: two nodes give the variance of three to 0.1 per cent.
+_NODES = 2
 # A mean is wanted to 1e-4 dex; where a spline bends there are nodes beside.
 _MEAN_NODES = 49
 # Images of so few clusters stay in the cache of a core while they are told one value after the other.

@@ -222,7 +222,7 @@ def test_the_systematic_part_sums_the_variances_of_the_means():
     for values, weights in nodes.values():
         assert weights.sum() == pytest.approx(1.0)
         assert len(values) == len(weights)
-    # Three Gauss-Legendre nodes have the variance of the uniform prior.
+    # Two Gauss-Legendre nodes have the variance of the uniform prior.
     values, weights = nodes["known_velocity_bias"]
     assert weights @ (values - 1.025) ** 2 == pytest.approx(0.15**2 / 12.0)
     told = {
