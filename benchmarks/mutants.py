@@ -5,7 +5,8 @@
 
 A mutant changes one operator, comparison or constant: ``<`` is ``<=``, ``+`` is ``-``, ``and`` is ``or``, n is n + 1.
 Messages of errors, annotations and decorators are left alone. Each mutant is made in a fork of a process that has
-collected all tests, so that it costs what its tests cost. Results go to ``DIR/results.jsonl``, line by
+collected all tests, so that it costs what its tests cost; one outside of the bodies of functions is written into the
+file for as long as its tests run, so run this in a clone. Results go to ``DIR/results.jsonl``, line by
 line; a run that was stopped goes on from there, and ``--again`` tries the survivors once more.
 """
 
@@ -264,7 +265,7 @@ class Trial:
             if room not in controls and first:
                 # Without a fault the tests must pass, or the deaths of mutants say nothing.
                 controls.add(room)
-                if not self.survives(file, function, source, first):
+                if not self.survives(file, function, None, first):
                     raise SystemExit(f"{file}: tests fail without any fault")
             survived = self.survives(file, function, tree, first) and self.survives(
                 file, function, tree, later
@@ -277,21 +278,30 @@ class Trial:
                 print(f"survived {file}:{line} {function}: {text} ({result['tests']} tests)", flush=True)
         return True
 
-    def survives(self, file: str, function: str, tree: ast.Module, tests: list[pytest.Item]) -> bool:
-        """Whether all tests pass with the changed module, in a fork; what takes four times as long does not."""
+    def survives(self, file: str, function: str, tree: ast.Module | None, tests: list[pytest.Item]) -> bool:
+        """Whether all tests pass with the changed module, in a fork; what takes four times as long does not.
+
+        What is in the body of a function is exchanged there; else the file is changed, for as long as a process of its
+        own runs the tests.
+        """
         if not tests:
             return True
         seconds = sum(self.found["seconds"].get(test.nodeid, 1.0) for test in tests)
+        path = ROOT / file
+        source = path.read_text(encoding="utf-8")
         pid = os.fork()
         if pid == 0:
             code = 1
             try:
-                limit = int(time.process_time() + 20 + 4 * seconds)
+                limit = int(time.process_time() + 40 + 4 * seconds)
                 resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
                 nothing = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nothing, 1)
                 os.dup2(nothing, 2)
-                change(file, function, tree)
+                if tree is not None and not exchanged(file, function, tree):
+                    path.write_text(ast.unparse(tree), encoding="utf-8")
+                    command = [sys.executable, "-B", "-m", "pytest", "-qx", "-p", "no:cacheprovider"]
+                    os.execv(sys.executable, [*command, *(test.nodeid for test in tests)])
                 for test, following in zip(tests, [*tests[1:], None], strict=True):
                     test.config.hook.pytest_runtest_protocol(item=test, nextitem=following)
                     if self.failed:
@@ -299,41 +309,31 @@ class Trial:
                 code = int(self.failed)
             finally:
                 os._exit(code)
-        end = time.monotonic() + 30 * (20 + 4 * seconds)
-        while time.monotonic() < end:
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                return os.waitstatus_to_exitcode(status) == 0
-            time.sleep(0.01)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        return False
+        try:
+            end = time.monotonic() + 30 * (20 + 4 * seconds)
+            while time.monotonic() < end:
+                done, status = os.waitpid(pid, os.WNOHANG)
+                if done:
+                    return os.waitstatus_to_exitcode(status) == 0
+                time.sleep(0.01)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return False
+        finally:
+            if path.read_text(encoding="utf-8") != source:
+                path.write_text(source, encoding="utf-8")
 
 
-def change(file: str, function: str, tree: ast.Module) -> None:
-    """Put a changed tree in the place of a module of this process.
-
-    In the body of a function its code is exchanged, for whoever has imported it. Else the module is run again, and what
-    others have imported of it is exchanged where it is the same object.
-    """
+def exchanged(file: str, function: str, tree: ast.Module) -> bool:
+    """Put a changed body of a function into the place of the old, for whoever has imported it; whether it was one."""
     parts = Path(file).with_suffix("").parts
     module = importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
     live = live_function(module, function) if function else None
     code = None if live is None else code_of(tree, str(ROOT / file), live.__code__)
-    if live is not None and code is not None and code != live.__code__:
-        live.__code__ = code
-        return
-    before = dict(vars(module))
-    exec(compile(tree, str(ROOT / file), "exec"), vars(module))
-    for other in list(sys.modules.values()):
-        names = (
-            vars(other)
-            if getattr(other, "__name__", "").startswith(("bayesflowmass", "tests", "test_"))
-            else {}
-        )
-        for name, value in list(names.items()):
-            if other is not module and name in before and value is before[name] and not name.startswith("__"):
-                names[name] = vars(module)[name]
+    if live is None or code is None or code == live.__code__:
+        return False
+    live.__code__ = code
+    return True
 
 
 def sample(rooms: list[str], n: int, seed: int) -> list[tuple[str, int]]:

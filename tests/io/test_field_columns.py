@@ -11,6 +11,7 @@ from flat_tables import EACH, frame_tables, notes, same, sky_tables
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
 from bayesflowmass.io import load_catalog
+from bayesflowmass.io.plausibility import radius_reading
 
 
 @pytest.mark.parametrize(
@@ -216,6 +217,41 @@ def test_radii_beside_coordinates_tell_what_they_are(reading, scale):
     catalog = load_catalog(galaxies, clusters)
     same(catalog, expected)
     assert f"r_proj is {reading}" in notes(catalog)
+
+
+@pytest.mark.parametrize("cosmology", ["", " of H0 = 70, Om = 0.3", " of H0 = 50, Om = 1"])
+@pytest.mark.parametrize("frame", ["comoving", "proper"])
+@pytest.mark.parametrize("unit", ["Mpc", "kpc", "Mpc/h", "kpc/h"])
+def test_each_reading_of_radii_is_told_from_the_others(cosmology, frame, unit):
+    z = np.linspace(0.2, 1.2, 50)
+    computed = np.linspace(0.1, 2.0, 50)
+    their = {"": MDPL2, " of H0 = 70, Om = 0.3": Cosmology(h=0.7, Om0=0.3)}.get(
+        cosmology, Cosmology(h=0.5, Om0=1.0)
+    )
+    angle = computed / transverse_mpc_h_per_radian(z, MDPL2)
+    given = angle * transverse_mpc_h_per_radian(z, their)
+    given = given / (1 + z) if frame == "proper" else given
+    given = given if unit.endswith("/h") else given / their.h
+    given = 1e3 * given if unit.startswith("kpc") else given
+    name = f"{frame} {unit}{cosmology}"
+    # Within a per cent of ours they are ours.
+    ours = name.startswith("comoving Mpc/h") and not cosmology.endswith("Om = 1")
+    expected = None if ours else name
+    assert radius_reading(given, computed, z, MDPL2, "t") == expected
+
+
+@pytest.mark.parametrize(("unit", "per_degree"), [("degrees", 1.0), ("arcmin", 60.0), ("arcsec", 3600.0)])
+def test_radii_that_are_angles_are_told(unit, per_degree):
+    z = np.linspace(0.05, 0.6, 50)
+    computed = np.linspace(0.1, 2.0, 50)
+    given = per_degree * np.degrees(computed / transverse_mpc_h_per_radian(z, MDPL2))
+    assert radius_reading(given, computed, z, MDPL2, "t") == unit
+
+
+def test_radii_that_fit_nothing_are_refused():
+    z, computed = np.full(9, 0.1), np.linspace(0.1, 2.0, 9)
+    with pytest.raises(CatalogError, match=r"t: the radius given is 3\.300 of the comoving one"):
+        radius_reading(3.3 * computed, computed, z, MDPL2, "t")
 
 
 def test_velocities_that_are_cz_beside_redshifts_are_not_used():

@@ -14,7 +14,7 @@ from flat_tables import frame_tables
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.io import load_catalog, read_box
 from bayesflowmass.io.any_table import read_any_table
-from bayesflowmass.io.text.rows import BLOCK_BYTES, RowFormat, iterate_parts
+from bayesflowmass.io.text.rows import BLOCK_BYTES, RowFormat, iterate_parts, split_line
 
 ROWS = [("A 1", "12.5", "-0.25", "007"), ("B", "13.0", "", "8"), ("C", "1e2", "3", "19")]
 NAMES = ("name", "ra", "z", "number")
@@ -55,6 +55,24 @@ def test_text_is_read_in_any_encoding_and_locale(tmp_path, encoding):
     assert ("the text is not UTF-8; it was read as Latin-1." in table.meta["notes"]) == (
         encoding == "latin-1"
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "mark", "cells"),
+    [
+        ('1,"a",', ",", ["1", "a", ""]),
+        ('1,"a,"', ",", ["1", "a,"]),
+        ('"a,b" , 2', ",", ["a,b", "2"]),
+        ('"say ""so""",', ",", ['say "so"', ""]),
+        (",,", ",", ["", "", ""]),
+        ("", ",", [""]),
+        (' 1  "a b" x ', " ", ["1", "a b", "x"]),
+        ('1,"a', ",", None),
+        ('"', " ", None),
+    ],
+)
+def test_a_line_is_split_where_no_quote_holds_it_together(line, mark, cells):
+    assert split_line(line, mark) == cells
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, bytes])
