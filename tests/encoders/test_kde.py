@@ -293,6 +293,32 @@ def test_refuses_malformed_calls():
         KDEEncoder()(points, torch.tensor([0, 4]), weight=torch.tensor([1.0, -1.0, 1.0, 1.0]))
 
 
+def test_the_covariance_of_two_galaxies_is_that_of_numpy_and_one_has_none():
+    points, _ = ragged(4, [2, 5])
+    found = sample_covariance(torch.tensor(points).T.contiguous(), torch.tensor([0, 2, 7]))
+    expected = np.stack([np.cov(part.T) for part in (points[:2], points[2:])])
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    with pytest.raises(KDEError, match="it has 1 galaxies") as caught:
+        sample_covariance(torch.tensor(points).T.contiguous(), torch.tensor([0, 6, 7]))
+    assert caught.value.cluster == 1
+
+
+def test_a_galaxy_of_no_weight_is_as_good_as_absent_and_a_cluster_of_none_is_named():
+    points, offsets = ragged(3, [12, 20])
+    weight = torch.ones(32, dtype=torch.float64)
+    weight[[2, 15, 31]] = 0.0
+    there, less = weight > 0, torch.tensor([0, 11, 29])
+    images = KDEEncoder()(torch.tensor(points), torch.tensor(offsets), weight=weight)
+    expected = KDEEncoder()(torch.tensor(points)[there], less, weight=weight[there])
+    torch.testing.assert_close(images, expected, rtol=1e-10, atol=1e-14)
+    weight[12:] = 0.0
+    with pytest.raises(KDEError, match="zero total weight") as caught:
+        KDEEncoder()(torch.tensor(points), torch.tensor(offsets), weight=weight)
+    assert caught.value.cluster == 1
+    with pytest.raises(ValueError, match="one entry per galaxy, 32"):
+        KDEEncoder()(torch.tensor(points), torch.tensor(offsets), weight=weight[:-1])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

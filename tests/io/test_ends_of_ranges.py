@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from astropy.table import Table
+from astropy.table import MaskedColumn, Table
 from box_files import cosmosim, haloes
 from flat_tables import frame_tables
 from survey_tables import mamposst
@@ -17,7 +17,8 @@ from bayesflowmass.io.archives.ucd import galaxies_by_ucd
 from bayesflowmass.io.formats import identify
 from bayesflowmass.io.formats.base import _HEAD_BYTES, FileHead
 from bayesflowmass.io.survey import Survey, concatenated
-from bayesflowmass.io.units import radius_from_text
+from bayesflowmass.io.table import FlatTable
+from bayesflowmass.io.units import mass_to_log10_msun_h, radius_from_text
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,24 @@ def test_a_mamposst_file_is_known_by_its_rows(tmp_path, row, known):
     path.write_text(path.read_text(encoding="utf-8") + f"{row}\n", encoding="utf-8")
     found = identify(path)
     assert (found is not None and found.name == "mg-mamposst") == known
+
+
+@pytest.mark.parametrize(
+    ("ids", "known"),
+    [
+        ([1, 1, 2, 3], True),
+        ([2, 2, 3, 4], False),
+        ([1, 3, 4, 5], False),
+        ([1, 2, 1, 2], False),
+        ([5, 1, 2, 3], False),
+    ],
+)
+def test_a_sag_file_is_known_by_ids_that_count_from_one(tmp_path, ids, known):
+    path = tmp_path / "a.txt"
+    rows = [f"{k} 0.1 -0.2 {200 * n - 300}" for n, k in enumerate(ids)]
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    found = identify(path)
+    assert (found is not None and found.name == "sag-galaxies") == known
 
 
 def test_the_head_of_a_file_has_whole_lines_only(tmp_path):
@@ -164,3 +183,22 @@ def test_velocities_known_by_their_ucd_alone_are_divided_by_c():
     reading = galaxies_by_ucd(table, "t")
     np.testing.assert_allclose(reading.galaxies["z"], np.array([30000.0, 31000.0]) / SPEED_OF_LIGHT)
     assert reading.counts["no_redshift"] == 0
+
+
+@pytest.mark.parametrize(
+    ("unit", "added"), [(None, 0.0), ("dex(solMass)", np.log10(0.7)), ("[Msun]", np.log10(0.7))]
+)
+def test_masses_are_logarithms(unit, added):
+    values = np.array([14.0, 15.0])
+    np.testing.assert_allclose(mass_to_log10_msun_h(values, unit, "t", 0.7), values + added, rtol=1e-15)
+    with pytest.raises(CatalogError, match=r"reaches 100\.5, so it is a mass and not its log10"):
+        mass_to_log10_msun_h(np.array([14.0, 100.5]), unit, "t", 0.7)
+
+
+def test_a_column_that_could_have_gaps_and_has_none_is_a_plain_array():
+    table = Table(
+        {"x": MaskedColumn([1.0, 2.0], mask=[False, False]), "y": MaskedColumn([1, 2], mask=[0, 1])}
+    )
+    columns = FlatTable(table, "galaxies").columns
+    assert not isinstance(columns["x"], np.ma.MaskedArray)
+    assert np.ma.getmaskarray(columns["y"]).tolist() == [False, True]

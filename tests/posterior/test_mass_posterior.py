@@ -164,6 +164,18 @@ def test_a_new_prior_survives_a_pdf_that_left_the_training_range():
     assert_allclose(hmf.mean, RANGE, atol=0.01)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "kept"), [(13.2, 15.6, True), (13.1, 15.6, False), (13.2, 15.7, False)]
+)
+def test_a_prior_may_reach_the_ends_of_training_and_no_further(low, high, kept):
+    posterior = normal([14.0], [0.2])
+    if kept:
+        assert posterior.with_prior("hmf", (low, high)).prior.log10_mass_range == (low, high)
+    else:
+        with pytest.raises(ValueError, match="cannot leave the training range"):
+            posterior.with_prior("hmf", (low, high))
+
+
 def test_the_range_of_a_prior_can_be_narrowed_but_not_widened():
     posterior = normal([13.6], [0.2])
     narrow = posterior.with_prior("hmf", (13.5, 15.6))
@@ -223,6 +235,26 @@ def test_a_mixture_over_draws_averages_densities_and_splits_the_variance():
     assert_allclose(np.sqrt(total), posterior.sigma, rtol=1e-4)
     p = [1e-6, 0.3, 0.5, 1 - 1e-6]
     assert_allclose(posterior.cdf(posterior.quantile(p)), np.array(p)[:, None] * np.ones(3), atol=1e-10)
+
+
+def test_the_split_of_a_reweighted_mixture_is_that_of_its_draws():
+    posterior, loc, scale = draws_of_gaussians()
+    prior = posterior.with_prior("hmf")
+    m = np.linspace(*RANGE, 20_001)
+    new = prior.prior.log_density(np.array([0.117]))(torch.tensor(m)[:, None])[:, 0].numpy()
+    # The prior of training is flat, and its densities are cut to its range.
+    densities = stats.norm(loc[..., None], scale[..., None]).pdf(m) * np.exp(new)
+
+    def integral(values):
+        return np.trapezoid(values, m)
+
+    evidence = integral(densities)
+    mean = integral(densities * m) / evidence
+    variance = integral(densities * (m - mean[..., None]) ** 2) / evidence
+    share = evidence / evidence.sum(0)
+    assert_allclose(prior.sigma_aleatoric, np.sqrt((share * variance).sum(0)), rtol=2e-5)
+    between = (share * (mean - (share * mean).sum(0)) ** 2).sum(0)
+    assert_allclose(prior.sigma_epistemic, np.sqrt(between), rtol=2e-5)
 
 
 def test_the_split_of_a_reweighted_mixture_adds_up():
