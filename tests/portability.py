@@ -1,13 +1,13 @@
 """Run the numerical tests with every set of vector instructions of this processor, on one thread and on two.
 
-    python tests/portability.py [pytest arguments]
+    python tests/portability.py [--all] [pytest arguments]
 
 Sums in another order round otherwise; a tolerance that follows from the arithmetic holds for all of them. `make test`
 runs the best set on one thread; here come the others on one thread, and the best on two.
 
-All tests run in a C locale without UTF-8 and under ``python -O``, the numerical ones with the best set on two threads.
-Under ``-O`` the ``assert`` of the package are gone; those of the tests, which pytest rewrites, are not. The tests of
-files and commands run twice in one process (``--twice-all``: all of them, and nothing else).
+The tests of files and commands run in a C locale without UTF-8, under ``python -O`` and twice in one process. Under
+``-O`` the ``assert`` of the package are gone; those of the tests, which pytest rewrites, are not. ``--all``: instead of
+everything else, all tests in a C locale under ``-O``, and then twice in one process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NUMERICAL = (
 OF_FILES = ("common", "catalog", "command", "io")
 """Text, names, locks and messages: what a locale, ``-O`` or a second run in one process may change."""
 
-BARE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONOPTIMIZE": "1"}
+C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 ONCE = "import pytest, sys; sys.exit(pytest.main(sys.argv[1:]))"
 TWICE = "import pytest, sys; sys.exit(pytest.main(sys.argv[1:]) or pytest.main(sys.argv[1:]))"
 CAPABILITIES = ("default", "avx2", "avx512")
@@ -39,38 +39,33 @@ def capabilities() -> list[str]:
     return list(CAPABILITIES[: CAPABILITIES.index(best) + 1]) if best in CAPABILITIES else ["default"]
 
 
-def others_than(rooms: tuple[str, ...]) -> tuple[str, ...]:
-    """The files and folders of tests besides those of some rooms."""
-    found = (path.name for path in TESTS.iterdir() if path.is_dir() or path.name.startswith("test_"))
-    return tuple(sorted(set(found) - {*rooms, "support", "__pycache__"}))
-
-
-def passes(code: str, rooms: tuple[str, ...], variables: dict[str, str], options: list[str]) -> bool:
-    """Whether the tests of some rooms pass in a process of its own."""
-    command = [sys.executable, "-c", code, "-q", "-p", "no:cacheprovider", *options]
-    # pytest says that it does not see the assert of the files that it does not rewrite.
-    command += ["-W", "ignore::pytest.PytestConfigWarning", *(str(TESTS / name) for name in rooms)]
+def passes(code: str, rooms: tuple[str, ...], variables: dict[str, str], *options: str) -> bool:
+    """Whether the tests of some rooms (none: of all) pass in a process of its own."""
+    given = [word for word in sys.argv[1:] if word != "--all"]
+    command = [sys.executable, "-c", code, "-q", "-p", "no:cacheprovider", *options, *given]
+    command += [str(TESTS / name) for name in rooms]
     return subprocess.run(command, env=os.environ | variables, check=False).returncode == 0
 
 
 def main() -> int:
-    options = [word for word in sys.argv[1:] if word != "--twice-all"]
-    runs = [("twice in one process", TWICE, OF_FILES, {})]
-    if options != sys.argv[1:]:
-        runs = [("twice in one process", TWICE, others_than(()), {})]
-    else:
-        *others, best = capabilities()
-        for capability, threads, bare in [*((other, "1", {}) for other in others), (best, "2", BARE)]:
-            variables = {"ATEN_CPU_CAPABILITY": capability, "BAYESFLOWMASS_TEST_THREADS": threads} | bare
-            name = f"ATEN_CPU_CAPABILITY={capability}, {threads} thread(s)" + ", C locale, python -O" * bool(
-                bare
-            )
-            runs.append((name, ONCE, NUMERICAL, variables))
-        runs.append(("C locale, python -O", ONCE, others_than(NUMERICAL), BARE))
     failed = []
-    for name, code, rooms, variables in runs:
+    everything = "--all" in sys.argv
+    *others, best = capabilities()
+    for capability, threads in [] if everything else [*((other, "1") for other in others), (best, "2")]:
+        print(f"== ATEN_CPU_CAPABILITY={capability}, {threads} thread(s)", flush=True)
+        variables = {"ATEN_CPU_CAPABILITY": capability, "BAYESFLOWMASS_TEST_THREADS": threads}
+        if not passes(ONCE, NUMERICAL, variables):
+            failed.append(f"{capability} with {threads} thread(s)")
+    quiet = ("-W", "ignore::pytest.PytestConfigWarning")
+    runs: list[tuple[str, str, dict[str, str], tuple[str, ...]]] = [
+        ("a C locale", ONCE, C_LOCALE, ()),
+        ("python -O", ONCE, {"PYTHONOPTIMIZE": "1"}, quiet),
+    ]
+    if everything:
+        runs = [("a C locale under python -O", ONCE, {**C_LOCALE, "PYTHONOPTIMIZE": "1"}, quiet)]
+    for name, code, variables, options in (*runs, ("twice in one process", TWICE, {}, ())):
         print(f"== {name}", flush=True)
-        if not passes(code, rooms, variables, options):
+        if not passes(code, () if everything else OF_FILES, variables, *options):
             failed.append(name)
     print("failed: " + "; ".join(failed) if failed else "all passed")
     return 1 if failed else 0

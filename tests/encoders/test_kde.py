@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import gaussian_kde
 
 from bayesflowmass.encoders import KDEEncoder, KDEError
+from bayesflowmass.encoders.kde import batches
 from bayesflowmass.encoders.kde.covariance import kernel_shape, sample_covariance
 from bayesflowmass.encoders.kde.plan import Level
 
@@ -291,6 +292,14 @@ def test_refuses_malformed_calls():
         KDEEncoder()(points.half(), torch.tensor([0, 4]))
     with pytest.raises(ValueError, match="not negative"):
         KDEEncoder()(points, torch.tensor([0, 4]), weight=torch.tensor([1.0, -1.0, 1.0, 1.0]))
+
+
+def test_slabs_of_an_image_are_the_whole(monkeypatch):
+    points, offsets = (torch.tensor(part) for part in ragged(5, [30, 8]))
+    encoder = KDEEncoder(narrow="integrate")
+    whole = encoder(points, offsets)
+    monkeypatch.setattr(batches, "_SLAB_VALUES", 1000)
+    torch.testing.assert_close(encoder(points, offsets), whole, rtol=1e-10, atol=1e-14)
 
 
 def test_the_covariance_of_two_galaxies_is_that_of_numpy_and_one_has_none():

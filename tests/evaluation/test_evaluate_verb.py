@@ -239,6 +239,8 @@ def test_the_table_names_the_model_the_baselines_and_published_results(flat_run)
     rows = [line for line in markdown if line.startswith("|")]
     assert {line.count("|") for line in rows} == {len(COLUMNS) + 2}
     assert "±" in rows[2]
+    assert not any("- ±" in line for line in rows)
+    assert all(any(line.startswith(name) for line in text.splitlines()) for name in names)
 
 
 def test_baseline_clusters_are_simulated_as_the_training_set_was(flat_test, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 from box_files import cosmosim, haloes
 from flat_tables import frame_tables
@@ -13,9 +14,11 @@ from bayesflowmass.catalog import CatalogError
 from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT
 from bayesflowmass.io import footprint, load_catalog, read_box
 from bayesflowmass.io.any_table import read_any_table
+from bayesflowmass.io.archives.cache import AnswerCache
 from bayesflowmass.io.archives.ucd import galaxies_by_ucd
 from bayesflowmass.io.formats import identify
 from bayesflowmass.io.formats.base import _HEAD_BYTES, FileHead
+from bayesflowmass.io.npy import open_npy
 from bayesflowmass.io.survey import Survey, concatenated
 from bayesflowmass.io.table import FlatTable
 from bayesflowmass.io.units import mass_to_log10_msun_h, radius_from_text
@@ -202,3 +205,43 @@ def test_a_column_that_could_have_gaps_and_has_none_is_a_plain_array():
     columns = FlatTable(table, "galaxies").columns
     assert not isinstance(columns["x"], np.ma.MaskedArray)
     assert np.ma.getmaskarray(columns["y"]).tolist() == [False, True]
+
+
+def test_rows_may_end_with_a_delimiter_that_the_names_lack(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n1,2,\n3,4,\n", encoding="utf-8")
+    table = read_any_table(path)
+    assert table.colnames == ["a", "b"]
+    assert table["b"].tolist() == [2, 4]
+
+
+def test_names_are_found_below_a_quarter_of_a_megabyte_of_comments(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("# a word of thanks\n" * 20_000 + "a b\n1 2\n3 4\n", encoding="utf-8")
+    assert read_any_table(path)["a"].tolist() == [1, 3]
+
+
+def test_columns_of_bits_in_fits_are_passed_over_at_their_width(tmp_path):
+    bits = np.zeros((2, 11), dtype=bool)
+    columns = [
+        fits.Column("bits", "11X", array=bits),
+        fits.Column("ra", "D", array=np.array([10.0, 11.0])),
+    ]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "a.fits")
+    table = read_any_table(tmp_path / "a.fits")
+    assert table.colnames == ["ra"]
+    assert table["ra"].tolist() == [10.0, 11.0]
+
+
+@pytest.mark.parametrize("array", [np.zeros(3), np.zeros((2, 2), dtype=[("a", float)])])
+def test_an_array_that_is_no_list_of_rows_is_refused(tmp_path, array):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(CatalogError, match="expected one structured row for each object"):
+        open_npy(tmp_path / "a.npy")
+
+
+def test_answers_that_were_kept_are_counted(tmp_path):
+    cache = AnswerCache(tmp_path)
+    for _ in range(3):
+        cache.get({"a": 1}, lambda: Table({"x": [1.0]}))
+    assert cache.hits == 2
