@@ -238,7 +238,10 @@ def _typical(ours: MassEstimator, catalog: ClusterCatalog) -> dict[str, Any]:
         ("aperture", "aperture"),
         ("sigma_v_err", "velocity_error"),
     ):
-        if observed.get(setting) is None or (catalog.has("gal_v_err") and name == "sigma_v_err"):
+        # A completeness is that of galaxies to some depth, which others do not know.
+        unfit = name == "completeness" and observed.get("magnitude_limit") is None
+        unfit |= name == "sigma_v_err" and catalog.has("gal_v_err")
+        if unfit or observed.get(setting) is None:
             continue
         low, high = observed[setting]
         typical = math.sqrt(low * high) if name == "completeness" else 0.5 * (low + high)

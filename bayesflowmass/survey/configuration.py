@@ -53,6 +53,10 @@ def configuration(base: Mapping[str, Any], facts: Mapping[str, Fact], n_clusters
     observed["cleaning"] = limits["cleaning"][0]
     observed["known"] = known_shares(observed.get("known") or {}, facts)
     values["fit"] = dict(values.get("fit") or {}) | _FIT
+    if isinstance(weights := values.get("weights"), dict):
+        values["weights"] = weights | {
+            "fit": {"max_updates": _FIT["max_updates"]} | dict(weights.get("fit") or {})
+        }
     return values
 
 
