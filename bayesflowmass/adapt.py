@@ -215,7 +215,7 @@ def _compare(
         f"{start}, told what was measured": (theirs, there),
     }
     found["survey"] = beside(models, reference, prior, seed)
-    sentence = verdict(found["mocks"])
+    sentence = verdict(found["mocks"], found["survey"])
     for title, part in (("mocks of the survey", found["mocks"]), ("the survey", found["survey"])):
         say(f"{title}: {part['n']} clusters, {part['prior']} prior")
         say("\n".join(table(part)))

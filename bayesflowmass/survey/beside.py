@@ -100,8 +100,13 @@ def table(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def verdict(found: Mapping[str, Any]) -> str:
-    """Whether the first model is worth it beside the best of the others, by mocks of the survey: one plain sentence."""
+def verdict(found: Mapping[str, Any], survey: Mapping[str, Any] | None = None) -> str:
+    """Whether the first model is worth it beside the best of the others: one plain sentence.
+
+    Args:
+        found: of `beside` on mocks of the survey.
+        survey: of `beside` on the survey; where a reference judges it, it may contradict.
+    """
     names = list(found["models"])
     own, others = found["models"][names[0]], names[1:]
     best = max(others, key=lambda name: found["models"][name]["log_score"][0])
@@ -116,6 +121,13 @@ def verdict(found: Mapping[str, Any]) -> str:
     )
     if abs(own["in_68"][0] - 0.68) > NOMINAL + WORTH * own["in_68"][1]:
         return f"Not worth it as it is: its intervals do not hold; {numbers}"
+    judged = {} if survey is None else survey["models"][best]["minus"]
+    here, error_here = judged.get("log_score", (0.0, 0.0))
+    if here < -WORTH * error_here:
+        return (
+            f"Not worth it before this is understood: beside the reference its log score on the survey is {here:+.2f} +-"
+            f" {error_here:.2f} nats from that of {best}, though {numbers}"
+        )
     if gain > WORTH * error:
         return f"It was worth it: {numbers}"
     return f"It was not worth it, use {best}: {numbers}"

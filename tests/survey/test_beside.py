@@ -73,3 +73,14 @@ def test_the_verdict_is_one_sentence_beside_the_best_of_the_others(case, begins)
     assert sentence.startswith(begins)
     assert sentence.count(". ") == 0
     assert "sky, told" in sentence
+
+
+def test_a_survey_that_contradicts_its_mocks_is_heard():
+    mocks = numbers(0.2, 0.68, [0.2, 0.02])
+    against = {"models": {"sky, told": {"minus": {"log_score": [-0.5, 0.1]}}}}
+    assert verdict(mocks, against).startswith("Not worth it before this is understood: beside the reference")
+    within = {"models": {"sky, told": {"minus": {"log_score": [-0.1, 0.1]}}}}
+    assert verdict(mocks, within).startswith("It was worth it")
+    assert verdict(mocks, {"models": {"sky, told": {"minus": {"shift": [0.1, 0.1]}}}}).startswith(
+        "It was worth it"
+    )
