@@ -125,8 +125,8 @@ def verdict(found: Mapping[str, Any], survey: Mapping[str, Any] | None = None) -
     here, error_here = judged.get("log_score", (0.0, 0.0))
     if here < -WORTH * error_here:
         return (
-            f"Not worth it before this is understood: beside the reference its log score on the survey is {here:+.2f} +-"
-            f" {error_here:.2f} nats from that of {best}, though {numbers}"
+            f"Not worth it before this is understood: beside the reference its log score on the survey is {here:+.2f}"
+            f" +- {error_here:.2f} nats from that of {best}, though {numbers}"
         )
     if gain > WORTH * error:
         return f"It was worth it: {numbers}"
