@@ -1,6 +1,6 @@
 """What a survey says of its own sky: ``bayesflowmass calibrate`` and :func:`calibrate`.
 
-``bayesflowmass calibrate --catalog cat.parquet --prior sz:14.2 --out sky`` infers what nobody knows of the sky
+``bayesflowmass calibrate --galaxies cat.parquet --prior sz:14.2 --out sky`` infers what nobody knows of the sky
 (velocity bias, interlopers, richness) from all clusters together, and corrects their masses (docs/calibrate.md).
 `recalibrate` is another thing: it needs clusters of known mass.
 """
@@ -48,7 +48,7 @@ class CalibrateSettings(DrawSettings):
     model: ModelPath | None = Field(
         None, description="model folder, or the name of a shipped model; default: sky"
     )
-    catalog: InputPath = Field(description="catalogue (parquet), or table of galaxies")
+    galaxies: InputPath = Field(description="catalogue (parquet), or table of galaxies")
     clusters: InputPath | None = Field(None, description="table of clusters")
     out: OutFolder = Field(
         description="folder for masses.ecsv, posterior.nc, calibration.json and the likelihood"
@@ -60,8 +60,7 @@ class CalibrateSettings(DrawSettings):
     )
     unknown: dict[str, tuple[float, float]] | None = Field(
         None,
-        description="parameters with their limits, in a file: {velocity_bias: [0.95, 1.1], completeness: [0.5, 1]};"
-        " default: docs/calibrate.md",
+        description="parameters with their limits, velocity_bias='[0.95, 1.1]'; default: docs/calibrate.md",
     )
     mode: Literal["paper", "survey", "mixed"] | None = Field(
         None, description="interloper mode of the data; mixed: not known"
@@ -254,7 +253,7 @@ def run(settings: CalibrateSettings, report: Callable[[str], None] = say) -> Cal
 
     chosen = choose_model(settings.model)
     estimator = MassEstimator.load(chosen, settings.device)
-    catalog = load_catalog(settings.catalog, settings.clusters, few_galaxies="keep")
+    catalog = load_catalog(settings.galaxies, settings.clusters, few_galaxies="keep")
     if settings.mode is not None:
         catalog = catalog.with_metadata(mode=settings.mode)
         catalog = catalog.without("mode") if catalog.has("mode") else catalog

@@ -198,7 +198,10 @@ def real(estimator: MassEstimator, data: Path, work: Path, seed: int, n_mocks: i
     for name, clusters, reference, prior in sorted(samples, key=lambda one: len(one.catalog)):
         print(name, len(clusters), flush=True)
         found = calibrate(estimator, clusters, prior=prior, likelihood=likelihood, chains=1, seed=seed)
-        table, row = found.table[found.used], {"sample": name, "prior": prior, **found.summary()}
+        table, row = (
+            found.table[found.used],
+            {"sample": name, "prior": prior, "n_mocks": n_mocks, **found.summary()},
+        )
         for label, end in (("before", "_before"), ("after", "")):
             mass, sigma = (
                 np.asarray(table[f"{of}{end}"], dtype=np.float64) for of in ("log10_mass", "sigma")
@@ -250,10 +253,14 @@ def markdown(found: dict[str, Any], source: dict[str, Any]) -> str:
         cells += [f"{100 * e[f'in_{p}']:.1f} ± {100 * e[f'in_{p}_se']:.1f}" for p in (68, 95)]
         lines.append(f"| {' | '.join(cells)} |")
     for row in found.get("sdss", []):
-        lines.append(f"\n{row['sample']}, prior {row['prior']}, {row['n_clusters']} clusters; theta: " + "; ".join(
+        found_theta = (
             f"{name} {e['mean']:.3f} ± {e['sd']:.3f} (prior {e['prior'][0]:g} to {e['prior'][1]:g})"
             for name, e in row["theta"].items()
-        ) + ".\n")  # fmt: skip
+        )
+        lines.append(
+            f"\n{row['sample']}, prior {row['prior']}, {row['n_clusters']} clusters, {row['n_mocks']} mocks; theta:"
+            f" {'; '.join(found_theta)}.\n"
+        )
         lines += [
             "| masses | median of residual | scatter | slope | rank | sd of pull | in 68 % | in 95 % |",
             "|---|---|---|---|---|---|---|---|",
@@ -312,11 +319,15 @@ def main() -> None:
     found: dict[str, Any] = {"n": len(tests), "controls": len(controls), "slope": shifted(tests, controls)}
     found |= tables(tests, list(theta))
     found["seconds"] = float(np.mean([one["seconds"] for one in tests]))
-    if options.data is not None:
+    kept = options.work / "sdss.json"
+    if options.data is not None and not kept.is_file():
         try:
-            found["sdss"] = real(estimator, options.data, options.work, options.seed, options.n_mocks)
+            rows = real(estimator, options.data, options.work, options.seed, options.n_mocks)
+            kept.write_text(json.dumps(rows), encoding="utf-8")
         except NotAvailable as error:
             print(error)
+    if kept.is_file():
+        found["sdss"] = json.loads(kept.read_text(encoding="utf-8"))
     options.out.with_suffix(".md").write_text(markdown(found, source), encoding="utf-8")
     options.out.with_suffix(".json").write_text(json.dumps(source | found, indent=1) + "\n", encoding="utf-8")
 

@@ -29,7 +29,7 @@ def files(tmp_path, monkeypatch):
 
 
 def command(files, *more):
-    words = ["--model", files / "model", "--catalog", files / "cat.parquet", "--out", files / "out"]
+    words = ["--model", files / "model", "--galaxies", files / "cat.parquet", "--out", files / "out"]
     words += ["--n-mocks", 1000, "--n-samples", 10, "--chains", 1, "--no-progress", *more]
     return main([str(word) for word in words])
 
