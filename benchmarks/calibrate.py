@@ -163,7 +163,7 @@ def tables(records: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
     for name in ("before", "shifted", "alone", "after", "broken"):
         for label, of in (("all", records), ("velocity bias in the outer half", np.array(records)[outer])):
             of = [one for one in of if name in one["masses"]]
-            if not of:
+            if len(of) < 2:
                 continue
             residual = [np.subtract(one["masses"][name]["median"], one["truth"]) for one in of]
             pit = np.concatenate([one["masses"][name]["pit"] for one in of])
@@ -221,7 +221,9 @@ def verdict(masses: dict[str, Any]) -> str:
         parts.append(
             f"in the {what} (rms) it {word} the best control ({value['after']:.3f} dex, {best} {value[best]:.3f})"
         )
-    return f"Corrected by the survey itself: {'; '.join(parts)}."
+    n = masses["after, all"]["n"]
+    few = f"{n} catalogues say nothing about coverage, and little else. " if n < 30 else ""
+    return f"{few}Corrected by the survey itself: {'; '.join(parts)}."
 
 
 def markdown(found: dict[str, Any], source: dict[str, Any]) -> str:
@@ -317,7 +319,7 @@ def main() -> None:
     records = {k: json.loads(p.read_text(encoding="utf-8")) for k, p in paths.items() if p.is_file()}
     tests, controls = ([one for k, one in records.items() if (k >= CONTROL) == of] for of in (False, True))
     found: dict[str, Any] = {"n": len(tests), "controls": len(controls), "slope": shifted(tests, controls)}
-    found |= tables(tests, list(theta))
+    found |= tables(tests, list(tests[0]["theta"]))
     found["seconds"] = float(np.mean([one["seconds"] for one in tests]))
     kept = options.work / "sdss.json"
     if options.data is not None and not kept.is_file():
