@@ -216,7 +216,7 @@ def _same(ours: Any, theirs: Any) -> bool:
         return not isinstance(theirs, str | bool | None) or _letters(ours) == _letters(theirs)
     text = str(theirs).strip().replace("D", "e").replace("d", "e").replace(",", ".")
     try:
-        value = int(text) if isinstance(ours, int) else float(text)
+        value = int(text) if isinstance(ours, int) and text.lstrip("+-").isdigit() else float(text)
     except ValueError:
         return False
     return value == ours or (value != value and ours != ours)

@@ -189,6 +189,8 @@ def test_the_same_seed_gives_the_same_posterior_and_leaves_the_global_generator_
     found = [bayes.fit(mlp(), (x, y), likelihood=gaussian, steps=10, seed=3).draw(2) for _ in range(2)]
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    other = bayes.fit(mlp(), (x, y), likelihood=gaussian, steps=10, seed=4).draw(2)
+    assert not any(torch.equal(found[0][name], other[name]) for name in other)
 
 
 def test_the_evidence_of_linear_regression_is_the_best_bound():
