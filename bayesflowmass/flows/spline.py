@@ -37,7 +37,9 @@ def _bin(knots: Tensor, value: Tensor) -> Tensor:
     narrow = torch.uint8 if knots.shape[-1] < 256 else torch.int32
     index = torch.zeros(shape, dtype=narrow, device=value.device)
     above = torch.empty(shape, dtype=torch.bool, device=value.device)
-    for knot in knots[..., 1:-1].movedim(-1, 0).contiguous():
+    # Forward differentiation knows no `out`, and a comparison has no slope.
+    value = value.detach()
+    for knot in knots[..., 1:-1].detach().movedim(-1, 0).contiguous():
         index += torch.ge(value, knot, out=above)
     return index
 

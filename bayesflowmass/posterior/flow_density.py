@@ -28,7 +28,8 @@ __all__ = ["ConditionedDistribution", "FlowDensity"]
 # Values of a density evaluated at once: intermediates then stay in the cache of a core.
 _AT_ONCE = 1 << 16
 # Where a density is looked at first, in standard deviations of a normal one: beyond the outermost lies 1e-12.
-_LEVELS = (-7.03, -3.0, -2.0, -1.25, -0.6, 0.0, 0.6, 1.25, 2.0, 3.0, 7.03)
+_ABOVE = (0.5, 1.0, 1.5, 2.0, 2.6, 3.4, 4.3, 5.5, 7.03)
+_LEVELS = (*(-level for level in reversed(_ABOVE)), 0.0, *_ABOVE)
 
 
 class ConditionedDistribution(Protocol):

@@ -13,10 +13,12 @@ from torch import nn
 
 from bayesflowmass.bayes.ensemble import EnsemblePosterior
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator, TrainingInfo
 from bayesflowmass.estimator.flags import usable_clusters
 from bayesflowmass.flows import build_flow
+from bayesflowmass.posterior import MassPosterior
 from bayesflowmass.saliency import galaxy_gradients, leave_one_out, masked_map
 from bayesflowmass.saliency.gradients import differentiable_masses
 from bayesflowmass.saliency.map import mask_weights
@@ -24,6 +26,11 @@ from bayesflowmass.saliency.masses import mixture_median, point_masses
 from bayesflowmass.saliency.removal import without_one
 
 GRID = (12, 14)
+
+
+def mean_error(posterior: MassPosterior) -> FloatArray:
+    """Of a mean from a table: its panels are as wide as the density, some of which here are 19 dex wide."""
+    return 1e-4 * np.maximum(posterior.sigma, 1.0)
 
 
 def model(name: str) -> MassEstimator:
@@ -139,11 +146,11 @@ def test_leaving_out_a_galaxy_is_what_the_estimator_says_without_it(name, statis
     for galaxy in (0, 11, 12, 40, clusters.n_galaxies_total - 1):
         row = clusters.galaxy_rows[galaxy]
         without = clusters.filter_galaxies(np.arange(clusters.n_galaxies_total) != galaxy)
-        before, after = (
-            getattr(estimator.posterior(c[row : row + 1], seed=3), statistic)[0] for c in (clusters, without)
-        )
+        posteriors = [estimator.posterior(c[row : row + 1], seed=3) for c in (clusters, without)]
+        before, after = (getattr(posterior, statistic)[0] for posterior in posteriors)
         # The posterior tabulates its mean, and a mode is known to the root of the precision.
-        tolerance = {"median": rounding(estimator, clusters), "mean": 1e-4, "map": 2e-4}[statistic]
+        known = {"median": rounding(estimator, clusters), "mean": mean_error(posteriors[0])[0], "map": 2e-4}
+        tolerance = known[statistic]
         assert change[galaxy] == pytest.approx(before - after, abs=tolerance)
 
 
@@ -244,9 +251,9 @@ def test_gradients_are_finite_differences(name, statistic, clusters):
             near, far = (masses(points + k * shift) - masses(points - k * shift) for k in (1, 2))
             slope = float((8 * near - far).sum()) / (12 * step)
             assert found[galaxy] == pytest.approx(slope, rel=1e-6, abs=1e-9)
-    np.testing.assert_allclose(
-        gradients.log10_mass, getattr(estimator.posterior(clusters), statistic), atol=1e-4
-    )
+    posterior = estimator.posterior(clusters)
+    error = np.abs(gradients.log10_mass - getattr(posterior, statistic))
+    assert (error < mean_error(posterior)).all()
 
 
 def test_the_answer_to_faster_galaxies_is_that_of_scaled_velocities(clusters):
