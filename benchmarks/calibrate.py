@@ -305,17 +305,20 @@ def main() -> None:
     )
     theta = unknown_of(estimator, like)
     choice = {"least": LEAST, "n_mocks": options.n_mocks, "seed": options.seed}
-    likelihood = learn_or_read(options.work / "likelihood", estimator, like, theta, report=print, **choice)
     numbers = [*range(CONTROL, CONTROL + options.controls), *range(options.catalogues)]
-    for k in numbers:
-        path = options.work / f"catalogue_{k}.json"
-        if not path.is_file() and not options.page:
-            start = time.process_time()
-            record = one_catalogue(estimator, like, likelihood, options.seed, k, options)
-            record["seconds"] = time.process_time() - start
-            path.write_text(json.dumps(record), encoding="utf-8")
-            print(k, {name: one for name, one in record.items() if name.startswith("theta")}, flush=True)
     paths = {k: options.work / f"catalogue_{k}.json" for k in numbers}
+    if not options.page:
+        likelihood = learn_or_read(
+            options.work / "likelihood", estimator, like, theta, report=print, **choice
+        )
+        for k, path in paths.items():
+            if not path.is_file():
+                start = time.process_time()
+                record = one_catalogue(estimator, like, likelihood, options.seed, k, options)
+                record["seconds"] = time.process_time() - start
+                path.write_text(json.dumps(record), encoding="utf-8")
+                of_theta = {name: one for name, one in record.items() if name.startswith("theta")}
+                print(k, of_theta, flush=True)
     records = {k: json.loads(p.read_text(encoding="utf-8")) for k, p in paths.items() if p.is_file()}
     tests, controls = ([one for k, one in records.items() if (k >= CONTROL) == of] for of in (False, True))
     found: dict[str, Any] = {"n": len(tests), "controls": len(controls), "slope": shifted(tests, controls)}
