@@ -69,7 +69,7 @@ def page(results: dict[str, Any]) -> str:
     """Tables of every sample."""
     text = ""
     for name, result in results.items():
-        text += f"\n## {SAMPLES[name].__doc__}\n\n{result['verdict']}\n"
+        text += f"\n#### {str(SAMPLES[name].__doc__).rstrip('.')}\n\n{result['verdict']}\n"
         for where in ("mocks", "survey"):
             part = result[where]
             keys = [key for key in KEYS if key in part["models"]["this model"]]
