@@ -100,7 +100,7 @@ def adapt(
         how: further arguments of `bayesflowmass.estimator.observations.read_for`.
 
     Returns:
-        Content of ``survey.json``: ``mocks`` and ``survey`` (`bayesflowmass.survey.beside`), ``verdict``.
+        Content of ``survey.json``: ``mocks`` and ``survey`` (`bayesflowmass.survey.compared`), ``verdict``.
 
     Raises:
         ValueError: for tables or settings that cannot be used (`CatalogError`, `ConfigError`).
@@ -161,8 +161,8 @@ def _configuration(
 ) -> str:
     """Text of the configuration: the survey measured, and as many mocks as leave enough after their losses."""
     from bayesflowmass.evaluation.test_sets import like_training
-    from bayesflowmass.survey.configuration import configuration, known_shares, written
     from bayesflowmass.survey.measured import measure, settings_of
+    from bayesflowmass.survey.settings_file import configuration, known_shares, written
 
     own = model_folder(start) / SETTINGS
     base_path = own if own.is_file() else config_path(f"{start}.yaml")
@@ -195,7 +195,7 @@ def _compare(
     import numpy as np
 
     from bayesflowmass.evaluation.test_sets import like_training
-    from bayesflowmass.survey.beside import beside, table, verdict
+    from bayesflowmass.survey.compared import beside, table, verdict
 
     say(f"On {_JUDGED} mocks of the survey, and on the survey itself:")
     mocks = like_training(ours.training_info, _JUDGED, seed + 101)

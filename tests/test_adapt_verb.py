@@ -12,7 +12,7 @@ from bayesflowmass import adapt as verb
 from bayesflowmass.adapt import adapt, main
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.mocks import simulate_catalog
-from bayesflowmass.survey import configuration, measured
+from bayesflowmass.survey import measured, settings_file
 from bayesflowmass.train import main as train
 from tests.support.small_model import hash_weights
 
@@ -48,7 +48,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(configuration, "_FIT", SMALL | {"batch_size": 50})
+    monkeypatch.setattr(settings_file, "_FIT", SMALL | {"batch_size": 50})
     monkeypatch.setattr(measured, "_MOCKS", 400)
     for name, value in (("_TRAINED_ON", 300), ("_MOST", 400), ("_PILOT", 100), ("_JUDGED", 150)):
         monkeypatch.setattr(verb, name, value)

@@ -9,8 +9,8 @@ from bayesflowmass.common.lazy import lazy_exports
 __all__ = ["Fact", "beside", "configuration", "measure", "verdict"]
 
 if TYPE_CHECKING:
-    from bayesflowmass.survey.beside import beside, verdict
-    from bayesflowmass.survey.configuration import configuration
+    from bayesflowmass.survey.compared import beside, verdict
     from bayesflowmass.survey.measured import Fact, measure
+    from bayesflowmass.survey.settings_file import configuration
 
 __getattr__, __dir__ = lazy_exports(__name__, __file__)

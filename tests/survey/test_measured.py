@@ -12,8 +12,8 @@ from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluation.test_sets import like_training
 from bayesflowmass.mocks import PRIORS
 from bayesflowmass.survey import measured
-from bayesflowmass.survey.configuration import configuration, written
 from bayesflowmass.survey.measured import Fact, measure
+from bayesflowmass.survey.settings_file import configuration, written
 
 TRUE = {
     "completeness": 0.4,

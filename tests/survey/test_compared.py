@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bayesflowmass.survey.beside import beside, table, verdict
+from bayesflowmass.survey.compared import beside, table, verdict
 from tests.support.small_model import toy_catalog, toy_estimator
 
 
