@@ -142,6 +142,7 @@ def _weights(settings: TrainSettings) -> dict[str, Any]:
 
 
 def draw_losses(result: FitResult, out: Path) -> None:
+    """``loss.pdf`` and ``loss.png``: losses of the updates, and the best."""
     from bayesflowmass.plots.checks.loss import plot_loss
     from bayesflowmass.plots.style import save_figure
 
