@@ -30,7 +30,7 @@ GRID = (12, 14)
 
 def mean_error(posterior: MassPosterior) -> FloatArray:
     """Of a mean from a table: its panels are as wide as the density, some of which here are 19 dex wide."""
-    return 1e-4 * np.maximum(posterior.sigma, 1.0)
+    return 2e-5 * np.maximum(posterior.sigma, 5.0)
 
 
 def model(name: str) -> MassEstimator:
