@@ -34,8 +34,8 @@ def exports(path):
 
 
 def public_names():
-    """Of the package, its folders and theirs, the verbs and the cosmology: each where it is nearest to the top."""
-    verbs = [PACKAGE / f"{name}.py" for name in [*VERBS, "cosmology"]]
+    """Of the package, its folders and theirs, and the verbs: each where it is nearest to the top."""
+    verbs = [PACKAGE / f"{name}.py" for name in VERBS]
     files = {module_of(path): path for path in [*PACKAGE.rglob("__init__.py"), *verbs]}
     above = {
         module: exports(files.get(module.rpartition(".")[0], Path()))
