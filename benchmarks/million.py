@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -31,6 +32,8 @@ from benchmarks.provenance import header, provenance
 ADDRESS = "tcp://127.0.0.1:8797"
 MOCKS = ("simulate", "--masses", "hmf", "--log10-mass-range", "13.5", "15.4", "--seed", "3", "--no-progress")
 STEPS = ("simulate", "point", "dask", "ratios", "sky")
+LIMIT = "a loop that shares nothing"
+"""What two cores of this machine give at best; virtual cores can be less than two."""
 EIGHT_PARTS = 262_144
 """Clusters of the comparison of one process with two: equal parts of `infer`, many enough that starting is little."""
 
@@ -123,10 +126,23 @@ def ratios(work: Path) -> dict[str, Any]:
         "simulate": (*MOCKS, "--n-clusters", str(EIGHT_PARTS), "--out", str(catalog)),
         "infer": infer(catalog, work / "some_masses.parquet", work / "point"),
     }
-    return {
+    times = {
         name: [run(*command, "--workers", str(workers))["wall"] for workers in (1, 2)]
         for name, command in commands.items()
     }
+    return {LIMIT: [statistics.median(loops(workers) for _ in range(3)) for workers in (1, 2)]} | times
+
+
+def loops(workers: int) -> float:
+    """Wall time [s] of a loop that needs nothing but its core, all of it or a part in each process."""
+    program = (
+        f"import numpy as np\na = np.ones(20000)\nfor _ in range({16_000 // workers}): np.exp(np.sin(a))"
+    )
+    begun = time.monotonic()
+    started = [psutil.Popen([sys.executable, "-c", program]) for _ in range(workers)]
+    for process in started:
+        process.wait()
+    return time.monotonic() - begun
 
 
 def infer(catalog: Path, out: Path, model: Path | str) -> tuple[str, ...]:
@@ -202,8 +218,9 @@ def page(results: dict[str, Any], n: int, galaxies: int) -> str:
                     numbers = f"{r['wall']:.0f} | {r['processor']:.0f} | {r['gigabytes']:.2f}"
                     lines.append(f"| {what} | {who} | {numbers} | {same} |")
     for name, (one, two) in results.get("ratios", {}).items():
+        what = name if name == LIMIT else f"`{name}` of {EIGHT_PARTS} clusters"
         lines.append(
-            f"\n`{name}` of {EIGHT_PARTS} clusters: {one:.1f} s by one process, {two:.1f} s by two"
+            f"\n{what[0].upper()}{what[1:]}: {one:.1f} s by one process, {two:.1f} s by two"
             f": {one / two:.2f} times as fast."
         )
     return "\n".join(lines) + "\n"
