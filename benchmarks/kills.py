@@ -9,7 +9,6 @@ are flipped at random places of what killed runs left and of finished models: ea
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import shutil
 import signal
@@ -27,6 +26,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from bayesflowmass.common.sealed import hash_bytes
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.mocks import simulate_catalog
@@ -92,7 +92,7 @@ def train_in_fork(method: str, catalog: Path, out: Path, seconds: float | None) 
 
 def digest(folder: Path) -> str:
     """Of the weights."""
-    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    return hash_bytes((folder / "model.safetensors").read_bytes())
 
 
 def kill_and_resume(method: str, catalog: Path, folder: Path, n: int, rng: np.random.Generator) -> int:

@@ -9,7 +9,6 @@ the model is told what it would have been told in training.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.metadata
 import itertools
 import json
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.sealed import hash_bytes
 from bayesflowmass.diagnostics import PosteriorSummary, assess_calibration
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.shipped import SHIPPED, shipped_models
@@ -164,7 +164,7 @@ def section(name: str, folder: Path, options: argparse.Namespace) -> tuple[str, 
     )
     text, rows = table(catalog, summary)
     size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
-    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    digest = hash_bytes((folder / "model.safetensors").read_bytes())
     width = ", ".join(
         f"{key} {np.sqrt(np.mean(value**2)):.3f}" for key, value in widths.items() if value.size
     )

@@ -10,7 +10,6 @@ which one process is killed at random moments and which is resumed: it must end 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import signal
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 
 from bayesflowmass.common.processes import joined
+from bayesflowmass.common.sealed import hash_bytes
 from bayesflowmass.flows import build_flow
 from bayesflowmass.mocks import simulate_catalog
 from bayesflowmass.training.fit import fit
@@ -106,7 +106,7 @@ def kill(n: int, seed: int) -> None:
             return torchrun(2, "bayesflowmass.train", *flags)
 
         def digest(out: str) -> str:
-            return hashlib.sha256((folder / out / "model.safetensors").read_bytes()).hexdigest()
+            return hash_bytes((folder / out / "model.safetensors").read_bytes())
 
         train("alone").communicate()
         done = 0

@@ -1,18 +1,18 @@
 """What ``model.json`` says of a model; reading it needs neither torch nor the weights.
 
-It holds the SHA-256 of the weights (``weights_sha256``) and its own (``sha256``, of its bytes with zeros in that
-place), so that no bit of either file can change unseen. Models of version 0.1 (format 1) know the hash of their weights
-only.
+It holds the SHA-256 of the weights (``weights_sha256``) and is sealed (`bayesflowmass.common.sealed`), so that no
+bit of either file can change unseen. Models of version 0.1 (format 1) know the hash of their weights only.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
+
+from bayesflowmass.common.sealed import SEAL, is_as_sealed, seal
 
 __all__ = [
     "DESCRIPTION",
@@ -33,8 +33,6 @@ WHOLE_HASH = 2
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
-_HASH = "sha256"
-_UNSIGNED = 64 * "0"
 _MOST_BYTES = 2**26
 
 
@@ -56,9 +54,8 @@ def signed_description(values: Mapping[str, Any]) -> bytes:
     Raises:
         ValueError: a value is not finite, or nothing that JSON knows.
     """
-    header = {"format": FORMAT, "format_version": FORMAT_VERSION, _HASH: _UNSIGNED}
-    unsigned = json.dumps(header | dict(values), indent=1, allow_nan=False).encode()
-    return unsigned.replace(_UNSIGNED.encode(), hashlib.sha256(unsigned).hexdigest().encode(), 1)
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION}
+    return seal(header | dict(values), allow_nan=False)
 
 
 def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -99,18 +96,12 @@ def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
             f"model format {version}; this one reads 1 to {FORMAT_VERSION}), or is damaged: upgrade bayesflowmass, or "
             "copy the model again."
         )
-    if version >= WHOLE_HASH and not _signature_holds(data, description.get(_HASH)):
+    if version >= WHOLE_HASH and not is_as_sealed(data, description.get(SEAL)):
         raise ModelError(
             f"'{path}' is not as it was written (its SHA-256 differs), so that masses would be wrong; copy or train "
             "the model again."
         )
     return description
-
-
-def _signature_holds(data: bytes, claimed: Any) -> bool:
-    if not isinstance(claimed, str) or len(claimed) != len(_UNSIGNED) or data.count(claimed.encode()) != 1:
-        return False
-    return hashlib.sha256(data.replace(claimed.encode(), _UNSIGNED.encode())).hexdigest() == claimed
 
 
 def _no_number(constant: str) -> NoReturn:

@@ -6,18 +6,16 @@ package.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from bayesflowmass.common.files import make_folder, write_whole
+from bayesflowmass.common.tensors import pack, unpack
 from bayesflowmass.estimator.description import (
     DESCRIPTION,
     WEIGHTS,
@@ -51,8 +49,8 @@ def write_model_folder(
             "smaller learning rate."
         )
     make_folder(folder)
-    weights = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    text = signed_description({"weights_sha256": hashlib.sha256(weights).hexdigest()} | description)
+    weights, their_hash = pack(tensors)
+    text = signed_description({"weights_sha256": their_hash} | description)
     write_whole(folder / WEIGHTS, weights)
     write_whole(folder / DESCRIPTION, text)
     return folder
@@ -67,19 +65,17 @@ def read_model_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Tensor]
     """
     folder = Path(folder)
     description = read_description(folder)
-    data = (folder / WEIGHTS).read_bytes()
     try:
-        tensors = load_tensors(data)
+        tensors = unpack((folder / WEIGHTS).read_bytes(), description.get("weights_sha256"))
     except SafetensorError as error:
         raise ModelError(
-            f"'{folder / WEIGHTS}' is truncated or not a safetensors file ({error}); "
-            "copy or train the model again."
+            f"'{folder / WEIGHTS}' is not a safetensors file ({error}); copy or train the model again."
         ) from None
-    if hashlib.sha256(data).hexdigest() != description.get("weights_sha256"):
+    except ValueError:
         raise ModelError(
-            f"'{folder / WEIGHTS}' is not the file that {DESCRIPTION} describes (its SHA-256 differs); "
+            f"'{folder / WEIGHTS}' is truncated or not the file that {DESCRIPTION} describes (its SHA-256 differs); "
             "copy both files of the model again."
-        )
+        ) from None
     wrong = not_finite(tensors)
     if wrong is not None:
         raise ModelError(

@@ -12,6 +12,7 @@ import torch
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.common.tensors import hash_tensors
 from bayesflowmass.common.terminal import say
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.cylinder import in_cylinder
@@ -22,7 +23,6 @@ from bayesflowmass.evaluation.road import posterior_columns
 from bayesflowmass.evaluation.test_sets import like_training
 from bayesflowmass.hierarchical import SummaryLikelihood
 from bayesflowmass.mocks import PRIORS, Component
-from bayesflowmass.training.fingerprint import hash_tensors
 
 __all__ = ["CENTRALS", "learn_likelihood", "learn_or_read", "summaries", "survey_mocks", "unknown_of"]
 

@@ -19,18 +19,17 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from bayesflowmass.common import files
 from bayesflowmass.common.files import flush_folder, make_folder, reason_of, remove_partials, write_whole
 from bayesflowmass.common.processes import Processes
-from bayesflowmass.training.fingerprint import hash_bytes, seal, unseal
+from bayesflowmass.common.sealed import SEAL, is_as_sealed, seal
+from bayesflowmass.common.tensors import pack, unpack
 
 __all__ = [
     "CheckpointError",
@@ -130,10 +129,9 @@ def write_checkpoint(
             if leftover.exists():
                 shutil.rmtree(leftover)
         temporary.mkdir(parents=True)
-        on_host = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-        content = safetensors.torch.save(on_host)
+        content, their_hash = pack(tensors)
         files.write_through(temporary / TENSORS, content)
-        note = {"format": FORMAT, "update": update, "tensors": hash_bytes(content), **state}
+        note = {"format": FORMAT, "update": update, "tensors": their_hash, **state}
         files.write_through(temporary / STATE, seal(note))
         flush_folder(temporary)
         os.replace(temporary, folder / name)
@@ -177,12 +175,8 @@ def read_tensors(path: Path, expected: str) -> dict[str, Tensor]:
         CheckpointError: they have another, or the file cannot be read.
     """
     try:
-        content = path.read_bytes()
-        if hash_bytes(content) != expected:
-            raise ValueError("its content is not what was written")
-        tensors: dict[str, Tensor] = safetensors.torch.load(content)
-        return tensors
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        return unpack(path.read_bytes(), expected)
+    except (OSError, ValueError, SafetensorError) as error:
         raise _damaged(path, error) from error
 
 
@@ -232,16 +226,15 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: a byte is not what was written, or the file cannot be read.
     """
     try:
-        text = path.read_bytes()
-        return unseal(text)
-    except OSError as error:
-        raise _damaged(path, error) from error
-    except ValueError as error:
-        with suppress(ValueError):
-            # Written by an earlier version, without a hash.
-            plain = json.loads(text)
-            if isinstance(plain, dict) and "format" in plain and "sha256" not in plain:
-                return plain
+        data = path.read_bytes()
+        content = dict(json.loads(data))
+        claimed = content.pop(SEAL, None)
+        # Earlier formats had no seal; that they are earlier is what the caller says.
+        earlier = claimed is None and content.get("format", FORMAT) != FORMAT
+        if not earlier and not is_as_sealed(data, claimed):
+            raise ValueError("its content is not what was written")
+        return content
+    except (OSError, ValueError, TypeError) as error:
         raise _damaged(path, error) from error
 
 

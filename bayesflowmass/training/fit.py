@@ -20,11 +20,11 @@ from tqdm import tqdm
 from bayesflowmass.common.memory import kept
 from bayesflowmass.common.processes import present
 from bayesflowmass.common.settings import build_settings
+from bayesflowmass.common.tensors import hash_tensors
 from bayesflowmass.encoders import Contexts, GalaxySet, concatenate, context_tensors
 from bayesflowmass.estimator import resolve_device
 from bayesflowmass.training.checkpoint import counted
 from bayesflowmass.training.device import batches, place
-from bayesflowmass.training.fingerprint import hash_tensors
 from bayesflowmass.training.history import HistoryRow
 from bayesflowmass.training.interrupt import DeferredInterrupt, TrainingInterrupted
 from bayesflowmass.training.options import FitOptions

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bayesflowmass.common.tensors import hash_tensors
 from bayesflowmass.encoders import Contexts, in_parts
 from bayesflowmass.flows import ConditionalFlow
-from bayesflowmass.training.fingerprint import hash_tensors
 from bayesflowmass.training.random_state import torch_generator
 from bayesflowmass.training.sources import EpochData, check_data
 

@@ -11,11 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from torch import nn
 
 from bayesflowmass.common.files import make_folder, reason_of, remove_partials, write_whole
 from bayesflowmass.common.processes import present
+from bayesflowmass.common.sealed import seal
+from bayesflowmass.common.tensors import pack
 from bayesflowmass.training.checkpoint import (
     CheckpointError,
     check_same_settings,
@@ -24,7 +25,6 @@ from bayesflowmass.training.checkpoint import (
     read_tensors,
     remove_checkpoints,
 )
-from bayesflowmass.training.fingerprint import hash_bytes, seal
 from bayesflowmass.training.fit import FitResult
 from bayesflowmass.training.history import HistoryRow
 
@@ -59,13 +59,12 @@ def run_phase(
     result = run()
     if not processes.is_first:
         return result
-    state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
     content = asdict(result) | {"history": [row.to_list() for row in result.history]}
     try:
         make_folder(folder)
-        weights = safetensors.torch.save(state)
+        weights, their_hash = pack(module.state_dict())
         write_whole(tensors, weights)
-        write_whole(note, seal({"tensors": hash_bytes(weights), "settings": settings, "result": content}))
+        write_whole(note, seal({"tensors": their_hash, "settings": settings, "result": content}))
     except OSError as error:
         raise CheckpointError(
             f"Cannot note in '{folder}' that the phase '{name}' is done: {reason_of(error)}; make room and"

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
+from bayesflowmass.common.tensors import hash_tensors
 from bayesflowmass.encoders import Contexts, Encoder
 from bayesflowmass.mocks import simulate_catalog
 from bayesflowmass.selection.cuts import R_MAX, V_MAX
 from bayesflowmass.training.augmentation import Augmentation
 from bayesflowmass.training.device import memory_allows
-from bayesflowmass.training.fingerprint import hash_tensors
 from bayesflowmass.training.random_state import derive_seed, numpy_generator
 from bayesflowmass.training.sources import CatalogSource, FixedSource, TrainingSource, halo_numbers
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.tensors import hash_tensors
 from bayesflowmass.encoders import Contexts, GalaxySet, concatenate, context_tensors
-from bayesflowmass.training.fingerprint import hash_tensors
 from bayesflowmass.training.random_state import torch_generator
 
 __all__ = [

@@ -76,9 +76,9 @@ def spoil_encoder(model):
     ("spoil", "message"),
     [
         (spoil_truncated_json, r"model\.json' is truncated or not JSON"),
-        (spoil_truncated_weights, r"model\.safetensors' is truncated or not a safetensors file"),
-        (spoil_pickle, r"model\.safetensors' is truncated or not a safetensors file"),
-        (spoil_other_weights, r"is not the file that model\.json describes"),
+        (spoil_truncated_weights, r"model\.safetensors' is truncated or not the file"),
+        (spoil_pickle, r"model\.safetensors' is truncated or not the file"),
+        (spoil_other_weights, r"not the file that model\.json describes"),
         (spoil_encoder, "does not describe a model that this version knows"),
         (
             lambda m: (m / "model.json").write_text("[1]", encoding="utf-8"),

@@ -104,7 +104,7 @@ def test_a_model_of_version_0_1_is_read_with_a_note(estimator, model):
 
 def test_weights_of_another_model_are_refused_in_a_model_of_version_0_1(model):
     as_version_0_1(model, weights_sha256=64 * "0")
-    with pytest.raises(ModelError, match=r"is not the file that model\.json describes"):
+    with pytest.raises(ModelError, match=r"not the file that model\.json describes"):
         MassEstimator.load(model, "cpu")
 
 

@@ -7,10 +7,10 @@ import torch
 
 from bayesflowmass.bayes.ensemble import EnsemblePosterior
 from bayesflowmass.catalog import CatalogMetadata, ClusterCatalog
+from bayesflowmass.common.tensors import hash_tensors
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator, TrainingInfo
 from bayesflowmass.flows import build_flow
-from bayesflowmass.training.fingerprint import hash_tensors
 
 
 def hash_weights(module):

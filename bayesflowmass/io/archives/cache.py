@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -14,6 +13,7 @@ from typing import Any
 from astropy.table import Table
 
 from bayesflowmass.common.files import write_whole
+from bayesflowmass.common.sealed import hash_bytes
 
 __all__ = ["AnswerCache", "default_cache_folder"]
 
@@ -46,7 +46,7 @@ class AnswerCache:
             question: JSON-able, and all that the answer depends on.
             ask: gets the answer.
         """
-        key = _digest(json.dumps(question, sort_keys=True).encode())
+        key = hash_bytes(json.dumps(question, sort_keys=True).encode())
         kept = self._read(key)
         if kept is not None:
             self.hits += 1
@@ -65,7 +65,7 @@ class AnswerCache:
         try:
             note = json.loads((self.folder / "questions" / f"{key}.json").read_text(encoding="utf-8"))
             data = (self.folder / "answers" / f"{note['answer']}.ecsv").read_bytes()
-            if _digest(data) != note["answer"]:
+            if hash_bytes(data) != note["answer"]:
                 return None
             return Table.read(data.decode(), format="ascii.ecsv"), str(note["date"])
         except (OSError, KeyError, ValueError):
@@ -76,13 +76,9 @@ class AnswerCache:
         text = io.StringIO()
         table.write(text, format="ascii.ecsv")
         data = text.getvalue().encode()
-        answer = _digest(data)
+        answer = hash_bytes(data)
         note = {"question": dict(question), "answer": answer, "rows": len(table), "date": today}
         for part in ("answers", "questions"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         write_whole(self.folder / "answers" / f"{answer}.ecsv", data)
         write_whole(self.folder / "questions" / f"{key}.json", json.dumps(note, indent=1).encode())
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
