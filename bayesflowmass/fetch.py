@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from bayesflowmass.command import run_command
 from bayesflowmass.command.paths import OutTable
-from bayesflowmass.command.settings import Settings
+from bayesflowmass.common.settings import Settings
 from bayesflowmass.common.terminal import say, say_aside
 
 # The rest is imported where it is used: --help, and an error in the input, should not wait for torch.

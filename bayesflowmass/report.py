@@ -14,8 +14,8 @@ from pydantic import Field, field_validator
 
 from bayesflowmass.command import run_command
 from bayesflowmass.command.paths import InputPath
-from bayesflowmass.command.settings import Settings
 from bayesflowmass.common.files import write_whole
+from bayesflowmass.common.settings import Settings
 from bayesflowmass.common.terminal import say
 
 __all__ = ["ReportSettings", "main", "report"]

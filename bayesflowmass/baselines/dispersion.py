@@ -15,8 +15,6 @@ from numpy.typing import ArrayLike
 from bayesflowmass.catalog.arrays import offsets_from_counts, rows_of_galaxies, segment_median, segment_sum
 from bayesflowmass.common.arrays import FloatArray, IntArray
 
-__all__ = ["biweight", "clipped_deviation", "gapper", "standard_deviation", "velocity_dispersion"]
-
 DispersionKind = Literal["std", "gapper", "biweight", "clipped"]
 
 _MAX_ROUNDS = 50

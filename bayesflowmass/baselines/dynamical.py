@@ -17,8 +17,6 @@ from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import critical_density
 from bayesflowmass.selection import recentre_velocity, remove_interlopers
 
-__all__ = ["DynamicalMass", "DynamicalRelation", "dynamical_mass", "fit_dynamical", "without_interlopers"]
-
 DynamicalMass = Literal["virial", "projected"]
 DynamicalForm = Literal["formula", "inverse", "regression"]
 

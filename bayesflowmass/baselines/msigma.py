@@ -23,8 +23,6 @@ from bayesflowmass.baselines.dispersion import DispersionKind, velocity_dispersi
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import MDPL2, Cosmology, efunc, velocity_dispersion_evrard
 
-__all__ = ["MSigmaRelation", "fit_msigma"]
-
 MSigmaForm = Literal["inverse", "regression", "evrard"]
 
 

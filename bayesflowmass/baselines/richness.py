@@ -14,8 +14,6 @@ from numpy.typing import ArrayLike
 
 from bayesflowmass.common.arrays import FloatArray
 
-__all__ = ["RichnessRelation", "fit_richness"]
-
 
 @dataclass(frozen=True)
 class RichnessRelation:

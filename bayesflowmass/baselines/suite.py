@@ -20,8 +20,6 @@ from bayesflowmass.baselines.richness import RichnessRelation, fit_richness
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.common.arrays import FloatArray
 
-__all__ = ["BaselinePrediction", "fit_baselines", "predict_baselines"]
-
 Baseline = MSigmaRelation | RichnessRelation | DynamicalRelation
 
 MSIGMA_RANGE = (13.5, 15.25)

@@ -16,9 +16,6 @@ from scipy.integrate import cumulative_simpson
 
 from bayesflowmass.common.arrays import FloatArray
 
-__all__ = ["surface_share"]
-
-
 # s = r / r_s; beyond the table, which ends where galaxies are never looked for, its last value stays.
 _SMALLEST, _LARGEST, _OUTSIDE, _POINTS = 1e-4, 1e3, 1e6, 6000
 

@@ -20,9 +20,6 @@ from scipy.special import ellipkm1
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import GRAVITATIONAL_CONSTANT
 
-__all__ = ["projected_mass_profile", "virial_mass_profile"]
-
-
 ISOTROPIC = 32.0 / np.pi
 _ALPHA = 1.5
 # Two galaxies at one radius would be infinitely close after averaging over a grid of one angle.

@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-__all__ = ["Choice", "choose", "exactly", "linear_paths", "top_layers"]
-
 Choice = str | Sequence[str] | type[nn.Module]
 
 

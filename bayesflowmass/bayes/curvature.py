@@ -20,8 +20,6 @@ from bayesflowmass.bayes.module import BayesianModule
 from bayesflowmass.bayes.protocol import Data
 from bayesflowmass.bayes.substitution import call_with
 
-__all__ = ["LinearOutputs", "summed_hessian"]
-
 
 def summed_hessian(module: nn.Module, names: Sequence[str], data: Data, *, chunk: int = 1000) -> Tensor:
     r"""

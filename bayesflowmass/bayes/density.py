@@ -13,8 +13,6 @@ from torch.distributions import Distribution
 
 from bayesflowmass.bayes.initialisation import draw_anew
 
-__all__ = ["NET", "Density", "Likelihood", "has_sites"]
-
 Likelihood = Callable[..., Any]
 """Outputs of the network -> distribution of y; or, with a second argument y, a program of Pyro that samples it."""
 

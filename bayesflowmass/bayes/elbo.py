@@ -15,8 +15,6 @@ from bayesflowmass.bayes.guides.base import WeightGuide
 from bayesflowmass.bayes.handlers import ESTIMATORS, PerExampleDraw, SharedDraw
 from bayesflowmass.bayes.parameter_store import register_parameters
 
-__all__ = ["WeightELBO"]
-
 
 class WeightELBO(ELBO):
     """sum_i log p(y_i | x_i, w) - T KL(q || p), w from the guide, for models that call one BayesianModule.

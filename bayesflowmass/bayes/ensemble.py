@@ -17,8 +17,6 @@ from bayesflowmass.bayes.priors import WeightPrior
 from bayesflowmass.bayes.protocol import Data, Maximise, WeightPosterior
 from bayesflowmass.common.processes import alone, present
 
-__all__ = ["EnsemblePosterior"]
-
 
 class EnsemblePosterior(WeightPosterior):
     """K networks trained from K initialisations, each as likely as the others.

@@ -19,8 +19,6 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from bayesflowmass.bayes.module import BayesianModule, parameter_name
 
-__all__ = ["WatchedWeight", "examine", "mixes_rows", "tensors_of"]
-
 
 class WatchedWeight(Tensor):
     """A weight that calls ``read`` when something else than its shape is asked for, and is then what ``read`` gives."""

@@ -17,8 +17,6 @@ from bayesflowmass.bayes.posterior import Posterior
 from bayesflowmass.bayes.priors import Prior, WeightPrior, as_prior
 from bayesflowmass.bayes.protocol import WEIGHT_POSTERIORS, WeightPosterior, parse_weights
 
-__all__ = ["fit"]
-
 _GIVEN = ("module", "data", "maximise", "seed", "progress", "which", "prior", "train_prior")
 
 

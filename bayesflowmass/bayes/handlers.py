@@ -38,8 +38,6 @@ from bayesflowmass.bayes.guides.noise import standard_normal
 from bayesflowmass.bayes.module import VECTORISED, BayesianModule, parameter_name, site_name
 from bayesflowmass.bayes.parameter_store import register_parameters
 
-__all__ = ["ESTIMATORS", "LocalReparameterisation", "MirroredDraw", "PerExampleDraw", "SharedDraw"]
-
 
 class SharedDraw(Messenger):
     """Gives a :class:`~bayesflowmass.bayes.module.BayesianModule` one draw of its weights from a guide.

@@ -7,8 +7,6 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-__all__ = ["draw_anew", "fresh_copy"]
-
 
 def fresh_copy(module: nn.Module, seed: int) -> nn.Module:
     """An untrained module of the same architecture, with initial weights of another seed.

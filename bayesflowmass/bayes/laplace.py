@@ -18,8 +18,6 @@ from bayesflowmass.bayes.point import maximise_weights
 from bayesflowmass.bayes.priors import NormalPrior, WeightPrior
 from bayesflowmass.bayes.protocol import Data, Maximise, WeightPosterior
 
-__all__ = ["LaplacePosterior", "choose_precision"]
-
 LARGEST = 4000
 
 

@@ -23,8 +23,6 @@ from bayesflowmass.bayes.handlers import ESTIMATORS, SharedDraw
 from bayesflowmass.bayes.module import BayesianModule
 from bayesflowmass.bayes.priors import WeightPrior
 
-__all__ = ["LatentPosterior", "fit_with_latents"]
-
 
 class LatentPosterior:
     """The posterior of weights and of the latent variables of a likelihood, from one bound of Pyro.

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["WeightLayout"]
-
 
 class WeightLayout:
     """Names and shapes of P random weights, in the order in which a flat vector (*D, P) holds them.

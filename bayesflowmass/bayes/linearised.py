@@ -15,8 +15,6 @@ from bayesflowmass.bayes.layout import WeightLayout
 from bayesflowmass.bayes.protocol import Data
 from bayesflowmass.bayes.substitution import call_with
 
-__all__ = ["LinearisedPosterior", "gauss_newton", "linear_parameters"]
-
 _AT_ONCE = 50
 
 

@@ -11,8 +11,6 @@ from tqdm import tqdm
 from bayesflowmass.bayes.protocol import Data
 from bayesflowmass.common.memory import kept
 
-__all__ = ["Loop"]
-
 
 @dataclass
 class Loop:

@@ -22,8 +22,6 @@ from bayesflowmass.bayes.parameter_store import register_parameters
 from bayesflowmass.bayes.priors import Prior, as_prior
 from bayesflowmass.bayes.substitution import call_with, other_places
 
-__all__ = ["VECTORISED", "BayesianModule", "parameter_name", "site_name"]
-
 
 class BayesianModule(nn.Module):
     """A module whose weights are sample sites of Pyro, one site per tensor, named as the parameter.

@@ -19,8 +19,6 @@ from bayesflowmass.bayes.protocol import Data, Maximise, WeightPosterior
 from bayesflowmass.bayes.substitution import call_with
 from bayesflowmass.bayes.traced import traced_gradient
 
-__all__ = ["NUTSPosterior"]
-
 
 class NUTSPosterior(WeightPosterior):
     """Draws from p(w | data), proportional to p(w) prod_i p(m_i | d_i, w), by the No-U-Turn Sampler of Pyro.

@@ -20,8 +20,6 @@ from bayesflowmass.bayes.handlers import ESTIMATORS, MirroredDraw
 from bayesflowmass.bayes.module import BayesianModule
 from bayesflowmass.bayes.substitution import call_with
 
-__all__ = ["Estimator", "VariationalObjective"]
-
 _NO_SEED = -1
 Estimator = Literal["shared", "mirrored", "local"]
 

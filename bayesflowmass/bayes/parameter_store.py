@@ -8,8 +8,6 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-__all__ = ["register_parameters"]
-
 _REGISTERED: dict[str, tuple[weakref.ref[nn.Module], weakref.ref[nn.Parameter]]] = {}
 
 

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from bayesflowmass.bayes.priors import WeightPrior
 from bayesflowmass.bayes.protocol import Data, Maximise, WeightPosterior
 
-__all__ = ["PenalisedLikelihood", "PointPosterior", "maximise_weights"]
-
 
 class PenalisedLikelihood(nn.Module):
     """log p(log10 M | context, w) + log p(w) / N: its mean over the N training clusters is the log posterior over N.

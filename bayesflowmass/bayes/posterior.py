@@ -27,8 +27,6 @@ from bayesflowmass.bayes.substitution import call_with
 from bayesflowmass.bayes.variational import VariationalPosterior
 from bayesflowmass.common.files import whole_file, write_whole
 
-__all__ = ["Posterior", "load"]
-
 N_DRAWS = 100
 
 

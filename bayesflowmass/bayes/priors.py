@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-__all__ = ["PRIORS", "DistributionPrior", "NormalPrior", "Prior", "WeightPrior", "as_prior"]
-
 _LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
 PRIORS: dict[str, type[WeightPrior]] = {}
 

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from bayesflowmass.bayes.choice import choose
 
-__all__ = ["WEIGHT_POSTERIORS", "Data", "Maximise", "WeightPosterior", "parse_weights"]
-
 Data = tuple[Any, Tensor]
 """Inputs and log10 masses of examples; inputs are a tensor, or take rows as one does (``[rows]``, ``split``, ...)."""
 

@@ -19,8 +19,6 @@ from bayesflowmass.bayes.protocol import Data, Maximise
 from bayesflowmass.bayes.substitution import call_with
 from bayesflowmass.bayes.traced import traced_gradient
 
-__all__ = ["SGHMCPosterior"]
-
 LARGEST = 5e8
 
 

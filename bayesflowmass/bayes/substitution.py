@@ -8,8 +8,6 @@ from typing import Any
 from torch import Tensor, nn
 from torch.func import functional_call
 
-__all__ = ["call_with", "other_places"]
-
 
 def call_with(
     module: nn.Module,

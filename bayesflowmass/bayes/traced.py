@@ -11,8 +11,6 @@ from torch import Tensor
 from torch.func import grad_and_value
 from torch.fx.experimental.proxy_tensor import make_fx
 
-__all__ = ["traced_gradient"]
-
 
 def traced_gradient(function: Callable[..., Tensor], *example: Any) -> Callable[..., tuple[Tensor, Tensor]]:
     """Gradient by the first argument, and value, of a function, without going through its Python again.

@@ -19,8 +19,6 @@ from bayesflowmass.bayes.point import maximise_weights
 from bayesflowmass.bayes.priors import WeightPrior
 from bayesflowmass.bayes.protocol import Data, Maximise, WeightPosterior
 
-__all__ = ["VariationalPosterior", "build_objective"]
-
 _ELBOS = {"Trace_ELBO": Trace_ELBO, "TraceMeanField_ELBO": TraceMeanField_ELBO}
 
 _AT_ONCE = 1000

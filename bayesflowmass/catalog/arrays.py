@@ -19,27 +19,6 @@ from bayesflowmass.common.arrays import BoolArray, IntArray
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "checked_mask",
-    "gather",
-    "is_list",
-    "is_nested",
-    "nested_lists",
-    "joined_columns",
-    "match_ids",
-    "offsets_from_counts",
-    "rows_of_galaxies",
-    "same_values",
-    "segment_max",
-    "segment_median",
-    "segment_sum",
-    "sized_column",
-    "split_list_column",
-    "to_arrow",
-    "to_numpy",
-    "to_tensor",
-]
-
 _ID_COLUMNS = ("cluster_id", "halo_id", "gal_galaxy_id")
 _LIST_OFFSET_LIMIT = 2**31 - 1
 

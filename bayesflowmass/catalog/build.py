@@ -21,8 +21,6 @@ from bayesflowmass.catalog.arrays import (
 from bayesflowmass.catalog.errors import CatalogError
 from bayesflowmass.common.arrays import IntArray
 
-__all__ = ["columns_from_arrays", "columns_from_table", "parts_by_group"]
-
 Parts = tuple[dict[str, Any], dict[str, Any], IntArray]
 """Cluster columns, flat galaxy columns, offsets."""
 

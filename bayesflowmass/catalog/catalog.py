@@ -38,8 +38,6 @@ from bayesflowmass.catalog.files import iterate_tables, read_table, write_table
 from bayesflowmass.catalog.metadata import METADATA_KEY, CatalogMetadata
 from bayesflowmass.common.arrays import IntArray
 
-__all__ = ["ClusterCatalog"]
-
 
 class ClusterCatalog(Columns):
     """Clusters with ragged galaxies; immutable.

@@ -24,8 +24,6 @@ from bayesflowmass.common.arrays import IntArray
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Columns"]
-
 
 class Columns:
     """Cluster columns, flat galaxy columns and where each cluster begins; immutable.

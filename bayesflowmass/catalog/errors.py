@@ -8,8 +8,6 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["CatalogError", "damaged", "reason", "refuse_repeated", "refuse_where"]
-
 
 class CatalogError(ValueError):
     """A catalogue, or a table meant to become one, is wrong; one sentence says where and what."""

@@ -19,18 +19,6 @@ from bayesflowmass.catalog.errors import CatalogError
 from bayesflowmass.catalog.metadata import METADATA_KEY, CatalogMetadata
 from bayesflowmass.common.files import reason_of, whole_file
 
-__all__ = [
-    "CatalogWriter",
-    "RowGroups",
-    "TableWriter",
-    "catalog_paths",
-    "is_catalog_file",
-    "iterate_tables",
-    "parts_of",
-    "read_table",
-    "write_table",
-]
-
 _GALAXIES_PER_ROW_GROUP = 2_000_000
 _ROWS_PER_ROW_GROUP = 65_536
 

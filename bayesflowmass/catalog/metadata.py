@@ -12,8 +12,6 @@ from typing import Any
 from bayesflowmass.catalog.errors import CatalogError
 from bayesflowmass.cosmology import MDPL2, Cosmology
 
-__all__ = ["COLUMN_UNITS", "KINDS", "METADATA_KEY", "MODES", "CatalogMetadata"]
-
 METADATA_KEY = b"bayesflowmass"
 """Key of the JSON text in the schema metadata of a catalogue file."""
 

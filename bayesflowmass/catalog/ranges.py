@@ -11,16 +11,6 @@ from numpy.typing import ArrayLike
 from bayesflowmass.catalog.errors import refuse_where
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 
-__all__ = [
-    "RANGES",
-    "ColumnRange",
-    "check_range",
-    "is_sentinel",
-    "known_values",
-    "unmeasured",
-    "without_sentinels",
-]
-
 
 @dataclass(frozen=True)
 class ColumnRange:

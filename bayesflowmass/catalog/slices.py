@@ -8,8 +8,6 @@ import numpy as np
 
 from bayesflowmass.common.arrays import IntArray
 
-__all__ = ["cluster_slices"]
-
 
 def cluster_slices(offsets: IntArray, most_clusters: int, most_galaxies: int) -> Iterator[tuple[int, int]]:
     """First row and the row after the last of each run; together they are all clusters, in order.

@@ -15,8 +15,6 @@ from bayesflowmass.catalog.errors import CatalogError, refuse_where
 from bayesflowmass.catalog.metadata import COLUMN_UNITS
 from bayesflowmass.common.arrays import IntArray
 
-__all__ = ["from_astropy", "to_astropy"]
-
 # Without what astropy's units have no word for: comoving, and the h of magnitudes.
 _UNITS = {name: unit.split()[0] for name, unit in COLUMN_UNITS.items() if name != "log10_mass"}
 _MPC_PER_H = units.def_unit("Mpc/h", format={"latex": r"Mpc\,h^{-1}"})

@@ -12,8 +12,6 @@ from bayesflowmass.catalog.errors import CatalogError, refuse_where
 from bayesflowmass.catalog.metadata import COLUMN_UNITS
 from bayesflowmass.catalog.ranges import RANGES, check_range
 
-__all__ = ["validate"]
-
 
 def validate(catalog: Columns, min_galaxies: int) -> None:
     """All checks; see `ClusterCatalog.validate`."""

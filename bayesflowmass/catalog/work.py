@@ -15,8 +15,6 @@ from bayesflowmass.catalog.errors import CatalogError
 from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.version import __version__
 
-__all__ = ["WorkFolder", "file_facts"]
-
 _LAYOUT = 1
 
 

@@ -8,7 +8,7 @@ them on.
 from bayesflowmass.command.mocks import AugmentationSettings, MockSettings
 from bayesflowmass.command.nbody import NbodySettings
 from bayesflowmass.command.run import run_command
-from bayesflowmass.command.settings import ConfigError, Settings, build_settings, load_yaml
+from bayesflowmass.command.settings import load_yaml
 from bayesflowmass.command.training import (
     EncoderSettings,
     FitSettings,
@@ -17,6 +17,7 @@ from bayesflowmass.command.training import (
     TrainSettings,
     WeightsSettings,
 )
+from bayesflowmass.common.settings import ConfigError, Settings, build_settings
 
 __all__ = [
     "AugmentationSettings",

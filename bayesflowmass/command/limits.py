@@ -8,8 +8,6 @@ from pydantic import AfterValidator, Field
 
 from bayesflowmass.common.devices import check_device_name
 
-__all__ = ["Clusters", "Device", "Draws", "Resamples", "Seed", "Sightlines"]
-
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """Of random numbers, as torch takes it."""
 

@@ -7,9 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from bayesflowmass.command.limits import Clusters, Sightlines
-from bayesflowmass.command.settings import Settings
-
-__all__ = ["AugmentationSettings", "MockSettings"]
+from bayesflowmass.common.settings import Settings
 
 
 class MockSettings(Settings):

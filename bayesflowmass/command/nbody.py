@@ -8,9 +8,7 @@ from pydantic import Field, model_validator
 
 from bayesflowmass.command.limits import Sightlines
 from bayesflowmass.command.paths import InputPath
-from bayesflowmass.command.settings import Settings
-
-__all__ = ["MADE_FROM_NOTHING", "NbodySettings"]
+from bayesflowmass.common.settings import Settings
 
 MADE_FROM_NOTHING = ("n_clusters", "redshift_range", "preset", "parameters", "randomise", "scheduler")
 """Settings of mocks that need no box, and say nothing about one."""

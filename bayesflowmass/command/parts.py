@@ -10,8 +10,6 @@ from pydantic import Field
 
 from bayesflowmass.command.shared import DrawSettings
 
-__all__ = ["PartSettings", "goes_in_parts"]
-
 
 class PartSettings(DrawSettings):
     """Who makes the parts of a table."""

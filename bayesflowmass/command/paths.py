@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
-from bayesflowmass.command.settings import ConfigError, Settings
 from bayesflowmass.common.files import remove_leftovers
 from bayesflowmass.common.outputs import check_can_write, check_folder, check_table_path
+from bayesflowmass.common.settings import ConfigError, Settings
 from bayesflowmass.estimator.shipped import SHIPPED
-
-__all__ = ["InputPath", "ModelPath", "OutFile", "OutFolder", "OutTable", "check_paths"]
 
 
 @dataclass(frozen=True)

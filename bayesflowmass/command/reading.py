@@ -6,9 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from bayesflowmass.command.settings import Settings
-
-__all__ = ["ReadingSettings"]
+from bayesflowmass.common.settings import Settings
 
 
 class ReadingSettings(Settings):

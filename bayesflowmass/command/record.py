@@ -14,12 +14,10 @@ from typing import Any
 
 import yaml
 
-from bayesflowmass.command.settings import Settings
 from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.run_folder import RECORD, SETTINGS
+from bayesflowmass.common.settings import Settings
 from bayesflowmass.common.version import __version__
-
-__all__ = ["command_line", "describe_run", "write_record", "write_settings"]
 
 # Another value of these gives no other result.
 _NO_RESULT = frozenset({"progress", "resume"})

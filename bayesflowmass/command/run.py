@@ -19,12 +19,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from bayesflowmass.command.paths import check_paths
-from bayesflowmass.command.settings import Settings, build_settings, load_yaml, parse_yaml
+from bayesflowmass.command.settings import load_yaml, parse_yaml
 from bayesflowmass.common.files import reason_of
 from bayesflowmass.common.processes import ProcessLostError, launched
+from bayesflowmass.common.settings import Settings, build_settings
 from bayesflowmass.common.terminal import complain, plain, say_aside, settle
-
-__all__ = ["parse_settings", "run_command"]
 
 S = TypeVar("S", bound=Settings)
 

@@ -8,10 +8,7 @@ from typing import Any
 
 import yaml
 
-from bayesflowmass.common.settings import ConfigError, Settings, build_settings
-
-__all__ = ["ConfigError", "Settings", "build_settings", "config_path", "load_yaml", "parse_yaml"]
-
+from bayesflowmass.common.settings import ConfigError
 
 _MOST_BYTES = 2**20
 

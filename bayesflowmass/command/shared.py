@@ -8,9 +8,7 @@ from pydantic import Field
 
 from bayesflowmass.command.limits import Device, Draws, Seed
 from bayesflowmass.command.paths import InputPath, ModelPath
-from bayesflowmass.command.settings import Settings
-
-__all__ = ["DrawSettings", "ModelTestSettings", "PosteriorSettings"]
+from bayesflowmass.common.settings import Settings
 
 
 class DrawSettings(Settings):

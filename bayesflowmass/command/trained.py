@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from bayesflowmass.training.fit import FitResult
     from bayesflowmass.training.run import Request, Trained
 
-__all__ = ["carry_out", "train_arguments", "train_with"]
-
 
 def train_with(settings: TrainSettings) -> MassEstimator:
     """Train as settings say, and keep them beside the model."""

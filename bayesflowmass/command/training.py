@@ -10,18 +10,8 @@ from pydantic import Field, model_validator
 from bayesflowmass.command.limits import Device, Seed
 from bayesflowmass.command.mocks import AugmentationSettings, MockSettings
 from bayesflowmass.command.paths import InputPath, ModelPath, OutFolder
-from bayesflowmass.command.settings import Settings
+from bayesflowmass.common.settings import Settings
 from bayesflowmass.training.options import FitOptions
-
-__all__ = [
-    "EncoderSettings",
-    "FitSettings",
-    "FlowSettings",
-    "KernelSettings",
-    "TrainSettings",
-    "WeightsSettings",
-]
-
 
 _Bins = Annotated[int, Field(ge=2, le=1024)]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["check_device_name"]
-
 
 def check_device_name(name: str) -> str:
     """The name, if it is that of a kind of device that this package runs on.

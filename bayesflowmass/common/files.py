@@ -14,18 +14,6 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
-__all__ = [
-    "DISK_FULL",
-    "flush_folder",
-    "make_folder",
-    "reason_of",
-    "remove_leftovers",
-    "remove_partials",
-    "whole_file",
-    "write_through",
-    "write_whole",
-]
-
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a full disk or quota."""
 

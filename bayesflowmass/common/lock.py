@@ -15,8 +15,6 @@ from bayesflowmass.common.files import make_folder, reason_of
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["FolderInUseError", "sole_writer"]
-
 LOCK = ".in-use"
 
 

@@ -7,8 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["kept"]
-
 # Of malloc.h; the C library takes no larger threshold for mmap, and its own trim threshold is then twice as large.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST = 32 << 20

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["UNKNOWN", "interval", "number", "percent", "with_error"]
-
 UNKNOWN = "–"
 """Stands where a sample does not define a number."""
 

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from bayesflowmass.common.files import PARTIAL, reason_of
 
-__all__ = ["TABLE_FORMATS", "check_can_write", "check_folder", "check_table_path", "check_texts"]
-
 TABLE_FORMATS = {
     ".ecsv": "ascii.ecsv",
     ".fits": "fits",

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ProcessLostError", "Processes", "alone", "joined", "launched", "own_device", "present"]
-
 RENDEZVOUS = timedelta(seconds=120)
 # Members of an ensemble end at different times; who dies closes its connection, which needs no clock.
 WAIT = timedelta(days=30)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["RECORD", "SETTINGS"]
-
 RECORD = "run.json"
 """The command, its settings, the date and the versions."""
 

@@ -7,8 +7,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["SEAL", "hash_bytes", "is_as_sealed", "seal"]
-
 SEAL = "sha256"
 """The entry with the hash of the file, of its bytes with zeros in that place."""
 _ZEROS = 64 * "0"

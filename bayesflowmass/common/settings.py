@@ -8,8 +8,6 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
-__all__ = ["ConfigError", "Settings", "build_settings"]
-
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message says which key, what was found and what to do."""

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from bayesflowmass.common.sealed import hash_bytes
 
-__all__ = ["hash_tensors", "pack", "unpack"]
-
 
 def pack(tensors: Mapping[str, Tensor]) -> tuple[bytes, str]:
     """The bytes of a safetensors file and their hash; the tensors may be on any device."""

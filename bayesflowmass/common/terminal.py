@@ -8,8 +8,6 @@ from typing import TextIO
 
 from bayesflowmass.common.processes import launched
 
-__all__ = ["complain", "plain", "say", "say_aside", "settle"]
-
 
 def plain(text: object) -> str:
     r"""Text that a terminal shows and does not obey: what is not printable becomes its escape, such as ``\x1b``.

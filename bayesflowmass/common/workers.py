@@ -16,8 +16,6 @@ from typing import Any
 
 from bayesflowmass.common.version import __version__
 
-__all__ = ["available_cores", "work_off"]
-
 _ATTEMPTS = 3
 _PATIENCE = 10.0
 """Seconds that a scheduler has to answer, and its workers to come."""

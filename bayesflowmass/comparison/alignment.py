@@ -13,8 +13,6 @@ from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import IntArray
 from bayesflowmass.evaluation.files import StoredPredictions
 
-__all__ = ["align"]
-
 
 def align(
     runs: Sequence[StoredPredictions], catalog: ClusterCatalog | None

@@ -15,8 +15,6 @@ from pathlib import Path
 from bayesflowmass.estimator.description import DESCRIPTION
 from bayesflowmass.evaluation.files import PREDICTIONS
 
-__all__ = ["RunSource", "find_work", "parse_models"]
-
 
 @dataclass(frozen=True)
 class RunSource:

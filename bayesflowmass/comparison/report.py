@@ -7,8 +7,6 @@ from typing import Any
 
 from bayesflowmass.comparison.statistics import QUANTITIES
 
-__all__ = ["format_first_page", "format_markdown", "format_tables", "format_text"]
-
 _READ = """## How to read this
 
 - **Errors** are standard errors over haloes (sandwich: clusters of one halo together) and, where a method has several

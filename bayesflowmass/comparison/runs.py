@@ -31,8 +31,6 @@ from bayesflowmass.evaluation.files import (
 from bayesflowmass.evaluation.predictions import predict, prior_range_of
 from bayesflowmass.evaluation.test_sets import BASELINE_CLUSTERS, baseline_set
 
-__all__ = ["BASELINES", "baseline_runs", "model_run"]
-
 BASELINES = ("msigma_inverse", "msigma_regression", "msigma_evrard", "richness")
 """Baselines that are compared: those of `evaluate` with the plain standard deviation, and the galaxy count."""
 

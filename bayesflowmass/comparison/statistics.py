@@ -25,8 +25,6 @@ from bayesflowmass.diagnostics.paired import (
 )
 from bayesflowmass.evaluation.files import StoredPredictions
 
-__all__ = ["BINNINGS", "MIN_HALOES", "QUANTITIES", "Bin", "Comparison", "Method", "Quantity", "mass_bins"]
-
 Binning = Literal["true", "predicted"]
 
 BINNINGS: tuple[Binning, ...] = ("true", "predicted")

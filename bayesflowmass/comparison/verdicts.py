@@ -20,8 +20,6 @@ from bayesflowmass.comparison.statistics import MIN_HALOES, Bin, Comparison
 from bayesflowmass.diagnostics.multiplicity import holm
 from bayesflowmass.diagnostics.paired import Estimate
 
-__all__ = ["TOLERANCES", "Verdict", "section_verdicts", "summary_sentence"]
-
 TOLERANCES = {"log_score": 0.02, "crps": 0.002}
 """Loss that counts as none: nats and dex."""
 

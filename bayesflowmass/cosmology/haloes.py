@@ -19,15 +19,6 @@ from bayesflowmass.cosmology.universe import (
     valid_redshifts,
 )
 
-__all__ = [
-    "circular_velocity_delta",
-    "convert_mass",
-    "overdensity",
-    "radius_at_circular_velocity",
-    "radius_delta",
-    "velocity_dispersion_evrard",
-]
-
 
 def overdensity(mdef: str, z: ArrayLike, cosmology: Cosmology = MDPL2) -> FloatArray:
     """Mean density inside R_delta in units of the critical density at z.

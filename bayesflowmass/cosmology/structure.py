@@ -14,14 +14,6 @@ from numpy.typing import ArrayLike
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology.universe import MDPL2, Cosmology, valid_redshifts
 
-__all__ = [
-    "concentration_median",
-    "halo_bias",
-    "linear_correlation",
-    "mass_function",
-    "redshift_nodes",
-]
-
 # Above this many distinct redshifts a table over redshift replaces one colossus call for each.
 _MAX_DIRECT_REDSHIFTS = 4
 _LOG10_MASS_STEP = 0.05

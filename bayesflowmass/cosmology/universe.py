@@ -13,19 +13,6 @@ from numpy.typing import ArrayLike
 
 from bayesflowmass.common.arrays import FloatArray
 
-__all__ = [
-    "GRAVITATIONAL_CONSTANT",
-    "MDPL2",
-    "SPEED_OF_LIGHT",
-    "Cosmology",
-    "comoving_distance",
-    "critical_density",
-    "efunc",
-    "redshift_at_distance",
-    "transverse_mpc_h_per_radian",
-    "valid_redshifts",
-]
-
 SPEED_OF_LIGHT = 299792.458
 """km/s."""
 GRAVITATIONAL_CONSTANT = 4.300917270e-9

@@ -27,9 +27,6 @@ from bayesflowmass.diagnostics.scores import interval_score
 from bayesflowmass.diagnostics.summary import OUTLIER_LEVEL
 from bayesflowmass.diagnostics.uniformity import Uniformity, uniformity
 
-__all__ = ["assess_calibration"]
-
-
 _SCORE_LIMIT = 8.0
 
 

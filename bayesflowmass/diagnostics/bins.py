@@ -14,9 +14,6 @@ from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.diagnostics.bootstrap import as_json, with_errors
 from bayesflowmass.diagnostics.residuals import residual
 
-__all__ = ["binned_statistics", "mass_edges", "merged_edges", "quantile_edges"]
-
-
 QUANTILES = {"q025": 0.025, "q16": 0.16, "median": 0.5, "q84": 0.84, "q975": 0.975}
 
 

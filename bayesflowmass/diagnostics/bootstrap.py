@@ -9,8 +9,6 @@ from numpy.typing import ArrayLike
 
 from bayesflowmass.common.arrays import FloatArray
 
-__all__ = ["as_json", "bootstrap_errors", "bootstrap_counts", "with_errors"]
-
 WeightedStatistics = Callable[[FloatArray], Mapping[str, FloatArray]]
 
 _CHUNK_ELEMENTS = 2_000_000

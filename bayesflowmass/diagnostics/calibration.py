@@ -16,14 +16,6 @@ from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.diagnostics.dependence import halo_correlation
 from bayesflowmass.diagnostics.uniformity import checked_unit_interval, simulate_counts
 
-__all__ = [
-    "PitHistogram",
-    "central_level",
-    "coverage",
-    "nominal_pair",
-    "pit_histogram",
-]
-
 
 @dataclass(frozen=True)
 class PitHistogram:

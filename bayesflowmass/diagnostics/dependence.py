@@ -15,9 +15,6 @@ from scipy.special import ndtr, ndtri
 
 from bayesflowmass.common.arrays import FloatArray, IntArray
 
-__all__ = ["correlated_uniforms", "effective_number", "halo_correlation", "pair_covariance"]
-
-
 _LARGEST = 0.999
 _GAUSS_POINTS = 24
 

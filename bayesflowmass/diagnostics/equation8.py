@@ -17,9 +17,6 @@ from scipy import sparse
 
 from bayesflowmass.common.arrays import FloatArray
 
-__all__ = ["Equation8", "fit_equation8", "shot_noise_msigma"]
-
-
 _FLOOR = 1e-12
 
 

@@ -20,9 +20,6 @@ from bayesflowmass.diagnostics.dependence import correlated_uniforms, halo_corre
 from bayesflowmass.diagnostics.multiplicity import holm
 from bayesflowmass.diagnostics.posterior_summary import SCORE_GRID, PosteriorSummary
 
-__all__ = ["STATISTICS", "compare_by_true_mass", "draw_truths"]
-
-
 STATISTICS = ("mean_residual", "scatter", "coverage_68", "coverage_95")
 """Statistics compared with their expectation in bins of true mass."""
 

@@ -13,9 +13,6 @@ from numpy.typing import ArrayLike
 
 from bayesflowmass.common.arrays import FloatArray
 
-__all__ = ["highest_density_level"]
-
-
 _CHUNK = 1024
 _PARTS = 4
 

@@ -7,8 +7,6 @@ from numpy.typing import ArrayLike
 
 from bayesflowmass.common.arrays import FloatArray
 
-__all__ = ["holm"]
-
 
 def holm(p_values: ArrayLike) -> FloatArray:
     """Adjusted p-values, shape of the input: below alpha for a true hypothesis with probability at most alpha.

@@ -28,8 +28,6 @@ from scipy import integrate, special
 
 from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
 
-__all__ = ["Estimate", "Influence", "crossed_estimate", "mean_influence", "scatter_influence"]
-
 
 @dataclass(frozen=True)
 class Influence:

@@ -19,9 +19,6 @@ from bayesflowmass.diagnostics.scores import crps_from_density, crps_gaussian, l
 if TYPE_CHECKING:
     from bayesflowmass.posterior import MassPosterior
 
-__all__ = ["SCORE_GRID", "PosteriorSummary", "concatenate_columns", "epistemic_columns", "epistemic_share"]
-
-
 SCORE_GRID = np.linspace(-4.0, 4.0, 65)
 """Normal scores at which the quantiles under the population's prior are kept, shape (65,)."""
 

@@ -15,9 +15,6 @@ from numpy.typing import ArrayLike
 
 from bayesflowmass.common.arrays import FloatArray
 
-__all__ = ["ABSOLUTE_RANGE", "SCATTER_RANGE", "residual", "weighted_residual_statistics"]
-
-
 SCATTER_RANGE = (14.0, 15.0)
 """Range of log10 true mass [Msun/h], both ends included, of ``scatter_14_15`` (Ho et al. 2019,
 arXiv:1902.05950).

@@ -12,9 +12,6 @@ from scipy.special import ndtr
 
 from bayesflowmass.common.arrays import FloatArray
 
-__all__ = ["crps_from_density", "crps_gaussian", "interval_score", "log_density_gaussian"]
-
-
 _CHUNK = 512
 
 

@@ -14,9 +14,6 @@ from bayesflowmass.diagnostics.bootstrap import with_errors
 from bayesflowmass.diagnostics.equation8 import fit_equation8, weighted_equation8
 from bayesflowmass.diagnostics.residuals import weighted_mean, weighted_residual_statistics
 
-__all__ = ["LEVELS", "OUTLIER_LEVEL", "summarise"]
-
-
 LEVELS = {"coverage_68": 0.68, "coverage_95": 0.95}
 """Probabilities of the central intervals whose coverage is reported."""
 

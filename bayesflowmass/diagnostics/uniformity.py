@@ -26,9 +26,6 @@ from bayesflowmass.diagnostics.dependence import (
     pair_covariance,
 )
 
-__all__ = ["Uniformity", "checked_unit_interval", "simulate_counts", "uniformity"]
-
-
 _CHUNK_ELEMENTS = 1_000_000
 _TINY = 1e-12
 

@@ -19,8 +19,6 @@ from bayesflowmass.encoders.columns import ExtraColumns, OptionalColumns
 from bayesflowmass.encoders.galaxy_set import Contexts, GalaxySet
 from bayesflowmass.encoders.kde import KDEError
 
-__all__ = ["ENCODERS", "Encoder"]
-
 # Bounds the memory of one call to an encoder beside the result: about 40 MB of images, 60 MB of galaxies.
 _CLUSTERS_PER_SLICE = 4096
 _GALAXIES_PER_SLICE = 1 << 20

@@ -15,8 +15,6 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.catalog.arrays import segment_max, segment_sum
 from bayesflowmass.common.arrays import FloatArray
 
-__all__ = ["MODE_VALUES", "ExtraColumns", "OptionalColumns"]
-
 OUTERMOST = "outermost"
 """Stands for the distance of the outermost galaxy [comoving Mpc/h]: how far a field reaches, where nobody says."""
 

@@ -15,8 +15,6 @@ from bayesflowmass.encoders.galaxy_set import Contexts
 from bayesflowmass.encoders.kde import KDEEncoder
 from bayesflowmass.encoders.scaling import DEFAULT_CONSTANTS, check_scaling, scale_images
 
-__all__ = ["ContextEncoder"]
-
 
 class ContextEncoder(Encoder):
     """Context of each cluster: its scaled phase-space images, flattened, then standardised cluster columns.

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from bayesflowmass.catalog.slices import cluster_slices
 
-__all__ = ["Contexts", "GalaxySet", "concatenate", "context_tensors", "in_parts"]
-
 # What a network makes of so many galaxies at once: some 35 MB for each layer of width 64.
 _GALAXIES_AT_ONCE = 1 << 17
 

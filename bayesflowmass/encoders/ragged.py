@@ -7,15 +7,6 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-__all__ = [
-    "check_offsets",
-    "chunks_by_richness",
-    "group_of",
-    "padded_index",
-    "segment_sum",
-    "spread",
-]
-
 # Padded points that cost about as much as the operations of one more run on a CPU.
 _FREE_PADDING = 1000
 

@@ -11,8 +11,6 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-__all__ = ["DEFAULT_CONSTANTS", "check_scaling", "scale_images"]
-
 Scaling = Literal["mean", "sqrt", "log1p_richness"]
 
 DEFAULT_CONSTANTS: dict[Scaling, float] = {"mean": 2500.0, "sqrt": 2500.0, "log1p_richness": 25.0}

@@ -16,8 +16,6 @@ from bayesflowmass.encoders.galaxy_set import Contexts, GalaxySet, concatenate
 from bayesflowmass.encoders.local.densities import KERNEL_WIDTHS, LocalDensities
 from bayesflowmass.encoders.ragged import check_offsets, spread
 
-__all__ = ["SetEncoder"]
-
 # Velocities in units of which the numbers of a network are of order one [km/s].
 _SPEED = 1000.0
 # The smallest median absolute deviation [km/s]: velocities of a cluster that has less are not told apart by it.

@@ -10,8 +10,6 @@ from bayesflowmass.encoders.columns import OptionalColumns
 from bayesflowmass.estimator.cylinder import APERTURE_MARGIN
 from bayesflowmass.estimator.training_info import TrainingInfo
 
-__all__ = ["incompleteness_differs", "selection_differs"]
-
 COMPLETENESS_MARGIN = 0.02
 MAGNITUDE_MARGIN = 0.5
 # Velocity errors [km/s] below this change no mass: they add in quadrature to dispersions above 250 km/s.

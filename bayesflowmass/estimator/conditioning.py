@@ -10,8 +10,6 @@ from bayesflowmass.encoders import Contexts, in_parts
 from bayesflowmass.estimator.weight_draws import condition_draws
 from bayesflowmass.flows import ConditionalFlow, MassDistribution
 
-__all__ = ["AT_ONCE", "condition_in_parts"]
-
 AT_ONCE = 2048
 """Contexts conditioned at once."""
 

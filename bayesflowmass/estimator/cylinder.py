@@ -10,8 +10,6 @@ import numpy as np
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.selection import aperture, cylinder
 
-__all__ = ["APERTURE_MARGIN", "in_cylinder"]
-
 APERTURE_MARGIN = 0.02
 """Relative difference between radii that is taken for rounding."""
 

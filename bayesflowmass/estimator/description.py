@@ -14,18 +14,6 @@ from typing import Any, NoReturn
 
 from bayesflowmass.common.sealed import SEAL, is_as_sealed, seal
 
-__all__ = [
-    "DESCRIPTION",
-    "FORMAT",
-    "FORMAT_VERSION",
-    "WEIGHTS",
-    "WHOLE_HASH",
-    "ModelError",
-    "does_not_describe",
-    "read_description",
-    "signed_description",
-]
-
 FORMAT = "bayesflowmass-model"
 FORMAT_VERSION = 2
 WHOLE_HASH = 2

@@ -21,15 +21,6 @@ from bayesflowmass.estimator.training_info import TrainingInfo
 from bayesflowmass.novelty import ALARM
 from bayesflowmass.posterior import MassPosterior
 
-__all__ = [
-    "FLAGS",
-    "UNUSABLE",
-    "cluster_flags",
-    "pressed_against_edge",
-    "require_usable",
-    "usable_clusters",
-]
-
 UNUSABLE = {
     "no_redshift": "has no redshift, without which nothing of its galaxies is known",
     "too_few_galaxies": f"has fewer than {MINIMUM_GALAXIES} galaxies, too few for a kernel density",

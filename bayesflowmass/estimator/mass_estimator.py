@@ -38,8 +38,6 @@ from bayesflowmass.posterior import (
 )
 from bayesflowmass.recalibration import Recalibration
 
-__all__ = ["MassEstimator", "resolve_device"]
-
 # Clusters encoded at once; their images are then let go.
 _CHUNK = AT_ONCE
 _WITHOUT_A_MASS = "or use `bayesflowmass infer`, which gives such clusters a row without a mass"

@@ -24,8 +24,6 @@ from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.encoders import Contexts, GalaxySet, in_parts
 from bayesflowmass.flows import ConditionalFlow
 
-__all__ = ["MEMBER", "Memberships", "fit_count_error", "memberships"]
-
 MEMBER = "inside R_vir (Bryan & Norman 1998) of the halo, as in the mocks of training"
 """What a member is."""
 

@@ -24,8 +24,6 @@ from bayesflowmass.estimator.description import (
     signed_description,
 )
 
-__all__ = ["read_model_folder", "write_model_folder"]
-
 
 def write_model_folder(
     folder: str | os.PathLike[str], tensors: dict[str, Tensor], description: dict[str, Any]

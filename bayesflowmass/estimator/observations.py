@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from bayesflowmass.estimator.mass_estimator import MassEstimator
     from bayesflowmass.estimator.training_info import TrainingInfo
 
-__all__ = ["read_for", "read_observations"]
-
 
 def read_observations(
     estimator: MassEstimator,

@@ -17,9 +17,6 @@ from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.estimator.statistics import ClusterStatistics, cluster_statistics
 
-__all__ = ["CLEANED_LEVEL", "LEVEL", "Reference"]
-
-
 LEVEL = 0.995
 CLEANED_LEVEL = 0.999
 SMALL_FIELD = 0.05

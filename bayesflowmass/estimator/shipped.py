@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["DEFAULT_MODEL", "SHIPPED", "SHIPPED_COMPLETE", "choose_model", "model_folder", "shipped_models"]
-
 DEFAULT_MODEL = "sky"
 """What `bayesflowmass infer` uses when no model is named."""
 

@@ -11,9 +11,6 @@ from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.catalog.arrays import segment_max, segment_median
 from bayesflowmass.common.arrays import FloatArray, IntArray
 
-__all__ = ["ClusterStatistics", "cluster_statistics"]
-
-
 # A cluster needs three galaxies before its covariance, and so its kernel density, can exist.
 MINIMUM_GALAXIES = 3
 

@@ -30,9 +30,6 @@ from bayesflowmass.flows import MassDistribution
 from bayesflowmass.flows.endings import condition_endings
 from bayesflowmass.posterior import MassPosterior, MassPrior
 
-__all__ = ["sigma_systematic", "systematic_nodes"]
-
-
 # Means are close to linear in each parameter: two nodes give the variance of three to 0.1 per cent.
 _NODES = 2
 # A mean is wanted to 1e-4 dex; where a spline bends there are nodes beside.

@@ -13,8 +13,6 @@ from bayesflowmass.estimator.cylinder import in_cylinder
 from bayesflowmass.estimator.mass_estimator import MassEstimator
 from bayesflowmass.mocks.luminosity import magnitude_of_density
 
-__all__ = ["DENSITY", "known_of", "notes", "tell"]
-
 DENSITY = "galaxy_density"
 """Galaxies per (Mpc/h)^3 in the sample: over the completeness (1 unless said), those brighter than its limit."""
 

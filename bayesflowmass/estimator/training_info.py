@@ -16,8 +16,6 @@ from bayesflowmass.estimator.description import does_not_describe, read_descript
 from bayesflowmass.estimator.reference import Reference
 from bayesflowmass.estimator.shipped import model_folder
 
-__all__ = ["TrainingInfo", "read_training_info"]
-
 MASSES = ("flat", "hmf")
 
 

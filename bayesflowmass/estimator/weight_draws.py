@@ -14,8 +14,6 @@ from bayesflowmass.bayes.substitution import call_with
 from bayesflowmass.encoders.galaxy_set import Contexts
 from bayesflowmass.flows import ConditionalFlow, MassDistribution
 
-__all__ = ["condition_draws"]
-
 
 def condition_draws(
     flow: ConditionalFlow,

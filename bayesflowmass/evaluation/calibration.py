@@ -10,8 +10,6 @@ from bayesflowmass.diagnostics import PosteriorSummary, assess_calibration
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluation.truth import halo_of
 
-__all__ = ["measure_calibration"]
-
 
 def measure_calibration(
     summary: PosteriorSummary,

@@ -26,8 +26,6 @@ from bayesflowmass.plots.style import save_figure
 from bayesflowmass.posterior import MassPrior
 from bayesflowmass.saliency import leave_one_out
 
-__all__ = ["cluster_cards", "phase_space_image", "write_cards"]
-
 
 def cluster_cards(
     estimator: MassEstimator,

@@ -16,8 +16,6 @@ from bayesflowmass.evaluation.masses_table import whole_table
 from bayesflowmass.evaluation.road import posteriors
 from bayesflowmass.posterior import MassPrior
 
-__all__ = ["infer_dask"]
-
 
 def infer_dask(
     frame: Any,

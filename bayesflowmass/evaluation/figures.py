@@ -15,8 +15,6 @@ from bayesflowmass.evaluation.truth import clusters_of_three_masses, halo_of
 from bayesflowmass.plots.evaluated import Evaluated, evaluation_figures
 from bayesflowmass.plots.style import save_figure
 
-__all__ = ["FIRST_FIGURES", "draw_evaluation"]
-
 FIRST_FIGURES = ("predicted_vs_true", "residuals", "pit")
 """What to look at first."""
 

@@ -26,20 +26,6 @@ from bayesflowmass.diagnostics import PosteriorSummary
 from bayesflowmass.estimator.description import DESCRIPTION, WEIGHTS
 from bayesflowmass.evaluation.predictions import Predictions
 
-__all__ = [
-    "COLUMNS",
-    "PREDICTIONS",
-    "StoredPredictions",
-    "columns_of",
-    "file_hash",
-    "model_hash",
-    "read_predictions",
-    "stored",
-    "summary_columns",
-    "with_missing",
-    "write_predictions",
-]
-
 PREDICTIONS = "predictions.parquet"
 """Name of the file in a folder of `evaluate` or `compare`."""
 

@@ -41,8 +41,6 @@ from bayesflowmass.novelty import Assessment
 from bayesflowmass.posterior import MassPrior, SelectedPrior, make_prior
 from bayesflowmass.posterior.write_table import write_table
 
-__all__ = ["Job", "infer_in_parts", "infer_with_settings"]
-
 _ASSESSED = "novelty"
 
 

@@ -17,8 +17,6 @@ from bayesflowmass.novelty import Assessment, NoveltyDetector, judge, verdict_se
 from bayesflowmass.posterior import MassPrior
 from bayesflowmass.posterior.masses_table import NEVER_MASKED, with_missing_rows
 
-__all__ = ["FEWEST", "masses_tables", "novelty_header", "prior_column", "whole_table"]
-
 FEWEST = 5
 """Clusters from which on a catalogue as a whole is tested for novelty."""
 

@@ -13,8 +13,6 @@ from bayesflowmass.common.version import __version__
 from bayesflowmass.estimator.memberships import MEMBER
 from bayesflowmass.evaluation.road import Batch
 
-__all__ = ["PLACE", "mark_galaxies", "members_table", "noted_memberships"]
-
 PLACE = "gal_place"
 """Galaxy column by which galaxies are found again after others have been cut away."""
 

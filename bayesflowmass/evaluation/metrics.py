@@ -24,8 +24,6 @@ from bayesflowmass.evaluation.novelty import novelty_metrics
 from bayesflowmass.evaluation.predictions import Predictions
 from bayesflowmass.evaluation.truth import halo_of, member_counts
 
-__all__ = ["measure_metrics"]
-
 
 def measure_metrics(
     estimator: MassEstimator,

@@ -11,8 +11,6 @@ from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.novelty import ALARM, Assessment, judge, verdict_sentence
 
-__all__ = ["novelty_metrics"]
-
 
 def novelty_metrics(
     estimator: MassEstimator, strange: Assessment | None, catalog: ClusterCatalog, seed: int

@@ -19,15 +19,6 @@ from bayesflowmass.evaluation.truth import halo_of, member_counts
 from bayesflowmass.plots.paper.real_clusters import Masses
 from bayesflowmass.posterior import MassPosterior
 
-__all__ = [
-    "Predicted",
-    "expected_counts",
-    "literature_masses",
-    "predict_quantiles",
-    "scatter_pair",
-]
-
-
 _LEVELS = (0.025, 0.16, 0.5, 0.84, 0.975)
 
 

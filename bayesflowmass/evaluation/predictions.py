@@ -16,8 +16,6 @@ from bayesflowmass.evaluation.road import posteriors
 from bayesflowmass.novelty import Assessment
 from bayesflowmass.posterior import PRIOR_NAMES, MassPosterior
 
-__all__ = ["Predictions", "predict", "prior_range_of"]
-
 
 @dataclass(frozen=True)
 class Predictions:

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 from astropy.table import Table
 
-__all__ = ["moved_by"]
-
 
 def moved_by(table: Table, columns: Mapping[str, str]) -> str:
     """One sentence: which prior the masses of a table have, and how far others would move their median.

@@ -33,8 +33,6 @@ from bayesflowmass.estimator.systematic import sigma_systematic
 from bayesflowmass.novelty import Assessment
 from bayesflowmass.posterior import MassPosterior, MassPrior
 
-__all__ = ["Batch", "posterior_columns", "posteriors"]
-
 CLUSTERS_AT_ONCE = 2048
 """Most clusters of a batch: their contexts and tables of densities take some 100 MB."""
 

@@ -24,8 +24,6 @@ from bayesflowmass.evaluation.test_sets import like_training
 from bayesflowmass.hierarchical import SummaryLikelihood
 from bayesflowmass.mocks import PRIORS, Component
 
-__all__ = ["CENTRALS", "learn_likelihood", "learn_or_read", "summaries", "survey_mocks", "unknown_of"]
-
 CENTRALS = "centrals_seen"
 """Share of central galaxies that are seen, the cluster's own included: 0 is the mode ``paper``, 1 ``survey``."""
 

@@ -8,20 +8,6 @@ from typing import Any
 
 from bayesflowmass.baselines import PUBLISHED
 
-__all__ = [
-    "COLUMNS",
-    "NAMES",
-    "POPULATIONS",
-    "PRIORS",
-    "SUMMARY_COLUMNS",
-    "comparison_rows",
-    "format_cells",
-    "format_markdown",
-    "format_summary",
-    "format_text",
-    "summary_rows",
-]
-
 COLUMNS = {
     "mean_residual": "mean",
     "scatter": "scatter",

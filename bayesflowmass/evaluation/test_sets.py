@@ -14,8 +14,6 @@ from bayesflowmass.selection.cuts import R_MAX, V_MAX
 from bayesflowmass.training.augmentation import Augmentation
 from bayesflowmass.training.preparation import DEEPEST
 
-__all__ = ["baseline_set", "drawn_like", "like_training"]
-
 BASELINE_CLUSTERS = 5000
 
 

@@ -10,8 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import IntArray
 
-__all__ = ["clusters_of_three_masses", "halo_of", "member_counts"]
-
 
 def halo_of(catalog: ClusterCatalog) -> NDArray[Any]:
     """``halo_id``, or ``cluster_id`` where every cluster is its own halo (n,)."""

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from bayesflowmass.networks.dense import NoParameters
 
-__all__ = ["ConditionalStandardNormal", "StandardNormal", "normal_cdf", "normal_probabilities"]
-
 _LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 

@@ -12,8 +12,6 @@ from torch.distributions import Transform, constraints
 
 from bayesflowmass.networks.dense import DenseNetwork
 
-__all__ = ["ConditionalAffine", "ConditionedAffine", "conditional_affine"]
-
 
 class ConditionedAffine(Transform):
     r"""

@@ -15,8 +15,6 @@ from bayesflowmass.flows.base import StandardNormal
 from bayesflowmass.flows.conditional_affine import ConditionedAffine
 from bayesflowmass.flows.spline import ConditionedMonotoneSpline
 
-__all__ = ["MassDistribution", "choose", "direction", "pull_back"]
-
 # Gauss-Legendre nodes per panel; range and least number of panels, in standard deviations of each component
 # of the base.
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)

@@ -9,8 +9,6 @@ from bayesflowmass.flows.distribution import MassDistribution
 from bayesflowmass.flows.flow import ConditionalFlow
 from bayesflowmass.networks.dense import DenseNetwork
 
-__all__ = ["condition_endings"]
-
 
 def condition_endings(flow: ConditionalFlow, context: Tensor, endings: Tensor) -> MassDistribution:
     """

@@ -26,8 +26,6 @@ from bayesflowmass.networks.convolutional import Extent
 from bayesflowmass.networks.dense import DenseNetwork, NoParameters
 from bayesflowmass.networks.over_galaxies import SetTrunk, membership_log_likelihood
 
-__all__ = ["FLOW_KINDS", "ConditionalFlow", "Standardisation", "build_flow"]
-
 _HEAD_OVER_GALAXIES = 0.1
 
 FLOW_KINDS = (

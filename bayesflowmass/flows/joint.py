@@ -11,8 +11,6 @@ from pyro.distributions.conditional import ConditionalTransformedDistribution
 from torch import Tensor, nn
 from torch.distributions import AffineTransform
 
-__all__ = ["JointFlow"]
-
 
 class JointFlow(nn.Module):
     """p(y | context) of a vector y of D numbers, such as log10 mass and concentration: it trains in `bayes.fit`.

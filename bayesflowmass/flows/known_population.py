@@ -7,8 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["TrainingPopulation"]
-
 # ln densities that differ by less are one.
 _SAME = 1e-9
 # ln of the density that stands for zero, below the largest: a PDF that lies where there are no clusters then has a

@@ -14,8 +14,6 @@ from torch.distributions import constraints
 from bayesflowmass.flows.base import normal_cdf, normal_probabilities
 from bayesflowmass.flows.root_finding import bracketed_root
 
-__all__ = ["ConditionalGaussianMixture", "GaussianMixture"]
-
 _LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 

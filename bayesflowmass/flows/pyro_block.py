@@ -11,8 +11,6 @@ from pyro.distributions.conditional import ConditionalTransformModule
 from torch import Tensor, nn
 from torch.distributions import Transform, constraints
 
-__all__ = ["PyroBlock", "ScalarTransform"]
-
 
 class ScalarTransform(Transform):
     """A bijection of vectors of one element (*B, 1), as one of numbers (*B,).

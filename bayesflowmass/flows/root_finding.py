@@ -7,8 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["bracketed_root"]
-
 
 @torch.no_grad()
 def bracketed_root(

@@ -13,8 +13,6 @@ from torch.distributions import Transform, constraints
 
 from bayesflowmass.networks.dense import DenseNetwork
 
-__all__ = ["ConditionalMonotoneSpline", "ConditionedMonotoneSpline", "conditional_monotone_spline"]
-
 _MIN_BIN = 1e-3
 _MIN_SLOPE = 1e-3
 # softplus(raw + _IDENTITY) + _MIN_SLOPE is 1 at raw = 0.

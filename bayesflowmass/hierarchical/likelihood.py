@@ -9,8 +9,6 @@ from torch import Tensor
 from bayesflowmass.hierarchical.mass_function import evenly_spaced, simpson_weights
 from bayesflowmass.posterior.mass_posterior import MassPosterior
 
-__all__ = ["MassLikelihood"]
-
 _ROUNDING = 1e-9  # dex: a sampler that stays inside an interval may touch its ends.
 # Probability by which the sum over a grid may be off for a PDF: 2 % in its factor of a population's likelihood.
 _UNRESOLVED = 0.02

@@ -10,8 +10,6 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-__all__ = ["MassFunctionModel", "evenly_spaced", "selection_seen", "simpson_weights"]
-
 
 class MassFunctionModel:
     r"""Clusters as a Poisson process in mass, with amplitude and slope of the mass function unknown.

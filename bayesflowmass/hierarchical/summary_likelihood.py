@@ -13,8 +13,6 @@ from tqdm import tqdm
 
 from bayesflowmass.flows import ConditionalFlow, build_flow
 
-__all__ = ["SummaryLikelihood"]
-
 _HIDDEN = (32, 32)
 _BATCH = 512
 _LEARNING_RATE = 5e-3

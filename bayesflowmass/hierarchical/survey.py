@@ -20,8 +20,6 @@ from bayesflowmass.hierarchical.summary_likelihood import SummaryLikelihood
 from bayesflowmass.posterior.priors import MassPrior
 from bayesflowmass.posterior.tabulated import Tabulated
 
-__all__ = ["SurveyModel"]
-
 _NODES, _FINE_NODES = 41, 97
 _NOBODY = -30.0  # ln of the share of the population at a node that is left out
 _DEPTH = 6  # of NUTS: some thousand gradients for a hundred draws at most

@@ -13,8 +13,6 @@ from bayesflowmass.io.plausibility import check_not_radians
 from bayesflowmass.io.table import FlatTable
 from bayesflowmass.io.text.values import numbers_of_words
 
-__all__ = ["check_cells"]
-
 _NEEDED = {
     "galaxies": ("ra", "dec", "z", "cz", "x", "y", "r_proj", "v_los"),
     "clusters": ("ra", "dec", "redshift"),

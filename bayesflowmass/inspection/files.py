@@ -17,15 +17,6 @@ from bayesflowmass.estimator.flags import UNUSABLE, usable_clusters
 from bayesflowmass.inspection.report import Inspection, command
 from bayesflowmass.io.formats import BoxFormat, CatalogFormat
 
-__all__ = [
-    "inspect_box",
-    "inspect_catalog",
-    "inspect_model",
-    "inspect_whole",
-    "is_model_folder",
-    "say_without_mass",
-]
-
 _ROWS = 500_000
 _WITHOUT_MASS = UNUSABLE | {"no_density": "has galaxies without spread in R or v, or on one line"}
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, field
 
-__all__ = ["Inspection", "command"]
-
 
 def command(verb: str, *words: object) -> str:
     """A command that a shell takes as it stands, whatever is in the names of files and columns."""

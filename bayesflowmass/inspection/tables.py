@@ -21,8 +21,6 @@ from bayesflowmass.io.names import LIKELY, find_names
 from bayesflowmass.io.sources import open_table
 from bayesflowmass.io.table import FlatTable
 
-__all__ = ["inspect_table"]
-
 
 def inspect_table(
     path: Path,

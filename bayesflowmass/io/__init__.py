@@ -12,10 +12,11 @@ import numpy as np
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.catalog.files import is_catalog_file
 from bayesflowmass.cosmology import MDPL2
-from bayesflowmass.io.box import BoxInfo, box_info, iterate_box, read_box
+from bayesflowmass.io.box import box_info, iterate_box, read_box
 from bayesflowmass.io.cylinders import Recentring, cut_cylinders
 from bayesflowmass.io.flat.read import drop_or_refuse_poor_clusters, read_flat
 from bayesflowmass.io.formats import CatalogFormat, identify
+from bayesflowmass.io.formats.boxes import BoxInfo
 from bayesflowmass.io.opening import at_rest
 from bayesflowmass.selection import cylinder
 

@@ -14,8 +14,6 @@ from bayesflowmass.io.containers.votable import is_votable, read_votable
 from bayesflowmass.io.opening import at_rest, open_bytes
 from bayesflowmass.io.text.table import read_text_table
 
-__all__ = ["read_any_table"]
-
 _READERS = ((is_fits, read_fits_table), (is_parquet, read_parquet_table), (is_votable, read_votable))
 _WEB_PAGE = "a web page, perhaps in place of a table that could not be had: download the table again"
 _LATEX = "LaTeX: save the table as text"

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.io.formats import BoxFormat, BoxInfo, identify
 
-__all__ = ["BoxInfo", "box_columns", "box_info", "iterate_box", "read_box"]
-
 _ROWS = 200_000
 
 

@@ -25,8 +25,6 @@ from bayesflowmass.selection import recentre
 from bayesflowmass.selection.cuts import R_MAX, V_MAX
 from bayesflowmass.selection.record import record
 
-__all__ = ["Recentring", "cut_cylinders"]
-
 Rows = dict[str, NDArray[Any]]
 
 _WHOLE = 0.95

@@ -11,9 +11,6 @@ from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.cosmology import SPEED_OF_LIGHT
 from bayesflowmass.io.sky import unit_vectors
 
-__all__ = ["DISCORDANT", "Duplicates", "find_duplicates"]
-
-
 DISCORDANT = 300.0
 """km/s: two measurements of one galaxy that differ by more than this are not both right."""
 

@@ -9,9 +9,6 @@ import numpy as np
 from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
 from bayesflowmass.io.sky import sky_position
 
-__all__ = ["GalaxyFootprint", "RectangleFootprint", "disc_points"]
-
-
 _POINTS = 256
 _PER_CELL = 6.0
 _LARGEST_CELL = 2.0

@@ -8,9 +8,6 @@ from bayesflowmass.catalog import CatalogError
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import SPEED_OF_LIGHT
 
-__all__ = ["FRAMES", "to_cmb"]
-
-
 FRAMES = ("heliocentric", "cmb")
 
 # The Sun moves at 369.82 km/s towards l = 264.021, b = 48.253 deg (Planck 2018 I, arXiv:1807.06205); ICRS:

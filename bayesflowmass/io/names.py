@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-__all__ = ["LIKELY", "SURE", "find_names", "known_name", "normal_name"]
-
 
 def normal_name(name: str) -> str:
     """A column name as it is compared: lower case, without blanks, points, units and index in brackets."""

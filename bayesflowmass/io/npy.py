@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.catalog.errors import damaged
 
-__all__ = ["is_npy", "npy_dtype", "open_npy", "refuse_pickle"]
-
 
 def is_npy(data: bytes) -> bool:
     """Whether the first bytes of a file are those of an npy array."""

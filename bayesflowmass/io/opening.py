@@ -17,16 +17,6 @@ from typing import IO, Any, cast
 
 from bayesflowmass.catalog import CatalogError
 
-__all__ = [
-    "PIPE_LIMIT",
-    "UNPACKED_LIMIT",
-    "UNPACKED_RATIO",
-    "at_rest",
-    "open_bytes",
-    "packed_as",
-    "read_bytes",
-]
-
 UNPACKED_LIMIT = 128 * 2**20
 UNPACKED_RATIO = 100
 """A packed file may hold `UNPACKED_LIMIT` bytes, or `UNPACKED_RATIO` times its own size where that is more: tables

@@ -10,8 +10,6 @@ from astropy.table import Table
 
 from bayesflowmass.catalog.errors import refuse_repeated
 
-__all__ = ["plain_table"]
-
 
 def plain_table(columns: Iterable[tuple[str, Any, Any]], notes: Sequence[str], where: str) -> Table:
     """An astropy table of (name, values, unit); ``meta["notes"]`` says what a reader decided.

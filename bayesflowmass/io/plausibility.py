@@ -13,16 +13,6 @@ from bayesflowmass.catalog.ranges import RANGES
 from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.cosmology import SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
 
-__all__ = [
-    "check_not_radians",
-    "check_positions_meet",
-    "check_radius",
-    "check_redshifts",
-    "check_velocities",
-    "radius_reading",
-    "velocity_reading",
-]
-
 _USUAL_COSMOLOGIES = tuple(
     (Cosmology(Om0=om, h=h0 / 100.0), f" of H0 = {h0:g}, Om = {om:g}")
     for h0, om in ((70.0, 0.3), (67.4, 0.315), (73.0, 0.27), (50.0, 1.0), (75.0, 0.3))

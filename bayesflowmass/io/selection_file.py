@@ -10,8 +10,6 @@ from bayesflowmass.catalog import CatalogError
 from bayesflowmass.io.any_table import read_any_table
 from bayesflowmass.selection import SelectionProbability, SelectionTable
 
-__all__ = ["read_selection"]
-
 
 def read_selection(path: str | os.PathLike[str]) -> SelectionTable | SelectionProbability:
     """P(select | log10 mass) from a table that astropy reads.

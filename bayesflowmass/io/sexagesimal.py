@@ -11,8 +11,6 @@ import numpy as np
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.common.arrays import FloatArray
 
-__all__ = ["RA_PARTS", "degrees_of_parts", "degrees_of_text", "is_sexagesimal"]
-
 RA_PARTS = ("RAh", "RAm", "RAs")
 DEC_PARTS = ("DE-", "DEd", "DEm", "DEs")
 _TEXT = re.compile(

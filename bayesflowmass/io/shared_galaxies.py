@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from bayesflowmass.catalog.arrays import rows_of_galaxies
 from bayesflowmass.common.arrays import IntArray
 
-__all__ = ["clusters_of_galaxies", "shared_columns", "shared_counts"]
-
 
 def clusters_of_galaxies(found: IntArray) -> IntArray:
     """In how many clusters each galaxy is (n,), from its index in the survey (n,)."""

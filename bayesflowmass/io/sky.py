@@ -8,8 +8,6 @@ from bayesflowmass.catalog.arrays import offsets_from_counts
 from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.cosmology import SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
 
-__all__ = ["galaxies_around", "rest_frame_velocity", "sky_offsets", "sky_position", "unit_vectors"]
-
 
 def sky_offsets(ra: FloatArray, dec: FloatArray, ra_centre: FloatArray, dec_centre: FloatArray) -> FloatArray:
     """Offsets east and north of a centre [radians], (2, n): separation times sine and cosine of its angle.

@@ -19,8 +19,6 @@ from bayesflowmass.io.names import normal_name
 from bayesflowmass.io.opening import at_rest
 from bayesflowmass.io.table import FlatTable
 
-__all__ = ["OpenedTables", "mapped_names", "open_table", "open_tables", "read_known_table"]
-
 
 @dataclass(frozen=True)
 class OpenedTables:

@@ -18,9 +18,6 @@ from bayesflowmass.io.frames import to_cmb
 from bayesflowmass.io.sky import unit_vectors
 from bayesflowmass.io.sources import OpenedTables
 
-__all__ = ["Survey", "concatenated", "survey_part"]
-
-
 _CONVERTED = ("ra", "dec", "z", "cz", "z_err", "v_err", "cluster_id", "x", "y", "r_proj", "v_los", "redshift")
 _GROUPS = 24
 

@@ -21,8 +21,6 @@ from bayesflowmass.io.names import LIKELY, SURE, find_names
 from bayesflowmass.io.sexagesimal import degrees_of_parts, degrees_of_text, is_sexagesimal
 from bayesflowmass.io.text.values import numbers_of_words
 
-__all__ = ["FlatTable"]
-
 _NAME_WITH_UNIT = re.compile(r"^(.*?)\s*[\[(]([^\])]+)[\])]$")
 _FRAMES = ("j2000", "j2000.0", "icrs", "fk5", "helio", "heliocentric", "hel", "spec", "opt", "eq")
 _OLD_FRAMES = ("b1950", "b1950.0", "fk4", "1950")

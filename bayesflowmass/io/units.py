@@ -12,17 +12,6 @@ from bayesflowmass.catalog import CatalogError
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
 
-__all__ = [
-    "angle_to_degrees",
-    "cosmology_from_text",
-    "length_per_h",
-    "length_to_comoving",
-    "mass_to_log10_msun_h",
-    "radius_from_text",
-    "redshift_from",
-    "velocity_to_km_s",
-]
-
 _PER_H = re.compile(r"/h(?![0-9a-z])|h\^?\(?-1\)?|h\*\*\(?-1\)?", re.I)
 _LENGTH = re.compile(r"(comoving|proper|physical|c|p|)(kpc|Mpc)(comoving|proper|physical|)$")
 _SPELLINGS = {

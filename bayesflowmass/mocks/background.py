@@ -22,9 +22,6 @@ from bayesflowmass.mocks.nfw import nfw_mass
 from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.profile import CONCENTRATION_AXIS
 
-__all__ = ["Background", "Abundance"]
-
-
 _MASS_STEP = 0.02
 _REDSHIFT_STEP = 0.01
 _QUANTILES = Axis(0.0, 1.0, 2001)

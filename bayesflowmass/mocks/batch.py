@@ -28,8 +28,6 @@ from bayesflowmass.mocks.randomisation import Randomisation
 from bayesflowmass.mocks.satellites import central_galaxies, satellite_galaxies
 from bayesflowmass.mocks.shapes import draw_axes, lines_of_sight, sky_axes, velocity_axes
 
-__all__ = ["Recipe", "simulate_batch"]
-
 Columns = dict[str, NDArray[np.generic]]
 
 

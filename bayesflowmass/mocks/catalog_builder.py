@@ -23,8 +23,6 @@ from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.randomisation import Randomisation
 from bayesflowmass.selection.cuts import R_MAX, V_MAX
 
-__all__ = ["simulate_catalog", "simulate_file"]
-
 _BATCH_ROWS = 1024
 """Clusters in a batch: part of the definition of the random numbers, not a choice of the caller."""
 _PART = 4

@@ -13,9 +13,6 @@ from bayesflowmass.mocks.infall import infall_speed
 from bayesflowmass.mocks.neighbours import Neighbours, Sightlines
 from bayesflowmass.mocks.parameters import MockParameters
 
-__all__ = ["Superclusters", "draw_superclusters", "far_neighbours"]
-
-
 _REACH = 3.0
 """Superclusters are followed to this many widths."""
 

@@ -12,8 +12,6 @@ from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
 from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.rows import Rows
 
-__all__ = ["Component", "Galaxies", "accretion_mass", "isotropic", "mass_dependent_speed"]
-
 
 class Component(IntEnum):
     """Codes of the galaxy column `gal_component`."""

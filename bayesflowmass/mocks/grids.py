@@ -8,8 +8,6 @@ import numpy as np
 
 from bayesflowmass.common.arrays import FloatArray, IntArray
 
-__all__ = ["Axis", "Table1D", "Table2D"]
-
 
 @dataclass(frozen=True)
 class Axis:

@@ -13,8 +13,6 @@ from bayesflowmass.mocks.background import Background
 from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.profile import CONCENTRATION_AXIS
 
-__all__ = ["Halos", "draw_halos", "drawn_for", "parameter_of"]
-
 
 @dataclass(frozen=True)
 class Halos:

@@ -10,8 +10,6 @@ from bayesflowmass.mocks.background import Background
 from bayesflowmass.mocks.halos import Halos
 from bayesflowmass.mocks.parameters import MockParameters
 
-__all__ = ["infall_speed", "radius_200m"]
-
 
 def radius_200m(halos: Halos, cosmology: Cosmology) -> FloatArray:
     """R200m of the haloes [comoving Mpc/h], with M200m taken as 1.3 M200c: exact to 3 % for clusters."""

@@ -12,16 +12,6 @@ from bayesflowmass.mocks.orbits import Placed
 from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.profile import RadialTables
 
-__all__ = [
-    "equilibrium_velocities",
-    "in_equilibrium",
-    "log10_loss_rate",
-    "place_inside",
-    "share_inside_virial",
-    "typical_dispersion",
-]
-
-
 _MASSES = 12
 _TYPICAL_RADIUS = 0.5
 """r/r200c where the Jeans dispersion stands for that of the halo."""

@@ -14,9 +14,6 @@ from bayesflowmass.mocks.grids import Axis, Table2D
 from bayesflowmass.mocks.halos import mean_richness
 from bayesflowmass.mocks.parameters import MockParameters
 
-__all__ = ["LuminosityTable", "magnitude_of_density", "schechter_density"]
-
-
 # Schechter function of the SDSS 0.1r band, h = 1 (Blanton et al. 2003, arXiv:astro-ph/0210215).
 _PHI_STAR, _M_STAR, _ALPHA = 1.49e-2, -20.44, -1.05
 _REDSHIFT_STEP = 0.1

@@ -10,8 +10,6 @@ from numpy.typing import ArrayLike
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import MDPL2, Cosmology, mass_function, redshift_nodes
 
-__all__ = ["sample_mass_function"]
-
 
 def sample_mass_function(
     n: int,

@@ -27,8 +27,6 @@ from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.profile import RadialTables
 from bayesflowmass.mocks.substructure import assign_clumps, clump_galaxies, draw_clumps
 
-__all__ = ["Shapes", "cluster_galaxies"]
-
 
 @dataclass(frozen=True)
 class Shapes:

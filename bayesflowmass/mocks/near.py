@@ -13,9 +13,6 @@ from bayesflowmass.mocks.infall import infall_speed
 from bayesflowmass.mocks.neighbours import Neighbours, Sightlines, virial_radius
 from bayesflowmass.mocks.parameters import MockParameters
 
-__all__ = ["Filaments", "draw_filaments", "near_neighbours"]
-
-
 _FILAMENTS = 3
 
 

@@ -11,8 +11,6 @@ from bayesflowmass.cosmology import Cosmology, radius_delta
 from bayesflowmass.mocks.halos import Halos
 from bayesflowmass.mocks.rows import Rows
 
-__all__ = ["Neighbours", "Sightlines", "virial_radius"]
-
 
 @dataclass(frozen=True)
 class Neighbours(Rows):

@@ -6,8 +6,6 @@ import numpy as np
 
 from bayesflowmass.common.arrays import FloatArray
 
-__all__ = ["enclosed_mass", "escape_speed", "nfw_mass"]
-
 
 def nfw_mass(y: FloatArray) -> FloatArray:
     """ln(1 + y) - y / (1 + y), the mass inside y scale radii over 4 pi rho_s r_s^3."""

@@ -25,8 +25,6 @@ from bayesflowmass.mocks.nfw import nfw_mass
 from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.rows import Rows
 
-__all__ = ["Orbit", "OrbitTables", "Placed"]
-
 
 class Orbit(IntEnum):
     """Codes of the galaxy column `gal_orbit`, the classes of de los Rios et al. (2021, arXiv:2010.11959)."""

@@ -9,9 +9,6 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["PRESETS", "MockParameters", "ParameterInfo", "parameter_table"]
-
-
 PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
         "paper": {},

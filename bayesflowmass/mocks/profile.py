@@ -17,13 +17,6 @@ from bayesflowmass.mocks.nfw import enclosed_mass
 from bayesflowmass.mocks.orbits import OrbitTables
 from bayesflowmass.mocks.parameters import MockParameters
 
-__all__ = [
-    "CONCENTRATION_AXIS",
-    "RadialTables",
-    "jeans_dispersion",
-]
-
-
 CONCENTRATION_AXIS = Axis(float(np.log(1.0)), float(np.log(40.0)), 75)
 """ln c200c; drawn concentrations are kept inside."""
 _RADIUS_AXIS = Axis(float(np.log(1e-4)), float(np.log(8.0)), 220)

@@ -11,8 +11,6 @@ from bayesflowmass.cosmology import SPEED_OF_LIGHT, Cosmology, efunc
 from bayesflowmass.mocks.galaxies import Galaxies
 from bayesflowmass.mocks.neighbours import Sightlines
 
-__all__ = ["SkyGalaxies", "hubble_velocity", "project"]
-
 
 @dataclass(frozen=True)
 class SkyGalaxies:

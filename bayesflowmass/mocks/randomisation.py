@@ -17,9 +17,6 @@ import numpy as np
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.mocks.parameters import MockParameters
 
-__all__ = ["PRIORS", "Randomisation"]
-
-
 PRIORS: Mapping[str, tuple[float, float, str]] = MappingProxyType(
     {
         "velocity_bias": (

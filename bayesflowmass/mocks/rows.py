@@ -9,8 +9,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Rows"]
-
 
 class Rows:
     """Base of dataclasses of arrays whose last axis counts the same things: (3, n) vectors, (n,) numbers."""

@@ -19,8 +19,6 @@ from bayesflowmass.mocks.orbits import Orbit
 from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.profile import RadialTables
 
-__all__ = ["central_galaxies", "satellite_galaxies"]
-
 
 def satellite_galaxies(
     neighbours: Neighbours,

@@ -11,8 +11,6 @@ from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.mocks.halos import parameter_of
 from bayesflowmass.mocks.parameters import MockParameters
 
-__all__ = ["draw_axes", "lines_of_sight", "random_rotations", "sky_axes", "velocity_axes"]
-
 
 def draw_axes(
     n: int,

@@ -14,8 +14,6 @@ from bayesflowmass.mocks.kinematics import place_inside, typical_dispersion
 from bayesflowmass.mocks.parameters import MockParameters
 from bayesflowmass.mocks.profile import RadialTables
 
-__all__ = ["Clumps", "assign_clumps", "clump_galaxies", "draw_clumps"]
-
 
 @dataclass(frozen=True)
 class Clumps:

@@ -9,8 +9,6 @@ from bayesflowmass.networks.convolutional import ConvNetwork, Extent
 from bayesflowmass.networks.dense import DenseNetwork
 from bayesflowmass.networks.over_galaxies import SetNetwork, SetTrunk
 
-__all__ = ["MOST_LAYERS", "TRUNKS", "WIDEST", "network_maker"]
-
 TRUNKS = ("dense", "conv", "set")
 
 WIDEST, MOST_LAYERS = 8192, 64

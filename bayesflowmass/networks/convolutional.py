@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from bayesflowmass.networks.dense import DenseNetwork, initialise, make_activation
 
-__all__ = ["ALL", "ConvNetwork", "Extent"]
-
 ALL = "all"
 """Extent of a kernel that takes in a whole axis of the image and leaves one pixel of it."""
 

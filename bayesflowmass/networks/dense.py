@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-__all__ = ["ACTIVATIONS", "DenseNetwork", "NoParameters", "initialise", "make_activation"]
-
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
     "relu": nn.ReLU,

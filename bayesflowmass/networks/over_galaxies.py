@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from bayesflowmass.encoders.galaxy_set import GalaxySet
 from bayesflowmass.networks.dense import DenseNetwork, initialise
 
-__all__ = ["SetNetwork", "SetTrunk", "membership_log_likelihood"]
-
 _RADII = (0.0, 1.6)
 _SPEEDS = (0.0, 2.5)
 _BASIS = 8

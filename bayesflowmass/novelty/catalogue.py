@@ -28,8 +28,6 @@ import numpy.typing as npt
 
 from bayesflowmass.common.arrays import FloatArray, IntArray
 
-__all__ = ["ALARM", "CatalogueVerdict", "Difference", "permutation_test"]
-
 ALARM = 0.01
 """p-value below which clusters are flagged and a difference of a catalogue counts as shown: one false alarm in a
 hundred."""

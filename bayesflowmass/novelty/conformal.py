@@ -19,8 +19,6 @@ import numpy.typing as npt
 
 from bayesflowmass.common.arrays import FloatArray, IntArray
 
-__all__ = ["classes_of", "conformal_p_values", "one_per_halo"]
-
 
 def conformal_p_values(
     score: FloatArray, kind: IntArray, held_out_score: FloatArray, held_out_kind: IntArray

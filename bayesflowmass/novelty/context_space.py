@@ -9,8 +9,6 @@ from torch import Tensor
 
 from bayesflowmass.common.arrays import FloatArray
 
-__all__ = ["ContextSpace"]
-
 _OVERSAMPLING = 10
 _POWER_ITERATIONS = 4
 

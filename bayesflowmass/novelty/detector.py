@@ -20,9 +20,6 @@ from bayesflowmass.novelty.features import ConditionalNormal
 from bayesflowmass.novelty.score import StrangenessScore
 from bayesflowmass.novelty.summaries import SUMMARIES, phase_space_summaries
 
-__all__ = ["Assessment", "NoveltyDetector"]
-
-
 POPULATIONS = ("either", "training", "hmf")
 N_COMPONENTS = 12
 MOST_HELD_OUT = 3000

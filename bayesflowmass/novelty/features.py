@@ -9,9 +9,6 @@ from scipy.special import ndtri
 
 from bayesflowmass.common.arrays import FloatArray
 
-__all__ = ["ConditionalNormal"]
-
-
 _LEVELS = np.concatenate(
     [[0.0005, 0.002, 0.005, 0.01], np.linspace(0.02, 0.98, 25), [0.99, 0.995, 0.998, 0.9995]]
 )

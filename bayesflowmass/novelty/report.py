@@ -6,8 +6,6 @@ from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.novelty.catalogue import ALARM, CatalogueVerdict
 from bayesflowmass.novelty.detector import Assessment, NoveltyDetector
 
-__all__ = ["NOTICEABLE", "judge", "verdict_sentence"]
-
 NOTICEABLE = 0.2
 """Effect from which a difference is a reason not to trust masses [standard deviations of training clusters of the same
 richness]: what Cohen (1988) calls small. Smaller ones are said, without the warning."""

@@ -9,9 +9,6 @@ from scipy.special import ndtri
 
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 
-__all__ = ["StrangenessScore"]
-
-
 # Directions in which training clusters vary less than this (variance, features have 1) are not trusted beyond it.
 _SMALLEST_VARIANCE = 0.02
 _LEVELS = np.concatenate([np.linspace(0.005, 0.995, 100), [0.998, 0.999, 0.9995]])

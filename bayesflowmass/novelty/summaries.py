@@ -13,9 +13,6 @@ from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.catalog.arrays import segment_median
 from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
 
-__all__ = ["SUMMARIES", "phase_space_summaries"]
-
-
 SUMMARIES = {
     "gapper dispersion": "ln of the gapper estimate of the dispersion [km/s]",
     "core dispersion": "ln of 1.4826 MAD of v_los over the gapper dispersion",

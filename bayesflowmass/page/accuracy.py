@@ -9,8 +9,6 @@ from bayesflowmass.common.numbers import UNKNOWN, interval, number, percent, wit
 from bayesflowmass.evaluation.table import POPULATIONS, PRIORS, SUMMARY_COLUMNS, summary_rows
 from bayesflowmass.page.document import Block, Facts, Section, Table
 
-__all__ = ["accuracy_section", "baseline_table"]
-
 Numbers = Mapping[str, Any]
 
 _COLUMNS: dict[str, str] = {

@@ -8,8 +8,6 @@ from typing import Any
 from bayesflowmass.common.numbers import UNKNOWN, interval, number, percent, with_error
 from bayesflowmass.page.document import Block, Paragraph, Section, Table
 
-__all__ = ["calibration_section"]
-
 _KINDS = {
     "predicted_mass": ("predicted mass", "log10 M_pred [Msun/h]", 2),
     "richness": ("richness", "galaxies", 0),

@@ -9,8 +9,6 @@ from bayesflowmass.common.numbers import UNKNOWN, percent, with_error
 from bayesflowmass.evaluation.table import POPULATIONS, PRIORS
 from bayesflowmass.page.document import Block, Paragraph, Section, Table, Tone, Verdict
 
-__all__ = ["comparison_figures", "comparison_sections", "comparison_verdicts"]
-
 _TITLES = {"coverage_68": "coverage", "log_score": "log score", "crps": "CRPS"}
 
 

@@ -27,8 +27,6 @@ from bayesflowmass.page.verdict import evaluation_verdict
 from bayesflowmass.plots.card.names import card_names
 from bayesflowmass.plots.evaluated import evaluation_figures
 
-__all__ = ["report_page"]
-
 # Pages of single clusters shown, flagged ones first: each is some 200 kB.
 _MOST_CARDS = 24
 

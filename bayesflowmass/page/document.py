@@ -5,19 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-__all__ = [
-    "Block",
-    "Commands",
-    "Facts",
-    "Page",
-    "Paragraph",
-    "Picture",
-    "Section",
-    "Table",
-    "Tone",
-    "Verdict",
-]
-
 Tone = Literal["good", "open", "bad"]
 """What a verdict says: believe it, cannot be judged, do not believe it."""
 

@@ -16,8 +16,6 @@ from bayesflowmass.common.outputs import TABLE_FORMATS
 from bayesflowmass.common.run_folder import RECORD, SETTINGS
 from bayesflowmass.training.history import read_history
 
-__all__ = ["MassTable", "ReportError", "RunFolder", "read_run_folder", "read_run_folders"]
-
 # Folders read.
 _MOST = 12
 # Working files of a command, and folders that hold no results.

@@ -8,8 +8,6 @@ from typing import Any
 from bayesflowmass.common.numbers import number, with_error
 from bayesflowmass.page.document import Block, Section, Table, Verdict
 
-__all__ = ["card_alt", "masses_section", "masses_verdict"]
-
 Row = Mapping[str, Any]
 # Rows shown; flagged ones first where there are more.
 _MOST_ROWS = 200

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 
 from bayesflowmass.page.document import Block, Commands, Paragraph, Section, Table
 
-__all__ = ["note_sections"]
-
 _RULE = re.compile(r"^\|?(\s*:?-+:?\s*\|)+\s*(:?-+:?\s*)?$")
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from bayesflowmass.common.numbers import number
 
-__all__ = ["paper_figures"]
-
 _CAPTIONS = {
     "figure_1_phase_space": "A cluster in phase space, and the kernel density that the network sees.",
     "figure_2_masses": "Masses of the training and the test clusters.",

@@ -11,8 +11,6 @@ from PIL import Image, UnidentifiedImageError
 
 from bayesflowmass.page.document import Picture
 
-__all__ = ["described", "picture"]
-
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from bayesflowmass.page.document import Block, Commands, Facts, Paragraph, Section
 
-__all__ = ["provenance_section"]
-
 
 def provenance_section(
     records: Sequence[tuple[str, Mapping[str, Any]]],

@@ -13,8 +13,6 @@ from markupsafe import Markup, escape
 from bayesflowmass.common.version import __version__
 from bayesflowmass.page.document import Block, Page, Section
 
-__all__ = ["render_page"]
-
 
 def render_page(page: Page) -> str:
     """HTML of a page: one file, without scripts, links to other files or requests to a network.

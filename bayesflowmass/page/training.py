@@ -8,8 +8,6 @@ from typing import Any
 from bayesflowmass.common.numbers import UNKNOWN, interval, number
 from bayesflowmass.page.document import Block, Facts, Paragraph, Section, Verdict
 
-__all__ = ["history_text", "loss_alt", "trained_on", "training_section", "training_verdict"]
-
 _MASSES = {"flat": "flat in log mass", "hmf": "following the mass function"}
 _MODES = {
     "paper": "paper (satellites of other haloes, no central galaxies)",

@@ -9,8 +9,6 @@ from bayesflowmass.common.numbers import number, percent, with_error
 from bayesflowmass.evaluation.table import POPULATIONS, PRIORS
 from bayesflowmass.page.document import Tone, Verdict
 
-__all__ = ["evaluation_verdict"]
-
 _STATISTICS = {
     "mean_residual": "mean residual",
     "scatter": "scatter",

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from bayesflowmass.diagnostics import PosteriorSummary
     from bayesflowmass.posterior import MassPosterior
 
-__all__ = ["Evaluated", "EvaluationFigure", "evaluation_figures"]
-
 Numbers = Mapping[str, Any]
 
 

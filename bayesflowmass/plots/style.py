@@ -24,23 +24,6 @@ from matplotlib.transforms import Bbox
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.common.files import whole_file
 
-__all__ = [
-    "COLOURS",
-    "COLUMN_WIDTH",
-    "MASS_LABEL",
-    "PAGE_WIDTH",
-    "PDF_LABEL",
-    "R_LABEL",
-    "V_LABEL",
-    "JournalFigure",
-    "bin_values",
-    "column_figure",
-    "fixed_figure",
-    "journal_style",
-    "save_figure",
-    "text_extent",
-]
-
 COLUMN_WIDTH = 3.32
 """Width of one column of MNRAS or ApJ [inches]."""
 

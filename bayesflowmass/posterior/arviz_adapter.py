@@ -29,9 +29,6 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
     import arviz as az
 
-__all__ = ["read_arviz", "select_bin", "survey_arviz", "to_arviz"]
-
-
 VARIABLE = "log10_mass"
 _ATTRIBUTES = {"units": "log10(Msun/h)", "mass_definition": "200c"}
 

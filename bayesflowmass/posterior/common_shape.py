@@ -14,8 +14,6 @@ from torch import Tensor
 from bayesflowmass.posterior.draws import Disagreement, Look
 from bayesflowmass.posterior.tabulated import Curve, Tabulated, adaptive_nodes
 
-__all__ = ["CommonShape", "look_at_shape"]
-
 _PANELS = 512
 # Values looked up at once: they then stay in the cache of a core.
 _AT_ONCE = 1 << 16

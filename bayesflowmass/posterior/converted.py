@@ -24,9 +24,6 @@ from bayesflowmass.cosmology import MDPL2, Cosmology, concentration_median, conv
 from bayesflowmass.posterior.density import Density
 from bayesflowmass.posterior.draws import Disagreement, DrawPosteriors
 
-__all__ = ["CONCENTRATION_SCATTER", "MASS_DEFINITIONS", "ConvertedDensity"]
-
-
 MASS_DEFINITIONS = ("200c", "500c", "vir", "200m")
 CONCENTRATION_SCATTER = 0.16
 """Scatter of log10 c_200c at fixed mass [dex]."""

@@ -12,9 +12,6 @@ from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.posterior.draws import Disagreement, DrawPosteriors
 from bayesflowmass.posterior.tabulated import Tabulated, even, tabulate
 
-__all__ = ["Density"]
-
-
 # Newton steps [dex] of this size leave 1e-11 of probability.
 _LAST_STEP = 2e-7
 

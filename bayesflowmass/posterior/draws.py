@@ -21,20 +21,6 @@ from bayesflowmass.posterior.tabulated import (
     tabulate_at,
 )
 
-__all__ = [
-    "MONTE_CARLO_ERROR",
-    "Disagreement",
-    "DrawDensities",
-    "DrawPosteriors",
-    "Look",
-    "draw_posteriors",
-    "gathered",
-    "monte_carlo_error",
-    "mutual_information",
-    "number_of_draws",
-    "tabulate_draws",
-]
-
 # Values of densities looked at together: intermediates then stay in the cache of a core.
 _AT_ONCE = 1 << 16
 

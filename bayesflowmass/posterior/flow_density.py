@@ -23,8 +23,6 @@ from bayesflowmass.posterior.draws import (
 )
 from bayesflowmass.posterior.tabulated import NODES, Tabulated, tabulate
 
-__all__ = ["ConditionedDistribution", "FlowDensity"]
-
 # Values of a density evaluated at once: intermediates then stay in the cache of a core.
 _AT_ONCE = 1 << 16
 # Where a density is looked at first, in standard deviations of a normal one: beyond the outermost lies 1e-12.

@@ -24,8 +24,6 @@ from bayesflowmass.posterior.recalibrated import CdfMap, RecalibratedDensity
 from bayesflowmass.posterior.reweighted import ReweightedDensity
 from bayesflowmass.posterior.tabulated import NODES, Tabulated
 
-__all__ = ["MassPosterior"]
-
 # Probability inside the training range below which a PDF tells no mass: the 95 % interval does not reach into it.
 _INSIDE = 0.025
 

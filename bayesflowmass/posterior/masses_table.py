@@ -14,8 +14,6 @@ from bayesflowmass.common.version import __version__
 from bayesflowmass.cosmology import radius_delta
 from bayesflowmass.posterior.summary import PosteriorSummary
 
-__all__ = ["MASS_UNITS", "NEVER_MASKED", "masses_table", "with_missing_rows"]
-
 MASS_UNITS = ("Msun/h", "Msun")
 
 _QUANTILES = {"q025": 0.025, "q16": 0.16, "q84": 0.84, "q975": 0.975}

@@ -10,8 +10,6 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-__all__ = ["JointPredictiveMass", "PredictiveMass"]
-
 
 class PredictiveMass(TorchDistribution):
     """p(log10 M200c | cluster) = 1/D sum_d p(log10 M200c | cluster, w_d) of n clusters, densities per dex.

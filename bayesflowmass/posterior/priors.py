@@ -20,17 +20,6 @@ from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import MDPL2, Cosmology, mass_function
 from bayesflowmass.selection.limited import LIMITED, LimitedSample
 
-__all__ = [
-    "PRIOR_NAMES",
-    "FlatPrior",
-    "MassFunctionPrior",
-    "MassPrior",
-    "PiecewisePrior",
-    "SelectedPrior",
-    "breaks_of",
-    "make_prior",
-]
-
 PRIOR_NAMES = ("flat", "hmf")
 
 # Nodes of the Chebyshev interpolation of ln(dn/dlog10M): accurate to 5e-5 in mass, 3e-3 in redshift (z < 0.5; 9e-3 for

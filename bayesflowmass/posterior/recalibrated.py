@@ -12,8 +12,6 @@ from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.posterior.density import Density
 from bayesflowmass.posterior.draws import Disagreement, DrawPosteriors
 
-__all__ = ["CdfMap", "RecalibratedDensity"]
-
 # Quantiles are asked for inside these limits: those of 0 and 1 are infinite.
 _SMALLEST, _LAST_DIGIT = 1e-300, 2.0**-53
 

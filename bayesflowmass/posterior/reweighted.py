@@ -23,8 +23,6 @@ from bayesflowmass.posterior.flow_density import FlowDensity
 from bayesflowmass.posterior.priors import MassPrior, breaks_of
 from bayesflowmass.posterior.tabulated import Tabulated, tabulate
 
-__all__ = ["ReweightedDensity"]
-
 
 class ReweightedDensity(Density):
     """p(m) = p_flow(m) w(m) / Z, w = pi_new / pi_train, Z = int p_flow w dm over the range of the new prior.

@@ -12,8 +12,6 @@ from bayesflowmass.cosmology import Cosmology
 from bayesflowmass.posterior.draws import DrawPosteriors
 from bayesflowmass.posterior.priors import MassPrior
 
-__all__ = ["PosteriorSummary"]
-
 
 class PosteriorSummary(Protocol):
     """Names, numbers and densities of n clusters; `MassPosterior` is one. Arrays are (n,), masses log10 Msun/h."""

@@ -16,18 +16,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = [
-    "NODES",
-    "Curve",
-    "Tabulated",
-    "adaptive_nodes",
-    "even",
-    "middle_density",
-    "place_nodes",
-    "tabulate",
-    "tabulate_at",
-]
-
 NODES = 193
 """Of a density that is asked for its cdf to 1e-8."""
 

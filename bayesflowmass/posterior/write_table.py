@@ -19,8 +19,6 @@ from bayesflowmass.common.files import whole_file, write_through
 from bayesflowmass.common.outputs import TABLE_FORMATS, check_table_path, check_texts
 from bayesflowmass.common.terminal import plain
 
-__all__ = ["write_table"]
-
 
 def write_table(table: Table, path: str | os.PathLike[str]) -> Path:
     """Write a table; a failure, a full disk for one, leaves the old file or none.

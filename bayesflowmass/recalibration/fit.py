@@ -12,9 +12,6 @@ from scipy.special import betaln, log_ndtr, ndtri
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.recalibration.maps import DEGREE, TAIL, StagedMap, elevate
 
-__all__ = ["FittedStage", "fit_stage", "halo_weights", "identity_stage"]
-
-
 _SCALE_LIMITS = (0.2, 5.0)
 _DEGREES = (2, 4, 8, 16)
 # Clusters' worth of the identity mixed into a polynomial: no density may vanish.

@@ -23,8 +23,6 @@ from torch import Tensor
 
 from bayesflowmass.flows.root_finding import bracketed_root
 
-__all__ = ["DEGREE", "TAIL", "StagedMap", "bernstein", "elevate"]
-
 DEGREE = 16
 """K: as many parameters as 20 000 clusters in ten bins can afford, twice what a skewed or bimodal error needs."""
 

@@ -17,9 +17,6 @@ from bayesflowmass.posterior import MassPosterior
 from bayesflowmass.recalibration.fit import FittedStage, fit_stage, halo_weights, stage_map
 from bayesflowmass.recalibration.maps import StagedMap
 
-__all__ = ["Recalibration"]
-
-
 _MOST_LEVELS = 2000
 
 

@@ -19,9 +19,6 @@ from bayesflowmass.estimator.weight_draws import condition_draws
 from bayesflowmass.flows import ConditionalFlow, MassDistribution
 from bayesflowmass.saliency.masses import Statistic, check_statistic, median, mixture_median, seen_by
 
-__all__ = ["GalaxyGradients", "differentiable_masses", "galaxy_gradients"]
-
-
 # Clusters, times draws of the weights, whose intermediates autograd keeps at once.
 _AT_ONCE = 256
 

@@ -14,9 +14,6 @@ from bayesflowmass.encoders import ContextEncoder
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.saliency.masses import Statistic, point_masses, seen_by
 
-__all__ = ["MaskedMap", "mask_weights", "masked_map"]
-
-
 STATISTICS: tuple[Statistic, ...] = ("map", "median")
 # Masked contexts of one or two images held at once: 10 to 20 MB.
 _MASKS_AT_ONCE = 512

@@ -18,9 +18,6 @@ from bayesflowmass.estimator.cylinder import in_cylinder
 from bayesflowmass.flows import MassDistribution
 from bayesflowmass.posterior import MassPosterior
 
-__all__ = ["Statistic", "check_statistic", "median", "mixture_median", "point_masses", "seen_by"]
-
-
 Statistic = Literal["median", "mean", "map"]
 
 _LARGEST_STEP = 0.5  # dex

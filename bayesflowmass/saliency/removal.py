@@ -14,9 +14,6 @@ from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.flags import usable_clusters
 from bayesflowmass.saliency.masses import Statistic, check_statistic, point_masses, seen_by
 
-__all__ = ["leave_one_out"]
-
-
 # Clusters less one galaxy, and galaxies in them, encoded at once: 40 MB of contexts of two images.
 _SUBSETS_AT_ONCE = 2048
 _GALAXIES_AT_ONCE = 1 << 20

@@ -10,8 +10,6 @@ from bayesflowmass.common.arrays import BoolArray
 from bayesflowmass.cosmology import transverse_mpc_h_per_radian
 from bayesflowmass.selection.record import generator, per_cluster, record, recordable
 
-__all__ = ["fibre_collisions"]
-
 _RADIANS = np.pi / 180.0 / 3600.0
 
 

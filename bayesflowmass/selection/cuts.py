@@ -9,8 +9,6 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.cosmology import comoving_distance
 from bayesflowmass.selection.record import check_positive, per_cluster, record, recordable
 
-__all__ = ["R_MAX", "V_MAX", "aperture", "cylinder", "magnitude_limit", "richness_limits"]
-
 R_MAX = 1.6
 """Radius of the cylinder of Kodi Ramanah et al. (2020) [comoving Mpc/h]: the default wherever there is one."""
 V_MAX = 2500.0

@@ -13,8 +13,6 @@ from bayesflowmass.cosmology import SPEED_OF_LIGHT
 from bayesflowmass.selection.cuts import cylinder
 from bayesflowmass.selection.record import generator, per_cluster, record, recordable
 
-__all__ = ["miscentre", "velocity_errors"]
-
 
 def velocity_errors(
     catalog: ClusterCatalog, sigma: ArrayLike, seed: int | np.random.Generator

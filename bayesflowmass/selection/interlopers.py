@@ -12,8 +12,6 @@ from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import radius_at_circular_velocity
 from bayesflowmass.selection.record import at_least, check_positive, record
 
-__all__ = ["remove_interlopers"]
-
 _MIN_MEMBERS = 5
 _START_RADIUS = 0.5
 """Comoving Mpc/h: where interlopers are fewest."""

@@ -11,8 +11,6 @@ import numpy.typing as npt
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import comoving_distance, convert_mass, efunc
 
-__all__ = ["LIMITED", "LimitedSample"]
-
 LIMITED = ("sz", "xray")
 """Kinds of `LimitedSample`, as they begin the text of one."""
 

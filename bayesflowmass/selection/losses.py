@@ -8,8 +8,6 @@ from numpy.typing import ArrayLike
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.selection.record import check_positive, generator, per_cluster, record, recordable
 
-__all__ = ["central_losses", "completeness"]
-
 
 def completeness(
     catalog: ClusterCatalog, fraction: ArrayLike, seed: int | np.random.Generator

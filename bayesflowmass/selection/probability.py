@@ -8,9 +8,6 @@ from numpy.polynomial.chebyshev import chebvander2d
 
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 
-__all__ = ["SelectionProbability"]
-
-
 # Where all clusters are selected the logit has no finite optimum; this prior precision bounds it.
 _RIDGE = 1e-3
 _STEPS = 100

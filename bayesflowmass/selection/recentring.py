@@ -12,8 +12,6 @@ from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.selection.errors import move_centre, recut
 from bayesflowmass.selection.record import at_least, check_positive, record
 
-__all__ = ["recentre", "recentre_position", "recentre_velocity"]
-
 _MAX_ITERATIONS = 60
 
 

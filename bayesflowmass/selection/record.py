@@ -12,8 +12,6 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.catalog.arrays import segment_sum
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 
-__all__ = ["at_least", "check_positive", "generator", "per_cluster", "record", "recordable"]
-
 
 def generator(seed: int | np.random.Generator, purpose: str) -> np.random.Generator:
     """The generator itself, or a new one from a seed; one seed gives each purpose its own draws."""

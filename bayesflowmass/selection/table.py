@@ -7,8 +7,6 @@ import numpy.typing as npt
 
 from bayesflowmass.common.arrays import FloatArray
 
-__all__ = ["SelectionTable"]
-
 
 class SelectionTable:
     """P(select | log10 mass), interpolated monotonically (cubic Hermite, Fritsch & Carlson 1980).

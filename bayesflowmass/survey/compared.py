@@ -13,8 +13,6 @@ from bayesflowmass.diagnostics.paired import Influence, crossed_estimate, mean_i
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluation.road import posterior_columns
 
-__all__ = ["beside", "table", "verdict"]
-
 NOMINAL = 0.04
 """Points from 68 % that a coverage may be off."""
 WORTH = 2.0

@@ -28,8 +28,6 @@ from bayesflowmass.estimator.told import known_of
 from bayesflowmass.evaluation.test_sets import like_training
 from bayesflowmass.selection import recentre
 
-__all__ = ["FEWEST", "Fact", "measure", "settings_of"]
-
 FEWEST = 5
 """Galaxies of the poorest cluster that counts."""
 CLUSTERS = 10

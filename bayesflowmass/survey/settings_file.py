@@ -13,8 +13,6 @@ import yaml
 from bayesflowmass.mocks import PRIORS
 from bayesflowmass.survey.measured import Fact
 
-__all__ = ["configuration", "known_shares", "written"]
-
 _FIT = {"learning_rate": 5e-4, "warmup_updates": 100, "max_updates": 1500, "validate_every": 250}
 """A training that begins with a model of the same kind needs fewer steps."""
 _COLUMNS = {

@@ -26,8 +26,6 @@ from bayesflowmass.selection import (
     velocity_errors,
 )
 
-__all__ = ["Augmentation"]
-
 # A Gaussian tail beyond this many sigma is left out of the wider cylinder that errors scatter galaxies from.
 TAIL = 4.5
 RANGES = (

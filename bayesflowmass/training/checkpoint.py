@@ -31,20 +31,6 @@ from bayesflowmass.common.processes import Processes
 from bayesflowmass.common.sealed import SEAL, is_as_sealed, seal
 from bayesflowmass.common.tensors import pack, unpack
 
-__all__ = [
-    "CheckpointError",
-    "check_same_settings",
-    "counted",
-    "has_checkpoint",
-    "read_checkpoint",
-    "read_json",
-    "read_settings",
-    "read_tensors",
-    "remove_checkpoints",
-    "write_checkpoint",
-    "write_settings",
-]
-
 FORMAT = 2
 LATEST = "latest"
 SETTINGS = "settings.json"

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from bayesflowmass.encoders import Contexts
 
-__all__ = ["batches", "memory_allows", "place"]
-
 ALL = slice(None)
 # Of the free memory of a GPU, what the data may take: the rest is for weights, optimiser state and
 # activations.

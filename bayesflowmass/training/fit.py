@@ -42,8 +42,6 @@ from bayesflowmass.training.update import (
     negative_log_likelihood,
 )
 
-__all__ = ["FitResult", "fit", "mean_loss"]
-
 VALIDATION_BATCH = 500
 
 

@@ -11,8 +11,6 @@ from typing import Any
 
 from bayesflowmass.common.files import write_whole
 
-__all__ = ["HistoryRow", "append_history", "read_history", "write_history"]
-
 
 @dataclass(frozen=True)
 class HistoryRow:

@@ -11,8 +11,6 @@ from typing import Any
 
 from bayesflowmass.common.processes import Processes
 
-__all__ = ["DeferredInterrupt", "TrainingInterrupted"]
-
 
 class TrainingInterrupted(KeyboardInterrupt):
     """Training was interrupted; the message says how to go on."""

@@ -15,8 +15,6 @@ from bayesflowmass.flows import TrainingPopulation
 from bayesflowmass.io.selection_file import read_selection
 from bayesflowmass.posterior.priors import MassPrior, SelectedPrior, breaks_of, make_prior
 
-__all__ = ["known_population", "population_of_halos", "tabulate"]
-
 # Width of a cell [dex], in which the density is taken for its mean over so many points.
 _CELL, _POINTS = 0.03, 64
 # Change of ln q with redshift that a cluster would not notice.

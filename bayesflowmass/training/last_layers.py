@@ -16,8 +16,6 @@ from bayesflowmass.flows import ConditionalFlow
 from bayesflowmass.training.random_state import torch_generator
 from bayesflowmass.training.sources import EpochData, check_data
 
-__all__ = ["LastLayers", "MirroredSource", "cut_before_random_layers"]
-
 _AT_ONCE = 500
 
 

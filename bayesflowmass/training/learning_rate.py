@@ -6,8 +6,6 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-__all__ = ["LearningRate", "Schedule"]
-
 Schedule = Literal["constant", "cosine", "plateau"]
 
 

@@ -14,8 +14,6 @@ from bayesflowmass.novelty.detector import FEWEST_HELD_OUT, FEWEST_TRAINING
 from bayesflowmass.posterior import make_prior
 from bayesflowmass.training.random_state import derive_seed, numpy_generator
 
-__all__ = ["fit_novelty"]
-
 MOST_TRAINING = 8000
 """Training clusters that are measured: quantiles at 0.0005 and principal components need no more."""
 

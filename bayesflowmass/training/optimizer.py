@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from bayesflowmass.common.processes import present
 from bayesflowmass.training.options import FitOptions
 
-__all__ = ["ScheduledAdam"]
-
 # The averaged weights follow quickly at first: the initial weights must not linger in them.
 AVERAGE_WARMUP = 10.0
 

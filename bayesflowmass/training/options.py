@@ -11,8 +11,6 @@ from bayesflowmass.common.settings import Settings
 from bayesflowmass.training.learning_rate import LearningRate, Schedule
 from bayesflowmass.training.stopping import SmoothedStopping
 
-__all__ = ["FitOptions", "Precision", "with_default_options"]
-
 Precision = Literal["float32", "tf32", "bf16"]
 
 # Another value of these gives no other weights, but for rounding.

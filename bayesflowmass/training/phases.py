@@ -28,8 +28,6 @@ from bayesflowmass.training.checkpoint import (
 from bayesflowmass.training.fit import FitResult
 from bayesflowmass.training.history import HistoryRow
 
-__all__ = ["remove_phases", "run_phase"]
-
 
 def run_phase(
     folder: Path, name: str, module: nn.Module, settings: dict[str, Any], run: Callable[[], FitResult]

@@ -20,8 +20,6 @@ from bayesflowmass.training.device import memory_allows
 from bayesflowmass.training.random_state import derive_seed, numpy_generator
 from bayesflowmass.training.sources import CatalogSource, FixedSource, TrainingSource, halo_numbers
 
-__all__ = ["TrainingData", "prepare"]
-
 DEEPEST = 3500.0
 """Largest v_max [km/s] of `simulate_catalog`."""
 

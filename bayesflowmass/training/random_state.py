@@ -17,15 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = [
-    "capture_global_state",
-    "derive_seed",
-    "numpy_generator",
-    "restore_global_state",
-    "seeded_globals",
-    "torch_generator",
-]
-
 
 def derive_seed(seed: int, *path: int | str) -> int:
     """A 63-bit seed for the stream ``path`` of ``seed``; different paths give independent seeds.

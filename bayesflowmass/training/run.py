@@ -42,8 +42,6 @@ from bayesflowmass.training.sources import CatalogSource, Prefetched, Redrawn, T
 from bayesflowmass.training.update import check_device
 from bayesflowmass.training.weights import begin_with, check_weights, fit_weights, start_from
 
-__all__ = ["Request", "Trained", "finished_model", "tidy_up", "train_estimator"]
-
 
 @dataclass(frozen=True)
 class Request:

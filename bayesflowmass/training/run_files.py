@@ -17,8 +17,6 @@ from bayesflowmass.training.checkpoint import (
 from bayesflowmass.training.history import HistoryRow, append_history, write_history
 from bayesflowmass.training.state import TrainingState
 
-__all__ = ["RunFiles"]
-
 
 class RunFiles:
     """Writes checkpoints and the history of one run, where the caller wants them; the first process does.

@@ -22,20 +22,6 @@ from bayesflowmass.common.tensors import hash_tensors
 from bayesflowmass.encoders import Contexts, GalaxySet, concatenate, context_tensors
 from bayesflowmass.training.random_state import torch_generator
 
-__all__ = [
-    "CatalogSource",
-    "EachHaloOnce",
-    "EpochData",
-    "FixedSource",
-    "Prefetched",
-    "Redrawn",
-    "TrainingSource",
-    "check_data",
-    "halo_numbers",
-    "one_view_of_each",
-    "weights_of_views",
-]
-
 # Between slices of this size a preparation can be given up.
 CLUSTERS_AT_ONCE = 2048
 

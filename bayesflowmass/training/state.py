@@ -15,8 +15,6 @@ from bayesflowmass.training.optimizer import ScheduledAdam
 from bayesflowmass.training.random_state import capture_global_state, restore_global_state
 from bayesflowmass.training.stopping import SmoothedStopping
 
-__all__ = ["TrainingState"]
-
 
 @dataclass
 class TrainingState:

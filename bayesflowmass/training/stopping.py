@@ -11,8 +11,6 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["SmoothedStopping"]
-
 
 @dataclass
 class SmoothedStopping:

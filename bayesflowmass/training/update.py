@@ -18,17 +18,6 @@ from bayesflowmass.encoders import Contexts
 from bayesflowmass.training.optimizer import ScheduledAdam
 from bayesflowmass.training.options import FitOptions, Precision
 
-__all__ = [
-    "Batch",
-    "ConditionalDensity",
-    "Stochastic",
-    "check_device",
-    "make_optimizer",
-    "make_update",
-    "matmul_precision",
-    "negative_log_likelihood",
-]
-
 Batch = tuple[Tensor, Contexts, Tensor | None]
 """log10_mass (B,), contexts of B clusters, and how much each cluster counts, (B,), or None: all alike."""
 

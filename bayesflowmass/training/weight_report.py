@@ -14,8 +14,6 @@ from bayesflowmass.bayes.variational import VariationalPosterior
 from bayesflowmass.training.fit import FitResult
 from bayesflowmass.training.history import HistoryRow
 
-__all__ = ["CONVERGED_BELOW", "Trend", "describe_weights", "note_convergence", "trend"]
-
 CONVERGED_BELOW = 0.01
 """Nats per cluster."""
 

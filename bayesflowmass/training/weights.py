@@ -29,8 +29,6 @@ from bayesflowmass.training.sources import EachHaloOnce, TrainingSource, one_vie
 from bayesflowmass.training.update import Stochastic
 from bayesflowmass.training.weight_report import note_convergence
 
-__all__ = ["LAST_LAYER_FIT", "begin_with", "check_weights", "fit_weights", "start_from", "weight_options"]
-
 _ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)
 _KEYS = ("method", "which", "guide", "prior", "options", "fit", "start")
 

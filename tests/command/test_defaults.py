@@ -12,7 +12,6 @@ from pydantic_core import PydanticUndefined
 from bayesflowmass.cli import VERBS
 from bayesflowmass.command.mocks import AugmentationSettings, MockSettings
 from bayesflowmass.command.nbody import NbodySettings
-from bayesflowmass.command.settings import Settings
 from bayesflowmass.command.training import (
     EncoderSettings,
     FitSettings,
@@ -21,6 +20,7 @@ from bayesflowmass.command.training import (
     TrainSettings,
     WeightsSettings,
 )
+from bayesflowmass.common.settings import Settings
 from bayesflowmass.comparison.verdicts import TOLERANCES
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.flows import build_flow

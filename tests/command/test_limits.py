@@ -6,7 +6,8 @@ import pytest
 
 from bayesflowmass import cli
 from bayesflowmass.command.run import parse_settings
-from bayesflowmass.command.settings import ConfigError, load_yaml
+from bayesflowmass.command.settings import load_yaml
+from bayesflowmass.common.settings import ConfigError
 from bayesflowmass.estimator import resolve_device
 from bayesflowmass.fetch import FetchSettings
 from bayesflowmass.flows import build_flow

@@ -20,8 +20,6 @@ from bayesflowmass.bayes.module import BayesianModule, site_name
 from bayesflowmass.bayes.parameter_store import register_parameters
 from bayesflowmass.bayes.priors import NormalPrior, Prior, WeightPrior, as_prior
 
-__all__ = ["GUIDES", "WeightGuide"]
-
 # A weight counts as at its prior if its standard deviation is within 5 % of the prior's and its mean within
 # a tenth of it: data moved it by at most about 0.01 nat.
 AT_PRIOR_SCALE = 0.05

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from bayesflowmass.bayes.guides.base import WeightGuide
 from bayesflowmass.bayes.module import BayesianModule
 
-__all__ = ["Eigenbasis"]
-
 _LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
 WIDEST = 2048
 # Means move by a few units of the prior's scale, log scales by several units and should arrive first: while q is

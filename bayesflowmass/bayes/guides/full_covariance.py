@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from bayesflowmass.bayes.guides.base import WeightGuide
 
-__all__ = ["FullCovariance"]
-
 _LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
 LARGEST = 4000
 

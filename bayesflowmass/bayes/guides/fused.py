@@ -20,8 +20,6 @@ from torch.autograd.function import once_differentiable
 
 from bayesflowmass.bayes.guides.noise import BLOCK, on_all_cores
 
-__all__ = ["Draw", "DrawWithKL", "LocalLinear", "NormalDraw", "draw_normals"]
-
 
 class Draw(NamedTuple):
     """w = m + s eps, s and eps, each (n,), with sign -1 the mirror image w = m - s eps; and m.m + s.s, sum log s."""

@@ -15,8 +15,6 @@ from bayesflowmass.bayes.guides.fused import DrawWithKL, LocalLinear, draw_norma
 from bayesflowmass.bayes.guides.noise import standard_normal
 from bayesflowmass.bayes.priors import NormalPrior
 
-__all__ = ["MeanField"]
-
 _LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from bayesflowmass.common.threads import pool
 
-__all__ = ["BLOCK", "on_all_cores", "standard_normal"]
-
 # Numbers per block of a long vector of noise. Each block has a generator of its own: torch fills a tensor
 # with normal numbers on one core only.
 BLOCK = 1 << 16

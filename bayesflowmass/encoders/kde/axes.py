@@ -18,8 +18,6 @@ from torch import Tensor
 
 from bayesflowmass.encoders.kde.grid import Grid
 
-__all__ = ["AxisNodes", "ScaledAxis", "grid_axes"]
-
 
 @dataclass(frozen=True)
 class ScaledAxis:

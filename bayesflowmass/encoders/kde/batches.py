@@ -18,8 +18,6 @@ from bayesflowmass.encoders.kde.kernels import kernel_sum, values_per_galaxy
 from bayesflowmass.encoders.kde.plan import Group, Plan
 from bayesflowmass.encoders.ragged import chunks_by_richness, padded_index
 
-__all__ = ["densities"]
-
 # Kernel factors, and image values, taken at once: a few MB, which stay in the cache of a CPU core; a GB on
 # a GPU.
 _CHUNK_VALUES = {"cpu": 1 << 21, "cuda": 1 << 27}

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from bayesflowmass.encoders.ragged import segment_sum, spread
 
-__all__ = ["KDEError", "KernelShape", "kernel_shape", "sample_covariance"]
-
 # Share of a variance that the axes before it leave unexplained (1 - rho^2 in two dimensions) below which
 # a covariance is singular to the accuracy of float64 sums.
 _MIN_UNEXPLAINED = 1e-10

@@ -22,8 +22,6 @@ from bayesflowmass.encoders.kde.grid import Grid
 from bayesflowmass.encoders.kde.plan import Plan, bin_orders, block_nodes, narrow_orders, precision_levels
 from bayesflowmass.encoders.ragged import check_offsets, group_of, segment_sum, spread
 
-__all__ = ["KDEEncoder", "KDEError"]
-
 Convention = Literal["covariance", "scipy"]
 Normalisation = Literal["sum", "density"]
 Evaluate = Literal["centre", "bin"]

@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Grid"]
-
 
 @cache
 def _gauss_legendre(

@@ -23,8 +23,6 @@ from bayesflowmass.encoders.kde.covariance import KernelShape
 from bayesflowmass.encoders.kde.plan import CUT, TILES, Level, largest_split
 from bayesflowmass.encoders.ragged import chunks_by_richness
 
-__all__ = ["kernel_sum", "values_per_galaxy"]
-
 # Factors of the factorised sum, and kernels of the direct one, held at once for one cluster, however rich.
 _VALUES_AT_ONCE = 1 << 23
 # Factors held at once on a CPU: few enough for its cache, enough that starting an operation costs little.

@@ -14,19 +14,6 @@ from torch import Tensor
 from bayesflowmass.encoders.kde.covariance import KDEError, KernelShape
 from bayesflowmass.encoders.kde.grid import Grid
 
-__all__ = [
-    "CUT",
-    "TILES",
-    "Group",
-    "Level",
-    "Plan",
-    "bin_orders",
-    "block_nodes",
-    "largest_split",
-    "narrow_orders",
-    "precision_levels",
-]
-
 # Galaxies further than this many kernel widths from a tile contribute less than exp(-CUT^2 / 2) = 1.3e-14 of
 # the peak of one kernel to it and are left out.
 CUT = 8.0

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["Edges", "blocks_of", "near_blocks"]
-
 Edges = list[tuple[int, int]]
 
 

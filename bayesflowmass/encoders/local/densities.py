@@ -17,8 +17,6 @@ from bayesflowmass.encoders.kde.covariance import KDEError
 from bayesflowmass.encoders.local.kernel_sums import kernel_sums
 from bayesflowmass.encoders.ragged import check_offsets, group_of, spread
 
-__all__ = ["KERNEL_WIDTHS", "LocalDensities"]
-
 KERNEL_WIDTHS = ((0.06, 200.0), (0.12, 300.0), (0.25, 450.0), (0.4, 700.0), (0.7, 1200.0))
 """Widths of the kernels, r on the sky [Mpc/h comoving] and s in velocity [km/s]."""
 

@@ -21,8 +21,6 @@ from torch.utils.checkpoint import checkpoint
 from bayesflowmass.encoders.local.blocks import Edges, blocks_of, near_blocks
 from bayesflowmass.encoders.ragged import chunks_by_richness, padded_index
 
-__all__ = ["MOMENTS", "Widths", "kernel_sums"]
-
 Widths = Sequence[tuple[float, float]]
 
 MOMENTS = 5

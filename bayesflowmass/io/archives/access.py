@@ -10,8 +10,6 @@ from typing import Any, TypeVar
 
 from bayesflowmass.catalog import CatalogError
 
-__all__ = ["ArchiveError", "Caller", "NoAnswer", "astroquery_class"]
-
 T = TypeVar("T")
 
 _BUSY = frozenset({429, 500, 502, 503, 504})

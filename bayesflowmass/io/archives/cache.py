@@ -15,8 +15,6 @@ from astropy.table import Table
 from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.sealed import hash_bytes
 
-__all__ = ["AnswerCache", "default_cache_folder"]
-
 
 def default_cache_folder() -> Path:
     """``$XDG_CACHE_HOME/bayesflowmass/archives``, by default in ``~/.cache``."""

@@ -15,8 +15,6 @@ from bayesflowmass.io.archives.cache import AnswerCache
 from bayesflowmass.io.archives.services import galaxies_from
 from bayesflowmass.io.sky import rest_frame_velocity, sky_offsets
 
-__all__ = ["ClusterPosition", "FetchedCluster", "fetch_cluster"]
-
 _LARGEST_ANGLE = 15.0
 _NEAREST = 0.002
 

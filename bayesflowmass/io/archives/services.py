@@ -23,8 +23,6 @@ from bayesflowmass.io.formats.ned import NED
 from bayesflowmass.io.formats.skyserver import SkyServer
 from bayesflowmass.io.sky import sky_offsets, sky_position
 
-__all__ = ["SOURCES", "galaxies_from", "resolve_name"]
-
 SOURCES = ("ned", "sdss", "vizier:CATALOGUE")
 """Names of archives; CATALOGUE such as J/ApJS/246/2, or one of its tables, J/ApJS/246/2/table1."""
 

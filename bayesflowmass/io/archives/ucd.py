@@ -15,8 +15,6 @@ from bayesflowmass.io.formats import Reading
 from bayesflowmass.io.formats.columns import carry_others, numbers, plural, text
 from bayesflowmass.io.formats.spectra import best_measurements
 
-__all__ = ["galaxies_by_ucd", "redshift_columns"]
-
 _REDSHIFT = ("src.redshift",)
 _VELOCITY = ("spect.dopplerveloc", "phys.veloc")
 _PHOTOMETRIC = ("src.redshift.phot",)

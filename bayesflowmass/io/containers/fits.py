@@ -21,8 +21,6 @@ from bayesflowmass.io.opening import read_bytes
 from bayesflowmass.io.plain_table import plain_table
 from bayesflowmass.io.text.values import column_values, text_array
 
-__all__ = ["fits_columns", "is_fits", "read_fits_table"]
-
 _BYTES = {"L": 1, "B": 1, "I": 2, "J": 4, "K": 8, "A": 1, "E": 4, "D": 8, "C": 8, "M": 16, "P": 8, "Q": 16}
 _NUMPY = {"L": "u1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
 _MOST_FIELDS = 999

@@ -18,8 +18,6 @@ from bayesflowmass.io.opening import UNPACKED_LIMIT, UNPACKED_RATIO, open_bytes
 from bayesflowmass.io.plain_table import plain_table
 from bayesflowmass.io.text.values import text_array
 
-__all__ = ["is_parquet", "parquet_columns", "read_parquet_table"]
-
 _BROKEN = "not a whole parquet file: truncated, damaged, or another format"
 
 

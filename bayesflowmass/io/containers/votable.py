@@ -20,8 +20,6 @@ from bayesflowmass.catalog.errors import damaged, refuse_repeated
 from bayesflowmass.io.opening import read_bytes
 from bayesflowmass.io.plain_table import plain_table
 
-__all__ = ["is_votable", "read_votable", "votable_columns"]
-
 _ENCODING = re.compile(rb"""^\s*<\?xml[^>]*?\bencoding\s*=\s*["']([^"']*)["']""", re.I)
 _PLAIN = {"utf-8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"}
 

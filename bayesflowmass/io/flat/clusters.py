@@ -20,17 +20,6 @@ from bayesflowmass.io import units as convert
 from bayesflowmass.io.names import LIKELY, find_names
 from bayesflowmass.io.table import FlatTable
 
-__all__ = [
-    "OF_GALAXIES",
-    "clusters_from_galaxies",
-    "clusters_from_table",
-    "column_place",
-    "measured_column",
-    "not_measured",
-    "require_places",
-    "sky_angles",
-]
-
 OF_GALAXIES = ("x", "y", "v_los", "r_proj", "n_shared", "shares_with")
 """Names that are columns of galaxies, or made by readers: in a table of clusters they mean something else."""
 

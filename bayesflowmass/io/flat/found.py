@@ -15,8 +15,6 @@ from bayesflowmass.io.sky import rest_frame_velocity, sky_offsets, sky_position
 from bayesflowmass.selection import recentre
 from bayesflowmass.selection.cuts import V_MAX
 
-__all__ = ["clusters_found"]
-
 _NEAR_R, _NEAR_V = 0.7, 1000.0
 """Galaxies so near to each other [comoving Mpc/h, km/s] make a peak."""
 _ENOUGH = 3

@@ -18,15 +18,6 @@ from bayesflowmass.io import units as convert
 from bayesflowmass.io.flat.clusters import column_place, measured_column, sky_angles
 from bayesflowmass.io.table import FlatTable
 
-__all__ = [
-    "PREFIXED",
-    "carried_galaxies",
-    "galaxies_in_frame",
-    "galaxies_on_sky",
-    "settle_redshift",
-    "velocity_error_column",
-]
-
 PREFIXED = ("v_err", "is_member", "component", "galaxy_id", "ra", "dec", "z", "abs_mag", "weight")
 """Columns of galaxies that a catalogue calls ``gal_<name>``."""
 

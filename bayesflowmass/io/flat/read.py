@@ -42,8 +42,6 @@ from bayesflowmass.io.table import FlatTable
 from bayesflowmass.selection import cylinder
 from bayesflowmass.selection.cuts import R_MAX, V_MAX
 
-__all__ = ["FEW_GALAXIES", "drop_or_refuse_poor_clusters", "read_flat"]
-
 FEW_GALAXIES = ("error", "drop", "keep")
 
 Rows = dict[str, NDArray[Any]]

@@ -27,8 +27,6 @@ from bayesflowmass.io.opening import at_rest, open_bytes, packed_as
 from bayesflowmass.io.text.layout import TextLayout
 from bayesflowmass.io.text.table import layout_of
 
-__all__ = ["CatalogFormat", "FileHead", "Format", "Reading", "TableFormat"]
-
 _HEAD_BYTES = 2**18
 
 

@@ -18,8 +18,6 @@ from bayesflowmass.io.names import normal_name
 from bayesflowmass.io.text.blocks import iterate_rows
 from bayesflowmass.io.text.rows import Kind
 
-__all__ = ["HALO_COLUMNS", "PHASE_SPACE", "BoxColumn", "BoxFormat", "BoxInfo", "HaloText"]
-
 PHASE_SPACE = ("id", "upid", "x", "y", "z", "vx", "vy", "vz")
 
 

@@ -12,8 +12,6 @@ from bayesflowmass.cosmology import SPEED_OF_LIGHT
 from bayesflowmass.io.formats.base import FileHead, Reading, TableFormat
 from bayesflowmass.io.text.blocks import read_rows
 
-__all__ = ["CausticSNUpy"]
-
 
 class CausticSNUpy(TableFormat):
     """First line ``N RA DEC VEL`` of the cluster, then ``RA DEC VEL`` of N galaxies [deg, deg, cz in km/s]."""

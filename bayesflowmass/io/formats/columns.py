@@ -15,8 +15,6 @@ from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.io.names import normal_name
 from bayesflowmass.io.text.values import numbers_of_words
 
-__all__ = ["carry_others", "find_column", "name_columns", "numbers", "plural", "text", "whole_ids"]
-
 _TAKEN = frozenset(
     (
         *("x", "y", "z", "r_proj", "v_los", "cz", "redshift", "ra"),

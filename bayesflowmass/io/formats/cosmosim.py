@@ -9,8 +9,6 @@ from bayesflowmass.io.formats.base import FileHead
 from bayesflowmass.io.formats.boxes import HALO_COLUMNS, BoxColumn, BoxInfo, HaloText
 from bayesflowmass.io.names import normal_name
 
-__all__ = ["MDPL2_REDSHIFTS", "CosmoSim"]
-
 _REDSHIFTS = (0.0, 0.022, 0.045, 0.069, 0.093, 0.117, 0.142, 0.168, 0.194, 0.221, 0.248, 0.276, 0.304)
 MDPL2_REDSHIFTS = dict(zip(range(125, 112, -1), _REDSHIFTS, strict=True))
 """Redshift of each MDPL2 snapshot."""

@@ -10,8 +10,6 @@ from bayesflowmass.io.formats.base import Reading, TableFormat
 from bayesflowmass.io.formats.columns import name_columns
 from bayesflowmass.io.formats.spectra import galaxies_of_spectra
 
-__all__ = ["Desi"]
-
 _NEEDED = {
     "ra": ("target_ra", "mean_fiber_ra", "ra"),
     "dec": ("target_dec", "mean_fiber_dec", "dec"),

@@ -13,8 +13,6 @@ from bayesflowmass.cosmology import MDPL2, Cosmology, convert_mass
 from bayesflowmass.io.formats.base import Reading, TableFormat
 from bayesflowmass.io.formats.columns import carry_others, name_columns, numbers, plural, text
 
-__all__ = ["Erass1"]
-
 _NEEDED = {name: (name,) for name in ("ra", "dec", "best_z", "m500")}
 
 

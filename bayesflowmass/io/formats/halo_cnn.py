@@ -16,8 +16,6 @@ from bayesflowmass.cosmology import Cosmology
 from bayesflowmass.io.formats.base import CatalogFormat, FileHead
 from bayesflowmass.io.npy import is_npy, npy_dtype, open_npy
 
-__all__ = ["HaloCNN"]
-
 _GALAXY = {"x": "gal_xproj", "y": "gal_yproj", "v_los": "gal_vlos"}
 _MEMBER = ("gal_memb_halo", "gal_memb_FOF", "memb_FOF")
 _LARGEST_EXACT = 2.0**53

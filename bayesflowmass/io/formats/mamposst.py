@@ -13,8 +13,6 @@ from bayesflowmass.io.formats.base import FileHead, Reading, TableFormat
 from bayesflowmass.io.text.blocks import read_rows
 from bayesflowmass.io.text.rows import Kind
 
-__all__ = ["Mamposst"]
-
 _NAMES = ("R", "v", "e_v", "weight")
 
 

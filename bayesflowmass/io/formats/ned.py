@@ -13,8 +13,6 @@ from bayesflowmass.io.formats.base import Reading, TableFormat
 from bayesflowmass.io.formats.columns import carry_others, name_columns, numbers, plural, text
 from bayesflowmass.io.formats.spectra import best_measurements
 
-__all__ = ["BAD_FLAGS", "BAD_TYPES", "NED"]
-
 _FLAGS = ("CONT", "EST", "FOF", "LUM", "MFA", "MOD", "PHOT", "PEAK", "PRED", "SED", "TENT", "TOMO")
 BAD_FLAGS = frozenset({*_FLAGS, "::", "?"})
 """Redshift flags (upper case) of what was not measured in the spectrum of the object itself."""

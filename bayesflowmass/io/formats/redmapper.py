@@ -13,8 +13,6 @@ from bayesflowmass.cosmology import MDPL2, Cosmology
 from bayesflowmass.io.formats.base import Reading, TableFormat
 from bayesflowmass.io.formats.columns import carry_others, name_columns, numbers, plural, whole_ids
 
-__all__ = ["RedmapperClusters", "RedmapperMembers"]
-
 _CLUSTER = {
     "cluster_id": ("mem_match_id", "id"),
     "ra": ("ra",),

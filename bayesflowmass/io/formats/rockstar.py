@@ -9,8 +9,6 @@ from bayesflowmass.io.formats.base import FileHead
 from bayesflowmass.io.formats.boxes import HALO_COLUMNS, BoxColumn, BoxInfo, HaloText
 from bayesflowmass.io.names import normal_name
 
-__all__ = ["Rockstar"]
-
 
 class Rockstar(HaloText):
     """Names in the first line, ``#scale(0) id(1) ...`` or ``#ID DescID Mvir ...``; Msun/h, Mpc/h, kpc/h, km/s."""

@@ -16,8 +16,6 @@ from bayesflowmass.io.formats.base import FileHead, Reading, TableFormat
 from bayesflowmass.io.text.blocks import read_rows
 from bayesflowmass.io.text.rows import Kind
 
-__all__ = ["SagClusters", "SagGalaxies"]
-
 _SAG = ("id", "log10_mass", "distance", "x", "y", "z", "los_x", "los_y", "los_z", "a")
 _SDSS = ("id", "log10_mass", "log10_mass_err")
 _GALAXIES = ("id", "x", "y", "v_los")

@@ -11,8 +11,6 @@ from bayesflowmass.io.formats.base import Reading, TableFormat
 from bayesflowmass.io.formats.columns import find_column, name_columns
 from bayesflowmass.io.formats.spectra import galaxies_of_spectra
 
-__all__ = ["SkyServer"]
-
 _IDS = ("objid", "bestobjid", "specobjid")
 _OTHERS = {"z_err": ("speczerr", "zerr", "redshift_err"), "warning": ("zwarning",), "class": ("class",)}
 

@@ -14,8 +14,6 @@ from bayesflowmass.io.duplicates import DISCORDANT, find_duplicates
 from bayesflowmass.io.formats.base import Reading
 from bayesflowmass.io.formats.columns import carry_others, numbers, plural, text, whole_ids
 
-__all__ = ["best_measurements", "galaxies_of_spectra"]
-
 
 def best_measurements(
     where: str,

@@ -16,8 +16,6 @@ from bayesflowmass.io.formats.boxes import PHASE_SPACE, BoxColumn, BoxFormat, Bo
 from bayesflowmass.io.names import normal_name
 from bayesflowmass.io.npy import is_npy, npy_dtype, open_npy
 
-__all__ = ["DR1_RECORD", "UniverseMachine", "UniverseMachineDR1"]
-
 _IGNORE_FLAG = 16
 """Bit 4 of ``flags``: records that are to be left out (field explanations of UniverseMachine DR1)."""
 

@@ -13,8 +13,6 @@ from bayesflowmass.catalog import CatalogError
 from bayesflowmass.io.opening import open_bytes
 from bayesflowmass.io.text.rows import BLOCK_BYTES, Kind, RowFormat, iterate_parts
 
-__all__ = ["iterate_rows", "read_rows"]
-
 
 def iterate_rows(
     path: str | os.PathLike[str],

@@ -16,8 +16,6 @@ from bayesflowmass.io.text.layout import TextLayout
 from bayesflowmass.io.text.rows import RowFormat, split_line
 from bayesflowmass.io.text.values import column_values, text_array
 
-__all__ = ["ecsv_layout", "typed"]
-
 
 def ecsv_layout(lines: Sequence[str]) -> TextLayout | None:
     """The layout of an ECSV file, whose header has to fit the names above the rows."""

@@ -15,8 +15,6 @@ from bayesflowmass.io.names import known_name
 from bayesflowmass.io.text.rows import MISSING, RowFormat, split_line
 from bayesflowmass.io.text.values import is_number
 
-__all__ = ["TextLayout", "find_layout"]
-
 _SAMPLE = 200
 _BRACKETS = re.compile(r"\s+([\[(][^\])]*[\])])")
 

@@ -9,8 +9,6 @@ from bayesflowmass.catalog import CatalogError
 from bayesflowmass.io.text.layout import TextLayout
 from bayesflowmass.io.text.rows import RowFormat
 
-__all__ = ["is_machine_readable", "machine_readable_layout"]
-
 _TITLE = re.compile(r"\s*Byte-by-byte Description", re.I)
 _RULE = re.compile(r"\s*[-=]{4,}\s*$")
 _COLUMN = re.compile(r"\s*(?:(\d+)\s*-\s*)?(\d+)\s+([AIFED]\d+(?:\.\d+)?)\s+(\S+)\s+(\S+)")

@@ -14,8 +14,6 @@ import pyarrow.csv as pacsv
 
 from bayesflowmass.catalog import CatalogError
 
-__all__ = ["BLOCK_BYTES", "MISSING", "Kind", "RowFormat", "iterate_parts", "split_line"]
-
 Kind = Literal["id", "number", "maybe", "text"]
 """What a column holds: a 64-bit integer, a finite number, a number that may be missing (NaN), or text as it stands."""
 

@@ -22,8 +22,6 @@ from bayesflowmass.io.text.machine_readable import is_machine_readable, machine_
 from bayesflowmass.io.text.rows import Kind, iterate_parts
 from bayesflowmass.io.text.values import column_values
 
-__all__ = ["layout_of", "read_text_table"]
-
 _HEAD_BYTES = 2**18
 _LONGEST_HEAD = 2**24
 

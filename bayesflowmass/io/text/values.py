@@ -14,8 +14,6 @@ from bayesflowmass.catalog import CatalogError
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.io.text.rows import MISSING
 
-__all__ = ["column_values", "is_number", "numbers_of_words", "text_array"]
-
 _FORTRAN = r"^([+-]?(?:\d+\.\d*|\.\d+))[dD]([+-]?\d+)$"
 _COMMA = r"^([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)$"
 _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eEdD][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.I)

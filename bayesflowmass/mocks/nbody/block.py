@@ -27,8 +27,6 @@ from bayesflowmass.mocks.nbody.pairs import (
 from bayesflowmass.mocks.nbody.projection import HubbleFlow, line_of_sight_velocity
 from bayesflowmass.mocks.rows import Rows
 
-__all__ = ["CutRecipe", "cut_block"]
-
 Columns = dict[str, NDArray[Any]]
 
 

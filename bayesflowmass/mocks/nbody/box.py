@@ -16,8 +16,6 @@ from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import MDPL2, Cosmology
 from bayesflowmass.io import box_info
 
-__all__ = ["Box", "describe_box", "wrapped_positions"]
-
 _MAX_REDSHIFT = 3.0
 _SAME_REDSHIFT = 0.005
 _SAME = 1e-3

@@ -10,9 +10,6 @@ import numpy as np
 from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
 from bayesflowmass.mocks.nbody.hash import hashed_uniform
 
-__all__ = ["MAX_ORTHOGONAL", "LinesOfSight", "fibonacci_directions", "lines_of_sight", "sky_axes"]
-
-
 MAX_ORTHOGONAL = 3
 """Up to so many lines of sight are axes of the box; more are Fibonacci points."""
 _GOLDEN_ANGLE = math.pi * (3.0 - math.sqrt(5.0))

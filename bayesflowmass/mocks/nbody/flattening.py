@@ -6,9 +6,6 @@ import numpy as np
 
 from bayesflowmass.common.arrays import FloatArray, IntArray
 
-__all__ = ["flat_lines", "flattening_weights", "mass_bins"]
-
-
 _BIN_WIDTH = 0.1
 _FEWEST_IN_BIN = 8
 

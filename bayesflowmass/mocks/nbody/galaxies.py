@@ -25,8 +25,6 @@ from bayesflowmass.io.box import box_columns, iterate_box
 from bayesflowmass.mocks.nbody.box import wrapped_positions
 from bayesflowmass.mocks.nbody.hosts import Hosts
 
-__all__ = ["GalaxyCut", "GalaxyStore", "Region", "galaxy_cut", "sort_galaxies"]
-
 _CELL_SIZE = 25.0
 _MOST_CELLS = 40
 _RECORD = np.dtype(

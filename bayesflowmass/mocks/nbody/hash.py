@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from bayesflowmass.common.arrays import FloatArray, IntArray
 
-__all__ = ["fold_of", "hashed_uniform"]
-
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 

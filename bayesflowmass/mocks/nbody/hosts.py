@@ -15,9 +15,6 @@ from bayesflowmass.cosmology import convert_mass, radius_delta
 from bayesflowmass.io.box import box_columns, iterate_box
 from bayesflowmass.mocks.nbody.box import Box, wrapped_positions
 
-__all__ = ["Hosts", "read_hosts"]
-
-
 _NEEDED = ("id", "upid", "x", "y", "z", "vx", "vy", "vz", "log10_mass")
 _TRUTHS = ("log10_mvir", "log10_m200b", "log10_m500c", "log10_macc", "log10_mpeak", "v_max", "v_acc")
 

@@ -12,8 +12,6 @@ from bayesflowmass.mocks.nbody.directions import LinesOfSight
 from bayesflowmass.mocks.nbody.galaxies import Region
 from bayesflowmass.mocks.nbody.hosts import Hosts
 
-__all__ = ["Pairs", "axis_pairs", "members_by_id", "members_by_radius", "tilted_pairs"]
-
 Pairs = tuple[IntArray, IntArray]
 """Row of the line of sight (or of the host), and row of the galaxy in the region."""
 

@@ -20,9 +20,6 @@ from scipy.interpolate import CubicSpline
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import SPEED_OF_LIGHT, Cosmology, comoving_distance, redshift_at_distance
 
-__all__ = ["HubbleFlow", "depth_limit", "line_of_sight_velocity"]
-
-
 _KNOTS_PER_MPC = 4
 
 

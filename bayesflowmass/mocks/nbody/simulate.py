@@ -27,8 +27,6 @@ from bayesflowmass.mocks.nbody.projection import depth_limit
 from bayesflowmass.mocks.nbody.write import NbodySummary, write_catalog
 from bayesflowmass.selection.cuts import R_MAX, V_MAX
 
-__all__ = ["NbodySummary", "simulate_nbody"]
-
 _GALAXIES_PER_BLOCK = 400_000
 """Bounds the memory of a worker; the clusters do not depend on it, their order in the file does."""
 _MOST_BLOCKS = 16

@@ -11,8 +11,6 @@ from bayesflowmass.catalog import CatalogError, CatalogMetadata, CatalogWriter
 from bayesflowmass.catalog.work import WorkFolder
 from bayesflowmass.mocks.nbody.block import CutRecipe
 
-__all__ = ["NbodySummary", "write_catalog"]
-
 _CENTRALS = {"paper": "left out", "survey": "kept", "mixed": "kept around half of the hosts"}
 _LINES_OF_SIGHT = ("n_projections", "target_density", "max_projections", "n_folds", "folds")
 

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["card_names"]
-
 
 def card_names(cluster_id: Sequence[object] | NDArray[np.generic]) -> list[str]:
     """A file name for each cluster: its own, without what file systems refuse, and with a number where two agree."""

@@ -28,8 +28,6 @@ from bayesflowmass.plots.style import (
 )
 from bayesflowmass.posterior import MassPosterior
 
-__all__ = ["plot_cluster_card"]
-
 
 class _Paint(NamedTuple):
     """What the colour of a galaxy says: numbers (n,), NaN where unknown, between two ends, by a map of colours."""

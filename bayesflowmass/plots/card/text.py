@@ -16,8 +16,6 @@ from bayesflowmass.estimator.memberships import Memberships
 from bayesflowmass.plots.style import text_extent
 from bayesflowmass.posterior import MassPosterior
 
-__all__ = ["attribution_rows", "draw_header", "draw_numbers"]
-
 _LISTED = 5
 
 

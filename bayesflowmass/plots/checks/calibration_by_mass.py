@@ -11,8 +11,6 @@ from bayesflowmass.common.numbers import interval, number
 from bayesflowmass.plots.evaluated import EvaluationFigure
 from bayesflowmass.plots.style import COLOURS, MASS_LABEL, bin_values, column_figure, journal_style
 
-__all__ = ["plot_calibration_by_mass"]
-
 Bins = Mapping[str, Sequence[float | None]]
 
 

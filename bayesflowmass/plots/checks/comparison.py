@@ -13,8 +13,6 @@ from matplotlib.figure import Figure
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
-__all__ = ["ACCURACY", "FIRST_PAGE", "Panel", "plot_comparison"]
-
 _PAINT = ("black", "blue", "vermillion", "green", "orange", "purple", "sky", "grey")
 _MARKERS = "osD^vP*X"
 _FAR = 4.0

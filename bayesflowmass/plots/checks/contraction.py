@@ -13,8 +13,6 @@ from bayesflowmass.common.numbers import number
 from bayesflowmass.plots.evaluated import EvaluationFigure
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
-__all__ = ["plot_contraction"]
-
 
 def plot_contraction(contraction: ArrayLike, z: ArrayLike, *, title: str | None = None) -> Figure:
     """z-score against contraction, one dot per cluster, with the mean and spread of z along the contraction.

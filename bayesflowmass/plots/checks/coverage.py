@@ -12,8 +12,6 @@ from bayesflowmass.common.numbers import percent
 from bayesflowmass.plots.evaluated import EvaluationFigure
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
-__all__ = ["plot_coverage"]
-
 _NAMES = {"central": "central intervals", "highest_density": "highest density"}
 
 

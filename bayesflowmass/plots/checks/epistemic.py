@@ -12,8 +12,6 @@ from numpy.typing import ArrayLike
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.plots.style import COLOURS, MASS_LABEL, column_figure, journal_style
 
-__all__ = ["Widths", "plot_epistemic_by_mass"]
-
 _MARKS = ("o", "s", "^", "D", "v", "P")
 _PAINT = ("blue", "vermillion", "green", "orange", "purple", "sky")
 

@@ -8,8 +8,6 @@ from numpy.typing import ArrayLike
 
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
-__all__ = ["plot_loss"]
-
 
 def plot_loss(
     update: ArrayLike,

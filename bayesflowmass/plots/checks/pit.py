@@ -14,8 +14,6 @@ from bayesflowmass.diagnostics.uniformity import uniformity
 from bayesflowmass.plots.evaluated import EvaluationFigure
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
-__all__ = ["plot_pit"]
-
 
 def plot_pit(pit: ArrayLike, *, halo_id: ArrayLike | None = None, title: str | None = None) -> Figure:
     """Histogram of the PIT above, its ECDF minus the uniform one below, each with its 95 % simultaneous band.

@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 from bayesflowmass.plots.evaluated import Evaluated, EvaluationFigure
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
-__all__ = ["plot_pit_ecdf"]
-
 _QUANTITIES = {
     "predicted_mass": (r"$\log_{10}M_\mathrm{pred}$", "{:.2f}"),
     "richness": (r"$N$", "{:.0f}"),

@@ -13,8 +13,6 @@ from bayesflowmass.common.numbers import number
 from bayesflowmass.plots.evaluated import EvaluationFigure
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
-__all__ = ["plot_residuals"]
-
 
 def plot_residuals(
     residuals: Mapping[str, ArrayLike], *, limit: float = 1.0, title: str | None = None

@@ -12,8 +12,6 @@ from bayesflowmass.common.numbers import interval, number
 from bayesflowmass.plots.evaluated import EvaluationFigure
 from bayesflowmass.plots.style import COLOURS, MASS_LABEL, bin_values, column_figure, journal_style
 
-__all__ = ["plot_true_mass"]
-
 
 def plot_true_mass(by_true_mass: Mapping[str, Any], *, title: str | None = None) -> Figure:
     """Mean residual, scatter and coverage of the 68 and 95 % intervals against true mass.

@@ -22,8 +22,6 @@ from bayesflowmass.plots.style import (
     text_extent,
 )
 
-__all__ = ["plot_architecture"]
-
 # Inches. The axes are the whole figure, in inches too: what fits here fits on paper.
 _MARGIN = 0.07
 _GAP = 0.15

@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 from bayesflowmass.diagnostics.equation8 import shot_noise_msigma
 from bayesflowmass.plots.style import COLOURS, column_figure, journal_style
 
-__all__ = ["ScatterPair", "plot_equation8"]
-
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
 _PAINT = ("green", "orange", "purple", "sky", "black", "grey")
 _SHOT_NOISE = float(shot_noise_msigma(100))

@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike
 
 from bayesflowmass.plots.style import COLOURS, MASS_LABEL, column_figure, journal_style
 
-__all__ = ["plot_masses"]
-
 _STYLES = (
     ("vermillion", "-"),
     ("blue", "-"),

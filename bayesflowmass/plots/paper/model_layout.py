@@ -16,8 +16,6 @@ from bayesflowmass.flows import (
     Standardisation,
 )
 
-__all__ = ["Block", "Layer", "ModelLayout", "model_layout"]
-
 
 @dataclass(frozen=True)
 class Layer:

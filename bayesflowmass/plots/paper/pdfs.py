@@ -16,8 +16,6 @@ from bayesflowmass.plots.evaluated import EvaluationFigure
 from bayesflowmass.plots.style import COLOURS, MASS_LABEL, PDF_LABEL, column_figure, journal_style
 from bayesflowmass.posterior import MassPosterior
 
-__all__ = ["CLUSTER_COLOURS", "ClusterPdfs", "plot_pdfs"]
-
 CLUSTER_COLOURS = ("blue", "vermillion", "green", "orange", "purple", "sky")
 
 

@@ -13,8 +13,6 @@ from matplotlib.lines import Line2D
 from bayesflowmass.plots.paper.pdfs import CLUSTER_COLOURS, ClusterPdfs
 from bayesflowmass.plots.style import COLOURS, MASS_LABEL, PDF_LABEL, column_figure, journal_style
 
-__all__ = ["plot_perturbed_pdfs"]
-
 _LINES = ("-", "--", "-.", ":")
 
 

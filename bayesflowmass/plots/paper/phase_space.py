@@ -16,9 +16,6 @@ from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.plots.style import COLOURS, R_LABEL, V_LABEL, column_figure, journal_style
 from bayesflowmass.selection.cuts import R_MAX, V_MAX
 
-__all__ = ["draw_galaxies", "draw_image", "plot_phase_space"]
-
-
 _EXTENT = (0.0, 1.6, -2200.0, 2200.0)
 
 

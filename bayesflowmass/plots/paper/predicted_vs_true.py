@@ -23,9 +23,6 @@ from bayesflowmass.plots.style import (
     journal_style,
 )
 
-__all__ = ["plot_predicted_vs_true"]
-
-
 _COLOURS = ("blue", "vermillion", "green", "purple")
 
 

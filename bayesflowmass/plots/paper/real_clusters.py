@@ -12,8 +12,6 @@ from numpy.typing import ArrayLike
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.plots.style import COLOURS, MASS_LABEL, column_figure, journal_style
 
-__all__ = ["Masses", "plot_real_clusters"]
-
 _MARKS = ("o", "s", "^", "D")
 _PAINT = ("blue", "vermillion", "green", "purple")
 

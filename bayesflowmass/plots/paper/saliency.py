@@ -12,8 +12,6 @@ from matplotlib.figure import Figure
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.plots.style import COLOURS, COLUMN_WIDTH, R_LABEL, V_LABEL, column_figure, journal_style
 
-__all__ = ["plot_saliency"]
-
 
 def plot_saliency(clusters: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Phase space with its kernel density (left) and the change of mass where it is masked (right), row by row.
