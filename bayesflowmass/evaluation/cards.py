@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,11 +39,12 @@ def cluster_cards(
     n_draws: int | None = None,
     seed: int = 0,
 ) -> Iterator[Figure]:
-    """The card of each cluster of a catalogue, in its order (:func:`plot_cluster_card`).
+    """The card of each cluster that has a mass, in the order of the catalogue (:func:`plot_cluster_card`).
+
+    The label of a figure is the name of its cluster, made unique and fit for a file.
 
     Args:
-        estimator: the model.
-        catalog: clusters; those that cannot have a mass have no card.
+        estimator, catalog: the model, and clusters.
         prior: on log10 M200c.
         flags: of each cluster; default: what the road finds (docs/flags.md).
         p_novelty: of each cluster; not shown by default.
@@ -54,17 +55,25 @@ def cluster_cards(
     Raises:
         CatalogError: there are no clusters, or none of them can have a mass.
     """
-    for _, card in _cards(
-        estimator,
-        catalog,
-        prior=prior,
-        flags=flags,
-        p_novelty=p_novelty,
-        attribution=attribution,
-        model=model,
-        n_draws=n_draws,
-        seed=seed,
-    ):
+    names = card_names(catalog.column("cluster_id"))
+    for batch in posteriors(estimator, catalog, prior, n_draws=n_draws, seed=seed, clusters_at_once=1):
+        if batch.posterior is None:
+            continue
+        row, cluster = batch.first, batch.clusters
+        image, extent = phase_space_image(estimator, cluster)
+        change = leave_one_out(estimator, cluster, n_draws=n_draws, seed=seed) if attribution else None
+        card = plot_cluster_card(
+            cluster,
+            batch.posterior,
+            image=image,
+            extent=extent,
+            attribution=change,
+            memberships=batch.memberships,
+            flags=str(batch.flags[0] if flags is None else flags[row]),
+            p_novelty=None if p_novelty is None else float(p_novelty[row]),
+            model=model,
+        )
+        card.set_label(names[row])
         yield card
 
 
@@ -73,70 +82,25 @@ def write_cards(
     catalog: ClusterCatalog,
     folder: str | os.PathLike[str],
     *,
-    formats: Sequence[Literal["pdf", "png"]] = ("pdf", "png"),
     progress: bool = False,
     **options: Any,
 ) -> list[Path]:
-    """Write the card of each cluster as ``FOLDER/NAME.pdf`` and ``.png``.
+    """Write the cards of a catalogue as ``FOLDER/NAME.pdf`` and ``.png``.
 
     Args:
-        estimator: the model.
-        catalog: clusters; those that cannot have a mass have no card.
+        estimator, catalog, options: see :func:`cluster_cards`.
         folder: made where it does not exist.
-        formats: which files.
         progress: show a bar on standard error.
-        options: of :func:`cluster_cards`.
 
     Returns:
         The paths, in the order of the clusters.
-
-    Raises:
-        CatalogError: see :func:`cluster_cards`.
     """
-    names = card_names(catalog.column("cluster_id"))
     paths = []
-    with tqdm(
-        total=len(names), disable=not progress, desc="cards", unit=" clusters", file=sys.stderr, leave=False
-    ) as bar:
-        for row, card in _cards(estimator, catalog, **options):
-            paths += save_figure(card, Path(folder) / names[row], formats=formats)
-            bar.update(row + 1 - bar.n)
+    cards = cluster_cards(estimator, catalog, **options)
+    shown = {"total": len(catalog), "desc": "cards", "unit": " clusters", "leave": False}
+    for card in tqdm(cards, disable=not progress, file=sys.stderr, **shown):
+        paths += save_figure(card, Path(folder) / str(card.get_label()))
     return paths
-
-
-def _cards(
-    estimator: MassEstimator,
-    catalog: ClusterCatalog,
-    *,
-    prior: str | MassPrior = "flat",
-    flags: Sequence[str] | NDArray[np.str_] | None = None,
-    p_novelty: Sequence[float] | FloatArray | None = None,
-    attribution: bool = True,
-    model: str = "",
-    n_draws: int | None = None,
-    seed: int = 0,
-) -> Iterator[tuple[int, Figure]]:
-    """Row and card of each cluster that has a mass."""
-    for batch in posteriors(estimator, catalog, prior, n_draws=n_draws, seed=seed, clusters_at_once=1):
-        if batch.posterior is None:
-            continue
-        row, cluster = batch.first, batch.clusters
-        image, extent = phase_space_image(estimator, cluster)
-        change = leave_one_out(estimator, cluster, n_draws=n_draws, seed=seed) if attribution else None
-        yield (
-            row,
-            plot_cluster_card(
-                cluster,
-                batch.posterior,
-                image=image,
-                extent=extent,
-                attribution=change,
-                memberships=batch.memberships,
-                flags=str(batch.flags[0] if flags is None else flags[row]),
-                p_novelty=None if p_novelty is None else float(p_novelty[row]),
-                model=model,
-            ),
-        )
 
 
 def phase_space_image(

@@ -326,8 +326,8 @@ class TestUnusableClusters:
             np.testing.assert_array_equal(np.flatnonzero(np.isnan(values)), list(UNUSABLE))
 
     def test_have_no_card(self, estimator, spoiled, tmp_path):
-        paths = write_cards(estimator, spoiled[:2], tmp_path, formats=("png",), attribution=False)
-        assert [path.name for path in paths] == ["1.png"]
+        paths = write_cards(estimator, spoiled[:2], tmp_path, attribution=False)
+        assert [path.name for path in paths] == ["1.pdf", "1.png"]
 
     def test_a_catalogue_of_nothing_else_is_refused_by_name(self, estimator, spoiled):
         with pytest.raises(CatalogError, match=r"None of the 2 clusters .* cluster 5 has galaxies without"):

@@ -11,7 +11,7 @@ from small_model import toy_catalog, with_uncertain_weights
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.estimator import FLAGS
 from bayesflowmass.estimator.memberships import Memberships
-from bayesflowmass.evaluation.cards import cluster_cards, write_cards
+from bayesflowmass.evaluation.cards import cluster_cards
 from bayesflowmass.infer import main
 from bayesflowmass.plots.card.names import card_names
 from bayesflowmass.plots.card.page import plot_cluster_card
@@ -200,9 +200,3 @@ def test_infer_writes_a_card_for_each_cluster_that_has_a_mass(tmp_path, estimato
     assert main([*flags, "--cards", str(out), "--no-progress", "--device", "cpu"]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["17.pdf", "17.png"]
     assert "1 card in" in capsys.readouterr().out
-
-
-def test_cards_can_be_written_in_one_format(tmp_path, estimator):
-    paths = write_cards(estimator, mock(12), tmp_path, formats=("png",), attribution=False)
-    assert [path.name for path in paths] == ["17.png"]
-    assert paths[0].read_bytes().startswith(b"\x89PNG")

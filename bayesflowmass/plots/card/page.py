@@ -15,7 +15,7 @@ from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.cosmology import radius_delta
 from bayesflowmass.estimator.memberships import Memberships
-from bayesflowmass.plots.card.text import attribution_rows, draw_header, draw_numbers
+from bayesflowmass.plots.card.text import Facts, attribution_rows, draw_header, draw_numbers
 from bayesflowmass.plots.style import (
     COLOURS,
     MASS_LABEL,
@@ -128,10 +128,8 @@ def plot_cluster_card(
             _draw_attribution(panel(1.72, 0.4, _LEFT + _WIDTH - 1.72, low - 0.4), cluster, member, change)
         start = _RIGHT if change is not None else _LEFT
         numbers = panel(start - 0.35, 0.08, PAGE_WIDTH - start + 0.27, low + 0.1)
-        draw_numbers(
-            numbers, cluster, posterior, memberships, radius, true, true_name, flags, p_novelty, model,
-            height=low + 0.1, wide=change is None,
-        )  # fmt: skip
+        facts = Facts(cluster, posterior, memberships, radius, true, true_name, flags, p_novelty, model)
+        draw_numbers(numbers, facts, height=low + 0.1, wide=change is None)
     return figure
 
 
