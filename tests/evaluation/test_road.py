@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
+from matplotlib.figure import Figure
 from small_model import toy_catalog, toy_estimator, with_uncertain_weights
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
@@ -163,6 +164,7 @@ class TestGalaxiesOutsideTheCylinderChangeNoMassOf:
 
         def draw(cluster, posterior, **options):
             shown.append((posterior.median[0], cluster.n_galaxies_total, len(options["attribution"])))
+            return Figure()
 
         monkeypatch.setattr(cards, "plot_cluster_card", draw)
         monkeypatch.setattr(cards, "save_figure", nothing_saved)
