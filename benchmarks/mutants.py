@@ -37,7 +37,8 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("posterior", "evaluation", "encoders", "bayes/guides", "io")
 TESTS = (
     *("posterior", "evaluation", "encoders", "bayes", "io", "estimator", "recalibration", "inspection"),
-    *("comparison", "test_infer.py", "test_infer_members.py"),
+    *("comparison", "diagnostics", "hierarchical", "page", "survey", "mocks/test_nbody.py"),
+    *("test_infer.py", "test_infer_members.py", "test_figures.py", "test_calibrate.py"),
 )
 QUICK, LONG = 3.0, 15.0
 """Seconds of tests that are run first, and in all where those pass."""
