@@ -155,24 +155,29 @@ class Recorder:
 
 
 def record(work: Path, tests: list[str]) -> None:
-    """Run the tests once; what was recorded before of other files is kept."""
-    recorder = Recorder()
-    pytest.main(
-        ["-q", "-p", "no:cacheprovider", *(str(ROOT / "tests" / name) for name in tests)], plugins=[recorder]
-    )
+    """Run the tests once, file by file; what was recorded before of other files is kept."""
     path = work / "record.json"
-    old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"calls": {}, "seconds": {}}
-    again = {test.partition("::")[0] for test in recorder.seconds}
-    calls = {
-        key: {test for test in of if test.partition("::")[0] not in again} for key, of in old["calls"].items()
-    }
-    for key, of in recorder.calls.items():
-        calls[key] = calls.get(key, set()) | of
-    found = {
-        "calls": {key: sorted(of) for key, of in calls.items()},
-        "seconds": old["seconds"] | recorder.seconds,
-    }
-    path.write_text(json.dumps(found), encoding="utf-8")
+    for place in (ROOT / "tests" / name for name in tests):
+        for file in sorted(place.rglob("test_*.py")) if place.is_dir() else [place]:
+            recorder = Recorder()
+            pytest.main(["-q", "-p", "no:cacheprovider", str(file)], plugins=[recorder])
+            old = (
+                json.loads(path.read_text(encoding="utf-8"))
+                if path.is_file()
+                else {"calls": {}, "seconds": {}}
+            )
+            again = f"{file.relative_to(ROOT)}::"
+            calls = {
+                key: {test for test in of if not test.startswith(again)} for key, of in old["calls"].items()
+            }
+            for key, of in recorder.calls.items():
+                calls[key] = calls.get(key, set()) | of
+            seconds = {test: cost for test, cost in old["seconds"].items() if not test.startswith(again)}
+            found = {
+                "calls": {key: sorted(of) for key, of in calls.items()},
+                "seconds": seconds | recorder.seconds,
+            }
+            path.write_text(json.dumps(found), encoding="utf-8")
 
 
 def tests_for(file: str, function: str, found: dict[str, Any]) -> tuple[list[str], list[str]]:

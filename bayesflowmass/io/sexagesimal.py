@@ -68,7 +68,7 @@ def degrees_of_text(values: Any, hours: bool, place: Callable[[int], str]) -> Fl
         parts = [] if match is None else [float(part) for part in match.groups()[1:]]
         if not parts or parts[1] >= 60.0 or parts[2] > 60.0:
             raise CatalogError(
-                f"{place(row)} is {cell!r}; expected {'hours' if hours else 'degrees'}:minutes:seconds."
+                f"{place(row)} is {str(cell)!r}; expected {'hours' if hours else 'degrees'}:minutes:seconds."
             )
         degrees = parts[0] + parts[1] / 60.0 + parts[2] / 3600.0
         result[row] = (-degrees if match is not None and match.group(1) == "-" else degrees) * (

@@ -21,15 +21,11 @@ NODES = 193
 
 _FIRST_NODES = 33
 # Rows handled at once: their arrays then stay in the cache of a core.
-_ROWS = 1024
+_ROWS_AT_ONCE = 1024
 # Half of the panel that holds a jump of the weight, dex.
 _BREAK = 1e-9
-_GOLDEN = 0.5 * (5.0**0.5 - 1.0)
-# Steps to a peak are no shorter [dex, or probability]; rounding of a function near its peak allows little more.
-_NARROW = 1e-6
-_MOST_STEPS = 100
-# Grid of the probability below the shortest interval, before steps to the peak.
-_LEVELS = 33
+# Of a grid between two nodes about a peak, and of one of the probability below the shortest interval.
+_POINTS, _LEVELS = 9, 33
 
 
 class Curve(Protocol):
@@ -88,22 +84,24 @@ class Tabulated:
         return torch.cat([mean for mean, _ in parts]), torch.cat([variance for _, variance in parts])
 
     def mode(self, log_pdf: Callable[[Tensor], Tensor]) -> Tensor:
-        """Where the exact density ``log_pdf`` (1, n) -> (1, n) is highest, (n,), searched about the highest node."""
+        """Where the exact density ``log_pdf`` (k, n) -> (k, n) is highest, (n,), searched about the highest node."""
         peak = self.pdf.argmax(1, keepdim=True)
-        around = [(peak - 1).clamp_min(0), peak, (peak + 1).clamp_max(self.x.shape[1] - 1)]
-        return _highest(log_pdf, *(self.x.gather(1, at).T for at in around))[0]
+        node = self.x.gather(1, peak).T
+        ends = [(peak - 1).clamp_min(0), (peak + 1).clamp_max(self.x.shape[1] - 1)]
+        found = _highest(log_pdf, *(self.x.gather(1, end).T for end in ends), _POINTS)
+        # At a jump of the density no grid is as high as the node beside it.
+        return torch.where(log_pdf(found) < log_pdf(node), node, found)[0]
 
     def shortest(self, level: float) -> Tensor:
         """Limits (n, 2) of the shortest interval that holds the probability ``level``."""
-        room, edge = 1.0 - level, 1e-9 * (1.0 - level)
-        below = torch.linspace(edge, room - edge, _LEVELS, dtype=self.x.dtype).expand(len(self.x), -1)
+        # Quantiles of 0 and 1 are infinite for some.
+        room = torch.full((1, len(self.x)), 1.0 - level, dtype=self.x.dtype)
 
         def shortness(start: Tensor) -> Tensor:
-            return self.quantile(start) - self.quantile(start + level)
+            below = start.T
+            return (self.quantile(below) - self.quantile(below + level)).T
 
-        best = shortness(below).argmax(1, keepdim=True)
-        around = [(best - 1).clamp_min(0), best, (best + 1).clamp_max(_LEVELS - 1)]
-        start = _highest(shortness, *(below.gather(1, at) for at in around))
+        start = _highest(shortness, 1e-9 * room, (1.0 - 1e-9) * room, _LEVELS).T
         return torch.cat([self.quantile(start), self.quantile(start + level)], dim=1)
 
     @staticmethod
@@ -112,8 +110,8 @@ class Tabulated:
         return Tabulated(*(torch.cat([getattr(t, name) for t in tables]) for name in ("x", "pdf", "cdf")))
 
     def _parts(self) -> Iterator[tuple[slice, Tabulated]]:
-        for start in range(0, len(self.x), _ROWS):
-            rows = slice(start, start + _ROWS)
+        for start in range(0, len(self.x), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
             yield rows, Tabulated(self.x[rows], self.pdf[rows], self.cdf[rows])
 
     def _quantile(self, p: Tensor) -> Tensor:
@@ -276,55 +274,22 @@ def middle_density(cdf: Tensor, width: Tensor, pdf: Tensor) -> Tensor:
     return (1.5 * cdf.diff(dim=0) / width - 0.25 * (pdf[:-1] + pdf[1:])).clamp_min(0.0)
 
 
-def _highest(function: Callable[[Tensor], Tensor], lower: Tensor, middle: Tensor, upper: Tensor) -> Tensor:
-    """Where an elementwise function of one peak is highest, to 2e-6: parabolas through the three best points, golden
-    sections where these do not halve the step before the last or leave the bracket.
+def _highest(function: Callable[[Tensor], Tensor], lower: Tensor, upper: Tensor, points: int) -> Tensor:
+    """Where an elementwise function (k, n) -> (k, n) of one peak is highest between limits (1, n), (1, n).
 
-    References:
-        Brent 1973, Algorithms for Minimization without Derivatives, chapter 5.
-
-    Args:
-        function: to be maximised.
-        lower, upper: limits.
-        middle: between them, or one of them; at least as high as both.
+    On a grid of so many points, on another between the neighbours of its highest, and at the top of the parabola
+    through that one's highest point and its neighbours.
     """
-    best, second, third = middle, lower, upper
-    top, high, low = function(best), function(second), function(third)
-    step = before = upper - lower
-    for _ in range(_MOST_STEPS):
-        centre = 0.5 * (lower + upper)
-        if not bool(((best - centre).abs() + 0.5 * (upper - lower) > 2.0 * _NARROW).any()):
-            break
-        r, q = (best - second) * (top - low), (best - third) * (top - high)
-        p, q = (best - third) * q - (best - second) * r, 2.0 * (q - r)
-        new = -p / q
-        far = torch.where(best < centre, upper, lower) - best
-        good = (new.abs() < 0.5 * before.abs()) & (best + new > lower) & (best + new < upper)
-        before = torch.where(good, step, far)
-        step = torch.where(good, new, (1.0 - _GOLDEN) * far)
-        # Closer to the best point, or to an end of the bracket, rounding would decide.
-        edge = torch.minimum(best + step - lower, upper - best - step) < 2.0 * _NARROW
-        short = torch.copysign(torch.full_like(step, _NARROW), torch.where(edge | (step == 0.0), far, step))
-        step = torch.where(edge | (step.abs() < _NARROW), short, step)
-        tried = best + step
-        found = function(tried)
-        better = found >= top
-        below = tried < best
-        lower = torch.where(better & ~below, best, torch.where(~better & below, tried, lower))
-        upper = torch.where(better & below, best, torch.where(~better & ~below, tried, upper))
-        runner_up = ~better & ((found >= high) | (second == best))
-        last = ~better & ~runner_up & ((found >= low) | (third == best) | (third == second))
-        shift = better | runner_up
-        third, low = (
-            torch.where(shift, second, torch.where(last, tried, third)),
-            torch.where(shift, high, torch.where(last, found, low)),
-        )
-        second, high = (
-            torch.where(better, best, torch.where(runner_up, tried, second)),
-            torch.where(better, top, torch.where(runner_up, found, high)),
-        )
-        best, top = torch.where(better, tried, best), torch.where(better, found, top)
-    return best
+    place = torch.linspace(0.0, 1.0, points, dtype=lower.dtype)[:, None]
+    for _ in range(2):
+        x = torch.lerp(lower, upper, place)
+        value = function(x)
+        around = (value.argmax(0) + torch.tensor([[-1], [0], [1]])).clamp(0, points - 1)
+        lower, middle, upper = x.gather(0, around).split(1)
+    left, top, right = value.gather(0, around).split(1)
+    # At an end of the range, and on a plateau, there is no parabola.
+    shift = torch.where((lower < middle) & (middle < upper), (right - left) / (2.0 * top - left - right), 0.0)
+    return middle + 0.25 * (upper - lower) * shift.nan_to_num(0.0)
 
 
 def _hermite(t: Tensor, rise: Tensor, left: Tensor, right: Tensor) -> Tensor:

@@ -1,0 +1,188 @@
+"""Where nodes of tables lie, what tables say at and beyond them, and peaks of functions, against their definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from scipy import stats
+
+from bayesflowmass.cosmology import MDPL2, concentration_median, convert_mass
+from bayesflowmass.posterior import tabulated
+from bayesflowmass.posterior.common_shape import CommonShape, look_at_shape
+from bayesflowmass.posterior.converted import _shift, _shift_coefficients, _undo
+from bayesflowmass.posterior.flow_density import FlowDensity
+from bayesflowmass.posterior.tabulated import Tabulated, adaptive_nodes, even, place_nodes, tabulate
+
+LOC, SCALE = np.array([14.0, 14.6, 15.1]), np.array([0.1, 0.25, 0.02])
+
+
+def normals(n=3):
+    return FlowDensity([torch.distributions.Normal(torch.tensor(LOC[:n]), torch.tensor(SCALE[:n]))])
+
+
+def columns(*values):
+    return tuple(torch.tensor(one, dtype=torch.float64) for one in values)
+
+
+def test_nodes_are_spread_by_probability_within_the_window_and_over_the_span():
+    x = torch.linspace(13.0, 16.0, 40, dtype=torch.float64).expand(3, -1)
+    cdf = torch.tensor(stats.norm.cdf(x.numpy(), LOC[:, None], 2 * SCALE[:, None]))
+    low, high = columns([13.5, 13.0, 14.9], [14.5, 16.0, 15.3])
+    nodes = adaptive_nodes(x, cdf, (low, high), 50).T.numpy()
+    assert nodes.shape == (3, 50)
+    for k in range(3):
+        # Between the points that are known, all three are straight lines.
+        by_density = np.interp(nodes[k], x[k], cdf[k])
+        by_density = (by_density - cdf[k, 0].item()) / (cdf[k, -1] - cdf[k, 0]).item()
+        inside = np.clip((x[k].numpy() - low[k].item()) / (high[k] - low[k]).item(), 0.0, 1.0)
+        by_window = np.interp(nodes[k], x[k], inside)
+        level = 0.4 * by_density + 0.45 * by_window + 0.15 * (nodes[k] - 13.0) / 3.0
+        assert_allclose(level, np.linspace(0.0, 1.0, 50), atol=1e-12)
+    assert_allclose(nodes[:, [0, -1]], [[13.0, 16.0]] * 3)
+
+
+def test_a_window_without_width_and_a_cdf_without_rise_make_even_nodes():
+    x = torch.linspace(13.0, 16.0, 11, dtype=torch.float64)[None]
+    end = columns([16.0])[0]
+    nodes = adaptive_nodes(x, torch.zeros_like(x), (end, end), 7)[:, 0]
+    assert_allclose(nodes, np.linspace(13.0, 16.0, 7), rtol=1e-12)
+
+
+def test_even_nodes_reach_from_end_to_end():
+    low, high = columns([13.0, 14.0], [16.0, 14.5])
+    nodes = even(low, high)
+    assert_allclose(nodes, np.stack([np.linspace(13.0, 16.0, 33), np.linspace(14.0, 14.5, 33)], axis=1))
+
+
+def test_panels_end_at_jumps_and_nodes_stay_within_the_limits():
+    nodes = place_nodes(normals(), torch.zeros_like, (13.2, 15.6), (14.35, 15.0), 60)
+    assert nodes.shape == (64, 3)
+    assert bool((nodes.diff(dim=0) > 0).all())
+    assert_allclose(nodes[[0, -1]], [[13.2] * 3, [15.6] * 3], atol=1e-9)
+    for jump in (14.35, 15.0):
+        offsets = (nodes - jump) * 1e9
+        for side in (-1.0, 1.0):
+            assert_allclose((offsets - side).abs().amin(0), 0.0, atol=1e-5)
+    # Most of the others lie where the densities are.
+    near = (nodes - torch.tensor(LOC)).abs() < 7.1 * torch.tensor(SCALE)
+    assert_allclose(near.double().mean(0), [0.85, 0.9, 0.85], atol=0.08)
+
+
+def test_without_limits_nodes_reach_from_one_end_of_the_window_to_the_other():
+    nodes = place_nodes(normals(), n_nodes=41)
+    assert nodes.shape == (41, 3)
+    assert_allclose(nodes[[0, -1]], LOC + np.array([[-7.03], [7.03]]) * SCALE, rtol=1e-12)
+
+
+def test_a_density_that_is_all_but_outside_the_limits_keeps_its_slope():
+    density = FlowDensity([torch.distributions.Normal(*columns([12.0, 14.4], [0.15, 0.3]))])
+    table = tabulate(density, lambda x: 0.0 * x, (13.2, 15.6))
+    for k, (loc, scale) in enumerate([(12.0, 0.15), (14.4, 0.3)]):
+        cut = stats.truncnorm((13.2 - loc) / scale, (15.6 - loc) / scale, loc, scale)
+        x = cut.ppf([0.01, 0.3, 0.7, 0.99])
+        found = table.cdf_at(torch.tensor(x)[None].expand(2, -1))[k]
+        assert_allclose(found, [0.01, 0.3, 0.7, 0.99], atol=2e-6)
+
+
+def test_beyond_the_nodes_a_cdf_is_0_or_1_and_quantiles_are_the_ends(monkeypatch):
+    table = tabulate(normals())
+    ends = table.x[:, [0, -1]]
+    outside = ends + torch.tensor([[-1e-6, 1e-6]])
+    assert table.cdf_at(outside).tolist() == [[0.0, 1.0]] * 3
+    p = torch.tensor([[0.0, 1.0]], dtype=torch.float64).expand(3, -1)
+    assert_allclose(table.quantile(p), ends, rtol=1e-12)
+    inner = torch.tensor([[0.1, 0.5, 0.9]], dtype=torch.float64).expand(3, -1)
+    whole, moments = table.quantile(inner), table.moments()
+    # Row by row it is the same, and so it is put together again.
+    monkeypatch.setattr(tabulated, "_ROWS_AT_ONCE", 2)
+    assert torch.equal(table.quantile(inner), whole)
+    assert all(torch.equal(*both) for both in zip(table.moments(), moments, strict=True))
+    parts = [Tabulated(*(getattr(table, name)[k : k + 1] for name in ("x", "pdf", "cdf"))) for k in range(3)]
+    assert torch.equal(Tabulated.concatenate(parts).quantile(inner), whole)
+
+
+def test_a_flat_stretch_of_a_cdf_is_halved():
+    x = columns([[0.0, 1.0, 2.0, 3.0]])[0]
+    table = Tabulated(x, *columns([[1.0, 0.0, 0.0, 1.0]], [[0.0, 0.5, 0.5, 1.0]]))
+    assert_allclose(table.quantile(columns([[0.25, 0.5, 0.75]])[0]), [[0.4, 2.0, 2.6]], atol=0.3)
+    assert table.cdf_at(columns([[1.5, 2.0]])[0]).tolist() == [[0.5, 0.5]]
+
+
+@pytest.mark.parametrize("peak", [-0.4, 0.0, 0.123456, 0.999, 1.0, 1.7])
+def test_the_highest_point_of_one_peak_is_found_inside_and_at_the_ends(peak):
+    lower, upper = columns([[0.0, -0.5]], [[1.0, 1.0]])
+
+    def function(x):
+        return -((x - peak) ** 2) + 0.1 * (x - peak) ** 3
+
+    assert_allclose(
+        tabulated._highest(function, lower, upper, 9),
+        np.clip([[peak, peak]], lower.numpy(), upper.numpy()),
+        atol=2e-5,
+    )
+
+
+def test_a_plateau_has_a_highest_point_on_it():
+    found = tabulated._highest(lambda x: x.clamp_max(0.4), *columns([[0.0]], [[1.0]]), 9)
+    assert 0.4 <= float(found) < 0.51
+    nothing = tabulated._highest(lambda x: 0.0 * x - torch.inf, *columns([[0.0]], [[1.0]]), 9)
+    assert 0.0 <= float(nothing) <= 1.0
+
+
+def affine_draws(d=7):
+    rng = np.random.default_rng(0)
+    return 14.2 + 0.15 * rng.normal(size=(d, 3)), 0.5 + rng.random((d, 3))
+
+
+def test_draws_of_one_shape_are_their_mixture():
+    loc, scale = affine_draws()
+    unit = torch.distributions.Normal(torch.zeros(3, dtype=torch.float64), torch.tensor(SCALE))
+    look = look_at_shape(CommonShape(FlowDensity([unit]), *columns(loc, scale)), 120)
+    sigma = scale * SCALE
+    x = look.table.x.T.numpy()
+    assert x.shape == (120, 3)
+    # Nodes span all draws; the cubic through an even grid is of fourth order in its spacing.
+    assert_allclose(x[[0, -1]], [(loc - 7.03 * sigma).min(0), (loc + 7.03 * sigma).max(0)], rtol=1e-9)
+    assert_allclose(look.table.cdf.T, stats.norm.cdf(x[:, None], loc, sigma).mean(1), atol=2e-9)
+    pdf = stats.norm.pdf(x[:, None], loc, sigma).mean(1)
+    assert_allclose(look.table.pdf.T, pdf, atol=2e-5 * pdf.max())
+    assert_allclose(look.mean, loc.mean(0), atol=1e-9)
+    assert_allclose(look.disagreement.sigma_epistemic, loc.std(0), rtol=1e-9)
+    assert_allclose(look.disagreement.sigma_aleatoric**2, (sigma**2).mean(0), rtol=1e-6)
+    assert_allclose(look.variance, (sigma**2).mean(0) + loc.var(0), rtol=1e-6)
+    # Twice as many nodes where the mixture is than an even table would have.
+    inside = (stats.norm.cdf(x[:, None], loc, sigma).mean(1) > 0.005) & (pdf > 0.01 * pdf.max())
+    assert np.all(inside.sum(0) > 50)
+
+
+@pytest.mark.parametrize("mdef", ["500c", "200m"])
+@pytest.mark.parametrize("redshift", [[0.1], [0.02, 0.2, 0.55]], ids=["one redshift", "several"])
+def test_shifts_to_other_masses_are_those_of_the_profile(mdef, redshift):
+    z, offset = np.array(redshift), 0.16 * 2.37
+    coefficients = torch.from_numpy(_shift_coefficients(mdef, z, offset, MDPL2))
+    m = np.linspace(12.5, 16.2, 9)
+    value, slope = _shift(torch.tensor(m)[:, None].expand(-1, len(z)), coefficients)
+    for k, one in enumerate(z):
+        concentration = concentration_median(m, float(one)) * 10.0**offset
+        exact = convert_mass(m, float(one), "200c", mdef, concentration=concentration) - m
+        assert_allclose(value[:, k], exact, atol=2e-4)
+    h = 1e-5
+    steps = [
+        _shift(torch.tensor(m[1:-1])[:, None].expand(-1, len(z)) + side, coefficients)[0] for side in (h, -h)
+    ]
+    assert_allclose(slope[1:-1], (steps[0] - steps[1]) / (2 * h), atol=1e-8)
+    # Farther out than concentrations are known the shift keeps its value.
+    far, flat = _shift(columns([[11.0] * len(z), [17.0] * len(z)])[0], coefficients)
+    assert_allclose(far, value[[0, -1]], rtol=1e-12)
+    assert flat.tolist() == [[0.0] * len(z)] * 2
+
+
+def test_what_was_shifted_is_undone():
+    coefficients = torch.from_numpy(_shift_coefficients("500c", np.array([0.1, 0.4]), -0.3, MDPL2))
+    m = torch.linspace(12.0, 16.6, 40, dtype=torch.float64)[:, None].expand(-1, 2)
+    value, slope = _shift(m, coefficients)
+    origin, found = _undo(m + value, coefficients)
+    assert_allclose(origin, m, atol=1e-12)
+    assert_allclose(found, slope, atol=1e-9)
