@@ -24,8 +24,8 @@ _FIRST_NODES = 33
 _ROWS_AT_ONCE = 1024
 # Half of the panel that holds a jump of the weight, dex.
 _BREAK = 1e-9
-# Of a grid between two nodes about a peak, and of one of the probability below the shortest interval.
-_POINTS, _LEVELS = 9, 33
+# Of a grid of the probability below the shortest interval, before its peak is searched.
+_LEVELS = 33
 
 
 class Curve(Protocol):
@@ -85,23 +85,20 @@ class Tabulated:
 
     def mode(self, log_pdf: Callable[[Tensor], Tensor]) -> Tensor:
         """Where the exact density ``log_pdf`` (k, n) -> (k, n) is highest, (n,), searched about the highest node."""
-        peak = self.pdf.argmax(1, keepdim=True)
-        node = self.x.gather(1, peak).T
-        ends = [(peak - 1).clamp_min(0), (peak + 1).clamp_max(self.x.shape[1] - 1)]
-        found = _highest(log_pdf, *(self.x.gather(1, end).T for end in ends), _POINTS)
-        # At a jump of the density no grid is as high as the node beside it.
-        return torch.where(log_pdf(found) < log_pdf(node), node, found)[0]
+        return _highest(log_pdf, self.x.T, self.pdf.T)[0]
 
     def shortest(self, level: float) -> Tensor:
         """Limits (n, 2) of the shortest interval that holds the probability ``level``."""
-        # Quantiles of 0 and 1 are infinite for some.
-        room = torch.full((1, len(self.x)), 1.0 - level, dtype=self.x.dtype)
+        room, edge = 1.0 - level, 1e-9 * (1.0 - level)
+        below = torch.linspace(edge, room - edge, _LEVELS, dtype=self.x.dtype)[:, None].expand(
+            -1, len(self.x)
+        )
 
         def shortness(start: Tensor) -> Tensor:
-            below = start.T
-            return (self.quantile(below) - self.quantile(below + level)).T
+            left = start.T.contiguous()
+            return (self.quantile(left) - self.quantile(left + level)).T
 
-        start = _highest(shortness, 1e-9 * room, (1.0 - 1e-9) * room, _LEVELS).T
+        start = _highest(shortness, below, shortness(below)).T
         return torch.cat([self.quantile(start), self.quantile(start + level)], dim=1)
 
     @staticmethod
@@ -274,22 +271,29 @@ def middle_density(cdf: Tensor, width: Tensor, pdf: Tensor) -> Tensor:
     return (1.5 * cdf.diff(dim=0) / width - 0.25 * (pdf[:-1] + pdf[1:])).clamp_min(0.0)
 
 
-def _highest(function: Callable[[Tensor], Tensor], lower: Tensor, upper: Tensor, points: int) -> Tensor:
-    """Where an elementwise function (k, n) -> (k, n) of one peak is highest between limits (1, n), (1, n).
+def _highest(function: Callable[[Tensor], Tensor], x: Tensor, value: Tensor) -> Tensor:
+    """Where an elementwise function (k, n) -> (k, n) of one peak is highest, (1, n).
 
-    On a grid of so many points, on another between the neighbours of its highest, and at the top of the parabola
-    through that one's highest point and its neighbours.
+    At the top of the parabola through the highest of some points and its neighbours, or of another through points forty
+    times as near to it, or, at an end of the range and at a jump, at one of these points.
+
+    Args:
+        function: to be maximised.
+        x, value: places in increasing order, and about what the function is there, (k, n) each.
     """
-    place = torch.linspace(0.0, 1.0, points, dtype=lower.dtype)[:, None]
+    peak = value.argmax(0, keepdim=True).clamp(1, len(x) - 2)
+    left, middle, right = (x.gather(0, peak + side) for side in (-1, 0, 1))
+    places, heights = [], []
     for _ in range(2):
-        x = torch.lerp(lower, upper, place)
-        value = function(x)
-        around = (value.argmax(0) + torch.tensor([[-1], [0], [1]])).clamp(0, points - 1)
-        lower, middle, upper = x.gather(0, around).split(1)
-    left, top, right = value.gather(0, around).split(1)
-    # At an end of the range, and on a plateau, there is no parabola.
-    shift = torch.where((lower < middle) & (middle < upper), (right - left) / (2.0 * top - left - right), 0.0)
-    return middle + 0.25 * (upper - lower) * shift.nan_to_num(0.0)
+        places.append(torch.cat([left, middle, right]))
+        heights.append(function(places[-1]))
+        before, after = (heights[-1].diff(dim=0) / places[-1].diff(dim=0)).split(1)
+        top = 0.5 * (left + middle) + 0.5 * (right - left) * before / (before - after)
+        middle = torch.where(top.isfinite(), top, middle).clamp(left, right)
+        near = (right - left) / 40.0
+        left, right = torch.maximum(left, middle - near), torch.minimum(right, middle + near)
+    everywhere, found = torch.cat([*places, middle]), torch.cat([*heights, function(middle)])
+    return everywhere.gather(0, found.argmax(0, keepdim=True))
 
 
 def _hermite(t: Tensor, rise: Tensor, left: Tensor, right: Tensor) -> Tensor:
