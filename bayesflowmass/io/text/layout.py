@@ -191,6 +191,9 @@ def _unit(cell: str) -> str | None:
 
 
 def _parses(unit: str) -> bool:
+    if re.fullmatch(r"[^a-z]*\d[^a-z]*", unit, re.I):
+        # "1,2,3" is a unit to astropy, and a row.
+        return False
     try:
         units.Unit(unit)
     except (ValueError, TypeError):
