@@ -4,7 +4,9 @@
     python -m benchmarks.mutants --n 240 --seed 0 --work DIR
 
 A mutant changes one operator, comparison or constant: ``<`` is ``<=``, ``+`` is ``-``, ``and`` is ``or``, n is n + 1.
-Messages of errors, annotations and decorators are left alone. Each mutant is made in a fork of a process that has
+Messages of errors, annotations and decorators are left alone. Scores are given with all mutants, and without those that
+change how much is done at once, which no output depends on, by a rule: ``strict=`` of a zip, and assignments that name
+a constant whose name ends in ``AT_ONCE``. Each mutant is made in a fork of a process that has
 collected all tests, so that it costs what its tests cost; one outside of the bodies of functions is written into the
 file for as long as its tests run, so run this in a clone. Results go to ``DIR/results.jsonl``, line by
 line; a run that was stopped goes on from there, and ``--again`` tries the survivors once more.
@@ -107,6 +109,18 @@ def places(
             if isinstance(child, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
                 inner = f"{name}.{child.name}".lstrip(".")
             yield from places(child, (*path, (field, place)), inner)
+
+
+def of_amount(tree: ast.AST, path: Any) -> bool:
+    """Whether a node says how much is done at once: ``strict=``, or an assignment that names some ``..._AT_ONCE``."""
+    for field, place in path:
+        tree = getattr(tree, field) if place is None else getattr(tree, field)[place]
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        if isinstance(tree, ast.Assign | ast.AnnAssign) and any(name.endswith("AT_ONCE") for name in names):
+            return True
+        if isinstance(tree, ast.keyword) and tree.arg == "strict":
+            return True
+    return False
 
 
 def mutated(tree: ast.Module, path: Any) -> tuple[ast.Module, int, str]:
@@ -277,6 +291,7 @@ class Trial:
                 file, function, tree, later
             )
             result = {"id": key, "line": line, "survived": survived, "tests": len(first) + len(later)}
+            result["of_amount"] = of_amount(source, way)
             self.results[key] = result
             with self.path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(result) + "\n")
@@ -386,11 +401,14 @@ def main() -> None:
         record(arguments.work, arguments.tests)
         return
     results = try_all(arguments.work, sample(arguments.rooms, arguments.n, arguments.seed), arguments.again)
-    n, left = len(results), sum(result["survived"] for result in results)
-    score = 1 - left / n
-    print(
-        f"{n - left} of {n} mutants killed: {100 * score:.1f} +- {100 * math.sqrt(score * (1 - score) / n):.1f} %."
-    )
+    for what, some in (
+        ("all mutants", results),
+        ("without how much is done at once", [result for result in results if not result["of_amount"]]),
+    ):
+        n, left = len(some), sum(result["survived"] for result in some)
+        score = 1 - left / n
+        error = math.sqrt(score * (1 - score) / n)
+        print(f"{what}: {n - left} of {n} killed, {100 * score:.1f} +- {100 * error:.1f} %.")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from bayesflowmass.encoders.galaxy_set import Contexts, GalaxySet
 from bayesflowmass.encoders.kde import KDEError
 
 # Bounds the memory of one call to an encoder beside the result: about 40 MB of images, 60 MB of galaxies.
-_CLUSTERS_PER_SLICE = 4096
+_CLUSTERS_AT_ONCE = 4096
 _GALAXIES_PER_SLICE = 1 << 20
 
 ENCODERS: dict[str, type[Encoder]] = {}
@@ -132,7 +132,7 @@ class Encoder(nn.Module, ABC):
         """Contexts of parts of a catalogue that bound the memory, and which clusters they are of."""
         offsets = np.asarray(catalog.offsets, dtype=np.int64)
         with tqdm(total=len(catalog), disable=not progress, desc="densities", unit=" clusters") as bar:
-            for first, last in cluster_slices(offsets, _CLUSTERS_PER_SLICE, _GALAXIES_PER_SLICE):
+            for first, last in cluster_slices(offsets, _CLUSTERS_AT_ONCE, _GALAXIES_PER_SLICE):
                 part = catalog[first:last]
                 columns = [
                     part.r_proj if name == "r_proj" else part.galaxies(name) for name in self.galaxy_columns

@@ -31,7 +31,7 @@ __all__ = [
     "read_flat",
 ]
 
-_BATCH = 4096
+_CLUSTERS_AT_ONCE = 4096
 
 
 def load_catalog(
@@ -101,7 +101,7 @@ def _read_whole(known: CatalogFormat, path: Path, clusters: Any, **options: Any)
         raise CatalogError(
             f"{path}: this is a {known.title}, for which {unfit[0]} says nothing; leave it out."
         )
-    parts = known.iterate(path, _BATCH, options.get("redshift"), options.get("cosmology") or MDPL2)
+    parts = known.iterate(path, _CLUSTERS_AT_ONCE, options.get("redshift"), options.get("cosmology") or MDPL2)
     catalog = ClusterCatalog.concatenate(list(parts))
     r_max, v_max = options.get("r_max"), options.get("v_max")
     return cylinder(catalog, r_max or np.inf, v_max or np.inf) if r_max or v_max else catalog

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.io.formats import BoxFormat, BoxInfo, identify
 
-_ROWS = 200_000
+_ROWS_AT_ONCE = 200_000
 
 
 def iterate_box(
-    path: str | os.PathLike[str], columns: Sequence[str] | None = None, rows: int = _ROWS
+    path: str | os.PathLike[str], columns: Sequence[str] | None = None, rows: int = _ROWS_AT_ONCE
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """Parts of about ``rows`` rows of a box, in bounded memory; columns and units of `BoxFormat`.
 

@@ -163,7 +163,7 @@ def test_slices_do_not_matter(monkeypatch):
 
 
 def test_singular_cluster_is_named_by_its_id(monkeypatch):
-    monkeypatch.setattr(base, "_CLUSTERS_PER_SLICE", 1)
+    monkeypatch.setattr(base, "_CLUSTERS_AT_ONCE", 1)
     catalog = catalogue()
     v = np.array(catalog.galaxies("v_los"))
     v[12:52] = 100.0

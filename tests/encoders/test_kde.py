@@ -298,7 +298,7 @@ def test_slabs_of_an_image_are_the_whole(monkeypatch):
     points, offsets = (torch.tensor(part) for part in ragged(5, [30, 8]))
     encoder = KDEEncoder(narrow="integrate")
     whole = encoder(points, offsets)
-    monkeypatch.setattr(batches, "_SLAB_VALUES", 1000)
+    monkeypatch.setattr(batches, "_SLAB_AT_ONCE", 1000)
     torch.testing.assert_close(encoder(points, offsets), whole, rtol=1e-10, atol=1e-14)
 
 

@@ -54,7 +54,7 @@ def rounding(points, widths, dtype=torch.float64):
 def in_blocks(monkeypatch):
     """Clusters from ten galaxies on go through blocks, in strips of a few."""
     monkeypatch.setitem(kernel_sums._LARGE, "cpu", 10)
-    monkeypatch.setitem(kernel_sums._PAIRS, "cpu", 64)
+    monkeypatch.setitem(kernel_sums._PAIRS_AT_ONCE, "cpu", 64)
 
 
 def test_density_equals_that_of_scipy_at_the_same_points():
@@ -197,7 +197,7 @@ def test_memory_is_bounded_with_gradients_too(counts):
         LocalDensities()(points, offsets).sum().backward()
     features = result.numel()
     # All pairs of the rich cluster would be 2.3 million numbers, those of the many 0.9 million.
-    assert largest.numel <= max(2 * kernel_sums._PAIRS["cpu"], 2 * features)
+    assert largest.numel <= max(2 * kernel_sums._PAIRS_AT_ONCE["cpu"], 2 * features)
     assert max(kept) <= 2 * features
 
 

@@ -93,7 +93,7 @@ def test_columns_stand_beside_the_galaxies():
 
 def test_slices_do_not_matter(monkeypatch):
     whole = SetEncoder().encode(catalogue())
-    monkeypatch.setattr(base, "_CLUSTERS_PER_SLICE", 1)
+    monkeypatch.setattr(base, "_CLUSTERS_AT_ONCE", 1)
     parts = SetEncoder().encode(catalogue())
     for name, part in whole.tensors().items():
         assert torch.equal(part, parts.tensors()[name])

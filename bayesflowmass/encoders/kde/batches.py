@@ -20,9 +20,9 @@ from bayesflowmass.encoders.ragged import chunks_by_richness, padded_index
 
 # Kernel factors, and image values, taken at once: a few MB, which stay in the cache of a CPU core; a GB on
 # a GPU.
-_CHUNK_VALUES = {"cpu": 1 << 21, "cuda": 1 << 27}
+_VALUES_AT_ONCE = {"cpu": 1 << 21, "cuda": 1 << 27}
 # Values on the integration nodes held at once.
-_SLAB_VALUES = 1 << 24
+_SLAB_AT_ONCE = 1 << 24
 
 
 def densities(
@@ -99,7 +99,7 @@ def _run_in_threads(work: Callable[[Group], None], chunks: Sequence[Group], n_th
 
 
 def _chunks(plan: Plan, counts: Tensor, grid: Grid, device: str) -> list[Group]:
-    budget = _CHUNK_VALUES["cpu" if device == "cpu" else "cuda"]
+    budget = _VALUES_AT_ONCE["cpu" if device == "cpu" else "cuda"]
     chunks = []
     for group in plan.groups():
         members = group.numbers[torch.argsort(counts[group.numbers], stable=True)]
@@ -138,7 +138,7 @@ def _density(
     # Slabs of whole bins and blocks along the first axis bound the memory of finely integrated grids.
     unit = max(orders[0], chunk.blocks[0])
     layer = len(numbers) * math.prod(len(axis) for axis in axes) * unit // len(axes[0])
-    slab = max(1, _SLAB_VALUES // layer) * unit
+    slab = max(1, _SLAB_AT_ONCE // layer) * unit
     mine = kernel[numbers]
     slabs = [
         _bin_means(kernel_sum(points, log_weights, listed, [part, *axes[1:]], mine, chunk.level), orders)

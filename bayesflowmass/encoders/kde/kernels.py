@@ -26,7 +26,7 @@ from bayesflowmass.encoders.ragged import chunks_by_richness
 # Factors of the factorised sum, and kernels of the direct one, held at once for one cluster, however rich.
 _VALUES_AT_ONCE = 1 << 23
 # Factors held at once on a CPU: few enough for its cache, enough that starting an operation costs little.
-_VALUES_IN_CACHE = 1 << 20
+_CACHED_AT_ONCE = 1 << 20
 
 # The exponential of an argument that underflows is up to 25 times slower than that of any other on a CPU.
 # What a factor gains by staying above is below 1e-11 of a kernel in float32 and 1e-20 in float64.
@@ -126,7 +126,7 @@ def _factorised(
     if log_weights.device.type != "cpu":
         return _matrix_product(axes, centres, constants)
     parts = []
-    at_once = _VALUES_IN_CACHE // values_per_galaxy([axis.n_nodes for axis in axes])
+    at_once = _CACHED_AT_ONCE // values_per_galaxy([axis.n_nodes for axis in axes])
     for first, last in chunks_by_richness(counts, at_once, len(counts), free_padding=at_once):
         some, width = slice(first, last), counts[last - 1]
         parts.append(

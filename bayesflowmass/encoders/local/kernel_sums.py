@@ -27,7 +27,7 @@ MOMENTS = 5
 """Sums for each galaxy and kernel: of K (1, v, v^2, x, y)."""
 
 # Pairs of galaxies held at once: they stay in the cache of a core, or keep a GPU busy.
-_PAIRS = {"cpu": 1 << 17, "cuda": 1 << 25}
+_PAIRS_AT_ONCE = {"cpu": 1 << 17, "cuda": 1 << 25}
 # From so many galaxies on a cluster is taken in blocks of half as many.
 _LARGE = {"cpu": 512, "cuda": 8192}
 # Padded galaxies that cost about as much as the operations of one more run.
@@ -58,7 +58,7 @@ def kernel_sums(points: Tensor, offsets: Tensor, widths: Widths) -> Tensor:
     # Autograd keeps what it needs; the next run must not write there.
     scratch = None if torch.is_grad_enabled() and points.requires_grad else _Scratch(points)
     parts, places = [points.new_zeros(MOMENTS, len(widths), 0)], [order[:0]]
-    for first, last in _runs(sizes[:n_small], _PAIRS[device]):
+    for first, last in _runs(sizes[:n_small], _PAIRS_AT_ONCE[device]):
         mine = order[first:last]
         index, real = padded_index(offsets[mine], counts[mine], sizes[last - 1])
         padded = points.index_select(0, index.flatten()).unflatten(0, index.shape)
@@ -67,7 +67,9 @@ def kernel_sums(points: Tensor, offsets: Tensor, widths: Widths) -> Tensor:
         places.append(index[real])
     for cluster in order[n_small:].tolist():
         start, stop = int(offsets[cluster]), int(offsets[cluster + 1])
-        parts.append(_of_large(points[start:stop], widths, _LARGE[device] // 2, _PAIRS[device], scratch))
+        parts.append(
+            _of_large(points[start:stop], widths, _LARGE[device] // 2, _PAIRS_AT_ONCE[device], scratch)
+        )
         places.append(torch.arange(start, stop, device=points.device))
     return _reordered(torch.cat(parts, -1), torch.cat(places))
 
