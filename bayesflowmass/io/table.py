@@ -141,7 +141,7 @@ class FlatTable:
         refuse_where(
             (plain != np.round(plain)) | (np.abs(plain) >= _LARGEST_EXACT),
             lambda row: (
-                f"{self.place(name, row)} is {plain[row]!r}, of {plain.dtype}; expected ids that are integers or "
+                f"{self.place(name, row)} is {float(plain[row])!r}, of {plain.dtype}; expected ids that are integers or "
                 "text, since an id above 2^53 does not survive as a float."
             ),
         )
@@ -161,7 +161,7 @@ class FlatTable:
                 return plain.astype(str)
         if not mask.any():
             return plain
-        exact = (kind != "i" and kind != "u") or np.abs(plain[~mask]).max(initial=0) <= _LARGEST_EXACT
+        exact = kind not in "iu" or np.abs(plain[~mask]).max(initial=0) < _LARGEST_EXACT
         if kind in "iuf" and not of_ids and exact:
             return np.where(mask, np.nan, plain.astype(np.float64))
         return np.where(mask, "", plain.astype(str))
