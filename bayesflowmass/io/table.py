@@ -141,8 +141,8 @@ class FlatTable:
         refuse_where(
             (plain != np.round(plain)) | (np.abs(plain) >= _LARGEST_EXACT),
             lambda row: (
-                f"{self.place(name, row)} is {float(plain[row])!r}, of {plain.dtype}; expected ids that are integers or "
-                "text, since an id above 2^53 does not survive as a float."
+                f"{self.place(name, row)} is {float(plain[row])!r}, of {plain.dtype}; expected ids that are integers "
+                "or text, since an id above 2^53 does not survive as a float."
             ),
         )
         return plain.astype(np.int64)
