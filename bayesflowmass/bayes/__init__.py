@@ -7,10 +7,11 @@ from bayesflowmass.bayes.choice import choose
 from bayesflowmass.bayes.elbo import WeightELBO
 from bayesflowmass.bayes.fitting import fit
 from bayesflowmass.bayes.guides import Eigenbasis, FullCovariance, MeanField, WeightGuide
-from bayesflowmass.bayes.handlers import LocalReparameterisation, SharedDraw
+from bayesflowmass.bayes.handlers import SharedDraw
 from bayesflowmass.bayes.latents import LatentPosterior
 from bayesflowmass.bayes.module import BayesianModule
 from bayesflowmass.bayes.objective import VariationalObjective
+from bayesflowmass.bayes.per_example import LocalReparameterisation
 from bayesflowmass.bayes.point import PenalisedLikelihood
 from bayesflowmass.bayes.posterior import Posterior, load
 from bayesflowmass.bayes.priors import DistributionPrior, NormalPrior, WeightPrior, as_prior

@@ -80,7 +80,7 @@ class Density(nn.Module):
                 " them alike, such as by f.squeeze(-1) for outputs (B, 1)."
             )
         log_prob: Tensor = distribution.log_prob(y)
-        return log_prob.reshape(len(y), -1).sum(-1)
+        return log_prob.flatten(1).sum(-1) if log_prob.dim() > 1 else log_prob
 
     def parameters_of(self, x: Any) -> tuple[Tensor, ...]:
         """The outputs of the network; where it is a density itself, the parameters that it gives."""

@@ -12,8 +12,9 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from bayesflowmass.bayes.guides.base import WeightGuide
-from bayesflowmass.bayes.handlers import ESTIMATORS, PerExampleDraw, SharedDraw
+from bayesflowmass.bayes.handlers import SharedDraw
 from bayesflowmass.bayes.parameter_store import register_parameters
+from bayesflowmass.bayes.per_example import ESTIMATORS, PerExampleDraw
 
 
 class WeightELBO(ELBO):
@@ -113,6 +114,11 @@ class WeightELBO(ELBO):
             for name in trace.observation_nodes:
                 estimator.check_likelihood(name, trace.nodes[name]["log_prob"])
             self._checked = torch.is_grad_enabled()
+        if estimator.masked:
+            raise ValueError(
+                "The network runs under poutine.mask, and WeightELBO would count its divergence all the same; put the"
+                " mask around the observations alone."
+            )
         kl = estimator.kl() * self.tempering * estimator.scale
         loss: Tensor = kl - trace.log_prob_sum()
         return loss

@@ -21,8 +21,9 @@ from bayesflowmass.common.processes import alone, present
 class EnsemblePosterior(WeightPosterior):
     """K networks trained from K initialisations, each as likely as the others.
 
-    All members share the training clusters and the validation split; initial weights and the order of the
-    clusters differ. Draws go through the members in order, so that K draws, or a multiple, weigh them equally.
+    All members share the training clusters, the validation split and the weights that are frozen; initial weights and
+    the order of the clusters differ. Draws go through the members in order, so that K draws, or a multiple, weigh them
+    equally.
 
     References:
         Lakshminarayanan, Pritzel & Blundell 2017, arXiv:1612.01474.
@@ -33,17 +34,25 @@ class EnsemblePosterior(WeightPosterior):
         module: whose weights they are.
         members: (K, P), the weights of each, then its buffers.
         buffers: names of the buffers that differ between members.
+        names: of the weights that differ; None: all.
     """
 
     method: ClassVar[str] = "ensemble"
     argument: ClassVar[tuple[str, type] | None] = ("members", int)
     members: Tensor
 
-    def __init__(self, module: nn.Module, members: Tensor, buffers: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        members: Tensor,
+        buffers: Sequence[str] = (),
+        names: Sequence[str] | None = None,
+    ) -> None:
         super().__init__()
-        self.layout = WeightLayout(module, [*choose(module, "all"), *buffers])
+        self.layout = WeightLayout(module, [*(names or choose(module, "all")), *buffers])
         self.names = self.layout.names
         self.buffer_names = tuple(buffers)
+        self.all_weights = names is None or list(names) == list(choose(module, "all"))
         self.register_buffer("members", members)
 
     @classmethod
@@ -84,8 +93,9 @@ class EnsemblePosterior(WeightPosterior):
             for name, value in _tensors(module):
                 value.copy_(states[0][name])
         buffers = _differing_buffers(module, states)
-        layout = WeightLayout(module, [*choose(module, "all"), *buffers])
-        return cls(module, torch.stack([layout.flatten(state) for state in states]), buffers)
+        drawn = [name for name, value in module.named_parameters() if value.requires_grad]
+        layout = WeightLayout(module, [*drawn, *buffers])
+        return cls(module, torch.stack([layout.flatten(state) for state in states]), buffers, drawn)
 
     @classmethod
     def check(cls, module: nn.Module, data: Data, options: Mapping[str, Any]) -> None:
@@ -104,14 +114,16 @@ class EnsemblePosterior(WeightPosterior):
 
     def describe(self) -> dict[str, Any]:
         found: dict[str, Any] = {"method": self.method, "members": len(self.members)}
+        if not self.all_weights:
+            found["names"] = [name for name in self.names if name not in self.buffer_names]
         return found | ({"buffers": list(self.buffer_names)} if self.buffer_names else {})
 
     @classmethod
     def _restore(cls, module: nn.Module, description: Mapping[str, Any]) -> Self:
-        buffers = tuple(description.get("buffers", ()))
-        size = WeightLayout(module, [*choose(module, "all"), *buffers]).n_weights
+        buffers, names = tuple(description.get("buffers", ())), description.get("names")
+        size = WeightLayout(module, [*(names or choose(module, "all")), *buffers]).n_weights
         zeros = next(module.parameters()).new_zeros(int(description["members"]), size)
-        return cls(module, zeros, buffers)
+        return cls(module, zeros, buffers, names)
 
 
 def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:

@@ -6,18 +6,22 @@ on each example and no example sees another's row. Shapes alone do not tell; one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import pyro.poutine as poutine
 import torch
 import torch.nn.functional as F
 from pyro.poutine.messenger import Messenger
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.utils._pytree import tree_leaves, tree_map
 
 from bayesflowmass.bayes.module import BayesianModule, parameter_name
+from bayesflowmass.bayes.substitution import call_with, untraced
+
+_ON_OTHERS = "what the module returns for one row depends on other rows"
 
 
 class WatchedWeight(Tensor):
@@ -80,23 +84,89 @@ def examine(
         ValueError: a random weight is read past :func:`torch.func.functional_call`, so that no draw reaches it.
     """
     watch = _Watch(network)
-    originals = {name: network.module.get_parameter(name) for name in network.layout.names}
-    required = {name: value.requires_grad for name, value in originals.items()}
-    device = next(iter(originals.values())).device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
-        try:
-            for value in originals.values():
-                value.requires_grad_(True)
-            with poutine.block(), watch:
-                outputs = tensors_of(network.run(*args, **kwargs))
-            _refuse_stale(outputs, originals)
-        finally:
-            for name, value in originals.items():
-                value.requires_grad_(required[name])
+
+    def run(watch: _Watch) -> list[Tensor]:
+        torch.manual_seed(0)
+        with poutine.block(), watch:
+            return tensors_of(network.run(*args, **kwargs))
+
+    with _watched_gradients(network.module, network.layout.names) as originals:
+        outputs = run(watch)
+        _refuse_stale(outputs, originals)
         lengths = {value.shape[0] if value.dim() else None for value in outputs}
         n_examples = lengths.pop() if len(lengths) == 1 else None
         reasons = {name: watch.reason(name, outputs, n_examples) for name in network.layers}
+        rows = [name for name, reason in reasons.items() if reason is None and watch.calls[name]]
+        # Gradients do not see what a module detaches: the values of some rows are moved, first in all layers at once.
+        if rows and n_examples != 1 and _moves_others(network, watch, rows, outputs, run):
+            for name in rows:
+                if _moves_others(network, watch, [name], outputs, run):
+                    reasons[name] = _ON_OTHERS
     return {name: reason for name, reason in reasons.items() if reason}, n_examples
+
+
+def _moves_others(
+    network: BayesianModule,
+    watch: _Watch,
+    layers: Sequence[str],
+    outputs: list[Tensor],
+    run: Callable[[_Watch], list[Tensor]],
+) -> bool:
+    """Whether other outputs of these layers for half of the rows change what the module returns for the other half."""
+    moved, half = {}, _random_half(outputs[0])
+    for name in layers:
+        _, shift = watch.calls[name][0]
+        noise = _noise(torch.ones_like(shift), torch.Generator().manual_seed(1)).abs()
+        moved[name] = noise * half.unsqueeze(-1)
+    with torch.no_grad():
+        found = run(_Watch(network, moved))
+        pairs = [(a.detach()[~half], b[~half]) for a, b in zip(outputs, found, strict=True)]
+        return not all(
+            torch.allclose(a, b, rtol=1e-5, atol=1e-6 * float(a.abs().max()), equal_nan=True)
+            for a, b in pairs
+        )
+
+
+def _random_half(rows: Tensor) -> Tensor:
+    """True for a random half of the rows, (B,)."""
+    half = torch.zeros(len(rows), dtype=torch.bool)
+    half[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[: len(rows) // 2]] = True
+    return half.to(rows.device)
+
+
+def refuse_unreached(module: nn.Module, names: Sequence[str], *args: Any) -> None:
+    """Refuse a module some of whose weights no draw reaches: what it returns depends on its own all the same.
+
+    Args:
+        module: to be called with draws of its weights (`call_with`).
+        names: of these weights.
+        args: of a call.
+
+    Raises:
+        ValueError: naming the weight.
+    """
+    with _watched_gradients(module, names) as originals:
+        given = {
+            name: value.detach().clone() for name, value in [*originals.items(), *module.named_buffers()]
+        }
+        _refuse_stale(tensors_of(call_with(module, given, args)), originals)
+
+
+@contextmanager
+def _watched_gradients(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, nn.Parameter]]:
+    """The parameters of these names, which require a gradient within the block; random numbers are put back."""
+    originals = {name: module.get_parameter(name) for name in names}
+    required = {name: value.requires_grad for name, value in originals.items()}
+    device = next(iter(originals.values())).device
+    devices = [device] if device.type == "cuda" else []
+    with untraced(), torch.random.fork_rng(devices=devices), torch.enable_grad():
+        try:
+            for value in originals.values():
+                value.requires_grad_(True)
+            yield originals
+        finally:
+            for name, value in originals.items():
+                value.requires_grad_(required[name])
 
 
 def mixes_rows(rows: Tensor, results: Iterable[Tensor]) -> bool:
@@ -104,10 +174,7 @@ def mixes_rows(rows: Tensor, results: Iterable[Tensor]) -> bool:
 
     The gradient of a random half of the results must vanish on the rows of the other half.
     """
-    generator = torch.Generator().manual_seed(0)
-    half = torch.zeros(len(rows), dtype=torch.bool)
-    half[torch.randperm(len(rows), generator=generator)[: len(rows) // 2]] = True
-    half = half.to(rows.device)
+    generator, half = torch.Generator().manual_seed(0), _random_half(rows)
     for chosen in (half, ~half):
         total = rows.new_zeros(())
         for result in results:
@@ -149,14 +216,17 @@ def _refuse_stale(outputs: list[Tensor], originals: Mapping[str, Tensor]) -> Non
 class _Watch(Messenger):
     """Gives a network weights near its own, and notes calls of its layers and other uses of their weights."""
 
-    def __init__(self, network: BayesianModule) -> None:
+    def __init__(self, network: BayesianModule, moved: Mapping[str, Tensor] | None = None) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.moved = network, moved or {}
         generator = torch.Generator().manual_seed(0)
         module = network.module
         # Near and not at them: a head that begins at zero would hide what happens below it.
         self.values = {
-            name: value.detach() + 0.1 * _noise(value, generator) for name, value in module.named_parameters()
+            name: value.detach() + 0.1 * _noise(value, generator)
+            if value.is_floating_point()
+            else value.detach()
+            for name, value in module.named_parameters()
         }
         self.owners = {
             parameter_name(layer, part): layer
@@ -186,7 +256,7 @@ class _Watch(Messenger):
         output = F.linear(inputs, weight, bias)
         # That was the call itself.
         self.read = read
-        shift = torch.zeros_like(output, requires_grad=True)
+        shift = self.moved[layer] if layer in self.moved else torch.zeros_like(output, requires_grad=True)
         self.calls[layer].append((inputs.shape, shift))
         message["value"] = output + shift
         message["done"] = message["stop"] = True
@@ -212,7 +282,7 @@ class _Watch(Messenger):
         if shape[0] != n_examples:
             return f"it is given {shape[0]} rows where the module returns {n_examples}"
         if mixes_rows(shift, outputs):
-            return "what the module returns for one row depends on other rows"
+            return _ON_OTHERS
         return None
 
 

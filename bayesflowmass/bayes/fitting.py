@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bayesflowmass.bayes.choice import Choice, choose, exactly
 from bayesflowmass.bayes.density import NET, Density, Likelihood, has_sites
+from bayesflowmass.bayes.examination import refuse_unreached
 from bayesflowmass.bayes.latents import LatentPosterior, fit_with_latents
 from bayesflowmass.bayes.loop import Loop
 from bayesflowmass.bayes.posterior import Posterior
@@ -64,12 +65,15 @@ def fit(
     name, parsed = parse_weights(method)
     kind = WEIGHT_POSTERIORS[name]
     x, y = _checked(data)
+    _check_weights(net)
+    believed = as_prior(prior)
+    believed.check([weight for weight, _ in net.named_parameters()])
     if likelihood is not None and has_sites(likelihood):
         if name != "variational":
             raise ValueError(
                 f"A likelihood with latent variables of its own needs the method 'variational', not '{name}'."
             )
-        return _with_latents(net, (x, y), likelihood, parsed | options, which, as_prior(prior), {
+        return _with_latents(net, (x, y), likelihood, parsed | options, which, believed, {
             "seed": seed, "steps": steps, "learning_rate": learning_rate, "progress": progress,
         })  # fmt: skip
     density = Density(net, likelihood)
@@ -77,12 +81,14 @@ def fit(
     if which is not None and "which" in parsed:
         raise ValueError(f"The method '{method}' says which weights are random, and so does which={which!r}.")
     options["which"] = options.get("which", which)
-    believed = as_prior(prior)
     device = next(net.parameters()).device
     x, y = x.to(device), y.to(device)
     chosen = _options(kind, net, options, believed.below(NET))
     event_dims = _event_dims(density, x[:2], y[:2])
     kind.check(deepcopy(density), (x[:2], y[:2]), chosen)
+    if name != "point":
+        drawn = chosen.get("which") or exactly([n for n, w in density.named_parameters() if w.requires_grad])
+        refuse_unreached(density, choose(density, drawn), y[:2], x[:2])
     loop = Loop((x, y), steps, learning_rate, batch_size, progress)
     weights = kind.fit(density, (x, y), maximise=loop, seed=seed, progress=progress, **chosen)
     return Posterior(density, weights, believed.below(NET), len(y), event_dims, loop.losses)
@@ -107,7 +113,7 @@ def _with_latents(
             )
     device = next(net.parameters()).device
     x, y = (part.to(device) for part in data)
-    chosen = "all" if chosen is None else chosen
+    chosen = exactly(_random(net, "all" if chosen is None else chosen))
     return fit_with_latents(net, x, y, likelihood, prior=prior, which=chosen, **training, **options)
 
 
@@ -125,6 +131,34 @@ def _checked(data: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     return x, y
 
 
+def _check_weights(net: nn.Module) -> None:
+    """Refuse a network without weights that can be fitted, and weights that are not real numbers."""
+    trainable = {name: value for name, value in net.named_parameters() if value.requires_grad}
+    if not trainable:
+        raise ValueError(
+            f"No weight of {type(net).__name__} requires a gradient, so that there is nothing to fit; call"
+            " requires_grad_(True) on what is to be fitted."
+        )
+    for name, value in trainable.items():
+        if not value.is_floating_point():
+            raise ValueError(
+                f"The weight '{name}' holds {value.dtype}; posteriors are of real numbers: make it of two real weights,"
+                " or freeze it by requires_grad_(False)."
+            )
+
+
+def _random(net: nn.Module, which: Choice) -> tuple[str, ...]:
+    """The random weights; what the user has frozen is not one of them."""
+    names = choose(net, which)
+    for name in names:
+        if not net.get_parameter(name).requires_grad:
+            raise ValueError(
+                f"The weight '{name}' is frozen (requires_grad is False), and which={which!r} makes it random; name the"
+                " random weights by 'which', such as 'last' or patterns, or call requires_grad_(True) on it."
+            )
+    return names
+
+
 def _options(kind: type[WeightPosterior], net: nn.Module, options: Any, prior: Any) -> dict[str, Any]:
     """The arguments of the method's ``fit``, names of weights as those of a `Density`."""
     known = inspect.signature(kind.fit).parameters
@@ -136,7 +170,7 @@ def _options(kind: type[WeightPosterior], net: nn.Module, options: Any, prior: A
             raise ValueError(f"The method '{kind.method}' has no option '{name}'; {listed}.")
     if "which" in known:
         which = kind.defaults(net).get("which", known["which"].default) if which is None else which
-        chosen["which"] = exactly([f"{NET}{name}" for name in choose(net, which)])
+        chosen["which"] = exactly([f"{NET}{name}" for name in _random(net, which)])
     elif which is not None:
         raise ValueError(
             f"The method '{kind.method}' does not choose among the weights; leave out which={which!r}."

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+_AWAY = 0.5772156649
 
 
 def fresh_copy(module: nn.Module, seed: int) -> nn.Module:
-    """An untrained module of the same architecture, with initial weights of another seed.
+    """An untrained module of the same architecture, with initial weights of another seed; frozen weights stay.
 
     Raises:
         ValueError: see `draw_anew`.
     """
     # A copy, since a module may have been told what its description does not say, such as a population.
-    fresh = deepcopy(module).train().requires_grad_(True)
+    fresh = deepcopy(module).train()
+    frozen = {
+        name: value.detach().clone() for name, value in fresh.named_parameters() if not value.requires_grad
+    }
     draw_anew(fresh, seed)
+    with torch.no_grad():
+        for name, value in frozen.items():
+            fresh.get_parameter(name).copy_(value)
     return fresh
 
 
@@ -27,22 +36,39 @@ def draw_anew(module: nn.Module, seed: int) -> None:
     draw their weights by their method ``reset_parameters``, as those of torch do.
 
     Raises:
-        ValueError: a part with parameters has no such method.
+        ValueError: a weight that is not frozen stays as it is.
     """
     make, describe = getattr(module, "from_description", None), getattr(module, "describe", None)
     if make is not None and describe is not None:
         module.load_state_dict(make({**describe(), "seed": seed}).state_dict())
         return
-    with torch.random.fork_rng():
+    named = getattr(module, "network_parameters", None)
+    weights: dict[str, nn.Parameter] = dict(module.named_parameters()) if named is None else named()
+    before: dict[str, Tensor] = {}
+    with torch.random.fork_rng(), torch.no_grad():
+        for name, value in weights.items():
+            if value.requires_grad:
+                # Elsewhere than any initial value, so that who stays there was not drawn.
+                before[name] = value.add_(_AWAY).clone()
         torch.manual_seed(seed)
-        if callable(getattr(module, "reset_parameters", None)):
-            module.reset_parameters()  # type: ignore[operator]
-            return
-        for name, part in module.named_modules():
-            if callable(getattr(part, "reset_parameters", None)):
-                part.reset_parameters()
-            elif any(True for _ in part.parameters(recurse=False)):
-                raise ValueError(
-                    f"The part '{name}' of the module, a {type(part).__name__}, cannot draw its initial weights anew;"
-                    " give it a method reset_parameters(), as the layers of torch have."
-                )
+        for part in [module] if _reset_of(module) else module.modules():
+            reset = _reset_of(part)
+            if reset is not None:
+                reset()
+    for name, elsewhere in before.items():
+        if torch.equal(module.get_parameter(name), elsewhere):
+            owner = name.rpartition(".")[0]
+            raise ValueError(
+                f"The part '{owner}' of the module, a {type(module.get_submodule(owner)).__name__}, cannot draw its"
+                f" initial weights anew ('{name}' stays as it is); give it a method reset_parameters(), as the layers"
+                " of torch have."
+            )
+
+
+def _reset_of(part: nn.Module) -> Callable[[], object] | None:
+    """What draws the weights of a part anew; torch's attention has it under a private name."""
+    for name in ("reset_parameters", "_reset_parameters"):
+        if callable(getattr(part, name, None)):
+            reset: Callable[[], object] = getattr(part, name)
+            return reset
+    return None

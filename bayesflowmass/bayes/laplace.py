@@ -148,6 +148,9 @@ class LaplacePosterior(WeightPosterior):
         density: Tensor = normal.log_prob(self.layout.flatten(draws))
         return density
 
+    def moments(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return self.layout.split(self.mean), self.layout.split(self.scale_tril.norm(dim=-1))
+
     def describe(self) -> dict[str, Any]:
         return {"method": self.method, "names": list(self.names), **self.found}
 

@@ -19,8 +19,9 @@ from tqdm import tqdm
 from bayesflowmass.bayes.choice import Choice
 from bayesflowmass.bayes.density import Likelihood
 from bayesflowmass.bayes.guides.base import GUIDES, WeightGuide
-from bayesflowmass.bayes.handlers import ESTIMATORS, SharedDraw
+from bayesflowmass.bayes.handlers import SharedDraw
 from bayesflowmass.bayes.module import BayesianModule
+from bayesflowmass.bayes.per_example import ESTIMATORS
 from bayesflowmass.bayes.priors import WeightPrior
 
 

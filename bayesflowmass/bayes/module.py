@@ -55,6 +55,18 @@ class BayesianModule(nn.Module):
         self.prior = as_prior(prior)
         self.layout = WeightLayout(module, choose(module, which))
         self.name = name
+        for prefix, part in module.named_modules():
+            inner = (
+                [f"{prefix}.module.{weight}" for weight in part.layout.names]
+                if isinstance(part, BayesianModule)
+                else []
+            )
+            twice = next((weight for weight in inner if weight in self.layout.shapes), None)
+            if twice is not None:
+                raise ValueError(
+                    f"The weight '{twice}' is random in the BayesianModule '{prefix}' already, which draws it itself;"
+                    " leave it out of the choice ('which'), or take the BayesianModule away from around the part."
+                )
         # Looking for tied weights in every call costs as much as a small layer.
         self.places = other_places(module)
         parameters = dict(module.named_parameters())
@@ -139,7 +151,37 @@ def site_name(network: str | None, parameter: str) -> str:
     return f"{network}.{parameter}" if network else parameter
 
 
-VECTORISED = ("num_particles_vectorized", "_num_predictive_samples")
+PREDICTIVE = "_num_predictive_samples"
+VECTORISED = ("num_particles_vectorized", PREDICTIVE)
+
+
+def particle_plate() -> IndepMessenger | None:
+    """The plate in which Pyro vectorises particles or predictions, if it does."""
+    frames = [frame for frame in _PYRO_STACK if isinstance(frame, IndepMessenger) and frame.dim is not None]
+    return next((frame for frame in frames if frame.name in VECTORISED), None)
+
+
+def for_particles(sets: Tensor, plate: IndepMessenger | None) -> Tensor:
+    """Sets of weights (n, *shape) where a plate of n members has its dimension; without a plate the only one."""
+    if plate is None:
+        return sets[0]
+    return sets.reshape(len(sets), *[1] * (-plate.dim - 1), *sets.shape[1:])
+
+
+def times(frame: Any) -> float:
+    """By how much a plate multiplies the log densities of its members: those that it leaves out count through them."""
+    return float((frame.full_size or frame.size) / frame.size)
+
+
+def scale_of(message: Any) -> float | Tensor:
+    """By which ``poutine.scale`` multiplies, without the plates of subsamples."""
+    scale: float | Tensor = message["scale"]
+    if isinstance(scale, Tensor) and scale.numel() != 1:
+        raise ValueError(
+            f"The network runs under a scale of shape {tuple(scale.shape)}, one number for each example, and its"
+            " weights have one divergence; put poutine.scale around the observations alone."
+        )
+    return scale / math.prod(times(frame) for frame in message["cond_indep_stack"])
 
 
 def _particle_dim(size: int) -> int:
@@ -170,6 +212,13 @@ def _copies(value: Tensor, shape: torch.Size) -> int:
 def _draw_weights(
     network: BayesianModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Mapping[str, Tensor]:
+    for frame in _PYRO_STACK:
+        guide = getattr(frame, "guide", None) if hasattr(frame, "_pyro_weights") else None
+        if guide is not None and guide.name == network.name:
+            raise ValueError(
+                f"A poutine.block hides the network from {type(frame).__name__}, which would give it its weights: they"
+                " would be drawn from the prior. Put the block around less."
+            )
     return network.sample_prior()
 
 

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from bayesflowmass.bayes.choice import exactly
 from bayesflowmass.bayes.elbo import WeightELBO
 from bayesflowmass.bayes.guides.base import WeightGuide
-from bayesflowmass.bayes.handlers import ESTIMATORS, MirroredDraw
+from bayesflowmass.bayes.handlers import MirroredDraw
 from bayesflowmass.bayes.module import BayesianModule
+from bayesflowmass.bayes.per_example import ESTIMATORS
 from bayesflowmass.bayes.substitution import call_with
 
 _NO_SEED = -1

@@ -18,7 +18,8 @@ class PenalisedLikelihood(nn.Module):
 
     Args:
         module: with ``log_prob(log10_mass (B,), context (B, C)) -> (B,)``.
-        prior: of all its weights; of those of the network, where the module has ``network_parameters()`` (`Density`).
+        prior: of all its weights that are not frozen; of those of the network, where the module has
+            ``network_parameters()`` (`Density`).
         n_data: N.
     """
 
@@ -35,7 +36,8 @@ class PenalisedLikelihood(nn.Module):
             return log_likelihood
         weights = getattr(self.module, "network_parameters", None)
         named = dict(self.module.named_parameters()) if weights is None else weights()
-        return log_likelihood + self.prior.log_prob(named) / self.n_data
+        moving = {name: value for name, value in named.items() if value.requires_grad}
+        return log_likelihood + self.prior.log_prob(moving) / self.n_data
 
 
 def maximise_weights(

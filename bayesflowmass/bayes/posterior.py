@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ import pyro.poutine as poutine
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from bayesflowmass.bayes.choice import exactly
-from bayesflowmass.bayes.density import Density, Likelihood
+from bayesflowmass.bayes.density import NET, Density, Likelihood
 from bayesflowmass.bayes.elbo import WeightELBO
 from bayesflowmass.bayes.linearised import linear_parameters
-from bayesflowmass.bayes.module import BayesianModule
-from bayesflowmass.bayes.priors import WeightPrior
+from bayesflowmass.bayes.module import BayesianModule, for_particles, particle_plate
+from bayesflowmass.bayes.priors import DistributionPrior, WeightPrior
 from bayesflowmass.bayes.protocol import WeightPosterior
 from bayesflowmass.bayes.substitution import call_with
 from bayesflowmass.bayes.variational import VariationalPosterior
@@ -116,12 +118,39 @@ class Posterior:
         log_probs = torch.stack(list(self._each(y, x, n_draws, seed)))
         return log_probs.logsumexp(0) - math.log(len(log_probs))
 
+    def as_prior(self) -> DistributionPrior:
+        """The posterior as the prior of a further fit: each weight normal, with its mean and standard deviation here.
+
+        Correlations are lost. Weights that are not random keep the prior that they had. Names are those of the network.
+
+        >>> posterior = bayes.fit(net, (x_new, y_new), likelihood=..., prior=posterior.as_prior())
+
+        Raises:
+            ValueError: the posterior is not a normal distribution of the weights of the network.
+        """
+        moments = None if self.weights.linear else self.weights.moments()
+        if moments is None:
+            raise ValueError(
+                f"The posterior '{self.weights.method}' is no normal distribution of the weights; fit 'variational' or"
+                " 'laplace' for one that becomes a prior."
+            )
+        found: dict[str, Distribution] = {}
+        for name, value in self.density.network_parameters().items():
+            if name in moments[0]:
+                mean, scale = (part[name].detach() for part in moments)
+                each = dist.Normal(mean, scale).to_event(mean.dim())
+            else:
+                each = self.prior.distribution(name, value.shape, value.detach())
+            found[exactly([name.removeprefix(NET)])[0]] = each
+        return DistributionPrior(found)
+
     @property
     def model(self) -> Callable[..., Any]:
         """The model of Pyro: ``model(x, y)``, a batch of the N examples; the weights that are not random stay."""
         if self._model is None:
-            self.density.requires_grad_(False)
-            self._model = BayesianModule(self.density, self.prior, exactly(self._random()))
+            # A copy, whose weights stand still: those of the network can be fitted again.
+            fixed = deepcopy(self.density).requires_grad_(False)
+            self._model = BayesianModule(fixed, self.prior, exactly(self._random()))
         return self._run
 
     def _run(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -146,12 +175,16 @@ class Posterior:
         return self._sample_draw
 
     def _sample_draw(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """One draw of a posterior that is no guide, at the sites of the weights."""
-        n_draws = self._number(None) if self.weights.n_distinct else 1
+        """One draw of a posterior that is no guide, or one for each particle, at the sites of the weights."""
+        plate = particle_plate()
+        size = 1 if plate is None else plate.size
+        n_draws = self._number(None) if self.weights.n_distinct else size
         draws = self.weights.draw(n_draws, int(torch.randint(1 << 31, ())))
-        chosen = int(torch.randint(n_draws, ()))
+        chosen = torch.randint(n_draws, (size,)) if self.weights.n_distinct else torch.arange(size)
         return {
-            name: pyro.sample(name, dist.Delta(value[chosen], event_dim=value.dim() - 1))
+            name: pyro.sample(
+                name, dist.Delta(for_particles(value[chosen], plate), event_dim=value.dim() - 1)
+            )
             for name, value in draws.items()
         }
 

@@ -58,6 +58,38 @@ class WeightPrior(ABC):
             total = total + self.tensor_log_prob(name, value, shape)
         return torch.as_tensor(total)
 
+    def expected_log_prob(
+        self, means: Mapping[str, Tensor], variances: Mapping[str, Tensor]
+    ) -> Tensor | None:
+        """E[log p(w)] of weights with these means and variances, name -> (*shape,); None where it takes draws."""
+        return None
+
+    @property
+    @abstractmethod
+    def patterns(self) -> list[str]:
+        """Of parameter names; the first that matches a name counts."""
+
+    def check(self, names: Sequence[str]) -> None:
+        """Refuse patterns that say nothing about the parameters of these names, such as a misspelt one.
+
+        Raises:
+            ValueError: a pattern matches none of them, or those before it match all that it does.
+        """
+        left = set(names)
+        for pattern in self.patterns:
+            matched = {name for name in names if fnmatch.fnmatchcase(name, pattern)}
+            if not matched & left and pattern != "*":
+                found = (
+                    "is never reached, for those before it match all that it does"
+                    if matched
+                    else "matches none"
+                )
+                raise ValueError(
+                    f"The pattern {pattern!r} of the prior {found}; the parameters are {', '.join(names[:8])}"
+                    f"{', ...' if len(names) > 8 else ''}: correct it, and let the general follow the special."
+                )
+            left -= matched
+
     @abstractmethod
     def below(self, prefix: str) -> WeightPrior:
         """The same prior for a module that holds this one's under a name: patterns begin with ``prefix``."""
@@ -136,6 +168,10 @@ class NormalPrior(WeightPrior):
         each = -0.5 * (value / scale) ** 2 - math.log(scale) - _LOG_SQRT_TWO_PI
         return each.reshape(*value.shape[: value.dim() - len(shape)], -1).sum(-1)
 
+    @property
+    def patterns(self) -> list[str]:
+        return list(self.overrides)
+
     def below(self, prefix: str) -> NormalPrior:
         overrides = {f"{prefix}{pattern}": scale for pattern, scale in self.overrides.items()}
         return NormalPrior(self.scale, gain=self.gain, overrides=overrides)
@@ -150,7 +186,9 @@ class NormalPrior(WeightPrior):
 
 
 class DistributionPrior(WeightPrior):
-    """Any distributions of Pyro over real numbers; the divergence of a guide from them is estimated with its draws.
+    """Any distributions of Pyro over real numbers.
+
+    The divergence of a guide from them is in closed form where all are normal, else estimated with its draws.
 
     >>> DistributionPrior({"*bias": dist.Normal(0.0, 1.0), "*": dist.Laplace(0.0, 0.1)})
 
@@ -179,6 +217,13 @@ class DistributionPrior(WeightPrior):
                     f"The prior of '{pattern}', a {type(each).__name__}, is not one of all real numbers, which"
                     " weights are."
                 )
+            try:
+                _ = _converted(each, torch.zeros(())).variance
+            except (NotImplementedError, TypeError):
+                raise ValueError(
+                    f"The prior of '{pattern}', a {type(each).__name__}, does not follow from its parameters, or has no"
+                    " variance in closed form; give one that does, such as pyro.distributions.Laplace(0.0, 0.1)."
+                ) from None
         self.distributions = dict(given)
 
     def _of(self, name: str, shape: Sequence[int]) -> Distribution:
@@ -211,6 +256,23 @@ class DistributionPrior(WeightPrior):
     def tensor_log_prob(self, name: str, value: Tensor, shape: Sequence[int]) -> Tensor:
         log_prob: Tensor = self.distribution(name, shape, value).log_prob(value)
         return log_prob
+
+    def expected_log_prob(
+        self, means: Mapping[str, Tensor], variances: Mapping[str, Tensor]
+    ) -> Tensor | None:
+        terms = []
+        for name, mean in means.items():
+            found = self.distribution(name, mean.shape, mean)
+            normal = found.base_dist if isinstance(found, torch.distributions.Independent) else found
+            if not isinstance(normal, torch.distributions.Normal):
+                return None
+            square = ((mean - normal.loc) ** 2 + variances[name]) / normal.scale**2
+            terms.append(-(0.5 * square + normal.scale.log() + _LOG_SQRT_TWO_PI).sum())
+        return torch.stack(terms).sum()
+
+    @property
+    def patterns(self) -> list[str]:
+        return list(self.distributions)
 
     def below(self, prefix: str) -> DistributionPrior:
         return DistributionPrior({f"{prefix}{pattern}": each for pattern, each in self.distributions.items()})
@@ -261,6 +323,9 @@ def _parameters(distribution: Distribution) -> dict[str, Any]:
             "mixture_distribution": distribution.mixture_distribution,
             "component_distribution": distribution.component_distribution,
         }
+    if isinstance(distribution, torch.distributions.MultivariateNormal):
+        # Of its three forms those that somebody asked for are kept beside the one that was given.
+        return {"loc": distribution.loc, "scale_tril": distribution.scale_tril}
     given = {
         name: value for name, value in vars(distribution).items() if name in distribution.arg_constraints
     }

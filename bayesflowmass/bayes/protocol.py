@@ -101,6 +101,10 @@ class WeightPosterior(nn.Module, ABC):
         """The log density (D,) of draws (D, *shape), in nats; None where there is no normalised one."""
         return None
 
+    def moments(self) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]] | None:
+        """Mean and standard deviation of each weight, name -> (*shape,), of a normal posterior; else None."""
+        return None
+
     @property
     def n_distinct(self) -> int | None:
         """The number of different draws where it is finite; draws then take turns. None: unlimited."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils.stateless import _reparametrize_module
 
 
 def call_with(
@@ -33,6 +36,10 @@ def call_with(
     for name, others in places.items():
         if name in weights:
             given |= dict.fromkeys(others, weights[name])
+    if is_traced():
+        # What functional_call does, which refuses to while a function is traced.
+        with _reparametrize_module(module, given, tie_weights=False):
+            return module(*args, **(kwargs or {}))
     return functional_call(module, given, args, dict(kwargs or {}), tie_weights=False)
 
 
@@ -52,3 +59,19 @@ def other_places(module: nn.Module) -> dict[str, tuple[str, ...]]:
             if known != full:
                 found[known] = (*found.get(known, ()), full)
     return found
+
+
+def is_traced() -> bool:
+    """Whether ``torch.jit`` makes a graph of what runs, in which the numbers of Python are constants."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined]
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Within the block nothing goes into the graph that ``torch.jit`` makes."""
+    state = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]

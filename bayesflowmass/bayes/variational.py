@@ -136,6 +136,9 @@ class VariationalPosterior(WeightPosterior):
     def log_density(self, draws: Mapping[str, Tensor]) -> Tensor:
         return self.guide.log_prob(draws)
 
+    def moments(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return self.guide.mean, self.guide.standard_deviation
+
     def describe(self) -> dict[str, Any]:
         return {"method": self.method, "guide": self.guide.describe(), **self.found}
 

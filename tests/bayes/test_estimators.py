@@ -19,9 +19,10 @@ from bayesflowmass.bayes.curvature import summed_hessian
 from bayesflowmass.bayes.elbo import WeightELBO
 from bayesflowmass.bayes.examination import examine, tensors_of
 from bayesflowmass.bayes.guides import MeanField
-from bayesflowmass.bayes.handlers import ESTIMATORS, LocalReparameterisation, SharedDraw
+from bayesflowmass.bayes.handlers import SharedDraw
 from bayesflowmass.bayes.layout import WeightLayout
 from bayesflowmass.bayes.module import BayesianModule
+from bayesflowmass.bayes.per_example import ESTIMATORS, LocalReparameterisation
 from bayesflowmass.bayes.priors import NormalPrior
 
 DRAWS = 300
@@ -99,7 +100,7 @@ class Changing(nn.Module):
 
     def forward(self, x):
         self.runs += 1
-        if self.runs <= 2:
+        if self.runs <= 3:
             return self.layer(x)
         return {
             "twice": lambda: self.layer(self.layer(x)),

@@ -183,6 +183,48 @@ def test_prior_and_choice_are_said_in_the_names_of_the_network():
     assert posterior.prior.scale_of("net.4.bias", (1,)) == 0.5
 
 
+def test_a_posterior_is_the_prior_of_further_data():
+    """Half of the data, then the other half, are all data: one weight, whose posterior is normal."""
+    (x, y), halves = data(), [slice(0, N // 2), slice(N // 2, N)]
+    x, net, prior = x[:, :1], nn.Linear(1, 1, bias=False).double(), 0.7
+    for half in halves:
+        options = {"guide": "mean_field", "steps": 800, "learning_rate": 0.02, "batch_size": N}
+        posterior = bayes.fit(
+            net, (x[half], y[half]), likelihood=gaussian, which="all", prior=prior, **options
+        )
+        prior = posterior.as_prior()
+    precision = float(x.square().sum()) / NOISE**2 + 0.7**-2
+    (mean, sd), expected = posterior.weights.moments(), float((x[:, 0] @ y) / NOISE**2 / precision)
+    # Noise of the last steps, at a fiftieth of the rate: a tenth of the width.
+    assert float(mean["net.weight"]) == pytest.approx(expected, abs=0.1 * precision**-0.5)
+    assert float(sd["net.weight"]) == pytest.approx(precision**-0.5, rel=0.1)
+
+
+def test_weights_that_are_not_random_keep_their_prior():
+    x, y = (part.float() for part in data())
+    posterior = bayes.fit(
+        mlp(),
+        (x, y),
+        likelihood=gaussian,
+        which="0.*",
+        prior={"0.*": dist.Normal(0.0, 1.0), "*": dist.Laplace(0.0, 0.2)},
+        steps=20,
+    )
+    prior, (mean, sd) = posterior.as_prior(), posterior.weights.moments()
+    found = prior.distribution("0.weight", (8, 3), mean["net.0.weight"])
+    assert torch.equal(found.base_dist.loc, mean["net.0.weight"])
+    assert torch.equal(found.base_dist.scale, sd["net.0.weight"])
+    assert prior.scale_of("4.bias", (1,)) == pytest.approx(0.2 * math.sqrt(2))
+    bayes.fit(mlp(), (x, y), likelihood=gaussian, which="0.*", prior=prior, steps=2)
+    laplace = bayes.fit(mlp(), (x, y), likelihood=gaussian, method="laplace", steps=2)
+    assert float(laplace.as_prior().scale_of("4.bias", (1,))) == pytest.approx(
+        float(laplace.draw(4000)["net.4.bias"].std()), rel=0.1
+    )
+    for method in ("linearised", "ensemble:2"):
+        with pytest.raises(ValueError, match="is no normal distribution of the weights"):
+            bayes.fit(mlp(), (x, y), likelihood=gaussian, method=method, steps=2).as_prior()
+
+
 def test_the_same_seed_gives_the_same_posterior_and_leaves_the_global_generator_alone():
     x, y = (part.float() for part in data())
     state = torch.get_rng_state()

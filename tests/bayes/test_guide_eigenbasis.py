@@ -116,7 +116,10 @@ def test_a_layer_too_wide_for_its_axes_is_refused():
         Eigenbasis(nn.Linear(3000, 1), NormalPrior())
 
 
-def test_axes_need_data():
-    layer = nn.Linear(3, 1)
-    with pytest.raises(ValueError, match="was not used"):
-        Eigenbasis(layer, NormalPrior()).align(layer, lambda: None)
+def test_a_layer_that_is_never_called_stays_mean_field():
+    """Torch's attention reads the weights of its output layer."""
+    attention, x = nn.MultiheadAttention(4, 2), torch.randn(3, 5, 4)
+    guide = Eigenbasis(attention, NormalPrior())
+    guide.align(attention, lambda: attention(x, x, x))
+    assert guide.layers == ["out_proj"]
+    assert torch.equal(guide.basis0, torch.eye(5))

@@ -24,8 +24,9 @@ from torch.distributions import MultivariateNormal, kl_divergence
 
 from bayesflowmass.bayes.elbo import WeightELBO
 from bayesflowmass.bayes.guides import Eigenbasis, FullCovariance, MeanField
-from bayesflowmass.bayes.handlers import LocalReparameterisation, MirroredDraw, SharedDraw
+from bayesflowmass.bayes.handlers import MirroredDraw, SharedDraw
 from bayesflowmass.bayes.module import BayesianModule
+from bayesflowmass.bayes.per_example import LocalReparameterisation
 from bayesflowmass.bayes.priors import NormalPrior
 
 NOISE, N = 0.4, 12

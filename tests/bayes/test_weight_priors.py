@@ -10,7 +10,9 @@ import pyro.distributions as dist
 import pytest
 import torch
 from scipy import stats
+from torch.distributions import MultivariateNormal, kl_divergence
 
+from bayesflowmass.bayes.guides import Eigenbasis, FullCovariance, MeanField
 from bayesflowmass.bayes.priors import NormalPrior, WeightPrior, as_prior
 
 SHAPES = {"a.weight": (3, 4), "a.bias": (3,), "b.weight": (2, 3, 5)}
@@ -90,6 +92,31 @@ def test_guides_count_in_the_standard_deviation_of_a_prior():
     assert as_prior(dist.Cauchy(0.0, 2.0)).scale_of("a", (2,)) == 2.0
 
 
+def test_the_divergence_from_any_normal_prior_is_in_closed_form():
+    """Whatever the means, scales and shapes, for every guide."""
+    module = torch.nn.Linear(3, 2).double()
+    means, scales = torch.randn(2, 3, dtype=torch.float64), 0.1 + torch.rand(2, 3, dtype=torch.float64)
+    prior = as_prior({"weight": dist.Normal(means, scales).to_event(2), "bias": dist.Normal(0.3, 0.7)})
+    for kind in (MeanField, FullCovariance, Eigenbasis):
+        guide = kind(module, prior, init_scale=0.4)
+        q = guide.distribution()
+        p = MultivariateNormal(
+            torch.cat([means.flatten(), torch.full((2,), 0.3, dtype=torch.float64)]),
+            torch.cat([scales.flatten(), torch.full((2,), 0.7, dtype=torch.float64)]).square().diag(),
+        )
+        expected = kl_divergence(MultivariateNormal(q.mean, q.covariance_matrix), p)
+        torch.testing.assert_close(guide.kl(), expected, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(guide.sample_with_kl()[1], guide.kl())
+
+
+def test_a_joint_normal_prior_of_which_all_forms_were_asked_survives_json():
+    normal = dist.MultivariateNormal(torch.zeros(2), precision_matrix=torch.tensor([[2.0, 0.5], [0.5, 1.0]]))
+    assert normal.covariance_matrix.shape == normal.scale_tril.shape
+    prior = WeightPrior.from_description(json.loads(json.dumps(as_prior(normal).describe())))
+    value = torch.tensor([0.3, -0.2])
+    torch.testing.assert_close(prior.tensor_log_prob("bias", value, (2,)), normal.log_prob(value))
+
+
 def test_a_normal_prior_survives_json():
     prior = NormalPrior(0.2, overrides={"a.*": 2.0})
     assert repr(WeightPrior.from_description(json.loads(json.dumps(prior.describe())))) == repr(prior)
@@ -106,5 +133,7 @@ def test_unusable_priors_are_refused():
         as_prior(dist.Normal(torch.zeros(5), 1.0)).scale_of("a", (3,))
     with pytest.raises(ValueError, match="no distribution of 'b'"):
         as_prior({"a": dist.Normal(0.0, 1.0)}).scale_of("b", (3,))
+    with pytest.raises(ValueError, match="a MaskedDistribution, does not follow from its parameters"):
+        as_prior(dist.Normal(0.0, 1.0).mask(True))
     with pytest.raises(ValueError, match="Unknown kind of prior 'flat'"):
         WeightPrior.from_description({"kind": "flat"})

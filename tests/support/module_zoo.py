@@ -127,6 +127,18 @@ class Centred(nn.Module):
         return self.head(torch.tanh(h - h.mean(0)))
 
 
+class CentredInSilence(nn.Module):
+    """Each example less the mean of all, through which no gradient goes."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.head = nn.Linear(3, 3), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        return self.head(torch.tanh(h - h.mean(0).detach()))
+
+
 class SelfAttention(nn.Module):
     """Torch's own attention, which reads the weights of its output layer."""
 
@@ -210,6 +222,7 @@ ZOO = {
     "penalised": (Penalised, (N, 3)),
     "batch norm": (_batch_norm, (N, 3)),
     "centred": (Centred, (N, 3)),
+    "centred, detached": (CentredInSilence, (N, 3)),
     "pyro coupling": (PyroCoupling, (N, 3)),
     "zuko flow": (ZukoFlow, (N, 3)),
 }
@@ -231,6 +244,7 @@ AS_ROWS = {
     "penalised": {"head"},
     "batch norm": {"3"},
     "centred": {"head"},
+    "centred, detached": {"head"},
     "pyro coupling": set(),
     "zuko flow": set(),
 }

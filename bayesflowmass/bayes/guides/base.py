@@ -163,20 +163,22 @@ class WeightGuide(nn.Module, ABC):
     def kl(self, draws: Tensor | None = None) -> Tensor:
         """KL(q || p) [nats], summed over all weights; differentiable.
 
-        In closed form if the prior is normal. Otherwise the entropy is exact and E_q[log p] the mean over
-        ``draws`` (D, P), or over 32 draws from the global generator.
+        In closed form if the prior is normal, whatever its means. Otherwise the entropy is exact and E_q[log p] the
+        mean over ``draws`` (D, P), or over 32 draws from the global generator.
         """
         if isinstance(self.prior, NormalPrior):
             scale = self.prior_scale()
             square = ((self.loc / scale) ** 2 + self.flat_variance() / scale**2 - 1.0).sum()
             return 0.5 * square - self.relative_entropy()
-        flat = self.rsample(32) if draws is None else draws
         scale = self.prior_scale().double()
         entropy = self.relative_entropy() + (scale.log() + 0.5 * math.log(2 * math.pi * math.e)).sum()
         # In double precision: both are sums over all weights, and their difference is small.
-        weights = self.layout.split(flat.double())
-        divergence = -entropy - self.prior.log_prob(weights, self.layout.shapes).mean()
-        return divergence.to(flat)
+        moments = [self.layout.split(flat.double()) for flat in (self.loc, self.flat_variance())]
+        expected = self.prior.expected_log_prob(*moments)
+        if expected is None:
+            flat = self.rsample(32) if draws is None else draws
+            expected = self.prior.log_prob(self.layout.split(flat.double()), self.layout.shapes).mean()
+        return (-entropy - expected).to(self.loc)
 
     def sample_with_kl(
         self, names: Collection[str] | None = None, noise: Tensor | None = None, sign: float = 1.0

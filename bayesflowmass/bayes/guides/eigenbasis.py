@@ -28,7 +28,8 @@ class Eigenbasis(WeightGuide):
     layer, 1): in that basis the prior is still isotropic and the likelihood's curvature, sum_i c_i h_i h_i^T,
     nearly diagonal, so that independent scales s come close to the full covariance of each row at the price
     of the mean field. Rows are independent of each other. V is fixed: `align` finds it from data; before that it is
-    the identity, which is the mean field. Random parameters that are not of a linear layer stay mean field.
+    the identity, which is the mean field. Random parameters that are not of a linear layer stay mean field, and so do
+    those of layers that are never called, such as the one whose weights torch's attention reads.
     The means are m_o = w_o + S V c_o, w the module's weights and c the parameters, so that each parameter of q
     belongs to one axis: steps that are scaled parameter by parameter, as Adam's, suit such a basis.
 
@@ -95,6 +96,8 @@ class Eigenbasis(WeightGuide):
             run()
         scales = self.layout.split(self.prior_scale())
         for index, layer in enumerate(self.layers):
+            if layer not in moments:
+                continue
             weight, bias = self._parts(layer)
             with_bias = bias in scales
             size = self.layout.shapes[weight][1] + with_bias
@@ -181,6 +184,5 @@ def _second_moments(module: nn.Module, layers: list[str]) -> Iterator[dict[str, 
         for handle in handles:
             handle.remove()
     for layer in layers:
-        if not counts[layer]:
-            raise ValueError(f"The layer '{layer}' was not used, so its axes are unknown.")
-        moments[layer] /= counts[layer]
+        if counts[layer]:
+            moments[layer] /= counts[layer]

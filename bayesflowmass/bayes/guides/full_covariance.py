@@ -31,7 +31,7 @@ class FullCovariance(WeightGuide):
         if n > LARGEST:
             raise ValueError(
                 f"A full covariance of {n} weights needs {n * n} numbers; choose at most {LARGEST} weights,"
-                " or the low-rank or mean-field guide."
+                " or the mean-field guide."
             )
         self.log_diagonal = nn.Parameter((self.init_scale * self.prior_scale()).log())
         # Rows in units of the diagonal's first values: one learning rate then suits all of them.

@@ -14,6 +14,7 @@ from bayesflowmass.bayes.guides.base import WeightGuide
 from bayesflowmass.bayes.guides.fused import DrawWithKL, LocalLinear, draw_normals
 from bayesflowmass.bayes.guides.noise import standard_normal
 from bayesflowmass.bayes.priors import NormalPrior
+from bayesflowmass.bayes.substitution import is_traced
 
 _LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
 
@@ -83,7 +84,8 @@ class MeanField(WeightGuide):
     def sample_with_kl(
         self, names: Collection[str] | None = None, noise: Tensor | None = None, sign: float = 1.0
     ) -> tuple[dict[str, Tensor], Tensor]:
-        if not isinstance(self.prior, NormalPrior):
+        if not isinstance(self.prior, NormalPrior) or is_traced():
+            # Gradients that are written out are not traced.
             return super().sample_with_kl(names, noise, sign)
         drawn = [name for name in self.layout.shapes if names is None or name in names]
         factors = [self.factor(name) for name in drawn]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
+from bayesflowmass.bayes.substitution import is_traced
 from bayesflowmass.common.threads import pool
 
 # Numbers per block of a long vector of noise. Each block has a generator of its own: torch fills a tensor
@@ -20,6 +21,9 @@ def standard_normal(shape: Sequence[int], like: Tensor, generator: torch.Generat
     The numbers do not depend on the number of threads.
     """
     noise = torch.empty(tuple(shape), dtype=like.dtype, device=like.device)
+    if is_traced():
+        # The seeds of blocks would be constants of the graph.
+        return torch.randn(tuple(shape), dtype=like.dtype, device=like.device)
     if noise.is_cuda or noise.numel() <= BLOCK:
         return noise.normal_(generator=generator)
     blocks = noise.view(-1).split(BLOCK)
