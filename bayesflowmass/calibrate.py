@@ -14,18 +14,20 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from bayesflowmass.command import run_command
 from bayesflowmass.command.paths import InputPath, ModelPath, OutFolder
+from bayesflowmass.command.reading import ReadingSettings
 from bayesflowmass.command.record import command_line, write_record
 from bayesflowmass.command.shared import DrawSettings
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.terminal import say, say_aside
+from bayesflowmass.estimator.observations import read_for
 
 # The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
 if TYPE_CHECKING:
@@ -42,8 +44,10 @@ __all__ = ["CalibrateSettings", "Calibration", "calibrate", "main"]
 _SVI_FROM = 1000
 
 
-class CalibrateSettings(DrawSettings):
+class CalibrateSettings(ReadingSettings, DrawSettings):
     """`bayesflowmass calibrate`: what a survey says of its own sky, and its masses with that."""
+
+    listed_last: ClassVar[tuple[str, ...]] = (*ReadingSettings.listed_last, *DrawSettings.listed_last)
 
     model: ModelPath | None = Field(
         None, description="model folder, or the name of a shipped model; default: sky"
@@ -61,12 +65,6 @@ class CalibrateSettings(DrawSettings):
     unknown: dict[str, tuple[float, float]] | None = Field(
         None,
         description="parameters with their limits, velocity_bias='[0.95, 1.1]'; default: docs/calibrate.md",
-    )
-    mode: Literal["paper", "survey", "mixed"] | None = Field(
-        None, description="interloper mode of the data; mixed: not known"
-    )
-    assume: dict[str, float] = Field(
-        default_factory=dict, description="NAME=VALUE taken as known of all clusters, as of `infer`"
     )
     n_mocks: int = Field(24000, ge=1000, le=10_000_000, description="mocks that teach the likelihood")
     n_samples: int = Field(150, ge=10, le=100_000, description="draws of theta in each chain")
@@ -246,19 +244,16 @@ def run(settings: CalibrateSettings, report: Callable[[str], None] = say) -> Cal
     from bayesflowmass.estimator import MassEstimator
     from bayesflowmass.estimator.shipped import choose_model
     from bayesflowmass.estimator.told import notes, tell
+    from bayesflowmass.estimator.training_info import read_training_info
     from bayesflowmass.evaluation.survey_mocks import learn_or_read, summaries, unknown_of
-    from bayesflowmass.io import load_catalog
     from bayesflowmass.posterior import make_prior
     from bayesflowmass.posterior.write_table import write_table
 
     chosen = choose_model(settings.model)
+    catalog = read_for(read_training_info(chosen), settings.galaxies, settings.clusters, **settings.reading())
     estimator = MassEstimator.load(chosen, settings.device)
-    catalog = load_catalog(settings.galaxies, settings.clusters, few_galaxies="keep")
-    if settings.mode is not None:
-        catalog = catalog.with_metadata(mode=settings.mode)
-        catalog = catalog.without("mode") if catalog.has("mode") else catalog
     catalog = tell(catalog, estimator, settings.assume)
-    for note in notes(catalog, estimator):
+    for note in [*catalog.metadata.extra.get("notes", []), *notes(catalog, estimator)]:
         say_aside(f"note: {note}")
     # What cannot be used is said before the mocks are made.
     make_prior(settings.prior, estimator.training_info.log10_mass_range)

@@ -10,6 +10,7 @@ import pytest
 from astropy.table import Table
 
 from bayesflowmass.calibrate import main
+from bayesflowmass.catalog import CatalogError
 from bayesflowmass.evaluation.survey_mocks import CENTRALS, unknown_of
 from bayesflowmass.hierarchical import SummaryLikelihood, survey
 from bayesflowmass.posterior.arviz_adapter import read_arviz
@@ -57,6 +58,38 @@ def test_catalogue_in_masses_and_theta_out(files, capsys, monkeypatch):
     monkeypatch.setattr(survey, "_SVI_STEPS", 5)
     assert command(files, "--prior", "sz:14.2", "--method", "svi") == 0
     assert "made before for such a survey" in capsys.readouterr().out
+
+
+def test_tables_are_read_and_told_of_as_by_infer(files, capsys, monkeypatch):
+    catalog = toy_catalog(12, seed=3, log10_mass=14.6)
+    clusters = Table({"Name": catalog.column("cluster_id"), "zcl": catalog.column("redshift")})
+    galaxies = Table({"Cl": catalog.column("cluster_id")[catalog.galaxy_rows]})
+    galaxies |= {"R": catalog.r_proj, "velocity": catalog.galaxies("v_los")}
+    clusters.write(files / "clusters.csv")
+    galaxies.write(files / "galaxies.csv")
+    seen = {}
+
+    def stop(folder, estimator, catalog, *_, **__):
+        seen["catalog"] = catalog
+        raise CatalogError("Enough was seen.")
+
+    monkeypatch.setattr("bayesflowmass.evaluation.survey_mocks.learn_or_read", stop)
+    words = ["--galaxies", files / "galaxies.csv", "--clusters", files / "clusters.csv", "--cleaned"]
+    words += [
+        "--column",
+        "cluster_id=Cl",
+        "clusters.cluster_id=Name",
+        "redshift=zcl",
+        "r_proj=R",
+        "v_los=velocity",
+    ]
+    words += ["--unit", "r_proj=comoving Mpc/h", "v_los=km/s", "--aperture", "1.2", "--mode", "mixed"]
+    assert command(files, *words) == 2
+    assert "Enough was seen." in capsys.readouterr().err
+    assert seen["catalog"].n_galaxies_total == catalog.n_galaxies_total
+    assert np.all(np.asarray(seen["catalog"].column("aperture")) == 1.2)
+    assert seen["catalog"].metadata.mode == "mixed"
+    assert seen["catalog"].metadata.selection["cleaned"]
 
 
 @pytest.mark.parametrize(

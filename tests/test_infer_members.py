@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 import torch
 from astropy.table import Table
-from small_model import toy_catalog, toy_estimator
+from small_model import toy_catalog, toy_estimator, with_uncertain_weights
 
+from bayesflowmass.catalog import CatalogError
 from bayesflowmass.encoders import GalaxySet, SetEncoder
 from bayesflowmass.estimator import MassEstimator, TrainingInfo
 from bayesflowmass.estimator.memberships import MEMBER, fit_count_error, memberships
 from bayesflowmass.flows import build_flow
 from bayesflowmass.infer import infer, infer_members, main
 from bayesflowmass.mocks import simulate_catalog
+from bayesflowmass.networks import SetNetwork
+from bayesflowmass.posterior import MassPosterior
 from bayesflowmass.train import train
 
 ENCODER = SetEncoder([(0.2, 500.0)])
@@ -79,6 +82,31 @@ def test_masses_are_those_without_memberships(estimator, catalog):
     assert masses.colnames == alone.colnames
     np.testing.assert_array_equal(masses["log10_mass"], alone["log10_mass"])
     assert "n_members" not in infer(toy_estimator(), catalog).colnames
+
+
+@pytest.mark.parametrize("uncertain", [False, True], ids=["point", "draws of all weights"])
+def test_memberships_are_noted_on_the_way_to_the_masses(estimator, catalog, uncertain, monkeypatch):
+    model = with_uncertain_weights(estimator) if uncertain else estimator
+    within = catalog.filter_galaxies(catalog.r_proj <= 1.6).filter(np.arange(6) != 3)
+    expected = model.memberships(within)
+    read, times = SetNetwork.read, []
+    monkeypatch.setattr(SetNetwork, "read", lambda *a: times.append(0) or read(*a))
+    masses, members = infer_members(model, catalog)
+    assert len(times) == (5 if uncertain else 1)
+    np.testing.assert_allclose(members["p_member"].compressed(), expected.probability, rtol=1e-6)
+    np.testing.assert_allclose(masses["n_members"].compressed(), expected.number, rtol=1e-6)
+    np.testing.assert_allclose(masses["n_members_err"].compressed(), expected.error, rtol=1e-6)
+
+
+def test_memberships_are_those_of_clusters_that_have_a_mass(estimator, catalog, monkeypatch):
+    """A cluster whose mass turns out not to exist has no members, and the others keep theirs."""
+    within = catalog.filter_galaxies(catalog.r_proj <= 1.6).filter(np.arange(6) != 3)
+    _, whole = infer_members(estimator, within)
+    monkeypatch.setattr(MassPosterior, "has_mass", property(lambda self: np.asarray(self.cluster_id) != 1))
+    _, members = infer_members(estimator, within)
+    lost = within.galaxy_rows == 1
+    np.testing.assert_array_equal(members["p_member"].mask, lost)
+    np.testing.assert_allclose(members["p_member"][~lost], whole["p_member"][~lost], rtol=1e-6)
 
 
 def test_an_error_that_nobody_fitted_is_masked(catalog):
@@ -157,6 +185,13 @@ def test_the_command_writes_memberships(tmp_path: Path, capsys):
     assert "--members" in table.meta["command"]
     masses = Table.read(tmp_path / "m.ecsv")
     assert (masses["n_members_err"] > 0).all()
+
+
+def test_galaxies_without_directions_are_refused_in_a_sentence(estimator, catalog):
+    """Read as if they lay on a line, they would all be neighbours of each other."""
+    radial = catalog.with_metadata(selection=catalog.metadata.selection | {"positions": "radial"})
+    with pytest.raises(CatalogError, match=r"without directions.*give x, y or ra, dec"):
+        infer(estimator, radial)
 
 
 def test_a_model_of_images_refuses_in_a_sentence(catalog):

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from bayesflowmass.catalog.slices import cluster_slices
 
-# What a network makes of so many galaxies at once: some 35 MB for each layer of width 64.
-_GALAXIES_AT_ONCE = 1 << 17
+# What a network makes of so many galaxies at once, 8 MB for each layer of width 64, mostly stays in a cache: a quarter
+# faster than four times as many.
+_GALAXIES_AT_ONCE = 1 << 15
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.encoders.base import Encoder
 from bayesflowmass.encoders.galaxy_set import Contexts, GalaxySet, concatenate
 from bayesflowmass.encoders.local.densities import KERNEL_WIDTHS, LocalDensities
@@ -133,6 +133,11 @@ class SetEncoder(Encoder):
         return GalaxySet(galaxies, offsets, torch.cat([(deviation / _SPEED).log()[:, None], *columns], 1))
 
     def _contexts(self, catalog: ClusterCatalog, points: Tensor, dtype: torch.dtype) -> GalaxySet:
+        if catalog.metadata.radial:
+            raise CatalogError(
+                "The catalogue has distances from the centre (r_proj) without directions, and this model reads places"
+                " on the sky: give x, y or ra, dec of the galaxies, or take a model that reads images."
+            )
         offsets = torch.tensor(catalog.offsets, device=points.device)
         found: GalaxySet = self(points.to(dtype), offsets, **self._raw_columns(catalog, points.device))
         return found

@@ -11,7 +11,8 @@ with a and b fitted at the end of training to clusters that were held out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch.func import functional_call
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.encoders import Contexts, GalaxySet, in_parts
 from bayesflowmass.flows import ConditionalFlow
+from bayesflowmass.networks.over_galaxies import odds_told_to
 
 MEMBER = "inside R_vir (Bryan & Norman 1998) of the halo, as in the mocks of training"
 """What a member is."""
@@ -41,6 +43,53 @@ class Memberships:
     probability: FloatArray
     number: FloatArray
     error: FloatArray
+
+
+class MembershipNotes:
+    """What a network over galaxies says of members while something else is asked of it, part after part of clusters.
+
+    Draws of the weights are consecutive readings of the same contexts.
+    """
+
+    def __init__(self, flow: ConditionalFlow) -> None:
+        self._trunk = flow.set_trunk
+        self._last: GalaxySet | None = None
+        self._draws: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Notes are taken within the block."""
+        with odds_told_to(self._hear):
+            yield
+
+    def _hear(self, context: GalaxySet, odds: Tensor) -> None:
+        if context is not self._last:
+            self._close()
+            self._last = context
+        p = torch.sigmoid(odds).double()
+        both = torch.stack([p, p * (1.0 - p)], 1)
+        number, independent = both.new_zeros(len(context), 2).index_add(0, context.numbers, both).unbind(1)
+        self._draws.append((p, number, independent))
+
+    def _close(self) -> None:
+        if self._draws:
+            p, number, independent = (torch.stack(each) for each in zip(*self._draws, strict=True))
+            variance = number.var(0, correction=0)
+            self._parts.append((p.mean(0), number.mean(0), independent.mean(0), variance))
+        self._draws.clear()
+
+    def memberships(self) -> Memberships | None:
+        """Those of all clusters that were read; None for a flow that does not read galaxies."""
+        self._close()
+        if self._trunk is None or not self._parts:
+            return None
+        p, number, independent, between = (torch.cat(each) for each in zip(*self._parts, strict=True))
+        noise, scatter = self._trunk.network.get_buffer("count_error").double()
+        variance = noise * independent + (scatter * number) ** 2 + between
+        if noise < 0:
+            variance = torch.full_like(variance, torch.nan)
+        return Memberships(p.cpu().numpy(), number.cpu().numpy(), variance.sqrt().cpu().numpy())
 
 
 @torch.no_grad()
@@ -62,32 +111,12 @@ def memberships(
         for key, value in (draws or {}).items()
         if key.startswith("trunk.0.")
     }
-    n_draws = len(next(iter(own.values()))) if own else 1
-    probability, independent, number = [], [], []
-    for part in in_parts(contexts, len(contexts) or 1):
-        assert isinstance(part, GalaxySet)
-        p = torch.stack(
-            [
-                torch.sigmoid(
-                    functional_call(trunk.network, {k: v[d] for k, v in own.items()}, (part,), {"odds": True})
-                ).double()
-                for d in range(n_draws)
-            ],
-            1,
-        )
-        zeros = p.new_zeros(len(part), n_draws)
-        number.append(zeros.index_add(0, part.numbers, p))
-        independent.append(zeros.index_add(0, part.numbers, p * (1.0 - p)).mean(1))
-        probability.append(p.mean(1))
-    counts = torch.cat(number)
-    expected = counts.mean(1)
-    noise, scatter = trunk.network.get_buffer("count_error").double()
-    variance = noise * torch.cat(independent) + (scatter * expected) ** 2 + counts.var(1, correction=0)
-    if noise < 0:
-        variance = torch.full_like(variance, torch.nan)
-    return Memberships(
-        torch.cat(probability).cpu().numpy(), expected.cpu().numpy(), variance.sqrt().cpu().numpy()
-    )
+    notes = MembershipNotes(flow)
+    with notes.taken():
+        for part in in_parts(contexts, len(contexts) or 1):
+            for d in range(len(next(iter(own.values()))) if own else 1):
+                functional_call(trunk.network, {key: value[d] for key, value in own.items()}, (part,))
+    return notes.memberships()
 
 
 def fit_count_error(flow: ConditionalFlow, contexts: Contexts) -> None:

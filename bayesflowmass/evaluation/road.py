@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
@@ -27,7 +26,7 @@ from bayesflowmass.encoders import Contexts, KDEError, concatenate
 from bayesflowmass.estimator import MassEstimator, TrainingInfo
 from bayesflowmass.estimator.cylinder import in_cylinder
 from bayesflowmass.estimator.flags import UNUSABLE, cluster_flags, pressed_against_edge, usable_clusters
-from bayesflowmass.estimator.memberships import Memberships
+from bayesflowmass.estimator.memberships import MembershipNotes, Memberships
 from bayesflowmass.estimator.statistics import ClusterStatistics
 from bayesflowmass.estimator.systematic import sigma_systematic
 from bayesflowmass.novelty import Assessment
@@ -50,6 +49,7 @@ class Batch:
         clusters: the k clusters that have a mass, cut to the cylinder.
         contexts: of those.
         posterior: of those; None where k is 0.
+        memberships: which of their galaxies are members; None for a model that does not say, or where k is 0.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Batch:
         posterior: MassPosterior | None,
         prior: str | MassPrior,
         catalogue: _Catalogue,
-        draws: Mapping[str, Tensor] | None,
+        memberships: Memberships | None,
     ) -> None:
         self.first = first
         self.everyone = everyone
@@ -73,7 +73,7 @@ class Batch:
         self._estimator = estimator
         self._prior = prior
         self._catalogue = catalogue
-        self._draws = draws
+        self.memberships = memberships
 
     def __len__(self) -> int:
         return len(self.everyone)
@@ -133,13 +133,6 @@ class Batch:
             measured=None if measured is None else measured.part(self.first, self.first + len(self)),
             empty_together=self._catalogue.empty_together,
         )
-
-    @cached_property
-    def memberships(self) -> Memberships | None:
-        """Which galaxies of the k clusters are members; None for a model that does not say."""
-        if self.posterior is None:
-            return None
-        return self._estimator.memberships(self.clusters, contexts=self.contexts, draws=self._draws)
 
     @cached_property
     def sigma_systematic(self) -> FloatArray | None:
@@ -245,12 +238,10 @@ def posteriors(
         for first, last in slices:
             everyone = in_cylinder(catalog[first:last], info.selection)
             problems = usable_clusters(everyone)
-            contexts, posterior = _of_usable(estimator, everyone, problems, prior, options)
+            contexts, posterior, members = _of_usable(estimator, everyone, problems, prior, options)
             found = found or posterior is not None
             first_problem = first_problem or str(problems[0])
-            yield Batch(
-                estimator, first, everyone, problems, contexts, posterior, prior, whole, options["draws"]
-            )
+            yield Batch(estimator, first, everyone, problems, contexts, posterior, prior, whole, members)
             bar.update(last - first)
     if not found and not a_part:
         name = catalog.column("cluster_id")[0]
@@ -265,18 +256,27 @@ def _of_usable(
     problems: npt.NDArray[np.str_],
     prior: str | MassPrior,
     options: Mapping[str, Any],
-) -> tuple[Contexts, MassPosterior | None]:
-    """Contexts and posterior of the clusters without a problem; what turns out to have no mass joins the problems."""
+) -> tuple[Contexts, MassPosterior | None, Memberships | None]:
+    """Contexts, posterior and memberships of the clusters without a problem.
+
+    What turns out to have no mass joins the problems.
+    """
     contexts = _encode(estimator, clusters, problems)
     if problems.all():
-        return contexts, None
-    posterior = estimator.posterior(clusters.filter(problems == ""), prior, contexts=contexts, **options)
-    has_mass = posterior.has_mass
+        return contexts, None, None
+    notes = MembershipNotes(estimator.flow)
+    with notes.taken():
+        posterior = estimator.posterior(clusters.filter(problems == ""), prior, contexts=contexts, **options)
+    members, has_mass = notes.memberships(), posterior.has_mass
     if has_mass.all():
-        return contexts, posterior
+        return contexts, posterior, members
     problems[np.flatnonzero(problems == "")[~has_mass]] = "no_density"
+    if not has_mass.any():
+        return contexts[:0], None, None
     contexts = contexts[torch.from_numpy(has_mass).to(contexts.device)]
-    return contexts, posterior[has_mass] if has_mass.any() else None
+    if members is not None:
+        members = estimator.memberships(clusters, contexts=contexts, draws=options["draws"])
+    return contexts, posterior[has_mass], members
 
 
 def _encode(estimator: MassEstimator, clusters: ClusterCatalog, problems: npt.NDArray[np.str_]) -> Contexts:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,11 @@ from torch import Tensor, nn
 from bayesflowmass.encoders.galaxy_set import GalaxySet
 from bayesflowmass.networks.dense import DenseNetwork, initialise
 
+_Listener = Callable[[GalaxySet, Tensor], None]
+
+# What a flow asks of the network is numbers of clusters; log odds are made on the way, and a second pass costs as much.
+_LISTENER: ContextVar[_Listener | None] = ContextVar("listener", default=None)
+
 _RADII = (0.0, 1.6)
 _SPEEDS = (0.0, 2.5)
 _BASIS = 8
@@ -18,6 +25,16 @@ _BASIS = 8
 _BRANCH = 0.3
 # Kernel densities of a log, widths of a root: kept from zero by this.
 _SMALL = 1e-6
+
+
+@contextmanager
+def odds_told_to(listener: _Listener) -> Iterator[None]:
+    """Within the block, whenever a `SetNetwork` has read galaxies, these and their log odds are told to a function."""
+    token = _LISTENER.set(listener)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
 
 
 class SetNetwork(nn.Module):
@@ -91,9 +108,9 @@ class SetNetwork(nn.Module):
                 assert isinstance(block, _Block)
                 block.shrink(_BRANCH)
 
-    def forward(self, context: GalaxySet, odds: bool = False) -> Tensor:
-        """Numbers of the clusters (n, output_dim), or the log odds (n_galaxies,) of their galaxies."""
-        return self.read(context)[odds]
+    def forward(self, context: GalaxySet) -> Tensor:
+        """Numbers of the clusters (n, output_dim)."""
+        return self.read(context)[0]
 
     def read(self, context: GalaxySet) -> tuple[Tensor, Tensor]:
         """Numbers (n, output_dim) of the clusters, and the log odds (n_galaxies,) that each galaxy is a member."""
@@ -116,6 +133,9 @@ class SetNetwork(nn.Module):
         pooled = [0.5 * (squares / least + _SMALL).log(), (radii / least + _SMALL).log()]
         if self.counted:
             pooled.append(members.log1p())
+        listener = _LISTENER.get()
+        if listener is not None:
+            listener(context, logit[:, 0].detach())
         return torch.cat([g, *pooled], 1), logit[:, 0]
 
     def _inputs(self, galaxies: Tensor) -> Tensor:

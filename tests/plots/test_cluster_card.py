@@ -139,6 +139,27 @@ def test_memberships_colour_galaxies_and_give_the_expected_number(estimator):
     assert expected[:, 1].max() <= 60
 
 
+def test_members_colour_galaxies_also_beside_an_attribution(estimator):
+    cluster = mock(60)
+    p = np.linspace(0.0, 1.0, 60)
+    found = Memberships(p, np.array([p.sum()]), np.array([3.4]))
+    change = np.linspace(-0.02, 0.03, 60)
+    figure = plot_cluster_card(cluster, estimator.posterior(cluster), memberships=found, attribution=change)
+    shown = np.concatenate([np.asarray(c.get_array()) for c in figure.axes[1].collections])
+    np.testing.assert_allclose(np.sort(shown), p)
+    assert "what the galaxy adds [dex]" in words(figure)
+
+
+def test_where_directions_are_not_known_no_sky_is_drawn(estimator):
+    cluster = observed(60)
+    cluster = cluster.with_metadata(selection=cluster.metadata.selection | {"positions": "radial"})
+    (figure,) = cluster_cards(estimator, cluster, attribution=False)
+    assert "directions not known" in words(figure)
+    assert overlapping(drawn_texts(figure)) == []
+    counts = [patch.get_height() for patch in figure.axes[1].patches]
+    assert sum(counts) == 60
+
+
 def test_attribution_colours_each_galaxy_and_lists_the_extremes(estimator):
     cluster = mock(60)
     change = np.linspace(-0.02, 0.03, 60)

@@ -70,7 +70,7 @@ def plot_cluster_card(
         extent: limits of the image in R [comoving Mpc/h] and v [km/s].
         attribution: change of log10 M that each galaxy makes, M(all) - M(all but this one) [dex], shape
             (n_galaxies,), NaN where unknown (:func:`bayesflowmass.saliency.leave_one_out`).
-        memberships: of the galaxies; they colour what the attribution does not.
+        memberships: of the galaxies; where they are given they colour the galaxies, else the attribution does.
         flags: names of `bayesflowmass.estimator.FLAGS`, joined by commas.
         p_novelty: probability that a training cluster is as strange.
         model: name of the model, for the foot of the page.
@@ -113,8 +113,11 @@ def plot_cluster_card(
         radius = float(
             radius_delta(posterior.median[0], cluster.column("redshift")[0], cosmology=posterior.cosmology)
         )
-        painted = _draw_sky(sky, cluster, member, paint, radius)
-        _draw_phase(phase, cluster, member, paint, radius, image, extent)
+        if cluster.metadata.radial:
+            _draw_radii(sky, cluster, member, radius)
+        else:
+            _draw_sky(sky, cluster, member, paint, radius)
+        painted = _draw_phase(phase, cluster, member, paint, radius, image, extent)
         if paint is not None:
             figure.colorbar(
                 painted, cax=panel(1.2, low - 0.58, PAGE_WIDTH - 2.4, 0.09), orientation="horizontal",
@@ -134,18 +137,18 @@ def plot_cluster_card(
 
 
 def _paint(change: FloatArray | None, memberships: Memberships | None) -> _Paint | None:
-    if change is not None:
-        scale = max(1e-4, float(np.nanquantile(np.abs(change), 0.98)))
-        label = (
-            "what the galaxy adds to its cluster: "
-            r"$\log_{10} M(\mathrm{all}) - \log_{10} M(\mathrm{without\ it})$ [dex]"
+    if memberships is not None:
+        return _Paint(
+            memberships.probability, 0.0, 1.0, "cividis", "probability that the galaxy is a member", "neither"
         )
-        return _Paint(change, -scale, scale, "RdBu_r", label, "both")
-    if memberships is None:
+    if change is None:
         return None
-    return _Paint(
-        memberships.probability, 0.0, 1.0, "cividis", "probability that the galaxy is a member", "neither"
+    scale = max(1e-4, float(np.nanquantile(np.abs(change), 0.98)))
+    label = (
+        "what the galaxy adds to its cluster: "
+        r"$\log_{10} M(\mathrm{all}) - \log_{10} M(\mathrm{without\ it})$ [dex]"
     )
+    return _Paint(change, -scale, scale, "RdBu_r", label, "both")
 
 
 def _draw_points(
@@ -187,9 +190,9 @@ def _draw_sky(
     member: BoolArray | None,
     paint: _Paint | None,
     radius: float,
-) -> Any:
+) -> None:
     x, y = (np.asarray(cluster.galaxies(name), dtype=np.float64) for name in ("x", "y"))
-    painted = _draw_points(axis, x, y, member, paint)
+    _draw_points(axis, x, y, member, paint)
     aperture = cluster.metadata.selection.get("r_max")
     limit = max(float(np.hypot(x, y).max(initial=0.1)), radius, float(aperture or 0.0))
     rings: list[tuple[float, dict[str, Any], str]] = [
@@ -211,7 +214,19 @@ def _draw_sky(
     labels += [name for *_, name in rings]
     axis.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2,
                 columnspacing=0.9, handlelength=1.5)  # fmt: skip
-    return painted
+
+
+def _draw_radii(axis: Axes, cluster: ClusterCatalog, member: BoolArray | None, radius: float) -> None:
+    """What is known of the sky where directions are not: how many galaxies lie at which distance."""
+    r = np.asarray(cluster.r_proj, dtype=np.float64)
+    edges = np.linspace(0.0, max(float(r.max(initial=0.1)), radius), 21).tolist()
+    kinds = [r] if member is None else [r[member], r[~member]]
+    names = ["all"] if member is None else ["members", "interlopers"]
+    axis.hist(kinds, edges, stacked=True, color=[COLOURS["blue"], COLOURS["vermillion"]][: len(kinds)], alpha=0.65,
+              hatch=["", "////"][: len(kinds)], label=names)  # fmt: skip
+    axis.axvline(radius, color=COLOURS["black"], ls="--", lw=0.9, label=r"$R_{200\mathrm{c}}$ of the median")
+    axis.set(xlabel=R_LABEL, ylabel="galaxies (directions not known)")
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, columnspacing=0.9)
 
 
 def _draw_phase(
@@ -222,19 +237,21 @@ def _draw_phase(
     radius: float,
     image: ArrayLike | None,
     extent: tuple[float, float, float, float],
-) -> None:
+) -> Any:
+    """The map of colours of the galaxies; None without a paint."""
     r = np.asarray(cluster.r_proj, dtype=np.float64)
     v = np.asarray(cluster.galaxies("v_los"), dtype=np.float64)
     if image is not None:
         pixels = np.asarray(image, dtype=np.float64)
         axis.imshow(pixels.T, origin="lower", extent=extent, aspect="auto", cmap="Greys", vmin=0.0,
                     vmax=1.6 * float(pixels.max()), zorder=0)  # fmt: skip
-    _draw_points(axis, r, v, member, paint)
+    painted = _draw_points(axis, r, v, member, paint)
     axis.axvline(radius, color=COLOURS["black"], ls="--", lw=0.9, zorder=2)
     axis.axhline(0.0, color=COLOURS["black"], lw=0.5, zorder=1)
     right = max(extent[1], float(r.max(initial=0.0)), radius)
     top = max(extent[3], float(np.abs(v).max(initial=0.0)))
     axis.set(xlim=(0.0, 1.03 * right), ylim=(-1.05 * top, 1.05 * top), xlabel=R_LABEL, ylabel=V_LABEL)
+    return painted
 
 
 def _draw_pdf(axis: Axes, posterior: MassPosterior, true: float | None, true_name: str) -> None:
