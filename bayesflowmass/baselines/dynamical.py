@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -25,6 +25,7 @@ _PROFILES: dict[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
     "projected": projected_mass_profile,
 }
 _LEAST = 5
+_CONCENTRATION = 4.0
 # Proper Mpc/h: only galaxies that all sit on the centre are closer.
 _SMALLEST_EDGE = 1e-6
 
@@ -39,12 +40,11 @@ def dynamical_mass(
     kind: DynamicalMass = "virial",
     *,
     surface_pressure: bool = True,
-    concentration: float = 4.0,
 ) -> FloatArray:
     """log10 M200c [Msun/h] (n,) of clusters whose interlopers are removed.
 
     The mass inside an aperture b, corrected for the surface term where that is asked for, gives R200c by an NFW
-    profile of fixed concentration; R200c is the next aperture, until it rests. So the galaxies used are those
+    profile of concentration 4; R200c is the next aperture, until it rests. So the galaxies used are those
     projected inside R200c, as in GalWCat19 (Abdullah et al. 2020, arXiv:1907.05061), but never fewer than five.
     Where R200c lies outside the cylinder the profile bridges the rest.
 
@@ -53,7 +53,6 @@ def dynamical_mass(
         kind: "virial" or "projected".
         surface_pressure: take off the surface term of an isotropic NFW halo, about 0.13 dex of the virial mass,
             0.21 dex of the projected one.
-        concentration: c_200c.
 
     Raises:
         ValueError: unknown kind, or a cluster with fewer than two galaxies or without a velocity dispersion.
@@ -69,14 +68,14 @@ def dynamical_mass(
     redshift = np.asarray(catalog.column("redshift"), dtype=np.float64)
     density = 800.0 / 3.0 * np.pi * critical_density(redshift, catalog.metadata.cosmology)
     radius, velocity = catalog.r_proj.astype(np.float64), catalog.galaxies("v_los").astype(np.float64)
-    offsets, table = catalog.offsets, _nfw_table(kind, surface_pressure, float(concentration))
+    offsets, table = catalog.offsets, _nfw_table(kind, surface_pressure)
     result = np.empty(len(catalog))
     for row in range(len(catalog)):
         part = slice(offsets[row], offsets[row + 1])
         order = np.argsort(radius[part], kind="stable")
         r = radius[part][order] / (1.0 + redshift[row])
         profile = _PROFILES[kind](r, velocity[part][order])
-        mass = _at_r200(r, profile, float(density[row]), concentration, table)
+        mass = _at_r200(r, profile, float(density[row]), table)
         if not mass > 0.0:
             raise ValueError(
                 f"The velocities or the positions of cluster {catalog.column('cluster_id')[row]} are all equal: it "
@@ -90,7 +89,6 @@ def _at_r200(
     r: FloatArray,
     profile: FloatArray,
     density: float,
-    concentration: float,
     table: tuple[FloatArray, FloatArray],
 ) -> float:
     """Fixed point of aperture and R200c; where it goes round between neighbours, their geometric mean."""
@@ -100,7 +98,7 @@ def _at_r200(
         log_ratio = np.log(profile / (density * edge**3))
         # Reversed, since mean density falls outwards.
         log_s = np.interp(-log_ratio, -table[1], table[0])
-    mass = np.where(profile > 0.0, density * (concentration * edge / np.exp(log_s)) ** 3, 0.0)
+    mass = np.where(profile > 0.0, density * (_CONCENTRATION * edge / np.exp(log_s)) ** 3, 0.0)
     next_number = np.clip(
         np.searchsorted(r, np.cbrt(mass / density), side="right"), min(_LEAST, r.size), r.size
     )
@@ -111,14 +109,14 @@ def _at_r200(
     return float(np.exp(np.mean(np.log(cycle)))) if np.all(cycle > 0.0) else 0.0
 
 
-@lru_cache(maxsize=16)
-def _nfw_table(kind: str, surface_pressure: bool, concentration: float) -> tuple[FloatArray, FloatArray]:
+@cache
+def _nfw_table(kind: str, surface_pressure: bool) -> tuple[FloatArray, FloatArray]:
     """ln s and ln of the mean density that an estimator gives inside s = b / r_s, in units of M200c / R200c^3."""
     s = np.geomspace(1e-3, 1e3, 6000)
     enclosed = np.log1p(s) - s / (1.0 + s)
-    whole = np.log1p(concentration) - concentration / (1.0 + concentration)
+    whole = np.log1p(_CONCENTRATION) - _CONCENTRATION / (1.0 + _CONCENTRATION)
     share = surface_share(kind, s) if surface_pressure else 0.0
-    return np.log(s), np.log(concentration**3 * enclosed / (whole * s**3 * (1.0 - share)))
+    return np.log(s), np.log(_CONCENTRATION**3 * enclosed / (whole * s**3 * (1.0 - share)))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from bayesflowmass.catalog.ranges import RANGES, check_range
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.estimator.cylinder import in_cylinder
 from bayesflowmass.estimator.mass_estimator import MassEstimator
+from bayesflowmass.estimator.training_info import TrainingInfo
 from bayesflowmass.mocks.luminosity import magnitude_of_density
 
 DENSITY = "galaxy_density"
@@ -36,6 +37,23 @@ _MEASURED = {
     "sigma_v_err": "velocity errors of the clusters: root mean square of the column v_err.",
     "abs_mag_limit": "depth of the sample: the faintest galaxy of each cluster, column abs_mag.",
 }
+
+
+def _made_otherwise(catalog: ClusterCatalog, info: TrainingInfo) -> list[str]:
+    """A note on mocks that are not made as those of the training are, but for what is drawn anyway."""
+    made, simulated = catalog.metadata.extra.get("mock_parameters"), info.config.get("simulate") or {}
+    trained = simulated.get("parameters")
+    if made is None or trained is None or info.config.get("catalog") is not None:
+        return []
+    drawn = {*(simulated.get("randomise") or {}), *catalog.metadata.extra.get("randomise", {})}
+    other = [name for name, value in made.items() if name not in drawn and trained.get(name, value) != value]
+    if not other:
+        return []
+    names = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
+    return [
+        f"these mocks are made otherwise than those that the model was trained on ({names}), so its masses can be off"
+        " by more than they say; for a shipped model, simulate --preset sky makes mocks as it knows them."
+    ]
 
 
 def tell(catalog: ClusterCatalog, estimator: MassEstimator, assume: Mapping[str, float]) -> ClusterCatalog:
@@ -83,7 +101,7 @@ def known_of(catalog: ClusterCatalog, estimator: MassEstimator) -> dict[str, Flo
 def notes(catalog: ClusterCatalog, estimator: MassEstimator) -> list[str]:
     """What is to be known of the model's files, and what it makes of columns that it can use, in sentences."""
     n = len(catalog)
-    said = list(estimator.notes)
+    said = [*estimator.notes, *_made_otherwise(catalog, estimator.training_info)]
     known = known_of(catalog, estimator)
     for name, values in known.items():
         count = int(np.isfinite(values).sum())

@@ -30,7 +30,7 @@ def inspect_catalog(path: Path) -> Inspection:
         return report.refuse(error)
     _describe(report, catalog)
     if report.usable:
-        report.commands = [command("infer", "--model", "MODEL", "--galaxies", path, "--out", "masses.ecsv")]
+        report.commands = [command("infer", "--galaxies", path, "--out", "masses.ecsv")]
         if catalog.has("log10_mass"):
             report.commands += [
                 command("evaluate", "--model", "MODEL", "--catalog", path),
@@ -54,7 +54,7 @@ def inspect_whole(known: CatalogFormat, path: Path, redshift: float | None) -> I
         )
     shown = "Z" if redshift is None else f"{redshift:g}"
     if report.usable:
-        report.commands = [command("infer", "--model", "MODEL", "--galaxies", path, "--redshift", shown)]
+        report.commands = [command("infer", "--galaxies", path, "--redshift", shown)]
     return report
 
 

@@ -57,7 +57,7 @@ def inspect_table(
         _unknown(report, path, table, column)
     elif role == "clusters":
         report.facts.append("a table of clusters")
-        words = ["--model", "MODEL", "--galaxies", "GALAXIES", "--clusters", str(path)]
+        words = ["--galaxies", "GALAXIES", "--clusters", str(path)]
         report.commands = [command("infer", *words, *_named(column, unit))]
         if table.first("redshift", "z") is None:
             report.problems.append("it has no redshifts: give one for all, --redshift Z.")
@@ -144,7 +144,7 @@ def _try(
     brings = reading is not None and reading.clusters is not None
     named = cluster_id is not None or "cluster_id" in table
     needs_clusters = not (frame or brings or named) and clusters is None
-    words = ["--model", "MODEL", "--galaxies", str(path)]
+    words = ["--galaxies", str(path)]
     if needs_clusters:
         words += ["--clusters", "CLUSTERS"]
         report.facts.append(

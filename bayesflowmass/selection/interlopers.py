@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -13,13 +13,13 @@ from bayesflowmass.cosmology import radius_at_circular_velocity
 from bayesflowmass.selection.record import at_least, check_positive, record
 
 _MIN_MEMBERS = 5
+_MAX_ITERATIONS = 20
+_CONCENTRATION = 4.0
 _START_RADIUS = 0.5
 """Comoving Mpc/h: where interlopers are fewest."""
 
 
-def remove_interlopers(
-    catalog: ClusterCatalog, n_sigma: float = 2.7, *, concentration: float = 4.0, max_iterations: int = 20
-) -> ClusterCatalog:
+def remove_interlopers(catalog: ClusterCatalog, n_sigma: float = 2.7) -> ClusterCatalog:
     """Remove galaxies with |v_los| > n_sigma sigma_los(R), where sigma_los follows from those that remain.
 
     The iteration of Mamon, Biviano & Boue (2013, arXiv:1212.1455), simplified: the dispersion of the
@@ -36,13 +36,11 @@ def remove_interlopers(
 
     Args:
         n_sigma: half width of the envelope; 2.7 keeps a Gaussian halo's members best (Mamon et al. 2010).
-        concentration: c_200c of the halo that gives the profile its shape.
 
     Raises:
-        CatalogError: if an argument is not positive.
+        CatalogError: if it is not positive.
     """
     check_positive("n_sigma", n_sigma)
-    check_positive("concentration", concentration)
     counts = catalog.n_galaxies
     velocity = np.abs(catalog.galaxies("v_los").astype(np.float64))
     squared = velocity**2
@@ -50,11 +48,11 @@ def remove_interlopers(
     redshift = catalog.column("redshift")
     # R200c is proportional to V200c.
     radius_per_velocity = radius_at_circular_velocity(1.0, redshift, cosmology=catalog.metadata.cosmology)
-    scaled, profile, aperture = _profile(float(concentration))
+    scaled, profile, aperture = _profile()
     inner = at_least(radius < _START_RADIUS, catalog, _MIN_MEMBERS)
     dispersion = 1.4826 * np.nan_to_num(segment_median(velocity, catalog.offsets, inner))
     kept = np.ones(velocity.size, dtype=bool)
-    for _ in range(max_iterations):
+    for _ in range(_MAX_ITERATIONS):
         v200 = np.maximum(dispersion / aperture, 1.0)
         fraction = radius / np.repeat(v200 * radius_per_velocity, counts)
         envelope = n_sigma * np.interp(fraction, scaled, profile) * np.repeat(v200, counts)
@@ -71,8 +69,8 @@ def remove_interlopers(
     return record(catalog.filter_galaxies(kept), cleaned=float(n_sigma))
 
 
-@lru_cache(maxsize=8)
-def _profile(concentration: float) -> tuple[FloatArray, FloatArray, float]:
+@cache
+def _profile() -> tuple[FloatArray, FloatArray, float]:
     """R / R200c, sigma_los / V200c there, and the dispersion of all galaxies inside R200c over V200c."""
     from scipy.integrate import cumulative_trapezoid, quad
 
@@ -93,9 +91,9 @@ def _profile(concentration: float) -> tuple[FloatArray, FloatArray, float]:
         pressure = quad(lambda t: np.tanh(t) ** 2 * density(at(t)) * enclosed(at(t)), 0.0, 30.0)[0]
         return 2.0 * surface, 2.0 * pressure
 
-    surface, pressure = np.array([integrals(concentration * s) for s in scaled]).T
+    surface, pressure = np.array([integrals(_CONCENTRATION * s) for s in scaled]).T
     # G M(r) = V200^2 R200 m(r) / m(c), with r in units of r_s.
-    squared = concentration / enclosed(concentration) * pressure / surface
+    squared = _CONCENTRATION / enclosed(_CONCENTRATION) * pressure / surface
     weight = surface * scaled
     inside = scaled <= 1.0
     mass = cumulative_trapezoid(weight[inside], scaled[inside])[-1]

@@ -1,5 +1,7 @@
 """What a model is told of a sample."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -10,6 +12,7 @@ from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator import MassEstimator, TrainingInfo
 from bayesflowmass.estimator.told import known_of, notes, tell
 from bayesflowmass.flows import build_flow
+from bayesflowmass.mocks import MockParameters
 from bayesflowmass.mocks.luminosity import schechter_density
 
 
@@ -50,3 +53,18 @@ def test_a_depth_without_completeness_is_said_to_be_half(model):
     whole = " ".join(notes(tell(clusters, model, {"abs_mag_limit": -20.0, "completeness": 0.9}), model))
     assert "completeness" not in whole
     assert "not its completeness" not in " ".join(notes(clusters, model))
+
+
+def test_mocks_of_another_kind_than_the_training_are_said_to_be_so(model):
+    made = MockParameters().to_dict()
+    clusters = toy_catalog(4, seed=3).with_metadata(extra={"mock_parameters": made})
+
+    def said(catalog=None, **changed):
+        simulate = {"parameters": made | changed, "randomise": {"velocity_bias": [0.9, 1.1]}}
+        info = replace(model.training_info, config={"catalog": catalog, "simulate": simulate})
+        return " ".join(notes(clusters, MassEstimator(model.encoder, model.flow, info, "cpu")))
+
+    assert "made otherwise" not in said()
+    assert "made otherwise" not in said(velocity_bias=1.05)
+    assert "made otherwise" not in said(catalog="theirs.parquet", orbit_loss=0.9)
+    assert "made otherwise than those that the model was trained on (orbit_loss)" in said(orbit_loss=0.9)

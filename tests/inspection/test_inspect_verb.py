@@ -37,7 +37,7 @@ def test_a_catalogue_is_described_and_leads_to_infer_and_evaluate(tmp_path, caps
     assert "a catalogue of bayesflowmass (parquet)" in text
     assert "5 clusters" in text
     assert "mode: paper" in text
-    assert "bayesflowmass infer --model MODEL --galaxies" in text
+    assert "bayesflowmass infer --galaxies" in text
     assert "bayesflowmass evaluate" in text
     assert inspect_file(tmp_path).title.startswith("a catalogue")
 

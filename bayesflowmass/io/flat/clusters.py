@@ -106,8 +106,8 @@ def clusters_from_galaxies(
         return {"cluster_id": unique[order]}, ids
     else:
         raise CatalogError(
-            f"{table.name}: the redshifts of the clusters are missing; give a table of clusters, or a "
-            "column redshift in the table of galaxies, or one redshift for all."
+            f"{table.name}: the redshifts of the clusters are missing; give a table of clusters (--clusters), a "
+            "column redshift in the table of galaxies, or one redshift for all (--redshift)."
         )
     plausibility.check_redshifts(z, "redshift", where)
     return {"cluster_id": unique[order], "redshift": z[order]}, ids
