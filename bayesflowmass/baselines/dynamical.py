@@ -36,10 +36,7 @@ def without_interlopers(catalog: ClusterCatalog) -> ClusterCatalog:
 
 
 def dynamical_mass(
-    catalog: ClusterCatalog,
-    kind: DynamicalMass = "virial",
-    *,
-    surface_pressure: bool = True,
+    catalog: ClusterCatalog, kind: DynamicalMass = "virial", *, surface_pressure: bool = True
 ) -> FloatArray:
     """log10 M200c [Msun/h] (n,) of clusters whose interlopers are removed.
 
@@ -86,10 +83,7 @@ def dynamical_mass(
 
 
 def _at_r200(
-    r: FloatArray,
-    profile: FloatArray,
-    density: float,
-    table: tuple[FloatArray, FloatArray],
+    r: FloatArray, profile: FloatArray, density: float, table: tuple[FloatArray, FloatArray]
 ) -> float:
     """Fixed point of aperture and R200c; where it goes round between neighbours, their geometric mean."""
     # An aperture ends half-way to the next galaxy; the last one is its own end.

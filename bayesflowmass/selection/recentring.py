@@ -81,11 +81,7 @@ def recentre_velocity(
 
 
 def recentre_position(
-    catalog: ClusterCatalog,
-    r_inner: float = 0.5,
-    v_inner: float = 1000.0,
-    *,
-    r_max: float | None = None,
+    catalog: ClusterCatalog, r_inner: float = 0.5, v_inner: float = 1000.0, *, r_max: float | None = None
 ) -> ClusterCatalog:
     """Put (x, y) = 0 at the centroid of the galaxies within r_inner of it and |v_los| < v_inner, iterated.
 
