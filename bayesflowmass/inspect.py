@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from bayesflowmass.command import (
-    ConfigError,
-    Settings,
-    TrainSettings,
-    build_settings,
-    load_yaml,
-    run_command,
-)
+from bayesflowmass.command import ConfigError, Settings, TrainSettings, build_settings, load_yaml, run_command
 from bayesflowmass.common.terminal import say
 from bayesflowmass.estimator.description import DESCRIPTION, WEIGHTS
 

@@ -43,12 +43,7 @@ class BayesianModule(nn.Module):
     """
 
     def __init__(
-        self,
-        module: nn.Module,
-        prior: Prior | None = None,
-        which: Choice = "all",
-        *,
-        name: str | None = None,
+        self, module: nn.Module, prior: Prior | None = None, which: Choice = "all", *, name: str | None = None
     ) -> None:
         super().__init__()
         self.module = module

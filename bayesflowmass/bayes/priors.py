@@ -177,12 +177,7 @@ class NormalPrior(WeightPrior):
         return NormalPrior(self.scale, gain=self.gain, overrides=overrides)
 
     def describe(self) -> dict[str, Any]:
-        return {
-            "kind": self.kind,
-            "scale": self.scale,
-            "gain": self.gain,
-            "overrides": dict(self.overrides),
-        }
+        return {"kind": self.kind, "scale": self.scale, "gain": self.gain, "overrides": dict(self.overrides)}
 
 
 class DistributionPrior(WeightPrior):

@@ -110,10 +110,7 @@ class ClusterCatalog(Columns):
 
     @staticmethod
     def iterate(
-        path: str | os.PathLike[str],
-        batch_size: int,
-        columns: Sequence[str] | None = None,
-        where: Any = None,
+        path: str | os.PathLike[str], batch_size: int, columns: Sequence[str] | None = None, where: Any = None
     ) -> Iterator[ClusterCatalog]:
         """Read catalogues of ``batch_size`` clusters one after another, in bounded memory.
 

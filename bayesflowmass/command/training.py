@@ -100,8 +100,7 @@ class WeightsSettings(Settings):
     """``--weights METHOD`` stands for ``--weights.method METHOD``; in a file the section may be that one word."""
 
     method: str = Field(
-        "point",
-        description="point (maximum likelihood alone), variational, ensemble[:K], laplace, nuts",
+        "point", description="point (maximum likelihood alone), variational, ensemble[:K], laplace, nuts"
     )
     which: str | tuple[str, ...] | None = Field(
         None,

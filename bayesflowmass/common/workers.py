@@ -27,11 +27,7 @@ def available_cores() -> int:
 
 
 def work_off(
-    function: Callable[[Any], Any],
-    tasks: Iterable[Any],
-    *,
-    workers: int = 1,
-    scheduler: str | None = None,
+    function: Callable[[Any], Any], tasks: Iterable[Any], *, workers: int = 1, scheduler: str | None = None
 ) -> Iterator[tuple[Any, Any]]:
     """Each task with its result, as they come; tasks are taken no faster than they are worked off.
 

@@ -43,12 +43,7 @@ def central_level(pit: ArrayLike) -> FloatArray:
     return np.asarray(2.0 * np.abs(checked_unit_interval(pit) - 0.5))
 
 
-def pit_histogram(
-    pit: ArrayLike,
-    bins: int = 20,
-    *,
-    halo_id: ArrayLike | None = None,
-) -> PitHistogram:
+def pit_histogram(pit: ArrayLike, bins: int = 20, *, halo_id: ArrayLike | None = None) -> PitHistogram:
     """Histogram of the PIT with the band that a calibrated sample respects in all bins at once.
 
     The band is simulated (:func:`bayesflowmass.diagnostics.uniformity.simulate_counts`): the emptiest bin

@@ -106,12 +106,7 @@ class SetEncoder(Encoder):
         return f"extras={self.extras}, optional={self.optional.names}"
 
     def forward(
-        self,
-        points: Tensor,
-        offsets: Tensor,
-        extras: Tensor | None = None,
-        *,
-        optional: Tensor | None = None,
+        self, points: Tensor, offsets: Tensor, extras: Tensor | None = None, *, optional: Tensor | None = None
     ) -> GalaxySet:
         """Contexts of a batch of clusters, differentiable as the densities are.
 

@@ -16,9 +16,7 @@ from bayesflowmass.flows import ConditionalFlow, MassDistribution
 
 
 def condition_draws(
-    flow: ConditionalFlow,
-    draws: Mapping[str, Tensor],
-    context: Contexts,
+    flow: ConditionalFlow, draws: Mapping[str, Tensor], context: Contexts
 ) -> MassDistribution:
     """p(log10 M200c | context, w_d) of every weight draw d and cluster: one draw of the weights for all clusters.
 

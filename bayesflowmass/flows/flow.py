@@ -373,11 +373,7 @@ def build_flow(
 
 
 def _check_choices(
-    kind: str,
-    trunk: str,
-    image_shape: Sequence[int] | None,
-    shared: bool,
-    galaxies: Mapping[str, Any] | None,
+    kind: str, trunk: str, image_shape: Sequence[int] | None, shared: bool, galaxies: Mapping[str, Any] | None
 ) -> None:
     if kind not in FLOW_KINDS:
         raise ValueError(f"unknown flow kind {kind!r}; choose one of {', '.join(FLOW_KINDS)}")

@@ -8,13 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bayesflowmass.catalog import CatalogError
-from bayesflowmass.io.formats import (
-    BoxFormat,
-    Reading,
-    TableFormat,
-    identify,
-    identify_columns,
-)
+from bayesflowmass.io.formats import BoxFormat, Reading, TableFormat, identify, identify_columns
 from bayesflowmass.io.names import normal_name
 from bayesflowmass.io.opening import at_rest
 from bayesflowmass.io.table import FlatTable

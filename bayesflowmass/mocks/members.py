@@ -8,12 +8,7 @@ import numpy as np
 
 from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.mocks.background import Background
-from bayesflowmass.mocks.galaxies import (
-    Component,
-    Galaxies,
-    accretion_mass,
-    mass_dependent_speed,
-)
+from bayesflowmass.mocks.galaxies import Component, Galaxies, accretion_mass, mass_dependent_speed
 from bayesflowmass.mocks.halos import Halos
 from bayesflowmass.mocks.infall import infall_speed
 from bayesflowmass.mocks.kinematics import (

@@ -6,12 +6,7 @@ import numpy as np
 
 from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.mocks.background import Background
-from bayesflowmass.mocks.galaxies import (
-    Component,
-    Galaxies,
-    accretion_mass,
-    mass_dependent_speed,
-)
+from bayesflowmass.mocks.galaxies import Component, Galaxies, accretion_mass, mass_dependent_speed
 from bayesflowmass.mocks.halos import Halos, draw_halos, drawn_for
 from bayesflowmass.mocks.kinematics import place_inside
 from bayesflowmass.mocks.neighbours import Neighbours
@@ -62,11 +57,7 @@ def central_galaxies(neighbours: Neighbours, halos: Halos, parameters: MockParam
 
 
 def _interlopers(
-    halo: IntArray,
-    position: FloatArray,
-    velocity: FloatArray,
-    log10_mass: FloatArray,
-    component: Component,
+    halo: IntArray, position: FloatArray, velocity: FloatArray, log10_mass: FloatArray, component: Component
 ) -> Galaxies:
     n = halo.size
     return Galaxies(

@@ -27,7 +27,7 @@ def training_verdict(model: Mapping[str, Any]) -> Verdict:
     points = [
         f"It speaks about {training.get('kind') or 'unknown'} clusters with log10 M200c ="
         f" {interval(*training['log10_mass_range'])} [Msun/h] at redshift {redshifts};"
-        " others are flagged.",
+        " others are flagged."
     ]
     if weights is None:
         points.append("Its weights are one set: the PDFs do not widen where the network does not know.")
@@ -132,11 +132,7 @@ def _network(model: Mapping[str, Any]) -> Facts:
         if weights is None
         else f"{weights.get('method')} posterior"
     )
-    pairs = [
-        ("Encoder", _encoder(encoder)),
-        ("Flow", f"{flow.get('kind')}, {layers}"),
-        ("Weights", method),
-    ]
+    pairs = [("Encoder", _encoder(encoder)), ("Flow", f"{flow.get('kind')}, {layers}"), ("Weights", method)]
     return Facts(tuple(pairs))
 
 

@@ -104,12 +104,7 @@ class JournalFigure(Figure):
 
 
 def column_figure(
-    height: float = 2.6,
-    *,
-    rows: int = 1,
-    columns: int = 1,
-    width: float = COLUMN_WIDTH,
-    **subplots: Any,
+    height: float = 2.6, *, rows: int = 1, columns: int = 1, width: float = COLUMN_WIDTH, **subplots: Any
 ) -> tuple[Figure, list[Axes]]:
     """An empty figure of one journal column and its axes, row by row.
 

@@ -38,11 +38,7 @@ class ReweightedDensity(Density):
     """
 
     def __init__(
-        self,
-        flow: FlowDensity,
-        prior: MassPrior,
-        training_prior: MassPrior,
-        redshift: FloatArray | None,
+        self, flow: FlowDensity, prior: MassPrior, training_prior: MassPrior, redshift: FloatArray | None
     ) -> None:
         if redshift is None:
             if "hmf" in prior.name or "hmf" in training_prior.name:

@@ -11,10 +11,4 @@ from bayesflowmass.saliency.gradients import GalaxyGradients, galaxy_gradients
 from bayesflowmass.saliency.map import MaskedMap, masked_map
 from bayesflowmass.saliency.removal import leave_one_out
 
-__all__ = [
-    "GalaxyGradients",
-    "MaskedMap",
-    "galaxy_gradients",
-    "leave_one_out",
-    "masked_map",
-]
+__all__ = ["GalaxyGradients", "MaskedMap", "galaxy_gradients", "leave_one_out", "masked_map"]

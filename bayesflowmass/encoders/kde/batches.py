@@ -112,12 +112,7 @@ def _chunks(plan: Plan, counts: Tensor, grid: Grid, device: str) -> list[Group]:
 
 
 def _density(
-    columns: Tensor,
-    offsets: Tensor,
-    kernel: KernelShape,
-    weight: Tensor | None,
-    grid: Grid,
-    chunk: Group,
+    columns: Tensor, offsets: Tensor, kernel: KernelShape, weight: Tensor | None, grid: Grid, chunk: Group
 ) -> Tensor:
     """Densities of the clusters of one chunk: (B, *grid)."""
     orders, numbers = chunk.orders, chunk.numbers

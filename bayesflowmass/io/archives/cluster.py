@@ -146,11 +146,7 @@ def _scale_and_angle(
 
 
 def _table(
-    position: ClusterPosition,
-    galaxies: Table,
-    x: FloatArray,
-    y: FloatArray,
-    v_los: FloatArray,
+    position: ClusterPosition, galaxies: Table, x: FloatArray, y: FloatArray, v_los: FloatArray
 ) -> Table:
     """Galaxies in the frame of the cluster, with the other columns of the archive."""
     columns: dict[str, Any] = {

@@ -20,10 +20,7 @@ _CLUSTER = {
     "z_lambda": ("z_lambda",),
     "richness": ("lambda", "lambda_chisq"),
 }
-_MEASURED = {
-    "spectroscopic": ("cg_spec_z", "z_spec", "bcg_spec_z"),
-    "error": ("z_lambda_e", "z_lambda_err"),
-}
+_MEASURED = {"spectroscopic": ("cg_spec_z", "z_spec", "bcg_spec_z"), "error": ("z_lambda_e", "z_lambda_err")}
 _MEMBER = {
     "cluster_id": ("mem_match_id",),
     "ra": ("ra",),

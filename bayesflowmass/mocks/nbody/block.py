@@ -17,13 +17,7 @@ from bayesflowmass.mocks.nbody.directions import LinesOfSight, sky_axes
 from bayesflowmass.mocks.nbody.galaxies import GalaxyStore, Region
 from bayesflowmass.mocks.nbody.hash import fold_of, hashed_uniform
 from bayesflowmass.mocks.nbody.hosts import Hosts
-from bayesflowmass.mocks.nbody.pairs import (
-    Pairs,
-    axis_pairs,
-    members_by_id,
-    members_by_radius,
-    tilted_pairs,
-)
+from bayesflowmass.mocks.nbody.pairs import Pairs, axis_pairs, members_by_id, members_by_radius, tilted_pairs
 from bayesflowmass.mocks.nbody.projection import HubbleFlow, line_of_sight_velocity
 from bayesflowmass.mocks.rows import Rows
 

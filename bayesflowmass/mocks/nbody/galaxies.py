@@ -89,14 +89,7 @@ def galaxy_cut(path: Path, column: str | None, minimum: float | None) -> GalaxyC
 
 
 def sort_galaxies(
-    path: Path,
-    folder: Path,
-    hosts: Hosts,
-    box_size: float,
-    cut: GalaxyCut,
-    *,
-    centrals: bool,
-    progress: bool,
+    path: Path, folder: Path, hosts: Hosts, box_size: float, cut: GalaxyCut, *, centrals: bool, progress: bool
 ) -> None:
     """Read a galaxies file and leave it sorted in ``folder``, for `GalaxyStore`.
 
@@ -167,10 +160,7 @@ class GalaxyStore:
             lower, upper: (3,) its corners [comoving Mpc/h]; it may leave the box, and be larger.
         """
         side = self._size / self._n
-        first, last = (
-            np.floor(lower / side - 1e-9).astype(int),
-            np.floor(upper / side + 1e-9).astype(int),
-        )
+        first, last = (np.floor(lower / side - 1e-9).astype(int), np.floor(upper / side + 1e-9).astype(int))
         pieces = []
         for start, stop, shift in self._runs(first, last):
             piece = self._records[start:stop]
@@ -246,12 +236,7 @@ def _cell(coordinate: FloatArray, box_size: float, n_cells: int) -> IntArray:
 
 
 def _check(
-    path: Path,
-    counts: dict[str, int],
-    n_galaxies: int,
-    extent: FloatArray,
-    box_size: float,
-    cut: GalaxyCut,
+    path: Path, counts: dict[str, int], n_galaxies: int, extent: FloatArray, box_size: float, cut: GalaxyCut
 ) -> None:
     if n_galaxies == 0:
         raise CatalogError(

@@ -80,12 +80,7 @@ class ModelLayout:
     method: str | None
 
 
-_SYMBOLS = {
-    "r_proj": r"R_\mathrm{proj}",
-    "v_los": r"v_\mathrm{los}",
-    "x": "x",
-    "y": "y",
-}
+_SYMBOLS = {"r_proj": r"R_\mathrm{proj}", "v_los": r"v_\mathrm{los}", "x": "x", "y": "y"}
 
 
 def model_layout(estimator: MassEstimator) -> ModelLayout:

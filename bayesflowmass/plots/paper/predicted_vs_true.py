@@ -71,13 +71,7 @@ def plot_predicted_vs_true(
 
 
 def _draw_sample(
-    top: Axes,
-    bottom: Axes,
-    true: FloatArray,
-    q: FloatArray,
-    bin_width: float,
-    label: str,
-    paint: str,
+    top: Axes, bottom: Axes, true: FloatArray, q: FloatArray, bin_width: float, label: str, paint: str
 ) -> None:
     edges = merged_edges(true, bin_width, 10)
     index = np.clip(np.searchsorted(edges, true, side="right") - 1, 0, edges.size - 2)
