@@ -61,13 +61,32 @@ def _tables(recipe: Recipe) -> tuple[RadialTables, Background, LuminosityTable |
     return RadialTables.build(recipe.parameters), background, luminosity
 
 
-def simulate_batch(n_halos: int, recipe: Recipe, rng: np.random.Generator) -> tuple[Columns, Columns]:
-    """Cluster columns and flat galaxy columns of ``n_halos`` haloes, those with enough galaxies only.
+@dataclass(frozen=True)
+class Scene:
+    """Haloes and all galaxies around them in three dimensions, before they are seen.
 
-    Clusters have the extra column ``n_galaxies``; ``halo_id`` counts within the batch.
+    Attributes:
+        halos, shapes, sightlines: of each halo.
+        own, substructure_fraction: the galaxies of the haloes themselves, and their share in clumps.
+        galaxies: all, of the cylinders about the lines of sight.
+        modes: (n_halos * n_projections,) ``"paper"`` or ``"survey"``.
+        in_paper: which galaxies the mode ``"paper"`` shows.
     """
+
+    halos: Halos
+    shapes: Shapes
+    sightlines: Sightlines
+    own: Galaxies
+    substructure_fraction: FloatArray
+    galaxies: Galaxies
+    modes: NDArray[np.str_]
+    in_paper: BoolArray
+
+
+def draw_scene(n_halos: int, recipe: Recipe, rng: np.random.Generator) -> Scene:
+    """Haloes and the galaxies around them."""
     parameters = recipe.parameters
-    tables, background, luminosity = _tables(recipe)
+    tables, background, _ = _tables(recipe)
     halos, shapes, sightlines = _draw_clusters(n_halos, recipe, background, rng)
     modes = _draw_modes(n_halos * recipe.n_projections, recipe.mode, rng)
     r200m = radius_200m(halos, recipe.cosmology)
@@ -90,15 +109,27 @@ def simulate_batch(n_halos: int, recipe: Recipe, rng: np.random.Generator) -> tu
     if tables.orbits is not None:
         galaxies = _where_they_are(galaxies, halos, background)
     in_paper = _in_paper_mode(galaxies, parameters, rng)
+    return Scene(halos, shapes, sightlines, own, substructure_fraction, galaxies, modes, in_paper)
+
+
+def simulate_batch(n_halos: int, recipe: Recipe, rng: np.random.Generator) -> tuple[Columns, Columns]:
+    """Cluster columns and flat galaxy columns of ``n_halos`` haloes, those with enough galaxies only.
+
+    Clusters have the extra column ``n_galaxies``; ``halo_id`` counts within the batch.
+    """
+    tables, _, luminosity = _tables(recipe)
+    scene = draw_scene(n_halos, recipe, rng)
+    halos, galaxies, modes = scene.halos, scene.galaxies, scene.modes
+    pure = recipe.kind == "pure"
     sky = project(
         galaxies,
-        sightlines,
+        scene.sightlines,
         halos.redshift,
         recipe.cosmology,
         r_max=None if pure else recipe.r_max,
         v_max=None if pure else recipe.v_max,
     )
-    seen = (modes[sky.row] == "survey") | in_paper[sky.source]
+    seen = (modes[sky.row] == "survey") | scene.in_paper[sky.source]
     source, row = sky.source[seen], sky.row[seen]
     order = np.argsort(row, kind="stable")
     n_galaxies = np.bincount(row, minlength=modes.size)
@@ -117,9 +148,9 @@ def simulate_batch(n_halos: int, recipe: Recipe, rng: np.random.Generator) -> tu
     if luminosity is not None:
         magnitude = luminosity.draw(galaxies.log10_mass, halos.redshift[galaxies.halo], rng)
         flat["gal_abs_mag"] = magnitude[source].astype(np.float32)
-    clusters = _truths(halos, shapes, sightlines, own, substructure_fraction)
+    clusters = _truths(halos, scene.shapes, scene.sightlines, scene.own, scene.substructure_fraction)
     clusters = {name: np.repeat(values, recipe.n_projections) for name, values in clusters.items()}
-    clusters["los_angle_cos"] = np.abs(sightlines.z[:, :, 0]).ravel()
+    clusters["los_angle_cos"] = np.abs(scene.sightlines.z[:, :, 0]).ravel()
     clusters["mode"] = modes
     n_members = np.bincount(row, weights=galaxies.member[sky.source[seen]], minlength=modes.size)
     clusters["n_members"] = n_members.astype(np.int32)

@@ -1,0 +1,1 @@
+"""The mocks' surroundings held to a particle box."""
