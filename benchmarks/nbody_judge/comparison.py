@@ -35,7 +35,7 @@ def with_errors(statistic: Callable[[FloatArray], FloatArray], n: int, seed: int
             statistic(np.bincount(rng.integers(0, n, n), minlength=n).astype(np.float64))
             for _ in range(_RESAMPLED)
         ]
-        return Measured(statistic(np.ones(n)), np.nanstd(np.array(drawn), axis=0))
+        return Measured(statistic(np.ones(n)), np.array(drawn).std(axis=0))
 
 
 def _sums(
@@ -106,8 +106,9 @@ def count_scatter(sample: Sample, v_range: tuple[float, float], beyond: float | 
     if beyond is not None:
         chosen &= sample.distance >= beyond
     count = np.bincount(sample.line[chosen], minlength=n * LINES).reshape(n, LINES).astype(np.float64)
-    slope = np.polyfit(sample.log10_mass, count.mean(axis=1), 1)[0] if n > 2 else 0.0
-    flat = count - slope * (sample.log10_mass - sample.log10_mass.mean())[:, None]
+    mass = sample.log10_mass - sample.log10_mass.mean()
+    slope = (mass @ count.mean(axis=1)) / max(float(mass @ mass), 1e-12)
+    flat = count - slope * mass[:, None]
     inner = flat.var(axis=1, ddof=1)
 
     def statistic(w: FloatArray) -> FloatArray:

@@ -41,8 +41,8 @@ def sample(count=(), v_r=lambda halo, r: 0.0 * r, n=400, mass=None):
 
 def test_friends_are_those_of_brute_force_across_slabs_and_faces():
     rng = np.random.default_rng(1)
-    position = rng.uniform(0.0, SIZE, (3000, 3))
-    length = 4.0
+    position = rng.uniform(0.0, SIZE, (800, 3))
+    length = 6.2
     apart = np.abs(position[:, None] - position[None])
     apart = np.minimum(apart, SIZE - apart)
     friends = (apart**2).sum(axis=-1) < length**2
@@ -56,7 +56,7 @@ def test_friends_are_those_of_brute_force_across_slabs_and_faces():
     # Two partitions are the same if each pair of labels is one of as many.
     pairs = np.unique(np.stack([group, found]), axis=1).shape[1]
     assert pairs == np.unique(group).size == np.unique(found).size
-    assert 100 < pairs < 2500
+    assert 30 < pairs < 600
 
 
 def test_a_sphere_ends_where_the_mean_density_falls_to_the_value():
@@ -117,7 +117,8 @@ def test_haloes_have_the_centre_mass_and_velocity_of_the_spheres(box):
     assert haloes.n_friends.size == 2
     apart = haloes.centre - np.array([[0.1, 99.9, 50.0], [40.0, 40.0, 40.0]])
     apart -= SIZE * np.round(apart / SIZE)
-    assert np.abs(apart).max() < 0.1
+    # 60 and 150 particles are left in half the radius, 0.4 and 0.55 Mpc/h: +- 0.03 for each of some ten steps.
+    assert np.abs(apart).max() < 0.2
     # A sphere twice as dense as 200 critical ends at its particles, plus the few of the field.
     np.testing.assert_allclose(10.0**haloes.log10_found / mass, [1500, 600], rtol=0.03)
     np.testing.assert_allclose(haloes.velocity, [[300.0] * 3, [-200.0] * 3], rtol=0.03)

@@ -121,6 +121,13 @@ def test_names_in_a_comment_beat_what_numbers_look_like(tmp_path):
         assert any("taken from a comment" in note for note in catalog.metadata.extra["notes"])
 
 
+def test_values_in_a_comment_are_no_names(tmp_path):
+    table = read_any_table(
+        written(tmp_path, "# center RA=104.65, DEC=-55.95, z=0.297\n1 4583. 193. -1391.\n2 40. 1. 9.\n")
+    )
+    assert table.colnames == ["col1", "col2", "col3", "col4"]
+
+
 def test_a_first_row_with_a_tab_too_many_is_no_header_below_names_in_a_comment(tmp_path):
     rows = [f"{k},0.{k},0.{k},{k}00.5" for k in range(1, 9)]
     text = "\n".join(["# cluster_id,x,y,v_los", "1,0.1,0.1,38\t4.9", *rows, ""])

@@ -211,7 +211,8 @@ def _names_in_comments(comments: Sequence[str], delimiter: str, width: int) -> l
         plain = line.lstrip().lstrip("#").strip()
         for mark in dict.fromkeys((delimiter, ",", " ")):
             names = _names_of(plain, mark, width)
-            if len(names) == width and all(name and not is_number(name) for name in names):
+            # "RA=104.65" says a value, and is no name.
+            if len(names) == width and all(name and "=" not in name and not is_number(name) for name in names):
                 found.append(names)
                 break
     # A remark may have as many words as there are columns: names that are known beat it, then what stands last.
