@@ -21,7 +21,7 @@ from bayesflowmass.mocks import MockParameters
 from benchmarks.nbody_judge.comparison import measure
 from benchmarks.nbody_judge.haloes import Haloes, find_haloes
 from benchmarks.nbody_judge.page import Results, disagreements, picture, tables
-from benchmarks.nbody_judge.samples import MASSES, box_sample, mock_sample, write_tracers
+from benchmarks.nbody_judge.samples import Clusters, box_sample, mock_sample, write_tracers
 from benchmarks.provenance import header, provenance
 
 _PAIRS = (("paper", "paper"), ("sky", "survey"))
@@ -42,9 +42,8 @@ def load(path: Path) -> dict[str, Any]:
     return box
 
 
-def inner_dispersion(box: dict[str, Any], haloes: Haloes, owner: IntArray) -> float:
+def inner_dispersion(box: dict[str, Any], haloes: Haloes, owner: IntArray, clusters: IntArray) -> float:
     """Median 1-D dispersion of the particles inside R200c of the clusters, over that of Evrard et al. (2008)."""
-    clusters = np.flatnonzero((haloes.log10_mass >= MASSES[0]) & (haloes.log10_mass < MASSES[1]))
     near = np.flatnonzero((owner >= clusters[0]) & (owner <= clusters[-1]))
     apart = box["position"][near] - haloes.centre[owner[near]]
     apart -= box["size"] * np.round(apart / box["size"])
@@ -73,13 +72,13 @@ def write_page(box: dict[str, Any], facts: dict[str, Any], results: Results, sou
     )
 
 
-def resolution(box: dict[str, Any], haloes: Haloes, owner: IntArray) -> dict[str, Any]:
+def resolution(box: dict[str, Any], haloes: Haloes, owner: IntArray, chosen: Clusters) -> dict[str, Any]:
     """What the box resolves, in numbers."""
     n = box["position"].shape[0]
     mass = MDPL2.Om0 * CRITICAL_DENSITY_TODAY * box["size"] ** 3 / n
-    found = haloes.log10_found
-    clusters = (haloes.log10_mass >= MASSES[0]) & (haloes.log10_mass < MASSES[1])
-    deficit: FloatArray = found[clusters] - haloes.log10_mass[clusters]
+    low, high = chosen.masses
+    clusters = np.flatnonzero((haloes.log10_mass >= low) & (haloes.log10_mass < high))
+    deficit: FloatArray = haloes.log10_found[clusters] - haloes.log10_mass[clusters]
     return {
         "n": n,
         "particle": mass,
@@ -89,12 +88,13 @@ def resolution(box: dict[str, Any], haloes: Haloes, owner: IntArray) -> dict[str
         "unresolved": 2.0 * box["mesh_cell"],
         "n_haloes": haloes.n_friends.size,
         "lowest": haloes.log10_mass[-1],
-        "n_clusters": int(clusters.sum()),
-        "low": MASSES[0],
-        "high": MASSES[1],
+        "n_clusters": clusters.size,
+        "low": low,
+        "high": high,
+        "v_max": chosen.v_max,
         "deficit": float(np.nanmedian(deficit)),
         "deficit_scatter": float(np.nanstd(deficit)),
-        "inner": inner_dispersion(box, haloes, owner),
+        "inner": inner_dispersion(box, haloes, owner, clusters),
     }
 
 
@@ -113,7 +113,8 @@ standard errors over clusters:
 {size:g} Mpc/h, z = {z:g}, the cosmology of MDPL2; {n} particles of {particle:.3g} Msun/h, {particles:.0f} in 10^14.
 The mesh cell, which is the softening, is {cell:.2f} Mpc/h; R200c of 10^14 Msun/h is {r200:.2f} Mpc/h. What lies within
 two cells ({unresolved:.2f} Mpc/h, grey in the picture) of a centre is not resolved, and not judged. Clusters are the
-{n_clusters} haloes of 10^{low:g}-10^{high:g} Msun/h, each seen along three axes.
+{n_clusters} haloes of 10^{low:g}-10^{high:g} Msun/h, each seen along three axes,
+R < 1.6 Mpc/h and \\|v\\| < {v_max:g} km/s.
 
 - Friends of friends (b = 0.2) find {n_haloes} haloes of 20 particles or more, down to 10^{lowest:.2f} Msun/h.
 - Masses are matched by rank to Tinker et al. (2008). The sphere of 200 times the critical density about the same
@@ -136,7 +137,7 @@ Errors: clusters drawn anew. Bold: as above.
 ![Box and mocks](nbody_judge.png)
 
 Points and lines: mocks are open. Last panel: all galaxies; beyond R200c and below 1000 km/s; beyond 2 R200c and
-below 1000 km/s; 1500-2500 km/s.
+below 1000 km/s; beyond R200c and faster.
 
 {tables}
 
@@ -153,13 +154,16 @@ def main() -> None:
     parser.add_argument(
         "--mocks", type=int, default=3000, help="mock clusters of each preset (default: 3000)"
     )
+    parser.add_argument("--masses", type=float, nargs=2, default=[13.9, 14.4], help="log10 M200c (13.9 14.4)")
+    parser.add_argument("--v-max", type=float, default=2500.0, help="cut in velocity [km/s] (default: 2500)")
     parser.add_argument("--seed", type=int, default=0, help="of thinning and mocks (default: 0)")
     parser.add_argument("--out", type=Path, required=True, help="Markdown file; the picture stands beside it")
     arguments = parser.parse_args()
     box = load(arguments.box)
     size, z = float(box["size"]), float(box["redshift"])
     haloes, owner = find_haloes(box["position"], box["velocity"], size, z, _MIN_PARTICLES)
-    facts = resolution(box, haloes, owner)
+    clusters = Clusters(tuple(arguments.masses), arguments.v_max, z)
+    facts = resolution(box, haloes, owner, clusters)
     print(facts, flush=True)
     results = []
     for preset, mode in _PAIRS:
@@ -170,8 +174,8 @@ def main() -> None:
             folder, box["position"], box["velocity"], size, z, haloes, owner, parameters, arguments.seed
         )
         out = folder / "clusters.parquet"
-        seen = box_sample(f"box, {mode} mode", tracers, haloes, size, z, mode, out)
-        made = mock_sample(f"mocks, {preset}", preset, mode, arguments.mocks, z, arguments.seed)
+        seen = box_sample(f"box, {mode} mode", tracers, haloes, size, clusters, mode, out)
+        made = mock_sample(f"mocks, {preset}", preset, mode, arguments.mocks, clusters, arguments.seed)
         results += [(sample.name, measure(sample)) for sample in (seen, made)]
         print(f"{preset}: {seen.line.size} and {made.line.size} galaxies in cylinders", flush=True)
     picture(results, facts["unresolved"], arguments.out.with_suffix(""))

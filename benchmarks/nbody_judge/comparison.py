@@ -8,14 +8,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
-from benchmarks.nbody_judge.samples import LINES, R_MAX, V_MAX, Sample
+from benchmarks.nbody_judge.samples import LINES, R_MAX, Sample
 
-__all__ = ["Measured", "count_scatter", "far_share", "infall", "measure", "outsiders", "with_errors"]
+__all__ = [
+    "Measured",
+    "count_scatter",
+    "far_share",
+    "infall",
+    "measure",
+    "outsiders",
+    "speeds",
+    "with_errors",
+]
 
 RADII = np.array([0.8, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0])
 """Shells [comoving Mpc/h]."""
 APERTURES = np.array([0.0, 0.4, 0.8, 1.2, R_MAX])
-SPEEDS = np.array([0.0, 250.0, 500.0, 1000.0, 1500.0, 2000.0, V_MAX])
+SPEEDS = np.array([0.0, 250.0, 500.0, 1000.0, 1500.0, 2000.0, 2500.0])
+"""Bins of |v| [km/s], as far as the cylinder reaches."""
 _RESAMPLED = 200
 
 
@@ -38,6 +48,11 @@ def with_errors(statistic: Callable[[FloatArray], FloatArray], n: int, seed: int
         return Measured(statistic(np.ones(n)), np.array(drawn).std(axis=0))
 
 
+def speeds(v_max: float) -> FloatArray:
+    """Edges of the bins of |v| in a cylinder [km/s]."""
+    return SPEEDS[v_max >= SPEEDS]
+
+
 def _sums(
     cluster: IntArray, cell: IntArray, n: int, n_cells: int, weight: FloatArray | BoolArray | None = None
 ) -> FloatArray:
@@ -48,10 +63,19 @@ def _sums(
     return np.asarray(flat, dtype=np.float64).reshape(n, n_cells)
 
 
-def infall(sample: Sample) -> tuple[Measured, Measured]:
-    """Mean radial velocity (without the Hubble flow) and its dispersion in the shells of ``RADII`` [km/s]."""
-    n, cell = sample.r200.size, np.digitize(sample.r, RADII) - 1
-    moments = [_sums(sample.halo, cell, n, RADII.size - 1, sample.v_r**power) for power in range(3)]
+def infall(sample: Sample, centrals: bool = False) -> tuple[Measured, Measured]:
+    """Mean radial velocity (without the Hubble flow) and its dispersion in the shells of ``RADII`` [km/s].
+
+    Args:
+        centrals: of the centrals of other haloes only, from 2 Mpc/h on: nearer, galaxies that live alone belong to
+            the cluster in the mocks.
+    """
+    n = sample.r200.size
+    used = sample.central & (sample.r > 2.0) if centrals else np.ones(sample.r.size, dtype=bool)
+    cell = np.digitize(sample.r[used], RADII) - 1
+    moments = [
+        _sums(sample.halo[used], cell, n, RADII.size - 1, sample.v_r[used] ** power) for power in range(3)
+    ]
 
     def mean(w: FloatArray) -> FloatArray:
         return np.asarray(w @ moments[1] / (w @ moments[0]))
@@ -66,11 +90,11 @@ def outsiders(sample: Sample, by: str, beyond: float = 1.0, per: str = "all") ->
     """Galaxies of the cylinders that lie beyond ``beyond`` x R200c in space, by projected radius or by \\|v\\|.
 
     Args:
-        by: ``"R"`` (bins ``APERTURES``) or ``"v"`` (``SPEEDS``).
+        by: ``"R"`` (bins ``APERTURES``) or ``"v"`` (`speeds`).
         per: ``"all"``: as a share of all galaxies of the bin; ``"member"``: over the galaxies inside R200c of the
             whole cylinder; ``"outsider"``: over all outsiders, which is their distribution.
     """
-    edges, values = (APERTURES, sample.R) if by == "R" else (SPEEDS, sample.v)
+    edges, values = (APERTURES, sample.R) if by == "R" else (speeds(sample.v_max), sample.v)
     n, cell, cluster = sample.r200.size, np.digitize(values, edges) - 1, sample.line // LINES
     out = sample.distance >= beyond
     number = _sums(cluster, cell, n, edges.size - 1, out)
@@ -129,7 +153,10 @@ def _beyond(variance: float, mean: float) -> float:
 def measure(sample: Sample) -> Mapping[str, Measured]:
     """Everything that page and picture show of one sample."""
     mean, dispersion = infall(sample)
+    central_mean, central_dispersion = infall(sample, centrals=True)
     return {
+        "infall of centrals": central_mean,
+        "dispersion of centrals": central_dispersion,
         "infall": mean,
         "dispersion": dispersion,
         "share R": outsiders(sample, "R"),
@@ -140,8 +167,8 @@ def measure(sample: Sample) -> Mapping[str, Measured]:
         "per member v": outsiders(sample, "v", beyond=2.0, per="member"),
         "share": far_share(sample, 1.0),
         "share 2": far_share(sample, 2.0),
-        "all": count_scatter(sample, (0.0, V_MAX), None),
+        "all": count_scatter(sample, (0.0, sample.v_max), None),
         "near": count_scatter(sample, (0.0, 1000.0), 1.0),
         "middle": count_scatter(sample, (0.0, 1000.0), 2.0),
-        "fast": count_scatter(sample, (1500.0, V_MAX), 1.0),
+        "fast": count_scatter(sample, (1000.0, sample.v_max), 1.0),
     }

@@ -24,6 +24,8 @@ _RATIO = {2: (0, 3), 3: (0, 2, 3)}
 QUANTITIES: Mapping[str, tuple[str, str, float, str]] = {
     "infall": ("mean radial velocity [km/s], r [Mpc/h]", "radius", 30.0, ".0f"),
     "dispersion": ("radial dispersion [km/s], r [Mpc/h]", "radius", 30.0, ".0f"),
+    "infall of centrals": ("mean radial velocity of centrals [km/s], r [Mpc/h]", "radius", 30.0, ".0f"),
+    "dispersion of centrals": ("radial dispersion of centrals [km/s], r [Mpc/h]", "radius", 30.0, ".0f"),
     "share": ("share of galaxies beyond R200c", "", 0.03, ".3f"),
     "share 2": ("share of galaxies beyond 2 R200c", "", 0.03, ".3f"),
     "share R": ("share beyond R200c, R [Mpc/h]", "aperture", 0.05, ".3f"),
@@ -38,7 +40,7 @@ SCATTERS: Mapping[str, str] = {
     "all": "all galaxies",
     "near": "beyond R200c, \\|v\\| < 1000 km/s",
     "middle": "beyond 2 R200c, \\|v\\| < 1000 km/s",
-    "fast": "\\|v\\| of 1500-2500 km/s, beyond R200c",
+    "fast": "beyond R200c, \\|v\\| > 1000 km/s",
 }
 
 
@@ -57,9 +59,10 @@ def tables(results: Results) -> str:
     lines = ["| quantity | | " + " | ".join(name for name, _ in results) + " |"]
     lines.append("|---|---|" + "---|" * len(results))
     for key, (text, kind, least, form) in QUANTITIES.items():
-        for index, label in enumerate(_bins(kind)):
+        for index, label in enumerate(_bins(kind)[: results[0][1][key].value.size]):
             cells = _row(results, key, index, least, form)
-            lines.append(f"| {text if index == 0 else ''} | {label} | {cells} |")
+            if cells.strip(" |"):
+                lines.append(f"| {text} | {label} | {cells} |")
     for key, text in SCATTERS.items():
         for index, label in enumerate(_COUNTS):
             form = ".1f" if index == 0 else ".2f"
@@ -73,7 +76,8 @@ def _row(results: Results, key: str, index: int, least: float, form: str) -> str
     for (_, box), (_, mock) in zip(results[::2], results[1::2], strict=True):
         bold = bool(_differs(box[key], mock[key], least)[index])
         for measured, marked in ((box[key], False), (mock[key], bold)):
-            text = f"{measured.value[index]:{form}} +- {measured.error[index]:{form}}"
+            value, error = measured.value[index], measured.error[index]
+            text = f"{value:{form}} +- {error:{form}}" if np.isfinite(value) else ""
             cells.append(f"**{text}**" if marked else text)
     return " | ".join(cells)
 
@@ -121,11 +125,12 @@ def picture(results: Results, unresolved: float, stem: Path) -> None:
             ("share v", SPEEDS, r"$|v|$ [km/s]", r"share beyond $R_{200}$"),
             ("far speeds", SPEEDS, r"$|v|$ [km/s]", r"density beyond $2R_{200}$ [1/(1000 km/s)]"),
         ]
-        for axis, (key, edges, x_label, y_label) in zip(axes, panels, strict=False):
+        for axis, (key, known, x_label, y_label) in zip(axes, panels, strict=False):
+            edges = known[: results[0][1][key].value.size + 1]
             for index, (name, measured) in enumerate(results):
                 _draw(axis, measured[key], edges, index, name, colours, key == "far speeds")
             axis.set(xlabel=x_label, ylabel=y_label, xlim=(edges[0], edges[-1]))
-            if edges is RADII and unresolved > edges[0]:
+            if known is RADII and unresolved > edges[0]:
                 axis.axvspan(edges[0], unresolved, color="0.9", lw=0)
         axes[2].set_ylim(0.0, 1.0)
         axes[3].set_ylim(0.0, 1.02)

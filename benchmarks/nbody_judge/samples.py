@@ -15,19 +15,33 @@ from bayesflowmass.cosmology import convert_mass, efunc, mass_function, radius_d
 from bayesflowmass.mocks import MockParameters
 from bayesflowmass.mocks.batch import draw_scene
 from bayesflowmass.mocks.catalog_builder import make_recipe
+from bayesflowmass.mocks.galaxies import Component
 from bayesflowmass.mocks.halos import mean_richness
 from bayesflowmass.mocks.projection import project
 from benchmarks.nbody_judge.haloes import Haloes
 
-__all__ = ["MASSES", "Sample", "box_sample", "mock_sample", "write_tracers"]
+__all__ = ["Clusters", "Sample", "box_sample", "mock_sample", "write_tracers"]
 
-MASSES = (13.9, 14.4)
-"""log10 M200c [Msun/h] of the clusters."""
-LINES, R_MAX, V_MAX, REACH = 3, 1.6, 2500.0, 6.0
+LINES, R_MAX, REACH = 3, 1.6, 6.0
 _FIELDS = ["x", "y", "z", "vx", "vy", "vz", "upid", "id", "mvir", "mpeak", "obs_sm", "obs_sfr"]
 _HOSTS = "rockstarId,upId,pId,M200c,x,y,z,vx,vy,vz"
 _GALAXY = 10**12
 _LONE = 2 * 10**12
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Which clusters are cut out of box and mocks.
+
+    Attributes:
+        masses: limits of log10 M200c [Msun/h].
+        v_max: cut in velocity [km/s]; the box must hold the cylinder.
+        redshift: of all.
+    """
+
+    masses: tuple[float, float]
+    v_max: float
+    redshift: float
 
 
 @dataclass(frozen=True)
@@ -36,27 +50,31 @@ class Sample:
 
     Attributes:
         name: for tables and legends.
+        v_max: cut in velocity [km/s].
         log10_mass: (n,) of the clusters.
         r200: (n,) R200c [comoving Mpc/h].
         halo, r, v_r: of galaxies within ``REACH`` in space: row of the cluster, distance [comoving Mpc/h], radial
             velocity without the Hubble flow, relative to the cluster [km/s].
+        central: (like r) the central galaxies of other haloes, which have no motions inside these.
         line: of galaxies in cylinders: cluster x LINES + line of sight.
         R, v, distance: of the same: projected [comoving Mpc/h], |v_los| [km/s], true distance in units of R200c.
     """
 
     name: str
+    v_max: float
     log10_mass: FloatArray
     r200: FloatArray
     halo: IntArray
     r: FloatArray
     v_r: FloatArray
+    central: BoolArray
     line: IntArray
     R: FloatArray
     v: FloatArray
     distance: FloatArray
 
 
-def mock_sample(name: str, preset: str, mode: str, n_clusters: int, redshift: float, seed: int) -> Sample:
+def mock_sample(name: str, preset: str, mode: str, n_clusters: int, clusters: Clusters, seed: int) -> Sample:
     """The package's own mocks, of masses drawn from the mass function."""
     parameters = MockParameters.preset(preset)
     parts = []
@@ -64,13 +82,13 @@ def mock_sample(name: str, preset: str, mode: str, n_clusters: int, redshift: fl
         recipe = make_recipe(
             n_clusters,
             masses="hmf",
-            log10_mass_range=MASSES,
+            log10_mass_range=clusters.masses,
             mode=mode,
-            redshift=redshift,
+            redshift=clusters.redshift,
             n_projections=LINES,
             parameters=parameters,
             r_max=r_max,
-            v_max=V_MAX,
+            v_max=clusters.v_max,
             min_galaxies=1,
         )
         parts.append((recipe, draw_scene(n_clusters, recipe, np.random.default_rng(seed))))
@@ -78,20 +96,24 @@ def mock_sample(name: str, preset: str, mode: str, n_clusters: int, redshift: fl
     galaxies = scene.galaxies if mode == "survey" else scene.galaxies.take(scene.in_paper)
     r = np.sqrt((galaxies.position**2).sum(axis=0))
     v_r = (galaxies.position * galaxies.velocity).sum(axis=0) / np.maximum(r, 1e-9)
-    hubble = 100.0 * float(efunc(redshift)) / (1.0 + redshift)
+    hubble = 100.0 * float(efunc(clusters.redshift)) / (1.0 + clusters.redshift)
     v_r -= np.where(galaxies.flows, 0.0, hubble * r)
     near = r < REACH
     recipe, narrow = parts[1]
     seen = narrow.galaxies if mode == "survey" else narrow.galaxies.take(narrow.in_paper)
-    sky = project(seen, narrow.sightlines, narrow.halos.redshift, recipe.cosmology, r_max=R_MAX, v_max=V_MAX)
+    sky = project(
+        seen, narrow.sightlines, narrow.halos.redshift, recipe.cosmology, r_max=R_MAX, v_max=clusters.v_max
+    )
     apart = np.sqrt((seen.position**2).sum(axis=0)) / narrow.halos.r200c[seen.halo]
     return Sample(
         name,
+        clusters.v_max,
         narrow.halos.log10_mass,
         narrow.halos.r200c,
         galaxies.halo[near],
         r[near],
         v_r[near],
+        galaxies.component[near] == Component.NEIGHBOUR_CENTRAL,
         sky.row,
         np.hypot(sky.x, sky.y),
         np.abs(sky.v_los),
@@ -174,37 +196,34 @@ def _inside_virial(
 
 
 def box_sample(
-    name: str, tracers: Tracers, haloes: Haloes, size: float, redshift: float, mode: str, out: Path
+    name: str, tracers: Tracers, haloes: Haloes, size: float, clusters: Clusters, mode: str, out: Path
 ) -> Sample:
     """Send a box through ``bayesflowmass simulate`` and read the distances of its galaxies off the box."""
-    settings = [
-        "--hosts",
-        tracers.hosts,
-        "--galaxies",
-        tracers.galaxies,
-        "--box-size",
-        size,
-        "--redshift",
-        redshift,
-    ]
-    settings += ["--masses", "hmf", "--mode", mode, "--membership", "radius", "--min-galaxies", 1]
-    settings += [
-        "--log10-mass-range",
-        *MASSES,
-        "--r-max",
-        R_MAX,
-        "--v-max",
-        V_MAX,
-        "--out",
-        out,
-        "--workers",
-        1,
-    ]
-    if command(["simulate", *map(str, settings), "--no-progress"]):
+    settings = {
+        "hosts": tracers.hosts,
+        "galaxies": tracers.galaxies,
+        "box-size": size,
+        "redshift": clusters.redshift,
+        "masses": "hmf",
+        "mode": mode,
+        "membership": "radius",
+        "min-galaxies": 3,
+        "log10-mass-range": clusters.masses,
+        "r-max": R_MAX,
+        "v-max": clusters.v_max,
+        "out": out,
+        "workers": 1,
+    }
+    words = ["simulate", "--no-progress"]
+    for name, value in settings.items():
+        words += [f"--{name}", *(map(str, value) if isinstance(value, tuple) else (str(value),))]
+    if command(words):
         raise RuntimeError(f"bayesflowmass simulate failed for {out}; its message stands above.")
     catalog = ClusterCatalog.read(out)
-    chosen = np.flatnonzero((haloes.log10_mass >= MASSES[0]) & (haloes.log10_mass < MASSES[1]))
-    r200 = radius_delta(haloes.log10_mass[chosen], redshift)
+    chosen = np.flatnonzero(
+        (haloes.log10_mass >= clusters.masses[0]) & (haloes.log10_mass < clusters.masses[1])
+    )
+    r200 = radius_delta(haloes.log10_mass[chosen], clusters.redshift)
     new = np.full(haloes.log10_mass.size, -1)
     new[chosen] = np.arange(chosen.size)
     cluster = new[np.asarray(catalog.column("halo_id"), dtype=np.int64) - 1]
@@ -216,7 +235,7 @@ def box_sample(
     apart -= size * np.round(apart / size)
     line = cluster * LINES + np.asarray(catalog.column("projection"), dtype=np.int64)
     visible = np.ones(table.size, dtype=bool) if mode == "survey" else ~tracers.central
-    halo, r, v_r = radial_velocities(
+    halo, near, r, v_r = radial_velocities(
         tracers.position[visible],
         tracers.velocity[visible],
         haloes.centre[chosen],
@@ -225,11 +244,13 @@ def box_sample(
     )
     return Sample(
         name,
+        clusters.v_max,
         haloes.log10_mass[chosen],
         r200,
         halo,
         r,
         v_r,
+        tracers.central[visible][near],
         line[rows],
         np.asarray(catalog.r_proj, dtype=np.float64),
         np.abs(np.asarray(catalog.galaxies("v_los"), dtype=np.float64)),
@@ -239,8 +260,8 @@ def box_sample(
 
 def radial_velocities(
     position: FloatArray, velocity: FloatArray, centre: FloatArray, bulk: FloatArray, size: float
-) -> tuple[IntArray, FloatArray, FloatArray]:
-    """Row of the centre, distance and radial velocity of everything within ``REACH`` of some centres."""
+) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
+    """Rows of centre and galaxy, distance and radial velocity of all within ``REACH`` of some centres."""
     tree = cKDTree(np.mod(position.astype(np.float64), size), boxsize=size, balanced_tree=False)
     found = tree.query_ball_point(np.mod(centre, size), REACH)
     halo = np.repeat(np.arange(centre.shape[0]), [len(one) for one in found])
@@ -248,4 +269,4 @@ def radial_velocities(
     apart = position[index] - centre[halo]
     apart -= size * np.round(apart / size)
     r = np.maximum(np.sqrt((apart**2).sum(axis=1)), 1e-9)
-    return halo, r, ((velocity[index] - bulk[halo]) * apart).sum(axis=1) / r
+    return halo, index, r, ((velocity[index] - bulk[halo]) * apart).sum(axis=1) / r

@@ -35,7 +35,18 @@ def sample(count=(), v_r=lambda halo, r: 0.0 * r, n=400, mass=None):
     ones = np.ones(line.size)
     log10_mass = np.full(n, 14.0) if mass is None else mass
     return Sample(
-        "made", log10_mass, np.full(n, 0.8), halo, r, v_r(halo, r), line, 0.3 * ones, 100.0 * ones, 1.5 * ones
+        "made",
+        2500.0,
+        log10_mass,
+        np.full(n, 0.8),
+        halo,
+        r,
+        v_r(halo, r),
+        halo < 0,
+        line,
+        0.3 * ones,
+        100.0 * ones,
+        1.5 * ones,
     )
 
 
@@ -130,10 +141,10 @@ def test_haloes_have_the_centre_mass_and_velocity_of_the_spheres(box):
 def test_radial_velocities_are_along_the_line_from_the_centre_through_faces():
     position = np.array([[99.5, 50.0, 50.0], [50.0, 50.0, 50.0]])
     velocity = np.array([[100.0, 7.0, 0.0], [1.0, 1.0, 1.0]])
-    halo, r, v_r = radial_velocities(
+    halo, galaxy, r, v_r = radial_velocities(
         position, velocity, np.array([[0.5, 50.0, 50.0]]), np.array([[40.0, 0.0, 0.0]]), SIZE
     )
-    assert halo.tolist() == [0]
+    assert halo.tolist() == galaxy.tolist() == [0]
     assert r[0] == pytest.approx(1.0)
     assert v_r[0] == pytest.approx(-60.0)
 
