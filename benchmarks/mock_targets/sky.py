@@ -297,6 +297,10 @@ and with a dispersion that falls outward all members inside R_vir, 1.3 r200c, ar
   galaxies is large because SAG and The Three Hundred pull the loss in opposite directions.
 - Orbits are those of z = 0.117 and of mean growth at every redshift and mass; only concentration, size and
   speed scale.
+- Beside a particle box, around clusters of 10^14 Msun/h ([results/nbody_judge.md](results/nbody_judge.md)): the mean
+  infall agrees from 2 Mpc/h on to 60 km/s; other haloes near the cluster move too fast (radial dispersion 290 km/s,
+  the box 170-200), and there are too many galaxies a few Mpc/h around it, whose counts differ too little between lines
+  of sight. Nothing was chosen from it.
 """
 
 

@@ -110,11 +110,11 @@ standard errors over clusters:
 
 {label}.
 
-{size:g} Mpc/h, z = {z:g}, the cosmology of MDPL2; {n} particles of {particle:.3g} Msun/h, {particles:.0f} in 10^14.
-The mesh cell, which is the softening, is {cell:.2f} Mpc/h; R200c of 10^14 Msun/h is {r200:.2f} Mpc/h. What lies within
-two cells ({unresolved:.2f} Mpc/h, grey in the picture) of a centre is not resolved, and not judged. Clusters are the
-{n_clusters} haloes of 10^{low:g}-10^{high:g} Msun/h, each seen along three axes,
-R < 1.6 Mpc/h and \\|v\\| < {v_max:g} km/s.
+{size:g} Mpc/h, z = {z:g}, the cosmology of MDPL2; {n} particles of {particle:.3g} Msun/h, {particles:.0f} in a
+halo of 10^14 Msun/h. The mesh cell, which is the softening, is {cell:.2f} Mpc/h; R200c of 10^14 Msun/h is
+{r200:.2f} Mpc/h. What lies within two cells ({unresolved:.2f} Mpc/h, grey in the picture where it shows) of a centre
+is not resolved, and not judged. Clusters are the {n_clusters} haloes of 10^{low:g}-10^{high:g} Msun/h, each seen along
+three axes, R < 1.6 Mpc/h and \\|v\\| < {v_max:g} km/s.
 
 - Friends of friends (b = 0.2) find {n_haloes} haloes of 20 particles or more, down to 10^{lowest:.2f} Msun/h.
 - Masses are matched by rank to Tinker et al. (2008). The sphere of 200 times the critical density about the same
@@ -122,11 +122,13 @@ R < 1.6 Mpc/h and \\|v\\| < {v_max:g} km/s.
 - Inside R200c the particles' dispersion is {inner:.2f} of what simulations have (Evrard et al. 2008). Members'
   velocities are **not** judged, nor how many galaxies lie inside 0.4 Mpc/h. Shares beyond R200c by \\|v\\| suffer from
   the members in them; numbers beyond 2 R200c, over all members, do not.
+- Satellites of other haloes are slowed in the same way: dispersions of all galaxies are lower limits. Those of centrals
+  are not touched by it.
 - Galaxies are particles: each halo has the preset's mean number inside R_vir, with its scatter, spread as the
   particles of its group. Haloes below the smallest found have no satellites; in survey mode their centrals, of 10^11
   Msun/h and more, are particles outside haloes, as many as the mass function has. There is no galaxy formation in
   it: no velocity bias, no loss of galaxies.
-- It is one realisation: the errors, over clusters, do not hold the scatter of its largest scales.
+- It is one realisation, without waves longer than the box: the errors, over clusters, do not hold that.
 
 ## All numbers
 

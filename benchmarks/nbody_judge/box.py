@@ -79,7 +79,9 @@ def evolve(arguments: argparse.Namespace) -> dict[str, Any]:
         "label": f"PM++ {version()}, {arguments.n}^3 particles, mesh {arguments.n * arguments.mesh}^3, 2LPT at a = "
         f"{arguments.a_start:g}, {arguments.steps} steps linear in a"
         + (", force filtered at the particle grid" if arguments.filter else "")
-        + f", seed {arguments.seed}; {wall / 60:.1f} min, {cpu / 60:.1f} min of processor",
+        + f", seed {arguments.seed}; {wall / 60:.1f} min, {cpu / 60:.1f} min of processor; made by "
+        f"`python benchmarks/nbody_judge/box.py --size {arguments.size:g} --n {arguments.n} --mesh {arguments.mesh} "
+        f"--steps {arguments.steps} --seed {arguments.seed}{' --filter' * arguments.filter} --out box.npz`",
         **MDPL2,
     }
 

@@ -123,7 +123,7 @@ def picture(results: Results, unresolved: float, stem: Path) -> None:
             ("dispersion", RADII, r"$r$ [Mpc/$h$]", r"$\sigma_r$ [km/s]"),
             ("share R", APERTURES, r"$R$ [Mpc/$h$]", r"share beyond $R_{200}$"),
             ("share v", SPEEDS, r"$|v|$ [km/s]", r"share beyond $R_{200}$"),
-            ("far speeds", SPEEDS, r"$|v|$ [km/s]", r"density beyond $2R_{200}$ [1/(1000 km/s)]"),
+            ("far speeds", SPEEDS, r"$|v|$ [km/s]", r"$p(|v|)$ beyond $2R_{200}$ [s/Mm]"),
         ]
         for axis, (key, known, x_label, y_label) in zip(axes, panels, strict=False):
             edges = known[: results[0][1][key].value.size + 1]
@@ -132,8 +132,8 @@ def picture(results: Results, unresolved: float, stem: Path) -> None:
             axis.set(xlabel=x_label, ylabel=y_label, xlim=(edges[0], edges[-1]))
             if known is RADII and unresolved > edges[0]:
                 axis.axvspan(edges[0], unresolved, color="0.9", lw=0)
-        axes[2].set_ylim(0.0, 1.0)
-        axes[3].set_ylim(0.0, 1.02)
+        axes[2].set_ylim(0.0, 1.05)
+        axes[3].set_ylim(0.0, 1.05)
         axes[4].set_ylim(0.0, None)
         axes[0].axhline(0.0, lw=0.5, color="0.6")
         for index, (_, measured) in enumerate(results):
@@ -144,7 +144,7 @@ def picture(results: Results, unresolved: float, stem: Path) -> None:
         axes[5].set_xticks(range(len(SCATTERS)), ["all", "near", "middle", "fast"])
         axes[5].set(ylabel="scatter of counts beyond Poisson", xlim=(-0.5, len(SCATTERS) - 0.5))
         axes[5].set_ylim(0.0, None)
-        axes[3].legend(loc="lower right", fontsize=6.5, frameon=False)
+        axes[3].legend(loc="lower left", fontsize=6.5, frameon=False)
         save_figure(figure, stem, ("png", "pdf"))
 
 

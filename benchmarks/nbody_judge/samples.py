@@ -215,8 +215,8 @@ def box_sample(
         "workers": 1,
     }
     words = ["simulate", "--no-progress"]
-    for name, value in settings.items():
-        words += [f"--{name}", *(map(str, value) if isinstance(value, tuple) else (str(value),))]
+    for setting, value in settings.items():
+        words += [f"--{setting}", *(map(str, value) if isinstance(value, tuple) else (str(value),))]
     if command(words):
         raise RuntimeError(f"bayesflowmass simulate failed for {out}; its message stands above.")
     catalog = ClusterCatalog.read(out)

@@ -9,8 +9,9 @@ from bayesflowmass.cosmology import (
     critical_density,
     mass_function,
 )
-from benchmarks.nbody_judge.comparison import count_scatter, far_share, infall, outsiders
+from benchmarks.nbody_judge.comparison import count_scatter, far_share, infall, measure, outsiders
 from benchmarks.nbody_judge.haloes import find_haloes, friends_of_friends, matched_masses, sphere
+from benchmarks.nbody_judge.page import disagreements, tables
 from benchmarks.nbody_judge.samples import LINES, Sample, radial_velocities
 
 SIZE = 100.0
@@ -186,3 +187,12 @@ def test_scatter_of_counts_is_without_poisson_and_without_the_trend_with_mass():
     assert both.value[2] == pytest.approx(np.sqrt(0.134), abs=0.02)
     assert both.value[3] == pytest.approx(np.sqrt(0.0436), abs=0.02)
     assert count_scatter(sample(count, n=n), (0.0, 2500.0), None).value[2] > both.value[2]
+
+
+def test_the_page_says_first_where_a_mock_differs_from_its_box():
+    same, moved = (measure(sample(v_r=lambda halo, r, at=at: at + 0.0 * r)) for at in (-200.0, -300.0))
+    assert disagreements([("box", same), ("mock", same)]) == []
+    said = disagreements([("box", same), ("mock", moved)])
+    assert len(said) == 1
+    assert said[0].startswith("mock, mean radial velocity [km/s], r [Mpc/h]: 1-1.5: -300 (box -200); ")
+    assert tables([("box", same), ("mock", moved)]).count("**-300 +- 0**") == 5
