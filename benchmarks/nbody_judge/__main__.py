@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bayesflowmass.common.arrays import FloatArray, IntArray
-from bayesflowmass.cosmology import CRITICAL_DENSITY_TODAY, MDPL2, radius_delta, velocity_dispersion_evrard
+from bayesflowmass.cosmology import MDPL2, critical_density, radius_delta, velocity_dispersion_evrard
 from bayesflowmass.mocks import MockParameters
 from benchmarks.nbody_judge.comparison import measure
 from benchmarks.nbody_judge.haloes import Haloes, find_haloes
@@ -75,7 +75,7 @@ def write_page(box: dict[str, Any], facts: dict[str, Any], results: Results, sou
 def resolution(box: dict[str, Any], haloes: Haloes, owner: IntArray, chosen: Clusters) -> dict[str, Any]:
     """What the box resolves, in numbers."""
     n = box["position"].shape[0]
-    mass = MDPL2.Om0 * CRITICAL_DENSITY_TODAY * box["size"] ** 3 / n
+    mass = MDPL2.Om0 * float(critical_density(0.0)) * box["size"] ** 3 / n
     low, high = chosen.masses
     clusters = np.flatnonzero((haloes.log10_mass >= low) & (haloes.log10_mass < high))
     deficit: FloatArray = haloes.log10_found[clusters] - haloes.log10_mass[clusters]

@@ -12,7 +12,6 @@ from scipy.spatial import cKDTree
 
 from bayesflowmass.common.arrays import FloatArray, IntArray
 from bayesflowmass.cosmology import (
-    CRITICAL_DENSITY_TODAY,
     MDPL2,
     Cosmology,
     critical_density,
@@ -134,7 +133,7 @@ def find_haloes(
     its particles are those of the heavier.
     """
     n = position.shape[0]
-    particle_mass = cosmology.Om0 * CRITICAL_DENSITY_TODAY * size**3 / n
+    particle_mass = cosmology.Om0 * float(critical_density(0.0, cosmology)) * size**3 / n
     label = friends_of_friends(position, size, LINKING * size / np.cbrt(n))
     count = np.bincount(label)
     big = np.flatnonzero(count >= min_particles)

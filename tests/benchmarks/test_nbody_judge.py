@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from bayesflowmass.cosmology import (
-    CRITICAL_DENSITY_TODAY,
     MDPL2,
     critical_density,
     mass_function,
@@ -100,7 +99,7 @@ def box():
     rng = np.random.default_rng(3)
     n_side, z = 64, 0.117
     n = n_side**3
-    mass = MDPL2.Om0 * CRITICAL_DENSITY_TODAY * SIZE**3 / n
+    mass = MDPL2.Om0 * float(critical_density(0.0)) * SIZE**3 / n
     comoving = 200.0 * float(critical_density(z)) / (1.0 + z) ** 3
     parts, velocity = [], []
     large = np.cbrt(1500 * mass / (4.0 / 3.0 * np.pi * comoving * 2.0))
