@@ -38,8 +38,9 @@ def fit(
 ) -> Posterior | LatentPosterior:
     """The posterior of the weights of a network, given data.
 
-    Training ends with the network, which changes in place, at the centre of the posterior: the mean of q, the
-    maximum of the posterior density for ``laplace`` and ``point``, the first member of an ensemble.
+    Training ends with the network, which changes in place, at the mean of q, at the maximum of the posterior density
+    for ``point``, ``laplace``, ``linearised`` and ``sghmc``, or at the first member of an ensemble; ``nuts`` leaves it
+    as it is.
 
     >>> posterior = bayes.fit(net, (x, y), likelihood=lambda f: dist.Normal(f.squeeze(-1), 0.1))
     >>> y_new = posterior.predict(x_new, n_draws=100)

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import jacrev, jvp, vmap
+from torch.func import jacrev, jvp, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bayesflowmass.bayes.laplace import LaplacePosterior
 from bayesflowmass.bayes.layout import WeightLayout
@@ -79,12 +80,32 @@ def linear_parameters(module: nn.Module, draws: Mapping[str, Tensor], x: Tensor)
     outer, own = _ParametersOf(module), dict(module.named_parameters())
     centre = {f"module.{name}": own[name].detach() for name in draws}
 
-    def one(draw: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        away = {name: draw[name] - value for name, value in centre.items()}
-        both: Any = jvp(lambda weights: call_with(outer, weights, (x,)), (centre,), (away,))
+    def parameters(weights: dict[str, Tensor]) -> Any:
+        return call_with(outer, weights, (x,))
+
+    def one(away: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        both: Any = jvp(parameters, (centre,), (away,))
         return tuple(value + slope for value, slope in zip(*both, strict=True))
 
-    found: tuple[Tensor, ...] = vmap(one)({f"module.{name}": value for name, value in draws.items()})
+    away = {name: draws[name.removeprefix("module.")] - value for name, value in centre.items()}
+    # Fused attention has no second derivatives, of which the second way is made.
+    with sdpa_kernel(SDPBackend.MATH):
+        try:
+            found: tuple[Tensor, ...] = vmap(one)(away)
+        except RuntimeError:
+            # Without forward derivatives, or not to be vectorised, as recurrent layers: the transpose of the transpose.
+            pulled: Any = vjp(parameters, centre)
+            values, back = pulled
+            pushed: Any = vjp(
+                lambda seeds: back(seeds)[0], tuple(torch.zeros_like(value) for value in values)
+            )
+            forth = pushed[1]
+            n_draws = len(next(iter(away.values())))
+            slopes = [forth({name: each[k] for name, each in away.items()})[0] for k in range(n_draws)]
+            found = tuple(
+                value + torch.stack(parts)
+                for value, parts in zip(values, zip(*slopes, strict=True), strict=True)
+            )
     return found
 
 
@@ -115,7 +136,12 @@ def gauss_newton(module: nn.Module, names: Sequence[str], data: Data) -> Tensor:
         rows = [torch.autograd.grad(each.sum(), joint, retain_graph=True)[0] for each in first.unbind(-1)]
         values, vectors = torch.linalg.eigh(torch.stack(rows, 1))
         root = vectors * values.clamp_min(0.0).sqrt().unsqueeze(-2)
-        slope = root.mT @ vmap(jacrev(joined), in_dims=(None, 0))(at, x)
+        with sdpa_kernel(SDPBackend.MATH):
+            try:
+                slopes = vmap(jacrev(joined), in_dims=(None, 0))(at, x)
+            except RuntimeError:
+                slopes = torch.stack([jacrev(joined, chunk_size=1)(at, each) for each in x])
+        slope = root.mT @ slopes
         total += torch.einsum("nop,noq->pq", slope, slope)
     return total
 

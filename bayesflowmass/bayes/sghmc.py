@@ -56,9 +56,9 @@ class SGHMCPosterior(NUTSPosterior):
         chains: int = 4,
         warmup: int = 50,
         samples: int = 100,
-        steps: int = 100,
+        path_steps: int = 100,
         step_size: float | None = None,
-        batch_size: int | None = None,
+        path_batch_size: int | None = None,
         trained: bool = False,
     ) -> Self:
         """Train the module, then run the chains side by side from its weights.
@@ -68,21 +68,25 @@ class SGHMCPosterior(NUTSPosterior):
             prior: of the random weights.
             train_prior: of all weights while the module is trained; None: maximum likelihood.
             chains, warmup, samples: chains, and draws of each: thrown away and kept.
-            steps: from one draw to the next, in which friction forgets the direction once.
+            path_steps: from one draw to the next, in which friction forgets the direction once.
             step_size: in units of the prior's scales; None: 0.4 over the root of the largest curvature at the start.
-            batch_size: examples in a step; None: all.
+            path_batch_size: examples in a step; None: all.
 
         Raises:
             ValueError: an option has no meaning, or the paths flew away.
         """
-        options = {"chains": chains, "warmup": warmup, "samples": samples, "steps": steps}
-        cls.check(module, data, options | {"which": which, "step_size": step_size, "batch_size": batch_size})
+        options = {"chains": chains, "warmup": warmup, "samples": samples, "path_steps": path_steps}
+        cls.check(
+            module,
+            data,
+            options | {"which": which, "step_size": step_size, "path_batch_size": path_batch_size},
+        )
         if not trained:
             maximise_weights(module, train_prior, len(data[1]), maximise, seed=seed, name="point")
         names, prior = choose(module, which), prior or NormalPrior()
         layout, start = WeightLayout(module, names), dict(module.named_parameters())
         scales = prior.scales(layout.shapes, next(module.parameters()).detach())
-        n, size = len(data[1]), min(batch_size or len(data[1]), len(data[1]))
+        n, size = len(data[1]), min(path_batch_size or len(data[1]), len(data[1]))
         module.eval()
 
         def one(z: Tensor, y: Tensor, x: Any) -> Tensor:
@@ -119,10 +123,10 @@ class SGHMCPosterior(NUTSPosterior):
             return gradient(z, y, x)[0].detach()
 
         h = step_size or 0.4 / math.sqrt(_largest_curvature(force, z, noise()))
-        kept, v = math.exp(-1.0 / steps), noise()
+        kept, v = math.exp(-1.0 / path_steps), noise()
         found = []
         for k in tqdm(range(warmup + samples), desc=cls.method, unit="draw", disable=not progress):
-            for _ in range(steps):
+            for _ in range(path_steps):
                 z = z + (0.5 * h) * v
                 kick = (-0.5 * h) * force(z)
                 v = kept * (v + kick) + math.sqrt(1.0 - kept**2) * noise() + kick
@@ -133,7 +137,7 @@ class SGHMCPosterior(NUTSPosterior):
                 )
             if k >= warmup:
                 found.append(z * scales)
-        notes = {"warmup": warmup, "steps": steps, "step_size": h, "prior": prior.describe()}
+        notes = {"warmup": warmup, "path_steps": path_steps, "step_size": h, "prior": prior.describe()}
         posterior = cls(module, names, torch.stack(found, 1), notes)
         posterior.found |= posterior._convergence(module, data)
         return posterior
@@ -148,7 +152,7 @@ class SGHMCPosterior(NUTSPosterior):
                 f"The draws of {size} weights are {stored:.1e} numbers, of which at most {LARGEST:.0e} are stored;"
                 " choose fewer weights ('which') or samples."
             )
-        for name in ("steps", "step_size", "batch_size"):
+        for name in ("path_steps", "step_size", "path_batch_size"):
             if options.get(name) is not None and not 0 < options[name] < math.inf:
                 raise ValueError(f"{name} is {options[name]}; expected a positive number.")
 

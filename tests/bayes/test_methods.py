@@ -178,7 +178,15 @@ def test_stochastic_gradient_hmc_samples_the_exact_posterior_of_linear_regressio
     prior = NormalPrior()
     module, data, mean, covariance = at_exact_mean(prior)
     found = SGHMCPosterior.fit(
-        module, data, maximise=never, prior=prior, trained=True, chains=4, warmup=10, samples=50, steps=30
+        module,
+        data,
+        maximise=never,
+        prior=prior,
+        trained=True,
+        chains=4,
+        warmup=10,
+        samples=50,
+        path_steps=30,
     )
     flat = found.samples.flatten(0, 1)
     error = covariance.diagonal().sqrt() / math.sqrt(100)
@@ -187,7 +195,7 @@ def test_stochastic_gradient_hmc_samples_the_exact_posterior_of_linear_regressio
 
 
 def test_paths_of_too_long_steps_fly_away_and_say_so():
-    options = {"maximise": never, "trained": True, "step_size": 10.0, "steps": 500, "samples": 4}
+    options = {"maximise": never, "trained": True, "step_size": 10.0, "path_steps": 500, "samples": 4}
     with pytest.raises(ValueError, match="flew away after 1 draws: lower step_size, which is 10"):
         SGHMCPosterior.fit(LinearRegression(), regression(), **options)
 

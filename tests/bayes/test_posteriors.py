@@ -20,7 +20,7 @@ OPTIONS = {
     "laplace": {},
     "linearised": {},
     "nuts": {"chains": 2, "warmup": 10, "samples": 10, "max_tree_depth": 3},
-    "sghmc": {"chains": 2, "warmup": 2, "samples": 5, "steps": 4},
+    "sghmc": {"chains": 2, "warmup": 2, "samples": 5, "path_steps": 4},
 }
 
 

@@ -21,7 +21,7 @@ from bayesflowmass.bayes.protocol import WEIGHT_POSTERIORS
 N = 12
 SHORT = {
     "nuts": {"chains": 1, "warmup": 2, "samples": 4, "max_tree_depth": 2},
-    "sghmc": {"chains": 2, "warmup": 1, "samples": 4},
+    "sghmc": {"chains": 2, "warmup": 1, "samples": 4, "path_steps": 5, "path_batch_size": 8},
     "ensemble": {"members": 2},
 }
 

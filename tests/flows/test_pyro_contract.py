@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pyro.distributions as dist
+import pyro.distributions.transforms as transforms
 import pytest
 import torch
 from pyro_transform_checks import check_inverse, check_jacobian, check_shape
@@ -78,6 +82,21 @@ def test_maximum_likelihood_learns_in_both_directions(make, inverse):
             optimizer.step()
             losses.append(float(loss.detach()))
     assert losses[-1] < losses[0] - 1.0
+
+
+def test_the_patch_applies_to_the_pyro_that_is_installed(tmp_path):
+    git = shutil.which("git")
+    if git is None:
+        pytest.skip("git is not installed")
+    file = Path("pyro/distributions/transforms/__init__.py")
+    (tmp_path / file).parent.mkdir(parents=True)
+    shutil.copy(transforms.__file__, tmp_path / file)
+    outside = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
+    command = [git, "apply", "--include=pyro/*", str(PATCH)]
+    subprocess.run(command, cwd=tmp_path, env=outside, check=True)
+    text = (tmp_path / file).read_text(encoding="utf-8")
+    assert "from .conditional_affine import ConditionalAffine, conditional_affine" in text
+    assert (tmp_path / file).with_name("conditional_affine.py").is_file()
 
 
 def test_the_patch_for_pyro_adds_what_its_page_says():

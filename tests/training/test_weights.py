@@ -249,7 +249,7 @@ def test_variational_from_the_command_line(tmp_path: Path, catalog: ClusterCatal
 
 @pytest.mark.parametrize("method", ["laplace", "linearised", "ensemble:2", "sghmc:8"])
 def test_every_method_goes_from_training_to_a_table(tmp_path: Path, catalog: ClusterCatalog, method: str):
-    options = {"warmup": 1, "steps": 3} if method == "sghmc:8" else {}
+    options = {"warmup": 1, "path_steps": 3} if method == "sghmc:8" else {}
     estimator = small(tmp_path / "run", catalog, {"method": method, "options": options, "fit": SHORT})
     posterior = MassEstimator.load(tmp_path / "run", "cpu").posterior(catalog[:5])
     assert posterior.n_draws == {"ensemble:2": 2, "sghmc:8": 32}.get(method, 31)
