@@ -7,7 +7,7 @@ on each example and no example sees another's row. Shapes alone do not tell; one
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
 import pyro.poutine as poutine
@@ -86,8 +86,8 @@ def examine(
     watch = _Watch(network)
 
     def run(watch: _Watch) -> list[Tensor]:
-        torch.manual_seed(0)
-        with poutine.block(), watch:
+        # From the same state of the generators each time, so that dropout is the same.
+        with _same_numbers(network.module), poutine.block(), watch:
             return tensors_of(network.run(*args, **kwargs))
 
     with _watched_gradients(network.module, network.layout.names) as originals:
@@ -157,9 +157,7 @@ def _watched_gradients(module: nn.Module, names: Sequence[str]) -> Iterator[dict
     """The parameters of these names, which require a gradient within the block; random numbers are put back."""
     originals = {name: module.get_parameter(name) for name in names}
     required = {name: value.requires_grad for name, value in originals.items()}
-    device = next(iter(originals.values())).device
-    devices = [device] if device.type == "cuda" else []
-    with untraced(), torch.random.fork_rng(devices=devices), torch.enable_grad():
+    with untraced(), _same_numbers(module), torch.enable_grad():
         try:
             for value in originals.values():
                 value.requires_grad_(True)
@@ -167,6 +165,12 @@ def _watched_gradients(module: nn.Module, names: Sequence[str]) -> Iterator[dict
         finally:
             for name, value in originals.items():
                 value.requires_grad_(required[name])
+
+
+def _same_numbers(module: nn.Module) -> AbstractContextManager[None]:
+    """After the block the global generators are as they were before."""
+    device = next(module.parameters()).device
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 def mixes_rows(rows: Tensor, results: Iterable[Tensor]) -> bool:
