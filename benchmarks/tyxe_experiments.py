@@ -306,49 +306,64 @@ def main(argv: list[str] | None = None) -> int:
     }
     for name, run in parts.items():
         if args.only in (None, name):
-            begin = time.process_time()
-            lines = run()
-            spent = round(time.process_time() - begin)
-            found[name] = {"lines": lines, "seconds": spent, "source": provenance(0)}
+            found[name] = {"lines": run(), "source": provenance(0)}
             kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    if set(found) == set(parts):
-        tables = {name: "\n".join(part["lines"]) for name, part in found.items()}
-        latest = max((part["source"] for part in found.values()), key=lambda source: source["date"])
-        seconds = {f"{name}_s": part["seconds"] for name, part in found.items()}
-        text = header("TyXe's experiments", latest) + TEXT.format(**tables, **seconds)
-        args.out.write_text(text, encoding="utf-8")
+    args.out.write_text(page(found), encoding="utf-8")
     return 0
 
 
-TEXT = """
+def page(found: Mapping[str, Any]) -> str:
+    """The page of the parts that were run."""
+    latest = max((part["source"] for part in found.values()), key=lambda source: source["date"])
+    text = (
+        header("TyXe's experiments", latest | {"command": "python -m benchmarks.tyxe_experiments"})
+        + INTRODUCTION
+    )
+    for name, section in SECTIONS.items():
+        if name in found:
+            text += section.format(table="\n".join(found[name]["lines"]))
+    return text
+
+
+INTRODUCTION = """
 [TyXe](https://github.com/TyXe-BDL/TyXe) (Ritter & Karaletsos 2022) shows itself by regressions and by variational
 continual learning. Here are experiments of the same kind by the five lines of [bayes.md](../bayes.md); TyXe itself
 was not run. Seeds: data 0, trainings 0, 1, 2.
-
+"""
+SECTIONS = {
+    "conjugate": """
 **Conjugate.** Linear regression on 40 examples with correlated inputs and known noise: the posterior is normal.
-Weights as mean ± standard deviation, from 4000 draws (400 of the samplers); processor time of this part:
-{conjugate_s} s.
+Weights as mean ± standard deviation, from 4000 draws (400 of the samplers).
 
-{conjugate}
+{table}
 
-An ensemble of maxima has no width where there is one maximum. The mean field is too narrow along correlated weights,
-as it must be; the other forms hold the posterior.
-
+An ensemble of maxima has no width where there is one maximum. The mean field is too narrow along correlated
+weights, as it must be; the other forms hold the posterior, within the noise of the draws and of the last steps.
+""",
+    "gap": """
 **Gap.** 100 examples of y = cos(4 x + 0.8) with noise of 0.1, half in -1 < x < -0.7 and half in 0.5 < x < 1; a
 network of 50 hidden units under the prior N(0, 1). Root mean square of the epistemic standard deviation inside, in
-the middle of the gap (-0.5 to 0.3) and outside (0.2 to 0.5 beyond the data); medians of three trainings, in brackets
-the least and the largest; processor time of this part: {gap_s} s.
+the middle of the gap (-0.5 to 0.3) and outside (0.2 to 0.5 beyond the data); medians of three trainings, in
+brackets the least and the largest.
 
-{gap}
+{table}
+""",
+    "continual": """
+**Continual learning.** scikit-learn's digits in five tasks, 0 or 1, 2 or 3, and so on, one after the other; a
+network of 100 hidden units. The body is common; the head is either new for each task ("five", as in TyXe) or one
+for all, which says whether a digit is odd. Variational continual learning gives each fit
+`prior=posterior.as_prior()`, of the task before; no example of a past task is kept. Accuracy on a third of the
+digits, mean ± standard deviation of three seeds.
 
-**Continual learning.** scikit-learn's digits in five tasks, 0 or 1, 2 or 3, and so on, one after the other; a network
-of 100 hidden units. The body is common; the head is either new for each task ("five", as in TyXe) or one for all,
-which says whether a digit is odd. Variational continual learning is `bayes.fit(net, task, prior=posterior.as_prior(),
-...)`, no example of a past task is kept. Accuracy on a third of the digits, mean ± standard deviation of three seeds;
-processor time of this part: {continual_s} s.
+{table}
 
-{continual}
-"""
+With one head the network must remember: the posterior as a prior keeps what earlier tasks taught (83 to 97 %, where
+maximum likelihood keeps 53 to 88 %) and pays with the newest task (64 % where the others reach 91 to 99 %). Over
+all tasks it is ahead of the next, a maximum about the last weights, by no more than seeds scatter. With a head for
+each task there is little to forget: maximum likelihood, whose training stops after 300 steps, loses a few per cent,
+and the posterior gains nothing over all tasks. A prior about zero pulls the body away from what it knew.
+""",
+}
 
 if __name__ == "__main__":
     raise SystemExit(main())
