@@ -212,7 +212,9 @@ def _names_in_comments(comments: Sequence[str], delimiter: str, width: int) -> l
         for mark in dict.fromkeys((delimiter, ",", " ")):
             names = _names_of(plain, mark, width)
             # "RA=104.65" says a value, and is no name.
-            if len(names) == width and all(name and "=" not in name and not is_number(name) for name in names):
+            if len(names) == width and all(
+                name and "=" not in name and not is_number(name) for name in names
+            ):
                 found.append(names)
                 break
     # A remark may have as many words as there are columns: names that are known beat it, then what stands last.
