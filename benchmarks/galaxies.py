@@ -31,17 +31,17 @@ from benchmarks.provenance import header, provenance
 SEEDS = (0, 1, 2)
 LIMITS = (13.5, 15.6)
 UNCERTAIN = (
-    *("--simulate.mode", "mixed", "--encoder.optional", "[mode, completeness, sigma_v_err]"),
-    *("--augmentation.completeness", "[0.15, 1.0]", "--augmentation.fibre-collisions", "[0, 55]"),
-    *("--augmentation.velocity-error", "[0, 150]", "--augmentation.miscentre-r", "[0, 0.1]"),
+    *("--simulate.mode", "mixed", "--encoder.optional", "mode", "completeness", "sigma_v_err"),
+    *("--augmentation.completeness", "0.15", "1.0", "--augmentation.fibre-collisions", "0", "55"),
+    *("--augmentation.velocity-error", "0", "150", "--augmentation.miscentre-r", "[0, 0.1]"),
     *("--augmentation.miscentre-v", "[0, 300]", "--fit.redraw-every", "2"),
-    *("--augmentation.known", "{mode: 0.5, completeness: 0.5, sigma_v_err: 0.5}"),
+    *("--augmentation.known", "mode=0.5", "completeness=0.5", "sigma_v_err=0.5"),
 )
-FLAGS = {"paper": (), "uncertain": UNCERTAIN, "thinned": ("--augmentation.completeness", "[0.15, 1.0]")}
+FLAGS = {"paper": (), "uncertain": UNCERTAIN, "thinned": ("--augmentation.completeness", "0.15", "1.0")}
 MODELS = {
     "galaxies": ("--config", "galaxies.yaml"),
     "image": ("--config", "default.yaml"),
-    "galaxies, not counted": ("--config", "galaxies.yaml", "--encoder.counted", "false"),
+    "galaxies, not counted": ("--config", "galaxies.yaml", "--no-encoder.counted"),
     **{
         f"galaxies, {n} clusters": ("--config", "galaxies.yaml", "--simulate.n-clusters", str(n))
         for n in (5_000, 20_000, 100_000)
@@ -85,13 +85,17 @@ SHIFTS: dict[str, tuple[int, Mapping[str, Any], Mapping[str, Any], tuple[str, ..
 }
 
 
+def flags_of(setting: str, name: str, seed: int, folder: Path) -> list[str]:
+    """What `bayesflowmass train` is asked for."""
+    flags = [*MODELS[name], *FLAGS[setting], "--out", str(folder), "--seed", str(seed), "--device", "cpu"]
+    return [*flags, "--no-progress", "--resume"]
+
+
 def model_of(work: Path, setting: str, name: str, seed: int) -> MassEstimator:
     """The model of that name and seed, trained or resumed if it is not there."""
     folder = work / f"{setting}_{name.replace(', ', '_').replace(' ', '_')}_{seed}"
-    if not (folder / "model.json").is_file():
-        flags = [*MODELS[name], *FLAGS[setting], "--out", str(folder), "--seed", str(seed), "--device", "cpu"]
-        if train([*flags, "--no-progress", "--resume"]) != 0:
-            raise SystemExit(f"training of '{folder}' failed")
+    if not (folder / "model.json").is_file() and train(flags_of(setting, name, seed, folder)) != 0:
+        raise SystemExit(f"training of '{folder}' failed")
     return MassEstimator.load(folder, "cpu")
 
 
