@@ -73,7 +73,10 @@ def parse_yaml(text: str) -> Any:
         RecursionError: it is nested a thousandfold.
     """
     # _Loader is a SafeLoader: it makes plain values only.
-    return yaml.load(text, Loader=_Loader)
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except ValueError:
+        raise yaml.YAMLError("a number has more digits than Python reads") from None
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:

@@ -81,7 +81,10 @@ def check_can_write(path: str | os.PathLike[str]) -> Path:
     """
     path = Path(path)
     try:
-        if not (_there(path.parent) and path.parent.is_dir()):
+        there, missing = _way_to(path.parent)
+        if not there.is_dir():
+            raise ValueError(f"Cannot write '{path}': '{there}' is a file, not a folder; give another --out.")
+        if missing:
             raise ValueError(
                 f"Cannot write '{path}': the folder '{path.parent}' does not exist; make it first."
             )
@@ -101,10 +104,7 @@ def check_folder(folder: str | os.PathLike[str]) -> Path:
     """
     folder = Path(folder)
     try:
-        there, missing = folder.absolute(), list[str]()
-        while not _there(there):
-            missing.append(there.name)
-            there = there.parent
+        there, missing = _way_to(folder)
         if not there.is_dir():
             raise ValueError(f"'{there}' is a file; give a folder.")
         for name in missing:
@@ -113,6 +113,15 @@ def check_folder(folder: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise ValueError(f"Cannot write into '{folder}': {reason_of(error)}; give another --out.") from None
     return folder
+
+
+def _way_to(folder: Path) -> tuple[Path, list[str]]:
+    """The part of a path that is there, and the names below it that are not, the last one first."""
+    there, missing = folder.absolute(), list[str]()
+    while not _there(there):
+        missing.append(there.name)
+        there = there.parent
+    return there, missing
 
 
 def _there(path: Path) -> bool:

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
+_MOST_SHOWN = 80
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message says which key, what was found and what to do."""
@@ -50,6 +52,12 @@ def _valid_keys(kind: type[Settings], location: tuple[Any, ...]) -> list[str]:
     return list(kind.listed_fields())
 
 
+def _shown(value: object) -> str:
+    """A value as a message quotes it: its beginning, where it is long."""
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 20]}... ({len(text)} characters)"
+
+
 def _sentence(kind: type[Settings], error: Any, source: str) -> str:
     location = tuple(error["loc"])
     name = ".".join(str(part) for part in location)
@@ -64,4 +72,4 @@ def _sentence(kind: type[Settings], error: Any, source: str) -> str:
     message = error["msg"].removeprefix("Value error, ").rstrip(".")
     if not location:
         return f"In {source}: {message}."
-    return f"'{name}' in {source} is {error['input']!r}: {message[0].lower()}{message[1:]}."
+    return f"'{name}' in {source} is {_shown(error['input'])}: {message[0].lower()}{message[1:]}."

@@ -76,6 +76,13 @@ def test_text_stays_text_whatever_yaml_makes_of_it():
     assert settings.cluster_id == "007"
 
 
+def test_a_long_value_is_quoted_by_its_beginning():
+    long = "9" * 5000
+    with pytest.raises(ConfigError, match=r"'n_draws' .* is '9{10,60}\.\.\. \(5002 characters\): ") as caught:
+        parse_settings(InferSettings, ["--galaxies", "g.csv", "--n-draws", long], prog="infer")
+    assert len(str(caught.value)) < 300
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -33,6 +33,8 @@ def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path):
     [
         (check_can_write, f"{TOO_LONG}.ecsv", "File name too long"),
         (check_can_write, "no/m.ecsv", "the folder .* does not exist; make it first"),
+        (check_can_write, "file/m.ecsv", "'.*/file' is a file, not a folder; give another --out"),
+        (check_can_write, "file/below/m.ecsv", "'.*/file' is a file, not a folder; give another --out"),
         (check_can_write, "folder", "it is a folder; give the name of a file"),
         (check_table_path, "m.doc", r"must end in one of \.ecsv"),
         (check_folder, "file", "is a file; give a folder"),

@@ -302,6 +302,20 @@ def test_blocks_of_any_size_give_the_same_rows(tmp_path, block_bytes):
     assert [k for part in parts for k in part["name"].to_pylist()] == [f"a {k}" for k in range(40)]
 
 
+@pytest.mark.parametrize("first", ["sep=,", "SEP=,\r", '"sep=,"', "sep=,,,"])
+@pytest.mark.parametrize("names", [True, False])
+def test_the_line_that_excel_wants_above_a_table_is_not_a_row(tmp_path, first, names):
+    """The delimiter is said there, and the rows say it too."""
+    rows = [f"{k},{k / 8},{k / 16}\n" for k in range(20)]
+    path = written(tmp_path, f"{first}\n" + "cluster_id,x,y\n" * names + "".join(rows))
+    table = read_any_table(path)
+    assert len(table) == 20
+    assert table[table.colnames[1]].tolist() == [k / 8 for k in range(20)]
+    assert "the line sep= above the table is passed over." in table.meta["notes"]
+    other = written(tmp_path, path.read_text(encoding="utf-8").replace(",", ";"))
+    assert len(read_any_table(other)) == 20
+
+
 def test_a_cell_that_would_fill_the_memory_is_named(tmp_path):
     path = written(tmp_path, "a,b\n" + "x,1\n" * 2000 + "y" * 200_000 + ",2\n")
     with pytest.raises(CatalogError, match="a in row 2001 has 200000 characters"):

@@ -46,7 +46,7 @@ def find_layout(lines: Sequence[str]) -> TextLayout | None:
     Names stand in a line of their own above the rows, or else in the last comment that has as many words as there
     are columns. A line of units and one of dashes may follow, as VizieR writes them.
     """
-    preface = _ned_preface(lines)
+    preface = _preface(lines)
     comments: list[str] = []
     start = preface
     while start < len(lines) and lines[start].lstrip()[:1] in ("", "#", "\\"):
@@ -65,7 +65,8 @@ def find_layout(lines: Sequence[str]) -> TextLayout | None:
     width = Counter(len(row) for row in (cells[1:] or cells)).most_common(1)[0][0]
     notes = []
     if preface:
-        notes.append(f"{preface} lines above the names are passed over.")
+        many = f"{preface} lines above the names are" if preface > 1 else "the line sep= above the table is"
+        notes.append(f"{many} passed over.")
     names = _names_of(body[0], delimiter, width, all(not row[-1:] or not row[-1] for row in cells[1:]))
     commented = _names_in_comments(comments, delimiter, width)
     # Below names in a comment, a line with numbers is a row, be there a word too many in it.
@@ -80,8 +81,10 @@ def find_layout(lines: Sequence[str]) -> TextLayout | None:
     return TextLayout(RowFormat(_filled(commented), delimiter), (None,) * width, start, notes=tuple(notes))
 
 
-def _ned_preface(lines: Sequence[str]) -> int:
-    """Lines of prose above the names of a bar-separated table of NED."""
+def _preface(lines: Sequence[str]) -> int:
+    """Lines that are not of the table: prose above a bar-separated table of NED, the ``sep=;`` that Excel wants."""
+    if lines and re.fullmatch(r'"?sep=."?[,;\s]*', lines[0], re.I):
+        return 1
     named = re.compile(r"\s*No\.\s*\|\s*Object Name\s*\|", re.I)
     return next((number for number, line in enumerate(lines[:200]) if named.match(line)), 0)
 
