@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -84,3 +85,34 @@ def test_a_dask_cluster_does_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "_PATIENCE", 0.5)
     with pytest.raises(ValueError, match="No Dask scheduler answers"):
         next(work_off(square, [1], scheduler=address))
+
+
+BARE = """
+import sys
+sys.modules["bayesflowmass"] = None
+from distributed.cli.dask_worker import main
+main([sys.argv[1], "--nthreads", "1", "--no-nanny", "--no-dashboard"])
+"""
+
+
+def test_dask_workers_without_the_package_or_none_at_all_are_one_sentence(monkeypatch):
+    """The package cannot be imported where the only worker runs."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=0, dashboard_address=None, scheduler_kwargs={"dashboard": False}
+    ) as cluster:
+        address = cluster.scheduler_address
+        monkeypatch.setattr(workers, "_PATIENCE", 0.5)
+        with pytest.raises(ValueError, match=r"has no workers; start some: `dask worker ADDRESS`\."):
+            next(work_off(square, [1], scheduler=address))
+        monkeypatch.setattr(workers, "_PATIENCE", 60.0)
+        with subprocess.Popen([sys.executable, "-c", BARE, address], stderr=subprocess.DEVNULL) as worker:
+            try:
+                with pytest.raises(
+                    ValueError, match=r"lack this package: .*; install it where they run"
+                ) as caught:
+                    next(work_off(square, [1], scheduler=address))
+            finally:
+                worker.kill()
+        assert "bayesflowmass" in str(caught.value)
+        assert "\n" not in str(caught.value)
