@@ -8,10 +8,10 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import sparse
 
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.diagnostics.bootstrap import as_json, with_errors
+from bayesflowmass.diagnostics.grouping import GroupSums
 from bayesflowmass.diagnostics.residuals import residual
 
 QUANTILES = {"q025": 0.025, "q16": 0.16, "median": 0.5, "q84": 0.84, "q975": 0.975}
@@ -93,20 +93,19 @@ def binned_statistics(
         )
     k = limits.size - 1
     index = np.clip(np.searchsorted(limits, values, side="right") - 1, 0, k - 1)
-    membership = sparse.csr_matrix((np.ones(values.size), (index, np.arange(values.size))), (k, values.size))
     columns: dict[str, FloatArray] = {"mean_residual": epsilon, "mean_abs_residual": np.abs(epsilon)}
     for name, column in (averages or {}).items():
         columns[name] = np.asarray(column, dtype=np.float64)
 
+    sums = GroupSums(index, k, [np.ones_like(epsilon), epsilon**2, *columns.values()])
+
     def statistics(counts: FloatArray) -> dict[str, FloatArray]:
-        total = np.asarray((membership @ counts.T).T)
-        safe = np.where(total > 0, total, 1.0)
-
-        def mean(column: FloatArray) -> FloatArray:
-            return np.where(total > 0, np.asarray((membership @ (counts * column).T).T) / safe, np.nan)
-
-        result = {name: mean(column) for name, column in columns.items()}
-        square = mean(epsilon**2) - result["mean_residual"] ** 2
+        total, *others = sums(counts)
+        square, *means = (
+            np.where(total > 0, one / np.where(total > 0, total, 1.0), np.nan) for one in others
+        )
+        result = dict(zip(columns, means, strict=True))
+        square = square - result["mean_residual"] ** 2
         unbiased = np.maximum(square, 0.0) * total / np.where(total > 1, total - 1.0, 1.0)
         result["scatter"] = np.where(total > 2, np.sqrt(unbiased), np.nan)
         return result

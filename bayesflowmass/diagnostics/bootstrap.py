@@ -11,7 +11,7 @@ from bayesflowmass.common.arrays import FloatArray
 
 WeightedStatistics = Callable[[FloatArray], Mapping[str, FloatArray]]
 
-_CHUNK_ELEMENTS = 2_000_000
+_CHUNK_ELEMENTS = 4_000_000
 
 
 def bootstrap_counts(halo_id: ArrayLike, n_resamples: int, seed: int) -> Iterator[FloatArray]:

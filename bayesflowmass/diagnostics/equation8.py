@@ -9,13 +9,14 @@ carries both with it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import sparse
 
 from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.diagnostics.grouping import GroupSums
 
 _FLOOR = 1e-12
 
@@ -57,10 +58,7 @@ class _Grouped:
         self.pivot = float(true.mean())
         self.inverse_n = 100.0 / n
         x, y = true - self.pivot, predicted - self.pivot
-        self.columns = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y])
-        self.membership = sparse.csr_matrix(
-            (np.ones(x.size), (group.reshape(-1), np.arange(x.size))), shape=(n.size, x.size)
-        )
+        self.sums = GroupSums(group.reshape(-1), n.size, [np.ones_like(x), x, y, x * x, x * y, y * y])
 
     def fit(self, counts: FloatArray, max_iterations: int = 100) -> tuple[FloatArray, ...]:
         """Maximum likelihood for each row of counts (b, n): sigma_N, sigma_0, slope, intercept, each (b,).
@@ -68,9 +66,7 @@ class _Grouped:
         Alternates the weighted least-squares line and Fisher scoring of the two variance components, which
         is the regression of the squared residuals on 100 / N with weights 1 / v^2, until neither moves.
         """
-        w, wx, wy, wxx, wxy, wyy = (
-            np.asarray((self.membership @ (counts * column).T).T) for column in self.columns
-        )
+        w, wx, wy, wxx, wxy, wyy = self.sums(counts)
         u = self.inverse_n
         variance = np.ones_like(w)
         components = np.zeros((2, len(counts)))
@@ -148,15 +144,18 @@ def fit_equation8(log10_true: ArrayLike, log10_predicted: ArrayLike, n_members: 
 
 
 def weighted_equation8(
-    log10_true: ArrayLike, log10_predicted: ArrayLike, n_members: ArrayLike, counts: FloatArray
-) -> dict[str, FloatArray]:
-    """sigma_N and sigma_0, each (b,), for each row of ``counts`` (b, n): the bootstrap form of
-    :func:`fit_equation8`.
-    """
+    log10_true: ArrayLike, log10_predicted: ArrayLike, n_members: ArrayLike
+) -> Callable[[FloatArray], dict[str, FloatArray]]:
+    """sigma_N and sigma_0, each (b,), for each row of counts (b, n): the bootstrap form of :func:`fit_equation8`."""
     true, predicted, n = (np.asarray(a, dtype=np.float64) for a in (log10_true, log10_predicted, n_members))
     has = n > 0
-    sigma_n, sigma_0, _, _ = _Grouped(true[has], predicted[has], n[has]).fit(counts[:, has])
-    return {"sigma_N": sigma_n, "sigma_0": sigma_0}
+    grouped = _Grouped(true[has], predicted[has], n[has])
+
+    def statistics(counts: FloatArray) -> dict[str, FloatArray]:
+        sigma_n, sigma_0, _, _ = grouped.fit(counts[:, has])
+        return {"sigma_N": sigma_n, "sigma_0": sigma_0}
+
+    return statistics
 
 
 def shot_noise_msigma(n_members: ArrayLike) -> FloatArray:

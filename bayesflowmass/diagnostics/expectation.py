@@ -30,14 +30,21 @@ def draw_truths(
     """Masses that the model holds possible, shape (n_sets, n), alike within a halo as ``correlation`` says.
 
     Quantiles are interpolated in normal scores: exact for a Gaussian, cut at 4 sigma.
+
+    Raises:
+        ValueError: the summary has no ``population_quantiles``.
     """
+    table = summary.population_quantiles
+    if table is None:
+        raise ValueError(
+            "Truths are drawn from posteriors under the prior of the test set; these are of another."
+        )
     u = correlated_uniforms(halo_id, correlation, n_sets, rng).astype(np.float64)
     step = SCORE_GRID[1] - SCORE_GRID[0]
     position = np.clip((ndtri(u) - SCORE_GRID[0]) / step, 0.0, SCORE_GRID.size - 1.0 - 1e-9)
     cell = position.astype(np.int64)
     share = position - cell
     cluster = np.arange(u.shape[1])
-    table = summary.population_quantiles
     return np.asarray(table[cluster, cell] * (1.0 - share) + table[cluster, cell + 1] * share)
 
 

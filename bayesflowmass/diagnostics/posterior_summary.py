@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
 from bayesflowmass.common.arrays import FloatArray, IntArray
@@ -38,8 +38,9 @@ class PosteriorSummary:
         log_density: natural log of the density per dex at the truth.
         crps: [dex].
         prior_sigma: standard deviation of the prior [dex].
-        population_quantiles: quantiles at ``SCORE_GRID`` of the posterior whose prior is the distribution of
-            the test masses, shape (n, 65): what the model expects the truth to be.
+        population_quantiles: quantiles at ``SCORE_GRID``, shape (n, 65), in single precision, since they are most of
+            what is kept of a cluster: where the prior is the distribution of the test masses, what the model expects
+            the truth to be. None where nobody will ask.
     """
 
     log10_true: FloatArray
@@ -55,16 +56,18 @@ class PosteriorSummary:
     log_density: FloatArray
     crps: FloatArray
     prior_sigma: FloatArray
-    population_quantiles: FloatArray
+    population_quantiles: NDArray[np.float32] | None
 
     def __post_init__(self) -> None:
         n = self.log10_true.size
         for field in fields(self):
             shape = (n, SCORE_GRID.size) if field.name == "population_quantiles" else (n,)
             values = getattr(self, field.name)
+            if values is None:
+                continue
             if values.shape != shape:
                 raise ValueError(f"{field.name} must have shape {shape}; found {values.shape}.")
-            bad = np.flatnonzero(~np.isfinite(values).reshape(n, -1).all(axis=1))
+            bad = np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim))))
             if bad.size:
                 raise ValueError(
                     f"{field.name} is not finite for {bad.size} clusters, the first in row {bad[0]}; check "
@@ -91,21 +94,19 @@ class PosteriorSummary:
 
     @classmethod
     def from_posterior(
-        cls, posterior: MassPosterior, log10_true: ArrayLike, expected: MassPosterior | None = None
+        cls, posterior: MassPosterior, log10_true: ArrayLike, *, of_population: bool = True
     ) -> PosteriorSummary:
         """Summaries of a `MassPosterior`; the PIT is its exact cdf.
 
         Args:
             posterior: of n clusters.
             log10_true: shape (n,).
-            expected: the same posteriors under the prior that the test masses were drawn from; default:
-                ``posterior``.
+            of_population: its prior may be the distribution of the test masses: keep ``population_quantiles``.
         """
         true = np.asarray(log10_true, dtype=np.float64)
         nodes = posterior.table
         x, cdf, pdf = nodes.x.numpy(), nodes.cdf.numpy(), nodes.pdf.numpy()
         log_density = posterior.log_pdf(true)
-        expected_nodes = (expected or posterior).table
         levels = torch.from_numpy(ndtr(SCORE_GRID)).expand(true.size, -1).contiguous()
         return cls(
             log10_true=true,
@@ -117,7 +118,7 @@ class PosteriorSummary:
             log_density=log_density,
             crps=crps_from_density(true, x, cdf, pdf),
             prior_sigma=_prior_sigma(posterior),
-            population_quantiles=expected_nodes.quantile(levels).numpy(),
+            population_quantiles=nodes.quantile(levels).numpy().astype(np.float32) if of_population else None,
         )
 
     @classmethod
@@ -139,13 +140,18 @@ class PosteriorSummary:
             log_density=log_density_gaussian(true, mu, s),
             crps=crps_gaussian(true, mu, s),
             prior_sigma=prior,
-            population_quantiles=mu[:, None] + s[:, None] * SCORE_GRID,
+            population_quantiles=(mu[:, None] + s[:, None] * SCORE_GRID).astype(np.float32),
         )
 
     @classmethod
     def concatenate(cls, parts: Sequence[PosteriorSummary]) -> PosteriorSummary:
-        """Summaries of consecutive clusters as one."""
-        return cls(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)})
+        """Summaries of consecutive clusters as one; of none, where there are no parts."""
+        whole: dict[str, Any] = {"population_quantiles": None}
+        for field in fields(cls):
+            columns = [getattr(part, field.name) for part in parts]
+            if field.name != "population_quantiles" or (columns and columns[0] is not None):
+                whole[field.name] = np.concatenate(columns) if columns else np.zeros(0)
+        return cls(**whole)
 
 
 def epistemic_columns(posterior: MassPosterior) -> dict[str, FloatArray]:

@@ -8,7 +8,7 @@ divided by the slope undoes it. The two therefore always stand side by side.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -46,18 +46,18 @@ def residual(log10_true: ArrayLike, log10_predicted: ArrayLike) -> FloatArray:
     return true - predicted
 
 
-def weighted_residual_statistics(
-    log10_true: ArrayLike, log10_predicted: ArrayLike, counts: FloatArray
-) -> Mapping[str, FloatArray]:
+def residual_statistics(
+    log10_true: ArrayLike, log10_predicted: ArrayLike
+) -> Callable[[FloatArray], Mapping[str, FloatArray]]:
     """Residual statistics of many weightings (bootstrap resamples) of one sample at once.
 
     Args:
         log10_true: log10 M200c [Msun/h], shape (n,).
         log10_predicted: the same of the estimates, shape (n,).
-        counts: non-negative multiplicities, shape (b, n); ones give the plain statistics.
 
     Returns:
-        Arrays of shape (b,), NaN where too few clusters are in range: ``mean_residual``; ``scatter``, the
+        A function of non-negative multiplicities, shape (b, n); ones give the plain statistics. It gives arrays of
+        shape (b,), NaN where too few clusters are in range: ``mean_residual``; ``scatter``, the
         standard deviation (ddof = 1) of the residual; ``robust_scatter``, half of its central 68.27 %;
         ``slope`` of the least-squares line of predicted on true; ``scatter_over_slope``, their ratio;
         ``scatter_14_15``, ``slope_14_15`` and ``scatter_over_slope_14_15`` of clusters with
@@ -67,21 +67,27 @@ def weighted_residual_statistics(
     true = np.asarray(log10_true, dtype=np.float64)
     predicted = np.asarray(log10_predicted, dtype=np.float64)
     epsilon = residual(true, predicted)
-    mean, scatter, slope = _moments(true, predicted, counts)
     inside = (true >= SCATTER_RANGE[0]) & (true <= SCATTER_RANGE[1])
-    _, scatter_in, slope_in = _moments(true[inside], predicted[inside], counts[:, inside])
     massive = (true >= ABSOLUTE_RANGE[0]) & (true < ABSOLUTE_RANGE[1])
-    return {
-        "mean_residual": mean,
-        "scatter": scatter,
-        "robust_scatter": _robust_scatter(epsilon, counts),
-        "slope": slope,
-        "scatter_over_slope": _ratio(scatter, slope),
-        "scatter_14_15": scatter_in,
-        "slope_14_15": slope_in,
-        "scatter_over_slope_14_15": _ratio(scatter_in, slope_in),
-        "mean_abs_residual_14p8_15p2": weighted_mean(np.abs(epsilon[massive]), counts[:, massive]),
-    }
+    moments, moments_inside = _moments(true, predicted), _moments(true[inside], predicted[inside])
+    robust_scatter, absolute = _robust_scatter(epsilon), np.abs(epsilon[massive])
+
+    def statistics(counts: FloatArray) -> dict[str, FloatArray]:
+        mean, scatter, slope = moments(counts)
+        _, scatter_in, slope_in = moments_inside(counts[:, inside])
+        return {
+            "mean_residual": mean,
+            "scatter": scatter,
+            "robust_scatter": robust_scatter(counts),
+            "slope": slope,
+            "scatter_over_slope": _ratio(scatter, slope),
+            "scatter_14_15": scatter_in,
+            "slope_14_15": slope_in,
+            "scatter_over_slope_14_15": _ratio(scatter_in, slope_in),
+            "mean_abs_residual_14p8_15p2": weighted_mean(absolute, counts[:, massive]),
+        }
+
+    return statistics
 
 
 def weighted_mean(values: FloatArray, counts: FloatArray) -> FloatArray:
@@ -95,38 +101,46 @@ def _ratio(scatter: FloatArray, slope: FloatArray) -> FloatArray:
     return np.where(slope == 0.0, np.nan, scatter / np.where(slope == 0.0, 1.0, slope))
 
 
-def _robust_scatter(epsilon: FloatArray, counts: FloatArray) -> FloatArray:
+def _robust_scatter(epsilon: FloatArray) -> Callable[[FloatArray], FloatArray]:
     """Half the distance between the 15.87 and 84.13 % points of each weighting (inverted cdf); (b,)."""
-    if epsilon.size < 3:
-        return np.full(len(counts), np.nan)
     order = np.argsort(epsilon)
-    total = np.cumsum(counts[:, order], axis=1)
+    rising = epsilon[order]
     tail = 0.158655254
-    ends = [epsilon[order][np.argmax(total >= p * total[:, -1:] - 1e-9, axis=1)] for p in (tail, 1.0 - tail)]
-    return np.where(total[:, -1] > 2, 0.5 * (ends[1] - ends[0]), np.nan)
+
+    def statistic(counts: FloatArray) -> FloatArray:
+        if epsilon.size < 3:
+            return np.full(len(counts), np.nan)
+        total = np.cumsum(counts[:, order], axis=1)
+        ends = [rising[np.argmax(total >= p * total[:, -1:] - 1e-9, axis=1)] for p in (tail, 1.0 - tail)]
+        return np.where(total[:, -1] > 2, 0.5 * (ends[1] - ends[0]), np.nan)
+
+    return statistic
 
 
 def _moments(
-    true: FloatArray, predicted: FloatArray, counts: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+    true: FloatArray, predicted: FloatArray
+) -> Callable[[FloatArray], tuple[FloatArray, FloatArray, FloatArray]]:
     """Mean and standard deviation of true - predicted, and the slope of predicted on true; each (b,)."""
     if true.size < 3:
-        missing = np.full(len(counts), np.nan)
-        return missing, missing, missing
+        return lambda counts: (np.full(len(counts), np.nan),) * 3
     # Centring on the sample mean keeps the sums of squares accurate; it cancels from every result.
     x = true - true.mean()
     shift = (true - predicted).mean()
     e = true - predicted - shift
-    sums = counts @ np.stack([np.ones_like(x), x, e, x * x, x * e, e * e], axis=1)
-    total, sx, se, sxx, sxe, see = sums.T
-    usable = total > 2
-    total = np.where(usable, total, 1.0)
-    variance = np.maximum(see - se**2 / total, 0.0) / np.maximum(total - 1.0, 1.0)
-    x_square = sxx - sx**2 / total
-    usable_slope = usable & (x_square > 0)
-    slope = 1.0 - (sxe - sx * se / total) / np.where(usable_slope, x_square, 1.0)
-    return (
-        np.where(usable, se / total + shift, np.nan),
-        np.where(usable, np.sqrt(variance), np.nan),
-        np.where(usable_slope, slope, np.nan),
-    )
+    columns = np.stack([np.ones_like(x), x, e, x * x, x * e, e * e], axis=1)
+
+    def statistics(counts: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        total, sx, se, sxx, sxe, see = (counts @ columns).T
+        usable = total > 2
+        total = np.where(usable, total, 1.0)
+        variance = np.maximum(see - se**2 / total, 0.0) / np.maximum(total - 1.0, 1.0)
+        x_square = sxx - sx**2 / total
+        usable_slope = usable & (x_square > 0)
+        slope = 1.0 - (sxe - sx * se / total) / np.where(usable_slope, x_square, 1.0)
+        return (
+            np.where(usable, se / total + shift, np.nan),
+            np.where(usable, np.sqrt(variance), np.nan),
+            np.where(usable_slope, slope, np.nan),
+        )
+
+    return statistics

@@ -12,7 +12,7 @@ from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.diagnostics.bins import binned_statistics, mass_edges
 from bayesflowmass.diagnostics.bootstrap import with_errors
 from bayesflowmass.diagnostics.equation8 import fit_equation8, weighted_equation8
-from bayesflowmass.diagnostics.residuals import weighted_mean, weighted_residual_statistics
+from bayesflowmass.diagnostics.residuals import residual_statistics, weighted_mean
 
 LEVELS = {"coverage_68": 0.68, "coverage_95": 0.95}
 """Probabilities of the central intervals whose coverage is reported."""
@@ -75,12 +75,13 @@ def summarise(
     if members is not None and (members > 0).sum() >= 10 and np.ptp(true[members > 0]) > 0:
         fit = fit_equation8(true, predicted, members)
 
+    residuals = residual_statistics(true, predicted)
+    eighth = None if fit is None or members is None else weighted_equation8(true, predicted, members)
+
     def statistics(counts: FloatArray) -> dict[str, FloatArray]:
-        result = dict(weighted_residual_statistics(true, predicted, counts))
+        result = dict(residuals(counts))
         result.update({name: weighted_mean(column, counts) for name, column in averages.items()})
-        if fit is not None and members is not None:
-            result.update(weighted_equation8(true, predicted, members, counts))
-        return result
+        return result | ({} if eighth is None else eighth(counts))
 
     summary: dict[str, Any] = {
         "n_clusters": int(true.size),

@@ -103,7 +103,7 @@ def scatter_pair(
     count = members.astype(np.float64)
     fit = fit_equation8(truth, log10_predicted, count)
     errors = bootstrap_errors(
-        lambda counts: weighted_equation8(truth, log10_predicted, count, counts),
+        weighted_equation8(truth, log10_predicted, count),
         halo_of(catalog), n_resamples, seed,
     )  # fmt: skip
     return fit.sigma_N, fit.sigma_0, float(errors["sigma_N"]), float(errors["sigma_0"])

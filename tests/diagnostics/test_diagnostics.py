@@ -26,13 +26,11 @@ from bayesflowmass.diagnostics.bins import binned_statistics, mass_edges
 from bayesflowmass.diagnostics.bootstrap import bootstrap_counts
 from bayesflowmass.diagnostics.calibration import nominal_pair
 from bayesflowmass.diagnostics.equation8 import shot_noise_msigma
-from bayesflowmass.diagnostics.residuals import weighted_residual_statistics
+from bayesflowmass.diagnostics.residuals import residual_statistics
 
 
 def _plain(true, predicted):
-    return {
-        k: v[0] for k, v in weighted_residual_statistics(true, predicted, np.ones((1, true.size))).items()
-    }
+    return {k: v[0] for k, v in residual_statistics(true, predicted)(np.ones((1, true.size))).items()}
 
 
 def test_residual_is_positive_where_the_mass_is_underestimated():
@@ -86,7 +84,7 @@ def test_integer_weights_equal_repeated_rows():
     true = rng.uniform(13.8, 15.2, 60)
     predicted = true + 0.1 * rng.normal(size=60)
     counts = rng.integers(0, 4, 60)
-    weighted = weighted_residual_statistics(true, predicted, counts[None].astype(float))
+    weighted = residual_statistics(true, predicted)(counts[None].astype(float))
     repeated = _plain(np.repeat(true, counts), np.repeat(predicted, counts))
     for name, value in weighted.items():
         assert value[0] == pytest.approx(repeated[name], rel=1e-9, abs=1e-12), name
