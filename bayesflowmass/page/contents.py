@@ -100,7 +100,7 @@ def _model_verdicts(run: RunFolder) -> Iterator[Verdict]:
 
 def _mass_verdicts(run: RunFolder) -> Iterator[Verdict]:
     for table in run.masses:
-        yield masses_verdict(table.rows, table.header, FLAGS)
+        yield masses_verdict(table, FLAGS)
 
 
 def _comparison(run: RunFolder) -> Iterator[Section]:
@@ -142,14 +142,16 @@ def _masses(runs: Sequence[RunFolder]) -> tuple[list[tuple[RunFolder, Section]],
                 more.append(
                     Paragraph(f"{len(own) - _MOST_CARDS} more cards are in {own[0][0].parent.name}/.")
                 )
-            parts.append((run, masses_section(table.rows, table.header, name=table.name, cards=more)))
+            parts.append((run, masses_section(table, more)))
     return parts, cards
 
 
 def _cards(table: MassTable, figures: Mapping[str, Path]) -> list[tuple[Path, Mapping[str, Any]]]:
     """Card and row of each cluster that has one, flagged ones first."""
-    names = card_names([row["cluster_id"] for row in table.rows])
-    found = [(figures[name], row) for name, row in zip(names, table.rows, strict=True) if name in figures]
+    if not figures:
+        return []
+    names = card_names(table.columns["cluster_id"].to_pylist())
+    found = [(figures[name], table.row(number)) for number, name in enumerate(names) if name in figures]
     return sorted(found, key=lambda card: not card[1]["flags"])
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from astropy.io.votable import parse_single_table
 from astropy.table import Table
@@ -16,6 +20,13 @@ from bayesflowmass.common.outputs import TABLE_FORMATS
 from bayesflowmass.common.run_folder import RECORD, SETTINGS
 from bayesflowmass.training.history import read_history
 
+# Columns of a masses table that a page has use for.
+_SHOWN = frozenset(
+    {
+        *("cluster_id", "n_galaxies", "n_members", "n_members_err", "redshift"),
+        *("log10_mass", "sigma", "sigma_epistemic", "q16", "q84", "flags"),
+    }
+)
 # Folders read.
 _MOST = 12
 # Working files of a command, and folders that hold no results.
@@ -28,17 +39,44 @@ class ReportError(ValueError):
 
 @dataclass(frozen=True)
 class MassTable:
-    """A table that `infer` wrote.
+    """A table that `infer` wrote, as far as a page shows it: PDFs are not read.
 
     Args:
         name: of the file.
         header: units, definition, prior, model.
-        rows: one for each cluster; None where a value is masked.
+        columns: Arrow table, one row for each cluster; null where a value is masked.
     """
 
     name: str
     header: dict[str, Any]
-    rows: list[dict[str, Any]]
+    columns: Any
+
+    def __len__(self) -> int:
+        return int(self.columns.num_rows)
+
+    @property
+    def n_without(self) -> int:
+        """Clusters without a mass."""
+        return int(self.columns["log10_mass"].null_count)
+
+    @cached_property
+    def flag_counts(self) -> Counter[str]:
+        """How many clusters have each flag; under "" those that have none."""
+        counts: Counter[str] = Counter()
+        for found in pc.value_counts(self.columns["flags"]).to_pylist():
+            counts.update(dict.fromkeys((found["values"] or "").split(","), found["counts"]))
+        return counts
+
+    def flagged_first(self, most: int) -> list[int]:
+        """Numbers of at most so many rows: those with flags, then the others; all in their order, if they are few."""
+        if len(self) <= most:
+            return list(range(len(self)))
+        flagged = pc.not_equal(self.columns["flags"], "").to_numpy()
+        return [*np.flatnonzero(flagged)[:most].tolist(), *np.flatnonzero(~flagged)[:most].tolist()][:most]
+
+    def row(self, number: int) -> dict[str, Any]:
+        """One cluster; None where a value is masked."""
+        return {name: self.columns[name][number].as_py() for name in self.columns.column_names}
 
 
 @dataclass(frozen=True)
@@ -169,7 +207,8 @@ def _masses(path: Path) -> MassTable | None:
         found = (pq.read_schema(path).metadata or {}).get(b"bayesflowmass_masses")
         if found is None:
             return None
-        return MassTable(path.name, json.loads(found), pq.read_table(path).to_pylist())
+        shown = [name for name in pq.read_schema(path).names if name in _SHOWN]
+        return MassTable(path.name, json.loads(found), pq.read_table(path, columns=shown))
     if ending == ".ecsv" and b"log10_mass_map" not in _beginning(path):
         return None
     try:
@@ -181,7 +220,8 @@ def _masses(path: Path) -> MassTable | None:
         return None
     if "log10_mass_map" not in table.colnames or "mdef" not in header:
         return None
-    return MassTable(path.name, header, [_plain(table, i) for i in range(len(table))])
+    columns = {name: _arrow(name, table[name]) for name in table.colnames if name in _SHOWN}
+    return MassTable(path.name, header, pa.table(columns))
 
 
 def _table(path: Path, kind: str) -> tuple[Table, dict[str, Any]]:
@@ -198,16 +238,13 @@ def _beginning(path: Path) -> bytes:
         return stream.read(8192)
 
 
-def _plain(table: Table, i: int) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    for name in table.colnames:
-        value = table[name][i]
-        if np.ndim(value):
-            continue
-        if np.ma.is_masked(value):
-            row[name] = "" if name in ("flags", "prior") else None
-            continue
-        plain = value.item() if isinstance(value, np.generic) else value
-        plain = plain.decode() if isinstance(plain, bytes) else plain
-        row[name] = None if isinstance(plain, float) and not np.isfinite(plain) else plain
-    return row
+def _arrow(name: str, column: Any) -> Any:
+    """A column of a table, null where it is masked or not finite."""
+    values, mask = np.ma.getdata(column), np.ma.getmaskarray(column)
+    if values.dtype.kind in "SO":
+        plain = [one.decode() if isinstance(one, bytes) else one for one in values.tolist()]
+        values = np.array(plain, dtype=object)
+    if values.dtype.kind == "f":
+        mask = mask | ~np.isfinite(values)
+    found = pa.array(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")), mask=mask)
+    return found.fill_null("") if name == "flags" else found

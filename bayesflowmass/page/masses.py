@@ -7,41 +7,38 @@ from typing import Any
 
 from bayesflowmass.common.numbers import number, with_error
 from bayesflowmass.page.document import Block, Section, Table, Verdict
+from bayesflowmass.page.folder import MassTable
 
 Row = Mapping[str, Any]
 # Rows shown; flagged ones first where there are more.
 _MOST_ROWS = 200
 
 
-def masses_verdict(rows: Sequence[Row], header: Mapping[str, Any], flags: Mapping[str, str]) -> Verdict:
+def masses_verdict(table: MassTable, flags: Mapping[str, str]) -> Verdict:
     """How many masses there are, and which flags speak against them.
 
     Args:
-        rows: of the masses table; None where a value is masked.
-        header: of the table.
+        table: the masses.
         flags: name -> what it means.
     """
-    without = [row for row in rows if row["log10_mass"] is None]
-    flagged = [row for row in rows if row["flags"]]
-    prior = {"hmf": "mass-function", "flat": "flat"}.get(str(header.get("prior")), "unknown")
+    n, without, counts = len(table), table.n_without, table.flag_counts
+    flagged = n - counts[""]
+    prior = {"hmf": "mass-function", "flat": "flat"}.get(str(table.header.get("prior")), "unknown")
     points = [
-        f"{name}: {count} of {len(rows)} ({meaning})."
-        for name, meaning in flags.items()
-        if (count := sum(name in str(row["flags"]).split(",") for row in rows))
+        f"{name}: {counts[name]} of {n} ({meaning})." for name, meaning in flags.items() if counts[name]
     ]
-    if header.get("prior") == "flat":
+    if table.header.get("prior") == "flat":
         points.append(
             "The prior is flat in log mass. Clusters found in the sky follow the mass function: for their masses,"
             " counts and stacks, use `--prior hmf`."
         )
-    n = len(rows)
-    if without or len(flagged) == n:
-        some = f"{len(without)} of {n} clusters have no mass" if without else f"all {n} clusters are flagged"
+    if without or flagged == n:
+        some = f"{without} of {n} clusters have no mass" if without else f"all {n} clusters are flagged"
         return Verdict("bad", f"Look at the flags first: {some}.", tuple(points))
     if flagged:
         return Verdict(
             "open",
-            f"{n - len(flagged)} of {n} masses stand ({prior} prior); {len(flagged)} are flagged, see why below.",
+            f"{n - flagged} of {n} masses stand ({prior} prior); {flagged} are flagged, see why below.",
             tuple(points),
         )
     return Verdict("good", f"{n} masses, none of them flagged ({prior} prior).", tuple(points))
@@ -60,23 +57,19 @@ def card_alt(row: Row, header: Mapping[str, Any]) -> str:
     )
 
 
-def masses_section(
-    rows: Sequence[Row], header: Mapping[str, Any], *, name: str, cards: Sequence[Block] = ()
-) -> Section:
+def masses_section(masses: MassTable, cards: Sequence[Block] = ()) -> Section:
     """The table of masses and the cards of single clusters.
 
     Args:
-        rows: of the table; None where a value is masked.
-        header: of the table: ``mdef``, ``units``, ``prior``.
-        name: of the file.
+        masses: what `infer` wrote.
         cards: pictures of single clusters.
     """
+    header, name = masses.header, masses.name
     mass = f"log10 M{header.get('mdef', '200c')} [{header.get('units', 'Msun/h')}]"
-    shown = list(rows)
+    shown = [masses.row(number) for number in masses.flagged_first(_MOST_ROWS)]
     note = f"Median, standard deviation and central 68 % of {mass}."
-    if len(shown) > _MOST_ROWS:
-        shown = sorted(shown, key=lambda row: not row["flags"])[:_MOST_ROWS]
-        note += f" {_MOST_ROWS} of {len(rows)} clusters, flagged ones first; the others are in {name}."
+    if len(masses) > _MOST_ROWS:
+        note += f" {_MOST_ROWS} of {len(masses)} clusters, flagged ones first; the others are in {name}."
     epistemic = any(row.get("sigma_epistemic") is not None for row in shown)
     members = any(row.get("n_members") is not None for row in shown)
     columns = [

@@ -26,7 +26,7 @@ from bayesflowmass.compare import compare
 from bayesflowmass.evaluate import EvaluateSettings
 from bayesflowmass.page.contents import report_page
 from bayesflowmass.page.document import Page, Paragraph, Picture, Section, Table
-from bayesflowmass.page.folder import ReportError
+from bayesflowmass.page.folder import ReportError, read_run_folder
 from bayesflowmass.page.notes import note_sections
 from bayesflowmass.page.render import render_page
 from bayesflowmass.page.verdict import evaluation_verdict
@@ -218,6 +218,26 @@ def test_expected_members_of_a_model_that_reads_galaxies_stand_in_the_page(runs,
     assert "expected members" in text
     assert "41 ± 3" in text
     assert "expected members" not in words(report(runs / "model"))
+
+
+def test_of_many_masses_the_flagged_ones_are_shown_and_no_pdf_is_read(runs, tmp_path):
+    few = AstropyTable.read(runs / "masses.ecsv", format="ascii.ecsv")
+    table = few[np.arange(600) % 3]
+    table["cluster_id"] = [f"c{k}" for k in range(600)]
+    table["flags"] = ["low_probability" if k % 6 == 5 else "" for k in range(600)]
+    table["pdf"] = np.ones((600, 40))
+    write_table(table, tmp_path / "m.parquet")
+    (masses,) = read_run_folder(tmp_path).masses
+    assert "pdf" not in masses.columns.column_names
+    assert (len(masses), masses.flag_counts["low_probability"]) == (600, 100)
+    rows = [f"c{k}" for k in range(600)]
+    assert [rows[k] for k in masses.flagged_first(200)] == rows[5::6] + [
+        r for r in rows if r not in rows[5::6]
+    ][:100]
+    assert masses.flagged_first(600) == list(range(600))
+    text = words(report(tmp_path))
+    assert "500 of 600 masses stand" in text
+    assert "200 of 600 clusters, flagged ones first" in text
 
 
 def test_cards_stand_with_the_masses_of_their_clusters(runs, tmp_path):
