@@ -16,22 +16,23 @@ and prints the model beside the best of each simple method.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from bayesflowmass.command import run_command
 from bayesflowmass.command.limits import Resamples
+from bayesflowmass.command.parts import PartSettings, evaluated_in_parts
 from bayesflowmass.command.paths import InputPath, OutFolder
 from bayesflowmass.command.record import write_record
 from bayesflowmass.command.shared import ModelTestSettings
+from bayesflowmass.common.arrays import IntArray
 from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.terminal import say
-from bayesflowmass.common.version import __version__
 
 # The rest is imported where it is used: --help, and an error in the input, should not wait for torch.
 if TYPE_CHECKING:
@@ -41,8 +42,10 @@ if TYPE_CHECKING:
 __all__ = ["EvaluateSettings", "evaluate", "main"]
 
 
-class EvaluateSettings(ModelTestSettings):
+class EvaluateSettings(ModelTestSettings, PartSettings):
     """`bayesflowmass evaluate`: accuracy and calibration on a catalogue of known masses."""
+
+    listed_last: ClassVar[tuple[str, ...]] = ("prior", *PartSettings.listed_last)
 
     out: OutFolder = Field(Path("evaluation"), description="folder for metrics.json and figures")
     baseline_catalog: InputPath | None = Field(
@@ -87,15 +90,13 @@ def evaluate(
         CatalogError: the catalogue is empty or has no masses.
         ValueError: a posterior gives a true mass no probability.
     """
-    from bayesflowmass.baselines import fit_baselines, predict_baselines
+    from bayesflowmass.baselines import fit_baselines
     from bayesflowmass.catalog import CatalogError
     from bayesflowmass.estimator.cylinder import in_cylinder
-    from bayesflowmass.evaluation.calibration import measure_calibration
-    from bayesflowmass.evaluation.figures import draw_evaluation
-    from bayesflowmass.evaluation.files import PREDICTIONS, columns_of, with_missing, write_predictions
-    from bayesflowmass.evaluation.metrics import measure_metrics
-    from bayesflowmass.evaluation.predictions import predict, prior_range_of
+    from bayesflowmass.evaluation.predictions import prior_range_of
+    from bayesflowmass.evaluation.results import write_results
     from bayesflowmass.evaluation.test_sets import baseline_set
+    from bayesflowmass.evaluation.tested import put_to_test
 
     if len(catalog) == 0 or not catalog.has("log10_mass"):
         raise CatalogError(
@@ -103,64 +104,39 @@ def evaluate(
         )
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    prior_range = prior_range_of(estimator, catalog, prior)
-    predictions = predict(
+    prior_range = prior_range_of(estimator, catalog.metadata, prior)
+    if baseline_catalog is None:
+        baseline_catalog = baseline_set(estimator.training_info, catalog.metadata, seed)
+    baselines = fit_baselines(baseline_catalog)
+    tested = put_to_test(
         estimator,
         catalog,
+        baselines,
         prior=prior,
         prior_range=prior_range,
         n_draws=n_draws,
         seed=seed,
         progress=progress,
     )
-    # Whatever stands beside the model sees the clusters as it does.
-    seen = in_cylinder(catalog, estimator.training_info.selection)
-    judged = seen.filter(predictions.usable)
-    if baseline_catalog is None:
-        baseline_catalog = baseline_set(estimator.training_info, catalog, seed)
-    baselines = fit_baselines(baseline_catalog)
-    simple = predict_baselines(baselines, judged)
-    matching = predictions.matching is not None
-    calibration = measure_calibration(
-        predictions.judged,
-        judged,
+
+    def pick(rows: IntArray) -> ClusterCatalog:
+        few = catalog[np.flatnonzero(tested.predictions.usable)[rows]]
+        return in_cylinder(few, estimator.training_info.selection)
+
+    return write_results(
+        folder,
         estimator,
-        prior=str((catalog.metadata.masses or {})["distribution"]) if matching else prior,
-        n_resamples=n_resamples,
-        seed=seed,
-    )
-    metrics = measure_metrics(
-        estimator,
-        judged,
-        predictions,
-        {name: (baselines[name], prediction) for name, prediction in simple.items()},
+        tested,
+        baselines,
+        pick,
         prior=prior,
         prior_range=prior_range,
-        calibration=calibration,
+        baseline_selection=baseline_catalog.metadata.selection,
+        n_draws=n_draws,
         n_resamples=n_resamples,
         seed=seed,
+        figures=figures,
     )
-    metrics["baseline_selection"] = baseline_catalog.metadata.selection
-    write_whole(folder / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
-    write_whole(folder / "calibration.json", json.dumps(calibration, indent=1, allow_nan=False))
-    beside = {f"log10_mass_{name}": prediction.log10_mass for name, prediction in simple.items()}
-    columns = columns_of(predictions, seen) | with_missing(beside, predictions.usable)
-    limits = metrics["prior_log10_mass_range"]
-    note = {"prior": prior, "prior_log10_mass_range": limits, "version": __version__}
-    write_predictions(folder / PREDICTIONS, seen, columns, note)
-    if figures:
-        draw_evaluation(
-            folder,
-            estimator,
-            judged,
-            predictions,
-            simple,
-            metrics,
-            calibration,
-            n_draws=n_draws,
-            seed=seed,
-        )
-    return metrics
 
 
 def run(settings: EvaluateSettings, report: Callable[[str], None] = say) -> dict[str, Any]:
@@ -172,25 +148,36 @@ def run(settings: EvaluateSettings, report: Callable[[str], None] = say) -> dict
     from bayesflowmass.evaluation.table import PRIORS, format_summary, format_text
     from bayesflowmass.evaluation.test_sets import BASELINE_CLUSTERS
 
-    estimator = MassEstimator.load(settings.model, settings.device)
-    catalog = ClusterCatalog.read(settings.catalog)
     training = None if settings.baseline_catalog is None else ClusterCatalog.read(settings.baseline_catalog)
     if training is None:
         report(
             f"Simulating {BASELINE_CLUSTERS} clusters to fit the baselines on (--baseline-catalog to "
             "give them)."
         )
-    metrics = evaluate(
-        estimator,
-        catalog,
-        settings.out,
-        prior=settings.prior,
-        baseline_catalog=training,
-        n_resamples=settings.bootstrap,
-        n_draws=settings.n_draws,
-        seed=settings.seed,
-        progress=settings.progress,
-    )
+    options: dict[str, Any] = {
+        "prior": settings.prior,
+        "baseline_catalog": training,
+        "n_resamples": settings.bootstrap,
+        "n_draws": settings.n_draws,
+        "seed": settings.seed,
+        "progress": settings.progress,
+    }
+    if evaluated_in_parts(settings.model_dump()):
+        from bayesflowmass.evaluation.tested_in_parts import evaluate_in_parts
+
+        metrics = evaluate_in_parts(
+            settings.model,
+            settings.catalog,
+            settings.out,
+            baseline_file=settings.baseline_catalog,
+            device=settings.device,
+            workers=settings.workers,
+            scheduler=settings.scheduler,
+            **options,
+        )
+    else:
+        estimator = MassEstimator.load(settings.model, settings.device)
+        metrics = evaluate(estimator, ClusterCatalog.read(settings.catalog), settings.out, **options)
     write_record(settings.out, "bayesflowmass evaluate", settings)
     write_whole(settings.out / "table.txt", format_text(metrics) + "\n")
     report(format_summary(metrics))

@@ -131,7 +131,7 @@ def figures(
             pure.training_info, len(catalog), seed + 1_000_003, simulate=changes
         )
         pure_catalog = _usable(pure, made)
-    training = training_catalog or baseline_set(estimator.training_info, catalog, seed)
+    training = training_catalog or baseline_set(estimator.training_info, catalog.metadata, seed)
     options: dict[str, Any] = {"prior": prior, "n_draws": n_draws, "seed": seed}
     samples = {"pure": (pure, pure_catalog)} if pure is not None and pure_catalog is not None else {}
     samples[catalog.metadata.kind or "contaminated"] = (estimator, catalog)

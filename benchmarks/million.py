@@ -1,11 +1,12 @@
-"""A million clusters through `simulate` and `infer`: time, memory, and the same tables whoever makes them.
+"""A million clusters through the verbs: time, memory, and the same tables whoever makes them.
 
     pip install '.[distributed]'
     python -m benchmarks.million --work DIR [--n 1000000] [--steps ...] [--out docs/results/million]
 
 Contaminated clusters of the mass function, some fifty galaxies each, by two processes; the same by a Dask scheduler
 with two workers, of which one is killed in the middle of `infer`. `ratios` takes 262 144 clusters by one
-process and by two. Memory is what all processes of a command have at the worst moment, shared
+process and by two; `evaluate` judges the point model on the million, and `report` makes the page of all that is in
+DIR by then. Memory is what all processes of a command have at the worst moment, shared
 pages counted once (PSS). The point model is that of `quick.yaml`, trained here. Steps that are done are kept in DIR.
 """
 
@@ -31,7 +32,7 @@ from benchmarks.provenance import header, provenance
 
 ADDRESS = "tcp://127.0.0.1:8797"
 MOCKS = ("simulate", "--masses", "hmf", "--log10-mass-range", "13.5", "15.4", "--seed", "3", "--no-progress")
-STEPS = ("simulate", "point", "dask", "ratios", "sky")
+STEPS = ("simulate", "point", "dask", "ratios", "sky", "evaluate", "report")
 LIMIT = "a loop that shares nothing"
 """What two cores of this machine give at best; virtual cores can be less than two."""
 EIGHT_PARTS = 262_144
@@ -189,6 +190,11 @@ def step(name: str, work: Path, n: int) -> dict[str, Any]:
         return run(*infer(work / "million.parquet", work / "point_masses.parquet", work / "point"), *two)
     if name == "sky":
         return run(*infer(work / "million.parquet", work / "sky_masses.parquet", "sky"), *two)
+    if name == "evaluate":
+        files = ("--catalog", str(work / "million.parquet"), "--out", str(work / "evaluation"))
+        return run("evaluate", "--model", str(work / "point"), *files, "--no-progress", *two)
+    if name == "report":
+        return run("report", str(work))
     return by_dask(work, n)
 
 
@@ -204,6 +210,8 @@ def page(results: dict[str, Any], n: int, galaxies: int) -> str:
         "simulate": [("simulate", "two processes", None)],
         "point": [("infer, point model", "two processes", None)],
         "sky": [("infer, `sky`", "two processes", None)],
+        "evaluate": [("evaluate, point model, with figures", "two processes", None)],
+        "report": [("report", "one process", None)],
         "dask": [
             ("simulate", "Dask, two workers", "simulate"),
             ("infer, point model", "Dask, one of two workers killed in the middle", "infer"),

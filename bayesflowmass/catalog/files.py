@@ -107,6 +107,25 @@ def iterate_tables(
         yield pa.Table.from_batches(pending).replace_schema_metadata(text)
 
 
+def catalog_metadata(path: str | os.PathLike[str], needed: str) -> CatalogMetadata:
+    """What the files of a catalogue say of it as a whole.
+
+    Args:
+        path: of the file, or the folder of files.
+        needed: a column that all of them must have.
+
+    Raises:
+        CatalogError: as `read_table`.
+    """
+    metadata = []
+    for place in catalog_paths(path):
+        with _parquet_errors(place):
+            schema = pq.read_schema(place)
+        _chosen(place, schema, [needed])
+        metadata.append(_metadata_of(schema))
+    return CatalogMetadata.merge(metadata)
+
+
 @dataclass(frozen=True)
 class RowGroups:
     """A part of a catalogue: consecutive row groups of its files.

@@ -10,6 +10,9 @@ from pydantic import Field
 
 from bayesflowmass.command.shared import DrawSettings
 
+_LARGE = 65_536
+"""Clusters beyond which a catalogue goes in parts by itself."""
+
 
 class PartSettings(DrawSettings):
     """Who makes the parts of a table."""
@@ -51,7 +54,7 @@ def goes_in_parts(settings: Mapping[str, Any]) -> bool:
         CatalogError: the file cannot be read.
     """
     # Late, since --help should not wait for pyarrow.
-    from bayesflowmass.catalog.files import is_catalog_file, parts_of
+    from bayesflowmass.catalog.files import is_catalog_file
 
     path = Path(settings["galaxies"])
     priors = [settings["prior"] or "flat", *settings["also"]]
@@ -60,7 +63,7 @@ def goes_in_parts(settings: Mapping[str, Any]) -> bool:
     parquet = (path.suffix == ".parquet" or path.is_dir()) and Path(settings["out"]).suffix == ".parquet"
     fits = parquet and not odd and is_catalog_file(path)
     if settings["workers"] is None and settings["scheduler"] is None:
-        return fits and sum(part.n_rows for part in parts_of(path)) > 65_536
+        return fits and _is_large(path)
     if odd:
         raise ValueError(
             f"{odd[0]} needs the catalogue as a whole; leave out --workers and --scheduler, or it."
@@ -71,3 +74,21 @@ def goes_in_parts(settings: Mapping[str, Any]) -> bool:
             " --galaxies and --out, or leave them out."
         )
     return True
+
+
+def evaluated_in_parts(settings: Mapping[str, Any]) -> bool:
+    """Whether a catalogue of known masses is judged part by part: where somebody is to help, and if it is large.
+
+    Args:
+        settings: values of `bayesflowmass.evaluate.EvaluateSettings` by name.
+
+    Raises:
+        CatalogError: the file cannot be read.
+    """
+    return bool(settings["workers"] or settings["scheduler"]) or _is_large(Path(settings["catalog"]))
+
+
+def _is_large(path: Path) -> bool:
+    from bayesflowmass.catalog.files import parts_of
+
+    return sum(part.n_rows for part in parts_of(path)) > _LARGE

@@ -61,7 +61,7 @@ def model_run(
         report: told what is predicted.
     """
     estimator = MassEstimator.load(source.path, device)
-    limits = prior_range_of(estimator, catalog, prior)
+    limits = prior_range_of(estimator, catalog.metadata, prior)
     note: dict[str, Any] = {
         "prior": prior,
         "prior_log10_mass_range": list(limits or estimator.training_info.log10_mass_range),
@@ -124,7 +124,7 @@ def baseline_runs(
             report(
                 f"Simulating {BASELINE_CLUSTERS} clusters to fit the baselines on (--baseline-catalog to give them)."
             )
-            clusters = baseline_set(MassEstimator.load(model, "cpu").training_info, catalog, seed)
+            clusters = baseline_set(MassEstimator.load(model, "cpu").training_info, catalog.metadata, seed)
         seen = in_cylinder(catalog, clusters.metadata.selection)
         usable = usable_clusters(seen) == ""
         fitted = {name: b for name, b in fit_baselines(clusters).items() if name in BASELINES}

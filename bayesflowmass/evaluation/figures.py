@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bayesflowmass.baselines import BaselinePrediction
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.common.arrays import IntArray
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluation.predictions import Predictions
 from bayesflowmass.evaluation.table import NAMES
@@ -25,6 +26,7 @@ def draw_evaluation(
     folder: Path,
     estimator: MassEstimator,
     catalog: ClusterCatalog,
+    pick: Callable[[IntArray], ClusterCatalog],
     predictions: Predictions,
     simple: Mapping[str, BaselinePrediction],
     metrics: Mapping[str, Any],
@@ -38,7 +40,8 @@ def draw_evaluation(
     Args:
         folder: to write into.
         estimator: the model.
-        catalog: the clusters that have a mass.
+        catalog: the clusters that have a mass; their galaxies are not looked at.
+        pick: those of some rows, with their galaxies.
         predictions: their posteriors and truth.
         simple: name -> predictions of the baselines.
         metrics, calibration: content of metrics.json and calibration.json.
@@ -50,7 +53,7 @@ def draw_evaluation(
     residuals = {"this model": truth - summary.median}
     residuals |= {NAMES[name]: truth - simple[name].log10_mass for name in _SHOWN}
     rows = clusters_of_three_masses(truth)
-    few = catalog[rows]
+    few = pick(rows)
     low, high = metrics["prior_log10_mass_range"]
     evaluated = Evaluated(
         metrics=metrics,

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +42,14 @@ from bayesflowmass.posterior import MassPrior, SelectedPrior, make_prior
 from bayesflowmass.posterior.write_table import write_table
 
 _ASSESSED = "novelty"
+
+
+class PartSource(Protocol):
+    """What is the same for every part: the model, and how it is to see the clusters."""
+
+    def estimator(self) -> MassEstimator: ...
+
+    def clusters(self, part: RowGroups) -> ClusterCatalog: ...
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,7 @@ def infer_in_parts(
     told |= {
         "n_draws": n_draws,
         "table": options,
-        "files": [file_facts(path) for path in [*_files(parts), *read]],
+        "files": [file_facts(path) for path in [*files_of(parts), *read]],
     }
     workers = workers or min(available_cores(), len(parts))
     go = partial(work_off, workers=workers, scheduler=scheduler)
@@ -153,7 +161,7 @@ def infer_in_parts(
     ):
         work = WorkFolder(out, {"masses": told})
         try:
-            empty = _together_empty(job, parts, go)
+            empty = together_empty(job, parts, go)
             for index, _ in go(partial(_one_part, job, work, parts, empty), range(len(parts))):
                 bar.update(parts[index].n_rows)
             _put_together(job, work, len(parts), out, dict(header or {}), seed)
@@ -223,11 +231,12 @@ def infer_with_settings(model: str, settings: Mapping[str, Any], command: str) -
     return table
 
 
-def _files(parts: list[RowGroups]) -> list[Path]:
+def files_of(parts: list[RowGroups]) -> list[Path]:
+    """The files of a catalogue."""
     return sorted({place for part in parts for place, _ in part.groups})
 
 
-def _together_empty(job: Job, parts: list[RowGroups], go: Any) -> bool | None:
+def together_empty(job: PartSource, parts: list[RowGroups], go: Any) -> bool | None:
     """`Reference.together_empty` of the whole catalogue; None for a model that knows no `Reference`."""
     if job.estimator().training_info.reference is None:
         return None
@@ -236,7 +245,7 @@ def _together_empty(job: Job, parts: list[RowGroups], go: Any) -> bool | None:
     return Reference.too_empty(np.sum([counted[part] for part in parts], axis=0))
 
 
-def _count(job: Job, part: RowGroups) -> FloatArray:
+def _count(job: PartSource, part: RowGroups) -> FloatArray:
     info, catalog = job.estimator().training_info, job.clusters(part)
     assert info.reference is not None
     total = np.zeros(())

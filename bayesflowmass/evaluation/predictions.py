@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.catalog import CatalogMetadata, ClusterCatalog
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.diagnostics import PosteriorSummary
 from bayesflowmass.diagnostics.posterior_summary import concatenate_columns, epistemic_columns
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluation.road import posteriors
 from bayesflowmass.novelty import Assessment
-from bayesflowmass.posterior import PRIOR_NAMES, MassPosterior
+from bayesflowmass.posterior import PRIOR_NAMES
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Predictions:
     """
 
     usable: BoolArray
-    flags: NDArray[np.str_]
+    flags: NDArray[Any]
     summary: PosteriorSummary
     epistemic: dict[str, FloatArray]
     strange: Assessment | None = None
@@ -54,7 +55,7 @@ def predict(
     prior_range: tuple[float, float] | None = None,
     n_draws: int | None = None,
     seed: int = 0,
-    progress: bool = False,
+    **road: Any,
 ) -> Predictions:
     """Posterior summaries and scores of a catalogue, batch by batch, so that memory stays bounded.
 
@@ -64,14 +65,14 @@ def predict(
         prior: "flat" or "hmf".
         prior_range: limits of the prior in log10 M200c [Msun/h]; default: the training range.
         n_draws, seed: of the weights, see :meth:`~bayesflowmass.estimator.MassEstimator.posterior`.
-        progress: show a bar.
+        road: further arguments of `posteriors`: ``progress``, ``a_part``, ``empty_together``.
 
     Raises:
         CatalogError: there are no clusters, or none of them can have a mass.
         ValueError: a posterior gives a true mass no probability.
     """
     population = (catalog.metadata.masses or {}).get("distribution")
-    limits = prior_range_of(estimator, catalog, str(population))
+    limits = prior_range_of(estimator, catalog.metadata, str(population))
     usable: list[BoolArray] = []
     flags: list[NDArray[np.str_]] = []
     parts: list[PosteriorSummary] = []
@@ -86,8 +87,8 @@ def predict(
         n_draws=n_draws,
         seed=seed,
         log10_mass_range=prior_range or estimator.training_info.log10_mass_range,
-        progress=progress,
         label="posteriors",
+        **road,
     ):
         usable.append(batch.usable)
         flags.append(batch.flags)
@@ -95,11 +96,11 @@ def predict(
             continue
         recalibration = batch.posterior.recalibration
         truth = np.asarray(batch.clusters.column("log10_mass"), dtype=np.float64)
-        expected = _expected(batch.posterior, population, limits)
-        parts.append(PosteriorSummary.from_posterior(batch.posterior, truth, expected))
-        if expected is not None:
+        other = population in PRIOR_NAMES and population != batch.posterior.prior.name
+        parts.append(PosteriorSummary.from_posterior(batch.posterior, truth, of_population=not other))
+        if other:
             own = estimator.under(batch.posterior.raw, str(population), log10_mass_range=limits)
-            matching.append(PosteriorSummary.from_posterior(own, truth, None))
+            matching.append(PosteriorSummary.from_posterior(own, truth))
         epistemic.append(epistemic_columns(batch.posterior))
         strange += [] if batch.novelty is None else [batch.novelty]
     return Predictions(
@@ -114,30 +115,14 @@ def predict(
 
 
 def prior_range_of(
-    estimator: MassEstimator, catalog: ClusterCatalog, prior: str
+    estimator: MassEstimator, metadata: CatalogMetadata, prior: str
 ) -> tuple[float, float] | None:
     """Where the prior is that of the test set, its limits too: a posterior is nominal for its own prior
     alone.
     """
-    masses = catalog.metadata.masses or {}
+    masses = metadata.masses or {}
     low, high = estimator.training_info.log10_mass_range
     if masses.get("distribution") != prior or not {"log10_mass_min", "log10_mass_max"} <= set(masses):
         return None
     limits = max(low, float(masses["log10_mass_min"])), min(high, float(masses["log10_mass_max"]))
     return None if limits == (low, high) else limits
-
-
-def _expected(
-    posterior: MassPosterior, population: str | None, limits: tuple[float, float] | None
-) -> MassPosterior | None:
-    """The posterior under the distribution of the test masses; None where that is its own prior, or unknown.
-
-    Args:
-        posterior: of some clusters, under any prior.
-        population: how the test masses were drawn.
-        limits: of the test masses, log10 M200c [Msun/h]; None: the training range.
-    """
-    if population not in PRIOR_NAMES or population == posterior.prior.name:
-        return None
-    # What the network expects: a recalibration for another prior would not apply.
-    return posterior.raw.with_prior(population, limits)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.catalog import CatalogMetadata, ClusterCatalog
 from bayesflowmass.estimator import TrainingInfo
 from bayesflowmass.mocks import MockParameters, simulate_catalog
 from bayesflowmass.selection.cuts import R_MAX, V_MAX
@@ -68,16 +68,17 @@ def like_training(
     return observed.apply(catalog, np.random.default_rng([seed, 1]), **cut)
 
 
-def baseline_set(info: TrainingInfo, like: ClusterCatalog, seed: int) -> ClusterCatalog:
+def baseline_set(info: TrainingInfo, like: CatalogMetadata, seed: int) -> ClusterCatalog:
     """Clusters to fit baselines on: as those of training were observed, flat in log mass, all of them told apart.
 
     Args:
         info: of the model that the baselines stand beside.
-        like: the test clusters; their mock parameters hold where the model was trained on a catalogue that was given.
+        like: metadata of the test clusters; their mock parameters hold where the model was trained on a catalogue that
+            was given.
         seed: of the mocks and their observation.
     """
     simulate: dict[str, Any] = {"masses": "flat", "log10_mass_range": info.log10_mass_range}
-    parameters = like.metadata.extra.get("mock_parameters")
+    parameters = like.extra.get("mock_parameters")
     if info.config.get("simulate") is None and parameters:
         simulate["parameters"] = parameters
     # Baselines are told nothing about a cluster, so what stays unknown need not be drawn.

@@ -187,10 +187,11 @@ class NoveltyDetector:
             rows = np.sort(np.random.default_rng(seed).permutation(rows)[:_MOST_TESTED])
         held_out = self._in_range(log10_mass_range)
         kind = classes_of(self.log_n, self.edges)
-        known, strangeness = self._measurable(found.features[rows])
+        features = np.asarray(found.features[rows], dtype=np.float64)
+        known, strangeness = self._measurable(features)
         ours = (
-            found.features[rows][:, known],
-            strangeness.whiten(found.features[rows][:, known]),
+            features[:, known],
+            strangeness.whiten(features[:, known]),
             found.score[rows],
             found.kind[rows],
         )

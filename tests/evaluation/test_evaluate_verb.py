@@ -245,7 +245,7 @@ def test_the_table_names_the_model_the_baselines_and_published_results(flat_run)
 
 def test_baseline_clusters_are_simulated_as_the_training_set_was(flat_test, monkeypatch):
     monkeypatch.setattr(test_sets, "BASELINE_CLUSTERS", 50)
-    catalog = test_sets.baseline_set(GaussianEstimator().training_info, flat_test, seed=5)
+    catalog = test_sets.baseline_set(GaussianEstimator().training_info, flat_test.metadata, seed=5)
     assert len(catalog) == 50
     assert catalog.metadata.masses["distribution"] == "flat"
     assert (catalog.metadata.kind, catalog.metadata.mode) == ("contaminated", "paper")

@@ -72,7 +72,7 @@ def test_mocks_that_nobody_can_make_again_are_refused_where_it_matters():
 def test_baselines_are_fitted_on_flat_masses_observed_as_in_training(monkeypatch):
     monkeypatch.setattr(test_sets, "BASELINE_CLUSTERS", 60)
     hmf = SIMULATE | {"masses": "hmf"}
-    catalog = baseline_set(info(hmf, AUGMENTATION, masses="hmf"), toy_catalog(5), seed=1)
+    catalog = baseline_set(info(hmf, AUGMENTATION, masses="hmf"), toy_catalog(5).metadata, seed=1)
     assert catalog.metadata.masses["distribution"] == "flat"
     assert catalog.metadata.selection["completeness"][0] >= 0.5
     # Every completeness is told.
