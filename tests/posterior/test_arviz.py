@@ -137,6 +137,21 @@ def test_selecting_a_bin_keeps_its_clusters_in_every_group(data):
         select_bin(idata, "colour", 1.0)
 
 
+def test_bins_are_named_by_their_lower_edges_which_they_hold():
+    masses = np.array([14.0, 14.249999, 14.25, 14.2499999999, -0.1])
+    np.testing.assert_allclose(arviz_adapter._bin(masses, 0.25), [14.0, 14.0, 14.25, 14.25, -0.25])
+    np.testing.assert_allclose(arviz_adapter._bin(masses[:3], 0.1), [14.0, 14.2, 14.2])
+
+
+def test_by_default_there_are_five_hundred_draws_in_bins_of_a_quarter_of_a_dex():
+    posterior = mixture(3)
+    idata = posterior.to_arviz()
+    assert dict(idata["posterior"].sizes) == {"chain": 3, "draw": 500, "cluster": 3}
+    xr.testing.assert_equal(idata["posterior"], posterior.to_arviz(n_samples=500, seed=0)["posterior"])
+    bins = idata["constant_data"]["predicted_bin"]
+    np.testing.assert_allclose(bins, np.floor(posterior.median / 0.25) * 0.25)
+
+
 def test_shapes_that_disagree_and_converted_masses_are_refused(data):
     posterior, true, _ = data
     with pytest.raises(ValueError, match=r"log10_true has shape \(3,\); 40 clusters need \(40,\)"):

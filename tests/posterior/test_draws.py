@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -123,6 +125,23 @@ def test_a_point_model_has_no_information_to_share():
 def test_impossible_errors_are_refused(error):
     with pytest.raises(ValueError, match="between 0 and 1"):
         number_of_draws(error)
+
+
+@pytest.mark.parametrize("error", [0.9, 0.5, 0.13, 0.05])
+def test_the_fewest_draws_are_those_that_are_just_enough(error):
+    n = number_of_draws(error)
+    assert monte_carlo_error(n) <= error < (monte_carlo_error(n - 1) if n > 2 else math.inf)
+    # A whole number of draws that leaves exactly the error asked for is not one too many.
+    assert number_of_draws(monte_carlo_error(n)) == n
+
+
+def test_errors_of_a_spread_follow_from_the_number_of_draws():
+    assert number_of_draws() == 31
+    assert [monte_carlo_error(n) for n in (2, 3, 33)] == pytest.approx([2**-0.5, 0.5, 0.125])
+    rng = np.random.default_rng(0)
+    spreads = rng.normal(size=(20_000, 31)).std(1, ddof=1)
+    # To leading order in 1 / D; 20 000 of them know it to half a per cent.
+    assert spreads.std() / spreads.mean() == pytest.approx(monte_carlo_error(31), rel=0.03)
 
 
 def test_one_draw_has_no_spread():

@@ -70,6 +70,15 @@ def test_solar_masses_are_shifted_by_h_and_nothing_else_changes():
         assert_allclose(peak, table["log10_mass_map"], atol=0.006)
 
 
+def test_pdfs_are_on_a_grid_of_a_hundredth_of_a_dex_a_little_wider_than_the_range_of_training():
+    for options, start in (({}, 12.9), ({"units": "Msun", "h": 0.7}, 13.05)):
+        meta = posterior().to_table(pdf=True, **options).meta
+        assert meta["pdf_lo"] == pytest.approx(start)
+        # From 0.3 dex below 13.2 to 0.3 dex above 15.6, or a step more.
+        assert meta["pdf_hi"] == pytest.approx(start + 3.0, abs=0.011)
+        assert (meta["pdf_hi"] - meta["pdf_lo"]) / (meta["pdf_n"] - 1) == pytest.approx(0.01)
+
+
 @pytest.mark.parametrize("mdef", ["500c", "vir", "200m"])
 @pytest.mark.parametrize("prior", ["flat", "hmf"])
 def test_other_definitions_agree_with_sampling_the_concentration(mdef, prior):
