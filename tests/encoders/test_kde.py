@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import gaussian_kde
 
 from bayesflowmass.encoders import KDEEncoder, KDEError
-from bayesflowmass.encoders.kde import batches
+from bayesflowmass.encoders.kde import axes, batches
 from bayesflowmass.encoders.kde.covariance import kernel_shape, sample_covariance
 from bayesflowmass.encoders.kde.plan import Level
 
@@ -195,6 +195,13 @@ def test_works_in_inference_mode():
     with torch.inference_mode():
         images = KDEEncoder()(points, offsets)
     torch.testing.assert_close(images.clone(), KDEEncoder()(points, offsets))
+    # What is kept from a call without gradients serves one with them.
+    axes.grid_axes.cache_clear()
+    with torch.inference_mode():
+        KDEEncoder()(points, offsets)
+    moving = points.clone().requires_grad_()
+    KDEEncoder()(moving, offsets).square().sum().backward()
+    assert float(moving.grad.abs().max()) > 0.0
 
 
 @pytest.mark.parametrize("convention", ["covariance", "scipy"])

@@ -213,6 +213,8 @@ def test_rows_may_end_with_a_delimiter_that_the_names_lack(tmp_path):
     table = read_any_table(path)
     assert table.colnames == ["a", "b"]
     assert table["b"].tolist() == [2, 4]
+    path.write_text("a\n1,\n3,\n", encoding="utf-8")
+    assert read_any_table(path).colnames == ["a"]
 
 
 def test_names_are_found_below_a_quarter_of_a_megabyte_of_comments(tmp_path):

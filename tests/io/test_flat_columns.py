@@ -212,6 +212,14 @@ def test_what_the_user_named_is_not_settled_anew():
         assert "redshift" in table
 
 
+@pytest.mark.parametrize(("n", "said"), [(1, False), (2, True)])
+def test_several_rows_of_other_clusters_look_like_a_table_of_clusters(n, said):
+    _, clusters, _ = sky_tables(n=n)
+    with pytest.raises(CatalogError) as caught:
+        load_catalog(clusters)
+    assert ("looks like that table, with another cluster in each row" in str(caught.value)) == said
+
+
 def test_galaxies_of_one_cluster_need_no_id():
     galaxies, clusters = frame_tables()
     galaxies.remove_column("cluster_id")

@@ -196,6 +196,16 @@ def test_every_format_has_the_header(tmp_path):
     assert pq.read_table(tmp_path / "masses.parquet")["sigma_epistemic"].null_count == 3
 
 
+def test_the_end_of_a_long_text_fits_into_a_card_of_fits(tmp_path):
+    name = "".join(f"/folder{k:02d}" for k in range(20))
+    table = posterior().to_table(model=name)
+    table.meta["odd"] = "a\tb\né"
+    meta = Table.read(write_table(table, tmp_path / "masses.fits")).meta
+    assert meta["MODEL"] == name[-68:]
+    assert meta["ODD"] == "a b \\xe9"
+    assert table.meta["model"] == name
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = write_table(posterior().to_table(), tmp_path / "masses.ecsv")
     before = path.read_bytes()

@@ -53,7 +53,7 @@ class AxisNodes:
         in_block: nodes of a block; 1 for no blocks.
     """
 
-    def __init__(self, nodes: Tensor, in_block: int = 1) -> None:
+    def __init__(self, nodes: Tensor, in_block: int) -> None:
         self.nodes = nodes
         self.half = float(nodes.abs().max())
         self.in_block = in_block

@@ -77,7 +77,7 @@ def _tiled(
 ) -> Tensor:
     if not axes:
         middle = torch.stack([0.5 * (axis[0] + axis[-1]) for axis in chosen])
-        about = [AxisNodes(axis - middle[d]) for d, axis in enumerate(chosen)]
+        about = [AxisNodes(axis - middle[d], 1) for d, axis in enumerate(chosen)]
         return _tile(points - middle[:, None], log_weights, counts, about, kernel, torch.float64)
     parts = [part for part in axes[0].tensor_split(TILES) if part.numel()]
     tiles = [_tiled(points, log_weights, counts, axes[1:], [*chosen, part], kernel) for part in parts]

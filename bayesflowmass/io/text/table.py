@@ -104,11 +104,10 @@ def _text_stream(path: Path) -> tuple[IO[bytes], str]:
             data = data.decode("utf-16", errors="replace").encode("utf-8")
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         return io.BytesIO(data), _decoded(data[:_HEAD_BYTES], len(data) > _HEAD_BYTES)
-    stream = open_bytes(path)
-    if head[:3] == b"\xef\xbb\xbf":
-        stream.read(3)
-        head = head[3:]
-    return stream, _decoded(head, len(head) >= _HEAD_BYTES - 3)
+    stream, mark = open_bytes(path), b"\xef\xbb\xbf"
+    if head.startswith(mark):
+        stream.read(len(mark))
+    return stream, _decoded(head.removeprefix(mark), len(head) >= _HEAD_BYTES)
 
 
 def _decoded(head: bytes, cut: bool) -> str:
