@@ -176,7 +176,10 @@ def by_kind(methods: Methods, member: np.ndarray, kind: np.ndarray, codes: type[
             chosen = (kind == code) & (member == true)
             if chosen.mean() < 1e-3:
                 continue
-            word = code.name.lower().replace("_", " ")
+            word = (
+                "never inside, receding" if code == Orbit.INTERLOPER and codes is Orbit else code.name.lower()
+            )
+            word = word.replace("_", " ")
             cells = [f"{'member' if true else 'interloper'}: {word}", f"{chosen.mean():.3f}"]
             cells += [f"{p[chosen[: len(p)]].mean():.3f}" for p, _ in methods.values()]
             for p, order in methods.values():
