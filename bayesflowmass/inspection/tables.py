@@ -105,7 +105,7 @@ def _unknown(report: Inspection, path: Path, table: FlatTable, column: Mapping[s
     guesses = {o: t for o, t in find_names(free, LIKELY["galaxies"]).items() if o not in table}
     if "z" in guesses or "z" in table:
         guesses.pop("cz", None)
-    if not guesses:
+    if not guesses.keys() - {"v_err"}:
         report.problems.append(
             "no columns of galaxies (cluster_id, x, y, v_los; or ra, dec, z) or of clusters (cluster_id, ra, "
             "dec, redshift) are recognised: name them with --column OURS=THEIRS."

@@ -43,7 +43,7 @@ v_err: v_err verr v_error err_v e_v e_v_los e_vlos v_los_err e_cz cz_err e_hrv e
         _EVERYWHERE
         + """
 redshift: redshift z zcl z_cl zc z_c z_cluster zcluster cluster_redshift best_z zspec z_spec z_clus zclus
-redshift_err: redshift_err e_z z_err zerr e_redshift e_zcl
+redshift_err: redshift_err e_z z_err zerr e_redshift e_zcl e_zspec e_z_spec zspec_err z_spec_err
 """
     ),
 }
@@ -55,7 +55,8 @@ cluster_id: group_id groupid grp mem_match_id clus id_clus parent host
 ra: alpha ra1
 dec: de decl delta dec1
 z: z_best zbest redshift red_shift
-cz: velocity vel v rv radial_velocity vrad
+cz: velocity vel v rv rvel radial_velocity vrad
+v_err: e_velocity e_vel e_rv e_rvel velocity_err vel_err sigv
 v_los: v_los_kms vz v_z v_rest vpec v_pec delta_v dv
 r_proj: r r_proj_mpch rp r_p radius rcen dist
 """),

@@ -11,6 +11,7 @@ from flat_tables import EACH, frame_tables, notes, same, sky_tables
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
 from bayesflowmass.io import load_catalog
+from bayesflowmass.io.names import LIKELY, SURE, find_names
 from bayesflowmass.io.plausibility import radius_reading
 
 
@@ -43,6 +44,15 @@ def test_names_taken_for_ours_are_said_and_errors_are_found():
     assert "RAJ2000 for ra, DEJ2000 for dec, zspec for z, e_zspec for z_err" in notes(catalog)
     z_cl = np.asarray(clusters["z"])[catalog.galaxy_rows]
     np.testing.assert_allclose(catalog.galaxies("gal_v_err"), SPEED_OF_LIGHT * 1e-4 / (1 + z_cl))
+
+
+def test_names_of_errors_are_known_beside_those_of_what_they_belong_to():
+    assert find_names(["zspec", "e_zspec"], SURE["clusters"]) == {
+        "redshift": "zspec",
+        "redshift_err": "e_zspec",
+    }
+    for velocity, error in (("V", "SigV"), ("RVel", "e_RVel"), ("Velocity", "e_Velocity")):
+        assert find_names([velocity, error], LIKELY["galaxies"]) == {"cz": velocity, "v_err": error}
 
 
 def test_columns_that_are_proposed_can_be_taken_in_one_go():
