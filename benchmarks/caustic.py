@@ -4,7 +4,7 @@ As Serra et al. (2011, MNRAS 412, 800) carry it out: an adaptive kernel density 
 least-squares cross-validation, the level at which the mean square of the escape speed inside <R> is four times that of
 the velocities, and a bound on the slope of the amplitude A(R). The galaxies that <R> and <v^2> are taken from are
 those inside 2.7 sigma(R) (`remove_interlopers`) and not those of a binary tree. ``causticsnupy`` 1.0.4 does the same
-with the tree; it needs a numpy before 2.4 and some seconds for a cluster, so it is not called here.
+with the tree; it needs a numpy before 2.4, so it is not called here.
 """
 
 from __future__ import annotations
