@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -37,6 +38,7 @@ class GaussianEstimator:
         self.width = width
         self.seed = seed
         self.novelty = None
+        self.flow = SimpleNamespace(set_trunk=None)
         self.training_info = TrainingInfo(
             log10_mass_range=RANGE, selection={"r_max": 1.6, "v_max": 2500.0, "min_galaxies": 10}
         )

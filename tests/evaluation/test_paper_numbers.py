@@ -99,7 +99,7 @@ def test_three_clusters_stand_at_15_50_and_85_per_cent_of_the_range():
 def test_a_prior_has_the_limits_of_its_population_inside_those_of_training(estimator, masses, limits):
     low, high = estimator.training_info.log10_mass_range
     expected = limits and tuple({"low": low, "high": high}.get(end, end) for end in limits)
-    assert prior_range_of(estimator, toy_catalog(3).with_metadata(masses=masses), "flat") == expected
+    assert prior_range_of(estimator, toy_catalog(3).with_metadata(masses=masses).metadata, "flat") == expected
 
 
 def test_mocks_like_a_catalogue_have_its_masses_and_redshifts():
