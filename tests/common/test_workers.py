@@ -70,12 +70,14 @@ def test_a_task_that_kills_every_worker_is_one_sentence():
         list(work_off(always_deadly, [1], workers=2))
 
 
+# Without one, a scheduler takes port 8787, and warns where another test has it.
+ANY_PORT = "127.0.0.1:0"
+
+
 def test_a_dask_cluster_does_the_same(tmp_path, monkeypatch):
     """Its workers are killed, lack the package's version, or are not there."""
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, scheduler_kwargs={"dashboard": False}
-    ) as cluster:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=ANY_PORT) as cluster:
         address = cluster.scheduler_address
         found = dict(work_off(partial(once_deadly, tmp_path), range(6), scheduler=address))
         assert found == {n: n * n for n in range(6)}
@@ -98,9 +100,7 @@ main([sys.argv[1], "--nthreads", "1", "--no-nanny", "--no-dashboard"])
 def test_dask_workers_without_the_package_or_none_at_all_are_one_sentence(monkeypatch):
     """The package cannot be imported where the only worker runs."""
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=0, dashboard_address=None, scheduler_kwargs={"dashboard": False}
-    ) as cluster:
+    with distributed.LocalCluster(n_workers=0, dashboard_address=ANY_PORT) as cluster:
         address = cluster.scheduler_address
         monkeypatch.setattr(workers, "_PATIENCE", 0.5)
         with pytest.raises(ValueError, match=r"has no workers; start some: `dask worker ADDRESS`\."):
