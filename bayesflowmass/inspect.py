@@ -84,12 +84,13 @@ def inspect_file(
 
 
 def _inspect_folder(place: Path) -> Inspection:
+    from bayesflowmass.catalog.hats import is_hats
     from bayesflowmass.inspection.files import inspect_catalog, inspect_model, is_model_folder
     from bayesflowmass.inspection.report import Inspection, command
 
     if is_model_folder(place):
         return inspect_model(place)
-    if any(place.glob("*.parquet")):
+    if is_hats(place) or any(place.glob("*.parquet")):
         return inspect_catalog(place)
     report = Inspection(str(place), "a folder", usable=False)
     if (place / "checkpoint").is_dir():

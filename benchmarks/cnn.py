@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from bayesflowmass.catalog import ClusterCatalog
-from bayesflowmass.command import CompareSettings
+from bayesflowmass.compare import CompareSettings
 from bayesflowmass.compare import run as compare
 from bayesflowmass.comparison.alignment import align
 from bayesflowmass.comparison.report import format_first_page, format_tables

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from bayesflowmass.catalog.arrays import is_list, is_nested
 from bayesflowmass.catalog.columns import Columns
 from bayesflowmass.catalog.errors import CatalogError
+from bayesflowmass.catalog.hats import hats_parts, is_hats
 from bayesflowmass.catalog.metadata import METADATA_KEY, CatalogMetadata
 from bayesflowmass.common.files import reason_of, whole_file
 
@@ -24,8 +25,24 @@ _ROWS_PER_ROW_GROUP = 65_536
 
 
 def catalog_paths(path: str | os.PathLike[str]) -> list[Path]:
-    """The parquet files of a catalogue: the file itself, or those of a folder in the order of their names."""
+    """The parquet files of a catalogue: the file itself, or those of a folder in the order of their names.
+
+    Raises:
+        CatalogError: there are none, or those of a HATS table have another number of rows than it says.
+    """
     place = Path(path)
+    if place.is_dir() and is_hats(place):
+        files, expected = hats_parts(place)
+        found = 0
+        for file in files:
+            with _parquet_errors(file):
+                found += pq.read_metadata(file).num_rows
+        if expected not in (None, found):
+            raise CatalogError(
+                f"{place}: the files of the HATS table have {found} rows, and its properties say {expected}; "
+                "was it copied as a whole?"
+            )
+        return files
     if place.is_dir():
         files = sorted(file for file in place.glob("*.parquet") if not file.name.startswith((".", "_")))
         if not files:

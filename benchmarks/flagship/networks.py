@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,9 @@ class Networks:
         self.told = None
         if not isinstance(population, FlatPrior):
             self.told = tabulate(population, self.data.seen, self.data.held_out)
-        self.info = TrainingInfo.from_catalog(
-            self.data.seen, uses_richness=self.encoder.uses_richness, log10_mass_range=MASS_RANGE, seed=seed
+        self.info = replace(
+            TrainingInfo.from_catalog(self.data.seen, uses_richness=self.encoder.uses_richness, seed=seed),
+            log10_mass_range=MASS_RANGE,
         )
 
     def point(self, member: int = 0, **changes: Any) -> tuple[ConditionalFlow, FitResult]:
