@@ -206,7 +206,7 @@ def page(results: dict[str, Any], n: int, galaxies: int) -> str:
         "| what | by | wall time [s] | processor time [s] | peak memory [GB] | same table |",
         "|---|---|---|---|---|---|",
     ]
-    names = {
+    names: dict[str, list[tuple[str, str, str | None]]] = {
         "simulate": [("simulate", "two processes", None)],
         "point": [("infer, point model", "two processes", None)],
         "sky": [("infer, `sky`", "two processes", None)],

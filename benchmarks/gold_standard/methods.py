@@ -123,7 +123,7 @@ def _by(method: str, which: str = "", *, factor: int = 1, mean: bool = False, **
         def maximise(objective: nn.Module, *, seed: int, name: str) -> None:
             cell.maximise(objective, seed=seed, name=name, factor=factor)
 
-        kind = WEIGHT_POSTERIORS[method]
+        kind: Any = WEIGHT_POSTERIORS[method]
         posterior: WeightPosterior = kind.fit(
             flow, cell.data, maximise=maximise, seed=seed, trained=True, **chosen
         )
