@@ -26,13 +26,15 @@ def write_hats(catalog: ClusterCatalog, folder: Path, suffix: str = ".parquet") 
         half.write(place)
     (table / "dataset" / "_metadata").write_bytes(b"PAR1")
     (table / "hats.properties").write_text(
-        f"#HATS catalog\nobs_collection=clusters\nhats_nrows={len(catalog)}\n"
+        f"#HATS catalog\nobs_collection=clusters\nhats_nrows={len(catalog)}\n", encoding="utf-8"
     )
     margins = folder / "clusters_5arcs" / "dataset" / "Norder=0" / "Dir=0"
     margins.mkdir(parents=True)
     catalog[:1].write(margins / "Npix=3.parquet")
-    (folder / "clusters_5arcs" / "properties").write_text("hats_nrows=1\n")
-    (folder / "collection.properties").write_text("#HATS Collection\nhats_primary_table_url=clusters\n")
+    (folder / "clusters_5arcs" / "properties").write_text("hats_nrows=1\n", encoding="utf-8")
+    (folder / "collection.properties").write_text(
+        "#HATS Collection\nhats_primary_table_url=clusters\n", encoding="utf-8"
+    )
     return folder
 
 
@@ -61,7 +63,7 @@ def test_a_table_that_lost_a_file_is_refused(tmp_path):
 def test_a_table_without_a_number_of_rows_is_read(tmp_path):
     folder = write_hats(toy_catalog(8, seed=1), tmp_path / "hats")
     (folder / "clusters" / "hats.properties").rename(folder / "clusters" / "properties")
-    (folder / "clusters" / "properties").write_text("obs_collection=clusters\n")
+    (folder / "clusters" / "properties").write_text("obs_collection=clusters\n", encoding="utf-8")
     assert len(ClusterCatalog.read(folder)) == 8
 
 
@@ -69,7 +71,7 @@ def test_a_table_without_a_number_of_rows_is_read(tmp_path):
 def test_a_collection_leads_nowhere_else(tmp_path, name):
     folder = write_hats(toy_catalog(8, seed=1), tmp_path / "hats")
     shutil.copytree(folder, tmp_path / "elsewhere")
-    (folder / "collection.properties").write_text(f"hats_primary_table_url={name}\n")
+    (folder / "collection.properties").write_text(f"hats_primary_table_url={name}\n", encoding="utf-8")
     with pytest.raises(CatalogError, match="a folder beside this file"):
         ClusterCatalog.read(folder)
 
