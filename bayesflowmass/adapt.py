@@ -216,12 +216,12 @@ def _compare(
     }
     found["survey"] = beside(models, reference, prior, seed)
     sentence = verdict(found["mocks"], found["survey"])
+    say(sentence)
     for title, part in (("mocks of the survey", found["mocks"]), ("the survey", found["survey"])):
         say(f"{title}: {part['n']} clusters, {part['prior']} prior")
         say("\n".join(table(part)))
     shift, error = found["survey"]["models"][start]["minus"]["shift"]
-    say(f"On the survey its masses are {shift:+.3f} +- {error:.3f} dex from those of {start} in the mean.")
-    say(sentence)
+    say(f"On the survey its masses minus those of {start}: {shift:+.3f} +- {error:.3f} dex in the mean.")
     result = {"verdict": sentence, **found}
     write_whole(folder / REPORT, json.dumps(result, indent=1) + "\n")
     return result

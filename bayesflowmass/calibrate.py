@@ -293,18 +293,20 @@ def run(settings: CalibrateSettings, report: Callable[[str], None] = say) -> Cal
     write_record(settings.out, "bayesflowmass calibrate", settings)
     for line in describe(summary, len(catalog)):
         report(line)
-    report(f"Written to {settings.out}")
+    report(
+        f"In {settings.out}: masses.ecsv, posterior.nc, calibration.json, and the likelihood for another run."
+    )
     return found
 
 
 def describe(summary: Mapping[str, Any], n_clusters: int) -> list[str]:
     """What was found, in a few lines."""
-    lines = [f"{summary['n_clusters']} of {n_clusters} clusters have galaxies enough and were used."]
+    lines = [f"{summary['n_clusters']} of {n_clusters} clusters have enough galaxies and were used."]
     for name, one in summary["theta"].items():
         low, high = one["prior"]
         lines.append(
-            f"  {name}: {one['mean']:.3f} +- {one['sd']:.3f} (prior {low:g} to {high:g}; its width times"
-            f" {one['sd_over_prior']:.2f}; R-hat {one['r_hat']:.2f})"
+            f"  {name}: {one['mean']:.3f} +- {one['sd']:.3f} (prior {low:g} to {high:g}, of whose width"
+            f" {100 * one['sd_over_prior']:.0f} % is left; R-hat {one['r_hat']:.2f})"
         )
     lines.append(f"Masses moved by {summary['mean_shift']:+.3f} dex on average.")
     return lines

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         say("usage: bayesflowmass <command> [--help] [flags]\n")
-        say("\n".join(f"  {verb:11} {what}" for verb, what in VERBS.items()))
+        say("\n".join(f"  {verb:12} {what}" for verb, what in VERBS.items()))
         return 0
     if words[0] in ("-V", "--version"):
         say(f"bayesflowmass {__version__}")

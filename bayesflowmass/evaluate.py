@@ -180,9 +180,9 @@ def run(settings: EvaluateSettings, report: Callable[[str], None] = say) -> dict
         metrics = evaluate(estimator, ClusterCatalog.read(settings.catalog), settings.out, **options)
     write_record(settings.out, "bayesflowmass evaluate", settings)
     write_whole(settings.out / "table.txt", format_text(metrics) + "\n")
-    report(format_summary(metrics))
     judged = PRIORS.get(metrics["calibration_prior"], "prior of another kind")
     report(f"Calibration, {judged}: {metrics['calibration']}")
+    report(format_summary(metrics))
     if metrics["flags"]:
         counts = ", ".join(f"{name} {count}" for name, count in metrics["flags"].items())
         report(f"Flags: {counts} of {metrics['n_clusters'] + metrics['n_without_mass']} clusters.")

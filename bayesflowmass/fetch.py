@@ -25,16 +25,16 @@ __all__ = ["FetchSettings", "fetch", "main"]
 class FetchSettings(Settings):
     """`bayesflowmass fetch NAME`: galaxies around a cluster, from an archive."""
 
-    name: str | None = Field(None, description="of the cluster, as NED knows it, such as 'Abell 2142'")
+    name: str | None = Field(None, description="name of the cluster, as NED knows it, such as 'Abell 2142'")
     position: tuple[float, float] | None = Field(
         None, description="RA and DEC of the centre, J2000 [deg], instead of NED's"
     )
-    redshift: float | None = Field(None, gt=0, description="of the cluster, instead of NED's")
+    redshift: float | None = Field(None, gt=0, description="redshift of the cluster, instead of NED's")
     source: str = Field("ned", description="ned, sdss or vizier:CATALOGUE, such as vizier:J/ApJS/246/2")
     redshift_column: str | None = Field(
-        None, description="of a table of VizieR whose columns do not say which is the redshift"
+        None, description="which column is the redshift, where a table of VizieR does not say"
     )
-    radius: float = Field(2.0, gt=0, le=50, description="of the cylinder [comoving Mpc/h]")
+    radius: float = Field(2.0, gt=0, le=50, description="radius of the cylinder [comoving Mpc/h]")
     v_max: float = Field(4000.0, gt=0, le=30_000, description="half depth of the cylinder [km/s]")
     out: OutTable = Field(Path("galaxies.ecsv"), description="table to write (ecsv, fits, votable, parquet)")
     cache: bool = Field(True, description="keep answers, and take kept ones")

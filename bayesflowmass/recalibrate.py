@@ -37,7 +37,7 @@ __all__ = ["RecalibrateSettings", "main", "recalibrate"]
 class RecalibrateSettings(DrawSettings):
     """`bayesflowmass recalibrate`: make stated probabilities come true on clusters of known mass."""
 
-    model: ModelPath = Field(description="model folder")
+    model: ModelPath = Field(description="model folder, or the name of a shipped model")
     catalog: InputPath = Field(
         description="clusters with log10_mass that neither trained nor will test the model (parquet)"
     )

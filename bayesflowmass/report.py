@@ -26,7 +26,7 @@ PAGE = "report.html"
 class ReportSettings(Settings):
     """`bayesflowmass report DIR`: one self-contained HTML page from a run folder."""
 
-    folder: InputPath = Field(description="what train, evaluate, compare, infer or demo wrote")
+    folder: InputPath = Field(description="folder that train, evaluate, compare, infer or demo wrote")
     out: Path | None = Field(None, description="page to write; default: report.html in the folder")
 
     @field_validator("out")

@@ -38,7 +38,7 @@ def command(files, *more):
 def test_catalogue_in_masses_and_theta_out(files, capsys, monkeypatch):
     monkeypatch.setattr(survey, "_DEPTH", 2)
     assert command(files, "--prior", "sz:14.2") == 0
-    assert "11 of 12 clusters have galaxies enough" in capsys.readouterr().out
+    assert "11 of 12 clusters have enough galaxies" in capsys.readouterr().out
     table = Table.read(files / "out" / "masses.ecsv")
     assert np.ma.getmaskarray(table["log10_mass"]).tolist() == [True] + 11 * [False]
     assert np.ma.allclose(table["log10_mass"] - table["log10_mass_before"], table["shift"])

@@ -78,6 +78,7 @@ def test_from_nothing_to_a_model_folder(tmp_path: Path, capsys: pytest.CaptureFi
     shown = capsys.readouterr()
     assert shown.err.strip() == "No catalogue given: simulating 60 clusters to train and validate on."
     assert shown.out.startswith("Trained 12 updates in ")
+    assert "no flag unlike_training): that takes 400 of them for training and 199 for validation" in shown.out
     run = tmp_path / "run"
     expected = [
         "history.csv",

@@ -28,8 +28,8 @@ class MockSettings(Settings):
         None, description="draw redshifts between these instead"
     )
     n_projections: Sightlines = Field(1, description="lines of sight of each halo (they share halo_id)")
-    r_max: float = Field(1.6, gt=0, le=50, description="aperture [comoving Mpc/h]")
-    v_max: float = Field(2500.0, gt=0, le=30_000, description="velocity cut [km/s]")
+    r_max: float = Field(1.6, gt=0, le=50, description="radius of the cylinder [comoving Mpc/h]")
+    v_max: float = Field(2500.0, gt=0, le=30_000, description="half depth of the cylinder [km/s]")
     min_galaxies: int = Field(10, ge=3, le=100_000, description="fewest galaxies of a cluster")
     preset: Literal["paper", "sky"] = Field(
         "paper", description="mock parameters: those of the paper's simulation, or of orbits and surveys"
@@ -72,14 +72,14 @@ class AugmentationSettings(Settings):
     )
     apparent: bool = Field(True, description="the limit is an apparent magnitude, else M - 5 log10 h")
     completeness: tuple[float, float] | None = Field(
-        None, description="fraction of galaxies kept, drawn between these"
+        None, description="share of galaxies kept, drawn between these"
     )
-    completeness_log: bool = Field(False, description="drawn uniformly in its logarithm")
+    completeness_log: bool = Field(False, description="completeness is drawn uniformly in its logarithm")
     fibre_collisions: tuple[float, float] | None = Field(
         None, description="no two galaxies are closer than this [arcsec], drawn between these"
     )
     central_losses: tuple[float, float] | None = Field(
-        None, description="fraction of galaxies lost at the centre, drawn between these"
+        None, description="share of galaxies lost at the centre, drawn between these"
     )
     central_losses_scale: float = Field(0.1, gt=0, description="where half of that is lost [comoving Mpc/h]")
     velocity_error: tuple[float, float] | None = Field(

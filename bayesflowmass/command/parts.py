@@ -20,7 +20,10 @@ class PartSettings(DrawSettings):
     listed_last: ClassVar[tuple[str, ...]] = ("workers", "scheduler", *DrawSettings.listed_last)
 
     workers: int | None = Field(
-        None, gt=0, le=1024, description="processes, from parquet to parquet; default: one per core if large"
+        None,
+        gt=0,
+        le=1024,
+        description=f"processes, for parquet files; default: one, or one per core beyond {_LARGE} clusters",
     )
     scheduler: str | None = Field(
         None, description="address of a Dask scheduler whose workers do it, e.g. tcp://node1:8786"
@@ -28,17 +31,8 @@ class PartSettings(DrawSettings):
 
 
 _READ_WHOLE = (
-    *(
-        "clusters",
-        "members",
-        "cards",
-        "column",
-        "unit",
-        "cluster_id",
-        "redshift",
-        "table_cosmology",
-        "aperture",
-    ),
+    *("clusters", "members", "cards", "column", "unit", "cluster_id", "redshift", "table_cosmology"),
+    "aperture",
 )
 """Settings of ``infer`` that need all clusters at once."""
 

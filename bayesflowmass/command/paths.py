@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
+from pydantic.fields import FieldInfo
+
 from bayesflowmass.common.files import remove_leftovers
 from bayesflowmass.common.outputs import check_can_write, check_folder, check_table_path
 from bayesflowmass.common.settings import ConfigError, Settings
@@ -20,6 +22,8 @@ class _Check:
     """Raises ValueError for a path that a command cannot use; into some of them it writes."""
 
     function: Callable[[Path], object]
+    word: str
+    """What stands for the path in ``--help``."""
     writes: bool = False
 
 
@@ -55,19 +59,19 @@ def _model(path: Path) -> None:
         )
 
 
-InputPath = Annotated[Path, _Check(_readable)]
+InputPath = Annotated[Path, _Check(_readable, "PATH")]
 """A file or folder that is there; what is in it, readers say."""
 
-ModelPath = Annotated[Path, _Check(_model)]
+ModelPath = Annotated[Path, _Check(_model, "MODEL")]
 """A model folder, or the name of a model that ships with the package."""
 
-OutFile = Annotated[Path, _Check(check_can_write, writes=True)]
+OutFile = Annotated[Path, _Check(check_can_write, "FILE", writes=True)]
 """A file that can be written."""
 
-OutTable = Annotated[Path, _Check(check_table_path, writes=True)]
+OutTable = Annotated[Path, _Check(check_table_path, "FILE", writes=True)]
 """A table that can be written: the ending says its format."""
 
-OutFolder = Annotated[Path, _Check(check_folder, writes=True)]
+OutFolder = Annotated[Path, _Check(check_folder, "DIR", writes=True)]
 """A folder to write into; it need not exist."""
 
 
@@ -92,6 +96,11 @@ def check_paths(settings: Settings, prefix: str = "--") -> None:
                     raise ConfigError(f"{flag}: {error}") from None
                 if check.writes:
                     remove_leftovers(path if path.is_dir() else path.parent)
+
+
+def word_of_path(field: FieldInfo) -> str | None:
+    """What stands for the value of a field in ``--help``, if it is a path of one of the kinds above."""
+    return next((check.word for check in _checks(field.annotation, field.metadata)), None)
 
 
 def _checks(annotation: Any, metadata: list[Any]) -> Iterator[_Check]:

@@ -22,7 +22,7 @@ class ReadingSettings(Settings):
         description="OURS=THEIRS, names of columns; galaxies.OURS= and clusters.OURS= for one table",
     )
     guess: bool = Field(
-        False, description="take the columns that errors propose for what is missing, by their names"
+        False, description="take columns whose names probably mean what is missing, as errors propose them"
     )
     unit: dict[str, str] = Field(
         default_factory=dict, description="OURS=UNIT, units of columns, such as 'r_proj=proper kpc'"
@@ -35,7 +35,9 @@ class ReadingSettings(Settings):
     redshift: float | None = Field(None, description="redshift of all clusters, where tables have none")
     cleaned: bool = Field(False, description="interlopers were removed from this catalogue")
     mode: Literal["paper", "survey", "mixed"] | None = Field(
-        None, description="interloper mode of the data; mixed: not known"
+        None,
+        description="interlopers in the data: satellites only (paper), central galaxies too (survey), or not known"
+        " (mixed)",
     )
     aperture: str | None = Field(
         None,

@@ -18,7 +18,7 @@ import yaml
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from bayesflowmass.command.paths import check_paths
+from bayesflowmass.command.paths import check_paths, word_of_path
 from bayesflowmass.command.settings import load_yaml, parse_yaml
 from bayesflowmass.common.files import reason_of
 from bayesflowmass.common.processes import ProcessLostError, launched
@@ -31,6 +31,9 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 # Time [s] in which a launcher notices that a process failed.
 TURN = 3.0
+
+_NUMBERS = {int: "N", float: "X"}
+"""What stands for a number in ``--help``."""
 
 # Of files and disks that a user chose; None: of libraries that say it in words only.
 _OF_FILES = {
@@ -176,22 +179,16 @@ def _flag_options(dest: str, field: FieldInfo) -> dict[str, Any]:
     if get_origin(base) is dict:
         action = _KeyTexts if get_args(base)[1] is str else _KeyValues
         return options | {"nargs": "+", "action": action, "metavar": "KEY=VALUE"}
-    metavar = dest.rsplit(".", 1)[-1].upper()
     if get_origin(base) is tuple:
-        arguments = get_args(base)
-        length: int | str = "*" if arguments[-1] is Ellipsis else len(arguments)
-        return options | {"nargs": length, "type": _kind_of(arguments[0]), "metavar": metavar}
+        base, *others = get_args(base)
+        options["nargs"] = "*" if Ellipsis in others else 1 + len(others)
+    base = get_args(base)[0] if get_origin(base) is Annotated else base
     choices = _literals(base)
     if choices:
         return options | {"metavar": "{" + ",".join(choices) + "}"}
-    return options | {"type": _kind_of(base), "metavar": metavar}
-
-
-def _kind_of(annotation: Any) -> Callable[[str], Any]:
-    """What a word becomes: it stays text where text is wanted, whatever YAML makes of ``no`` or ``1e3``."""
-    if get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    return str if annotation in (str, Path) else _parse
+    metavar = word_of_path(field) or _NUMBERS.get(base, dest.rsplit(".", 1)[-1].upper())
+    # Text stays text where text is wanted, whatever YAML makes of `no` or `1e3`.
+    return options | {"type": str if base in (str, Path) else _parse, "metavar": metavar}
 
 
 def _without_none(annotation: Any) -> Any:

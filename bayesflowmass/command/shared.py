@@ -35,5 +35,5 @@ class PosteriorSettings(DrawSettings):
 class ModelTestSettings(PosteriorSettings):
     """One model on one catalogue of known masses."""
 
-    model: ModelPath = Field(description="model folder")
+    model: ModelPath = Field(description="model folder, or the name of a shipped model")
     catalog: InputPath = Field(description="test catalogue with log10_mass (parquet)")

@@ -79,6 +79,13 @@ def _announce(trained: Trained, request: Request) -> None:
             f"Trained {result.n_updates} updates in {result.seconds:.0f} s on {result.device} ({reason}): validation"
             f" loss {result.best_validation_loss:.3f} nats at update {result.best_update}. Model: {request.out}"
         )
+    if trained.estimator.novelty is None:
+        from bayesflowmass.novelty.detector import FEWEST_HELD_OUT, FEWEST_TRAINING
+
+        say(
+            "The model cannot tell clusters unlike its training clusters (no flag unlike_training): that takes"
+            f" {FEWEST_TRAINING} of them for training and {FEWEST_HELD_OUT} for validation."
+        )
     if trained.posterior is not None:
         from bayesflowmass.training.weight_report import describe_weights
 

@@ -84,12 +84,12 @@ class FitSettings(FitOptions):
     prefetch: bool = Field(True, description="prepare the next epoch's clusters in the background")
     population: Literal["flat", "hmf"] | None = Field(
         None,
-        description="that the training masses were drawn from; the network then learns PDFs under a flat prior."
-        " Default: PDFs under the population of its training clusters",
+        description="how the training masses were drawn, if the network is to learn PDFs under a flat prior; default:"
+        " it learns PDFs under whatever population its training clusters have",
     )
     selection: InputPath | None = Field(
         None,
-        description="table log10_mass, probability: that a cluster of the population is in the catalogue",
+        description="table log10_mass, probability that a cluster of the population is in the catalogue",
     )
 
 
@@ -100,7 +100,8 @@ class WeightsSettings(Settings):
     """``--weights METHOD`` stands for ``--weights.method METHOD``; in a file the section may be that one word."""
 
     method: str = Field(
-        "point", description="point (maximum likelihood alone), variational, ensemble[:K], laplace, nuts"
+        "point",
+        description="point (maximum likelihood alone), variational, ensemble:K, ... (docs/weights.md)",
     )
     which: str | tuple[str, ...] | None = Field(
         None,

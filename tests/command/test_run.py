@@ -194,6 +194,17 @@ def test_every_command_has_help_with_defaults(verb, capsys):
     assert "default" in capsys.readouterr().out
 
 
+def test_help_says_what_kind_of_value_a_flag_takes(capsys):
+    for verb, flags in {
+        "simulate": ("--log10-mass-range X X", "--out FILE", "--seed N", "--hosts PATH", "--folds [N ...]"),
+        "figures": ("--model MODEL", "--also [MODEL ...]", "--out DIR", "--prior {flat,hmf}", "--n-draws N"),
+    }.items():
+        with pytest.raises(SystemExit):
+            cli.main([verb, "--help"])
+        usage = capsys.readouterr().out
+        assert [flag for flag in flags if flag not in usage] == []
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_configuration_is_valid(path):
     build_settings(TrainSettings, load_yaml(path), source=path.name)

@@ -1,6 +1,6 @@
 """What a file format is: how a file of it is recognised, how it is read, and what it gives.
 
-A format is one class in one file of this folder, listed in `bayesflowmass.io.formats.FORMATS`. There are three
+A format is one class in one file of this folder; `bayesflowmass.io.formats.FORMATS` finds it. There are three
 sorts, by what they give: tables of galaxies or clusters (`TableFormat`), the haloes or galaxies of an N-body box
 (`BoxFormat`, in ``boxes.py``), and whole catalogues, a cluster with its galaxies in each row (`CatalogFormat`).
 """
