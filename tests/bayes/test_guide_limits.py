@@ -11,8 +11,9 @@ import torch
 from torch import nn
 from torch.distributions import kl_divergence
 
-from bayesflowmass.bayes.guides import Eigenbasis, FullCovariance, MeanField, noise
-from bayesflowmass.bayes.guides.eigenbasis import SCALE_RATE, WIDEST
+from bayesflowmass.bayes.guides import Eigenbasis, FullCovariance, MeanField
+from bayesflowmass.bayes.guides.eigenbasis import WIDEST
+from bayesflowmass.bayes.guides.noise import standard_normal
 from bayesflowmass.bayes.latents import fit_with_latents
 from bayesflowmass.bayes.loop import Loop
 from bayesflowmass.bayes.priors import DistributionPrior, NormalPrior
@@ -86,7 +87,9 @@ def test_a_layer_may_have_2048_inputs_and_a_bias(inputs, bias, fits):
 
 def test_one_rate_suits_means_and_scales_of_the_eigenbasis():
     guide = Eigenbasis(line(), init_scale=0.01)
-    assert SCALE_RATE * guide.slow_log_scale[0].item() == pytest.approx(math.log(0.01))
+    # What is stored are thirtieths.
+    assert 30.0 * guide.slow_log_scale[0].item() == pytest.approx(math.log(0.01))
+    assert guide.log_scale[0].item() == pytest.approx(math.log(0.01))
     assert guide.shift.abs().max() == 0.0
 
 
@@ -97,6 +100,8 @@ def test_a_guide_is_a_distribution_whose_copies_are_independent(kind):
     assert (q.batch_shape, q.event_shape) == ((), (4,))
     many = q.expand((2, 3))
     drawn = many.rsample((5,))
+    assert many.has_rsample
+    assert drawn.requires_grad
     assert drawn.shape == (5, 2, 3, 4)
     assert not torch.equal(drawn[0, 0, 0], drawn[0, 0, 1])
     assert many.log_prob(drawn).shape == (5, 2, 3)
@@ -141,17 +146,21 @@ def test_what_is_wanted_of_a_draw_is_what_is_given(kind):
 
 def test_long_noise_is_made_block_by_block_each_with_a_seed_of_its_own():
     like = torch.zeros((), dtype=torch.float64)
-    block = noise.BLOCK
-    short, long = (
-        noise.standard_normal((n,), like, torch.Generator().manual_seed(3)) for n in (block, 3 * block)
-    )
+    # The draws of a seed that was noted stay those of the seed.
+    block = 65536
+    short, long = (standard_normal((n,), like, torch.Generator().manual_seed(3)) for n in (block, 3 * block))
     assert torch.equal(
         short, torch.empty(block, dtype=torch.float64).normal_(generator=torch.Generator().manual_seed(3))
     )
     parts = long.split(block)
     assert not torch.equal(parts[0], parts[1])
     assert not torch.equal(parts[1], parts[2])
-    assert noise.standard_normal((3, block), like).shape == (3, block)
+    seeds = torch.randint(1 << 62, (3,), generator=torch.Generator().manual_seed(3)).tolist()
+    for part, seed in zip(parts, seeds, strict=True):
+        assert torch.equal(
+            part, torch.empty_like(part).normal_(generator=torch.Generator().manual_seed(seed))
+        )
+    assert standard_normal((3, block), like).shape == (3, block)
 
 
 # Training

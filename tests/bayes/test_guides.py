@@ -12,7 +12,7 @@ from torch import nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from bayesflowmass.bayes.guides import FullCovariance, MeanField, WeightGuide
-from bayesflowmass.bayes.guides.fused import draw_normals
+from bayesflowmass.bayes.guides.fused import NormalDraw, draw_normals
 from bayesflowmass.bayes.guides.noise import standard_normal
 from bayesflowmass.bayes.priors import DistributionPrior, NormalPrior
 
@@ -97,6 +97,10 @@ def test_a_draw_with_its_divergence_has_the_gradients_of_autograd(kind, sign):
     # The same noise through plain operations.
     flat = guide.transform(sign * noise)
     assert torch.allclose(flat, guide.layout.flatten(weights), rtol=1e-12)
+    assert torch.allclose(kl, guide.kl(), rtol=1e-12)
+    if sign == 1.0:
+        unsigned = guide.sample_with_kl(noise=noise)[0]
+        assert all(torch.equal(unsigned[name], weights[name]) for name in weights)
     plain = torch.autograd.grad((flat.sin() * direction).sum() + 0.7 * guide.kl(), parameters)
     for found, expected in zip(fused, plain, strict=True):
         assert torch.allclose(found, expected, rtol=1e-10, atol=1e-12)
@@ -119,6 +123,69 @@ def test_means_begin_at_the_trained_weights_and_scales_at_a_share_of_the_prior(k
     assert torch.equal(guide.mean["2.weight"], module[2].weight)
     assert torch.allclose(guide.standard_deviation["2.bias"], torch.full((2,), 0.005).double(), rtol=0.15)
     assert all(parameter.requires_grad for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_local_outputs_their_divergence_and_gradients_are_those_of_autograd(bias):
+    generator = torch.Generator().manual_seed(3)
+    layer = nn.Linear(4, 3, bias=bias).double()
+    guide = MeanField(layer, NormalPrior("fan_in", overrides={"bias": 0.8}), init_scale=0.5)
+    with torch.no_grad():
+        for parameter in guide.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    x = torch.randn(5, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+    means, variances = guide.layout.split(guide.loc), guide.layout.split(guide.flat_variance())
+    mean, variance = x @ means["weight"].mT, x.square() @ variances["weight"].mT
+    if bias:
+        mean, variance = mean + means["bias"], variance + variances["bias"]
+    pull = torch.linspace(-1.0, 2.0, 15, dtype=torch.float64).reshape(5, 3)
+    of = [x, *guide.parameters()]
+    found = guide.local_linear("", x)
+    for one, plain in zip(found, (mean, variance, guide.kl()), strict=True):
+        torch.testing.assert_close(one, plain, rtol=1e-12, atol=1e-12)
+    gradients = [
+        torch.autograd.grad((a.sin() * pull).sum() + (b.sqrt() * pull).sum() + 0.7 * c, of)
+        for a, b, c in (found, (mean, variance, guide.kl()))
+    ]
+    for one, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, plain, rtol=1e-10, atol=1e-12)
+
+
+def test_a_layer_knows_the_divergence_of_its_own_weights_where_the_prior_is_normal():
+    x = torch.ones(2, 4, dtype=torch.float64)
+    guide = scrambled(MeanField)
+    layers = [guide.local_linear(layer, x[:, : 3 + k])[2] for k, layer in enumerate(("0", "2"))]
+    assert torch.allclose(sum(layers), guide.kl(), rtol=1e-12)
+    assert scrambled(MeanField, DistributionPrior(dist.Laplace(0.0, 0.5))).local_linear("2", x)[2] is None
+
+
+def test_a_normal_draw_has_the_gradients_of_autograd_and_survives_a_variance_of_zero():
+    mean, variance = torch.tensor([[1.0, -2.0], [0.3, 0.0]], dtype=torch.float64, requires_grad=True)
+    torch.manual_seed(0)
+    drawn = NormalDraw.apply(mean, variance)
+    torch.manual_seed(0)
+    plain = mean + variance.sqrt() * torch.randn(2, dtype=torch.float64)
+    torch.testing.assert_close(drawn, plain)
+    found, exact = (torch.autograd.grad((one**3).sum(), (mean, variance)) for one in (drawn, plain))
+    torch.testing.assert_close(found[0], exact[0])
+    torch.testing.assert_close(found[1][0], exact[1][0])
+    assert bool(torch.isfinite(found[1]).all())
+
+
+def test_the_factor_of_a_full_covariance_has_its_rows_in_units_of_where_they_began():
+    guide = FullCovariance(nn.Linear(2, 1).double(), NormalPrior(0.5), init_scale=0.1)
+    with torch.no_grad():
+        guide.lower.copy_(torch.tensor([[9.0, 9.0, 9.0], [1.0, 9.0, 9.0], [2.0, -3.0, 9.0]]))
+        guide.log_diagonal.copy_(torch.tensor([0.1, 0.2, 0.4]).log())
+    expected = torch.tensor([[0.1, 0.0, 0.0], [0.05, 0.2, 0.0], [0.1, -0.15, 0.4]], dtype=torch.float64)
+    torch.testing.assert_close(guide.scale_tril(), expected, rtol=1e-6, atol=0)
+
+
+def test_a_state_holds_what_is_fitted_and_nothing_of_the_prior():
+    assert set(MeanField(network()).state_dict()) == {
+        f"{part}.{k}" for part in ("locs", "log_scales") for k in range(4)
+    }
+    assert set(FullCovariance(network()).state_dict()) == {"loc", "lower", "log_diagonal"}
 
 
 def test_share_at_the_prior_counts_what_nothing_was_learned_about():
@@ -152,7 +219,8 @@ def test_guides_refuse_what_they_cannot_do():
     with pytest.raises(ValueError, match="init_scale is 0"):
         MeanField(network(), init_scale=0.0)
     with pytest.raises(ValueError, match="choose at most 4000 weights"):
-        FullCovariance(nn.Linear(100, 50))
+        FullCovariance(nn.Linear(4000, 1))
+    assert FullCovariance(nn.Linear(4000, 1, bias=False)).n_noise == 4000
     with pytest.raises(ValueError, match="Unknown kind of guide 'flow'"):
         WeightGuide.from_description(network(), {"kind": "flow", "names": []})
 
@@ -173,5 +241,7 @@ def test_draws_of_many_weights_are_their_parts_and_do_not_depend_on_the_number_o
     ):
         assert all(torch.equal(a, b) for a, b in zip(one[:3], two[:3], strict=True))
         assert torch.allclose(one.scale, log_scale.exp())
+        assert torch.allclose(one.square, loc.square().sum() + (2.0 * log_scale).exp().sum())
+        assert torch.allclose(one.log_scale_sum, log_scale.sum())
         assert torch.allclose(one.weight, loc + one.scale * one.noise, atol=1e-6)
         assert torch.allclose(image.weight, loc - one.scale * one.noise, atol=1e-6)

@@ -24,6 +24,7 @@ from bayesflowmass.bayes.priors import NormalPrior, Prior, WeightPrior, as_prior
 # a tenth of it: data moved it by at most about 0.01 nat.
 AT_PRIOR_SCALE = 0.05
 AT_PRIOR_MEAN = 0.1
+LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
 GUIDES: dict[str, type[WeightGuide]] = {}
 
 
@@ -171,7 +172,7 @@ class WeightGuide(nn.Module, ABC):
             square = ((self.loc / scale) ** 2 + self.flat_variance() / scale**2 - 1.0).sum()
             return 0.5 * square - self.relative_entropy()
         scale = self.prior_scale().double()
-        entropy = self.relative_entropy() + (scale.log() + 0.5 * math.log(2 * math.pi * math.e)).sum()
+        entropy = self.relative_entropy() + (scale.log() + LOG_SQRT_TWO_PI + 0.5).sum()
         # In double precision: both are sums over all weights, and their difference is small.
         moments = [self.layout.split(flat.double()) for flat in (self.loc, self.flat_variance())]
         expected = self.prior.expected_log_prob(*moments)
@@ -280,7 +281,7 @@ class _FlatWeights(dist.TorchDistribution):
     has_rsample = True
 
     def __init__(self, n_weights: int, batch_shape: torch.Size) -> None:
-        super().__init__(batch_shape, torch.Size([n_weights]), validate_args=False)
+        super().__init__(batch_shape, torch.Size([n_weights]))
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Differentiable draws (*sample_shape, *batch_shape, P)."""

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bayesflowmass.bayes.guides.base import WeightGuide
+from bayesflowmass.bayes.guides.base import AT_PRIOR_MEAN, AT_PRIOR_SCALE, LOG_SQRT_TWO_PI, WeightGuide
 from bayesflowmass.bayes.module import BayesianModule
 
-_LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
 WIDEST = 2048
 # Means move by a few units of the prior's scale, log scales by several units and should arrive first: while q is
 # wider than the posterior, the means are kicked about. The parameter is the log scale over this factor, so that one
@@ -129,7 +128,7 @@ class Eigenbasis(WeightGuide):
 
     def flat_log_prob(self, flat: Tensor) -> Tensor:
         z = self._turn((flat - self.loc) / self.prior_scale(), back=True) * (-self.log_scale).exp()
-        return -(0.5 * z**2 + self.log_scale + self.prior_scale().log() + _LOG_SQRT_TWO_PI).sum(-1)
+        return -(0.5 * z**2 + self.log_scale + self.prior_scale().log() + LOG_SQRT_TWO_PI).sum(-1)
 
     def flat_variance(self) -> Tensor:
         variance = self._turn((2.0 * self.log_scale).exp(), squared=True)
@@ -142,7 +141,8 @@ class Eigenbasis(WeightGuide):
     def share_at_prior(self) -> float:
         """Share of the axes along which the standard deviation and the mean are those of the prior."""
         centre = self._turn(self.loc / self.prior_scale(), back=True)
-        return float(((self.log_scale.exp() - 1.0).abs().lt(0.05) & centre.abs().lt(0.1)).double().mean())
+        wide = (self.log_scale.exp() - 1.0).abs() < AT_PRIOR_SCALE
+        return float((wide & (centre.abs() < AT_PRIOR_MEAN)).double().mean())
 
     def _turn(self, flat: Tensor, back: bool = False, squared: bool = False) -> Tensor:
         """V applied to each row of each layer of (*D, P), in units of the prior; V^T where ``back``."""
@@ -164,16 +164,14 @@ class Eigenbasis(WeightGuide):
 
 @contextmanager
 def _second_moments(module: nn.Module, layers: list[str]) -> Iterator[dict[str, Tensor]]:
-    """Collects the mean of h h^T, h = (inputs, 1), in double precision, over what the layers are given."""
+    """Collects the sum of h h^T, h = (inputs, 1), in double precision, over what the layers are given."""
     moments: dict[str, Tensor] = {}
-    counts = dict.fromkeys(layers, 0)
 
     def collect(layer: str) -> Callable[..., None]:
         def hook(part: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
             inputs = arguments[0].detach().reshape(-1, arguments[0].shape[-1]).double()
             inputs = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], -1)
             moments[layer] = moments.get(layer, 0.0) + inputs.mT @ inputs
-            counts[layer] += len(inputs)
 
         return hook
 
@@ -183,6 +181,3 @@ def _second_moments(module: nn.Module, layers: list[str]) -> Iterator[dict[str, 
     finally:
         for handle in handles:
             handle.remove()
-    for layer in layers:
-        if counts[layer]:
-            moments[layer] /= counts[layer]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bayesflowmass.bayes.guides.base import WeightGuide
+from bayesflowmass.bayes.guides.base import LOG_SQRT_TWO_PI, WeightGuide
 
-_LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
 LARGEST = 4000
 
 
@@ -48,7 +46,7 @@ class FullCovariance(WeightGuide):
     def flat_log_prob(self, flat: Tensor) -> Tensor:
         offset = (flat - self.loc).unsqueeze(-1)
         z: Tensor = torch.linalg.solve_triangular(self.scale_tril(), offset, upper=False).squeeze(-1)
-        log_prob: Tensor = -(0.5 * z**2 + self.log_diagonal + _LOG_SQRT_TWO_PI).sum(-1)
+        log_prob: Tensor = -(0.5 * z**2 + self.log_diagonal + LOG_SQRT_TWO_PI).sum(-1)
         return log_prob
 
     def flat_variance(self) -> Tensor:

@@ -34,7 +34,7 @@ class Draw(NamedTuple):
 
 @torch.no_grad()
 def draw_normals(
-    locs: Sequence[Tensor], log_scales: Sequence[Tensor], noise: Tensor, sign: float = 1.0
+    locs: Sequence[Tensor], log_scales: Sequence[Tensor], noise: Tensor, sign: float
 ) -> list[Draw]:
     """One draw of each N(m, s^2), from means (n,), log standard deviations (n,) and noise (P,), P the sum of n.
 

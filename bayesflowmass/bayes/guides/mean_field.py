@@ -10,13 +10,11 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from bayesflowmass.bayes.guides.base import WeightGuide
+from bayesflowmass.bayes.guides.base import LOG_SQRT_TWO_PI, WeightGuide
 from bayesflowmass.bayes.guides.fused import DrawWithKL, LocalLinear, draw_normals
 from bayesflowmass.bayes.guides.noise import standard_normal
 from bayesflowmass.bayes.priors import NormalPrior
 from bayesflowmass.bayes.substitution import is_traced
-
-_LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
 class MeanField(WeightGuide):
@@ -51,7 +49,7 @@ class MeanField(WeightGuide):
     def flat_log_prob(self, flat: Tensor) -> Tensor:
         log_scale = self.log_scale
         z = (flat - self.loc) * (-log_scale).exp()
-        return -(0.5 * z**2 + log_scale + _LOG_SQRT_TWO_PI).sum(-1)
+        return -(0.5 * z**2 + log_scale + LOG_SQRT_TWO_PI).sum(-1)
 
     def flat_variance(self) -> Tensor:
         return (2.0 * self.log_scale).exp()
@@ -75,7 +73,7 @@ class MeanField(WeightGuide):
 
     def local_linear(self, layer: str, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         prefix = f"{layer}." if layer else ""
-        bias: tuple[Tensor | None, Tensor | None, float] = (None, None, 1.0)
+        bias: tuple[Tensor | None, Tensor | None, float] = (None, None, math.nan)
         if f"{prefix}bias" in self.layout.shapes:
             bias = self.factor(f"{prefix}bias")
         mean, variance, kl = LocalLinear.apply(inputs, *self.factor(f"{prefix}weight"), *bias)

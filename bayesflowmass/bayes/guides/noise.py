@@ -44,8 +44,6 @@ def on_all_cores(work: Callable[..., None], *parts: Iterable[object]) -> None:
             work(*each)
 
     workers = torch.get_num_threads()
-    if workers == 1:
-        for each in zip(*parts, strict=True):
-            one(*each)
-    else:
-        list(pool(workers).map(one, *parts))
+    # Alone, a thread of the pool would only cost time.
+    over = map if workers == 1 else pool(workers).map
+    list(over(one, *parts))
