@@ -22,6 +22,7 @@ import torch
 import xarray as xr
 
 from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.posterior.draws import uniform
 from bayesflowmass.posterior.summary import PosteriorSummary
 
 with warnings.catch_warnings():
@@ -65,9 +66,9 @@ def to_arviz(
     draws_of = posterior.of_draws(None if true is None else torch.from_numpy(true))
     n_draws = len(draws_of.table.x) // n
     by_draw, mixture = np.random.default_rng(seed).spawn(2)
-    u = torch.from_numpy(_open(by_draw.random((n_draws * n, n_samples))))
+    u = torch.from_numpy(uniform(by_draw, (n_draws * n, n_samples)))
     draws = draws_of.table.quantile(u).numpy().reshape(n_draws, n, n_samples).transpose(0, 2, 1)
-    predictive = posterior.quantile(_open(mixture.random((n_draws * n_samples, n))))
+    predictive = posterior.quantile(uniform(mixture, (n_draws * n_samples, n)))
     coords = {
         "chain": np.arange(n_draws),
         "draw": np.arange(n_samples),
@@ -153,11 +154,6 @@ def _dataset(variables: Mapping[str, Any], coords: Mapping[str, npt.NDArray[Any]
     if VARIABLE in dataset:
         dataset[VARIABLE].attrs |= _ATTRIBUTES
     return dataset
-
-
-def _open(uniform: FloatArray) -> FloatArray:
-    """Uniform values without an exact zero, whose quantile is minus infinity."""
-    return np.clip(uniform, 1e-16, 1.0 - 1e-16)
 
 
 def _bin(log10_mass: FloatArray, width: float) -> FloatArray:

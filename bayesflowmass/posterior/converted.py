@@ -23,6 +23,7 @@ from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import MDPL2, Cosmology, concentration_median, convert_mass
 from bayesflowmass.posterior.density import Density
 from bayesflowmass.posterior.draws import Disagreement, DrawPosteriors
+from bayesflowmass.posterior.smooth import polynomials, value_and_slope
 
 MASS_DEFINITIONS = ("200c", "500c", "vir", "200m")
 CONCENTRATION_SCATTER = 0.16
@@ -65,10 +66,7 @@ class ConvertedDensity(Density):
         self.base = base
         nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
         self._log_weights = torch.from_numpy(np.log(weights / weights.sum()))
-        self._shifts = [
-            torch.from_numpy(_shift_coefficients(mdef, redshift, scatter * float(e), cosmology))
-            for e in nodes
-        ]
+        self._shifts = [_shift_coefficients(mdef, redshift, scatter * float(e), cosmology) for e in nodes]
 
     @property
     def n_clusters(self) -> int:
@@ -86,17 +84,10 @@ class ConvertedDensity(Density):
         return result
 
     def log_pdf(self, x: Tensor) -> Tensor:
-        terms = []
-        for log_weight, coefficients in zip(self._log_weights, self._shifts, strict=True):
-            origin, slope = _undo(x, coefficients)
-            terms.append(log_weight + self.base.log_pdf(origin) - slope.log1p())
-        return torch.stack(terms).logsumexp(0)
+        return self.log_pdf_and_cdf(x)[0]
 
     def cdf(self, x: Tensor) -> Tensor:
-        total = torch.zeros_like(x)
-        for log_weight, coefficients in zip(self._log_weights, self._shifts, strict=True):
-            total = total + log_weight.exp() * self.base.cdf(_undo(x, coefficients)[0])
-        return total
+        return self.log_pdf_and_cdf(x)[1]
 
     def log_pdf_and_cdf(self, x: Tensor) -> tuple[Tensor, Tensor]:
         terms, total = [], torch.zeros_like(x)
@@ -134,38 +125,24 @@ class ConvertedDensity(Density):
         return torch.stack([a for a, _ in ends]).amin(0), torch.stack([b for _, b in ends]).amax(0)
 
 
-def _shift_coefficients(mdef: str, redshift: FloatArray, offset: float, cosmology: Cosmology) -> FloatArray:
-    """s(m, z) at log10 c = log10 c_median(m, z) + offset, as powers of the scaled mass, shape (nodes, n)."""
-    unit = np.polynomial.chebyshev.chebpts1(_MASS_NODES)
-    masses = 0.5 * (_LIMITS[0] + _LIMITS[1]) + 0.5 * (_LIMITS[1] - _LIMITS[0]) * unit
-    low, high = float(redshift.min()), float(redshift.max())
-    unit_z = np.polynomial.chebyshev.chebpts1(_REDSHIFT_NODES) if high > low else np.zeros(1)
-    shifts = []
-    for z in 0.5 * (low + high) + 0.5 * (high - low) * unit_z:
-        concentration = concentration_median(masses, float(z), cosmology) * 10.0**offset
-        converted = convert_mass(
-            masses, float(z), "200c", mdef, concentration=concentration, cosmology=cosmology
+def _shift_coefficients(mdef: str, redshift: FloatArray, offset: float, cosmology: Cosmology) -> Tensor:
+    """`polynomials` of s(m, z) at log10 c = log10 c_median(m, z) + offset."""
+
+    def exact(log10_mass: FloatArray, z: float) -> FloatArray:
+        c = concentration_median(log10_mass, z, cosmology) * 10.0**offset
+        return (
+            np.asarray(convert_mass(log10_mass, z, "200c", mdef, concentration=c, cosmology=cosmology))
+            - log10_mass
         )
-        shifts.append(np.asarray(converted) - masses)
-    in_mass = np.polynomial.polynomial.polyfit(unit, np.stack(shifts, axis=1), _MASS_NODES - 1)
-    if high == low:
-        return np.repeat(in_mass, len(redshift), axis=1)
-    in_both = np.polynomial.chebyshev.chebfit(unit_z, in_mass.T, _REDSHIFT_NODES - 1)
-    t = (2.0 * redshift - (low + high)) / (high - low)
-    return np.ascontiguousarray(np.polynomial.chebyshev.chebval(t, in_both))
+
+    return polynomials(exact, _LIMITS, redshift, _MASS_NODES, _REDSHIFT_NODES)
 
 
 def _shift(m: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
     """s and ds/dm at m (..., n); constant beyond `_LIMITS`."""
-    low, high = _LIMITS
-    scale = 2.0 / (high - low)
-    t = (m.clamp(low, high) - low) * scale - 1.0
-    value, slope = torch.zeros_like(t), torch.zeros_like(t)
-    for c in coefficients.flip(0):
-        slope = torch.addcmul(value, t, slope)
-        value = torch.addcmul(c, t, value)
-    inside = (m > low) & (m < high)
-    return value, torch.where(inside, slope * scale, 0.0)
+    inside = m.clamp(*_LIMITS)
+    value, slope = value_and_slope(coefficients, _LIMITS, inside)
+    return value, torch.where(inside == m, slope, 0.0)
 
 
 def _undo(x: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:

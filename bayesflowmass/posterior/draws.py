@@ -54,6 +54,11 @@ def number_of_draws(relative_error: float = MONTE_CARLO_ERROR) -> int:
     return 1 + math.ceil(1.0 / (2.0 * relative_error**2) - 1e-9)
 
 
+def uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
+    """Probabilities by chance, without an exact zero, whose quantile is minus infinity."""
+    return np.maximum(rng.random(shape), 1e-16)
+
+
 LogWeight = Callable[[Tensor, slice], Tensor]
 """ln w of a change of prior at log10 masses (k, m) of a slice of m clusters."""
 
@@ -136,10 +141,10 @@ def tabulate_draws(
         log_weight, limits, breaks, n_nodes: see `bayesflowmass.posterior.tabulated.tabulate`.
     """
     x = place_nodes(draws, log_weight, limits, breaks, n_nodes)
-    centre = x[len(x) // 2]
+    centre = x.mean(0)
     of_pdf, of_cdf = _moment_sums(x - centre, x, log_weight)
     rows = max(1, _AT_ONCE // (draws.n_draws or 1) // x.shape[1])
-    log_pdf, cdf, moments = [], [], torch.zeros(3, draws.n_draws or 1, x.shape[1], dtype=x.dtype)
+    log_pdf, cdf, moments = [], [], torch.zeros((), dtype=x.dtype)
     for nodes, a, b in zip(x.split(rows), of_pdf.split(rows, 1), of_cdf.split(rows, 1), strict=True):
         own, below = draws.draw_log_pdf_and_cdf(nodes)
         peak = own.amax(1, keepdim=True)
@@ -147,8 +152,9 @@ def tabulate_draws(
         log_pdf.append(peak[:, 0] + height.mean(1).log())
         cdf.append(below.mean(1))
         height = height * peak.exp()
-        for j in range(3):
-            moments[j] += (a[j, :, None] * height).sum(0) + (b[j, :, None] * below).sum(0)
+        moments = moments + torch.stack(
+            [(one[:, None] * height + other[:, None] * below).sum(0) for one, other in zip(a, b, strict=True)]
+        )
     table = tabulate_at(draws, x, torch.cat(log_pdf), torch.cat(cdf), log_weight, limits)
     evidence, first, second = moments
     mean = first / evidence

@@ -25,9 +25,10 @@ from bayesflowmass.posterior.tabulated import NODES, Tabulated, tabulate
 
 # Values of a density evaluated at once: intermediates then stay in the cache of a core.
 _AT_ONCE = 1 << 16
-# Where a density is looked at first, in standard deviations of a normal one: beyond the outermost lies 1e-12.
-_ABOVE = (0.5, 1.0, 1.5, 2.0, 2.6, 3.4, 4.3, 5.5, 7.03)
-_LEVELS = (*(-level for level in reversed(_ABOVE)), 0.0, *_ABOVE)
+# Half the range over which a density is looked at first, in standard deviations of a normal one: beyond lies 1e-12.
+_REACH = 7.03
+# From there to the middle: how many times closer together the places are is about exp of it.
+_LEVELS, _CLOSER = 19, 1.7
 
 
 class ConditionedDistribution(Protocol):
@@ -80,8 +81,7 @@ class _Some:
         return result
 
     def _wide(self, value: Tensor) -> Tensor:
-        # One half is a probability and a mass.
-        wide = value.new_full((*value.shape[:-1], self.block.batch_shape[-1]), 0.5)
+        wide = value[..., [0]].repeat_interleave(self.block.batch_shape[-1], -1)
         wide[..., self.kept] = value
         return wide
 
@@ -201,9 +201,8 @@ class FlowDensity(Density):
 
     def sketch(self) -> tuple[Tensor, Tensor]:
         """Quantiles averaged over the draws; the outermost of all of them at the ends."""
-        p = torch.special.ndtr(torch.tensor(_LEVELS, dtype=torch.float64))[:, None].expand(
-            -1, self.n_clusters
-        )
+        levels = torch.linspace(-_CLOSER, _CLOSER, _LEVELS, dtype=torch.float64).sinh()
+        p = torch.special.ndtr(_REACH / levels[-1] * levels)[:, None].expand(-1, self.n_clusters)
         x = self._evaluate(p, "icdf", average=False)
         if self.n_draws is not None:
             x = torch.cat([x[:1].amin(1), x[1:-1].mean(1), x[-1:].amax(1)])

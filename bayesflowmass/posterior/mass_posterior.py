@@ -16,7 +16,7 @@ from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.cosmology import MDPL2, Cosmology
 from bayesflowmass.posterior.converted import ConvertedDensity
 from bayesflowmass.posterior.density import Density
-from bayesflowmass.posterior.draws import DrawPosteriors
+from bayesflowmass.posterior.draws import DrawPosteriors, uniform
 from bayesflowmass.posterior.flow_density import ConditionedDistribution, FlowDensity
 from bayesflowmass.posterior.masses_table import masses_table
 from bayesflowmass.posterior.priors import MassPrior, make_prior
@@ -137,7 +137,7 @@ class MassPosterior:
         if isinstance(prior, str):
             prior = make_prior(prior, log10_mass_range or (low, high), self.cosmology)
         start, end = prior.log10_mass_range
-        if start < low - 1e-9 or end > high + 1e-9:
+        if max(low - start, end - high) > 1e-9:
             raise ValueError(
                 f"The prior covers log10 mass {start}-{end}, the model was trained on {low}-{high}; "
                 "a change of prior cannot leave the training range."
@@ -341,9 +341,7 @@ class MassPosterior:
 
     def sample(self, n_samples: int, seed: int) -> FloatArray:
         """Draws (n_samples, n) by the inverse cdf; the same seed gives the same draws."""
-        uniform = np.random.default_rng(seed).random((n_samples, len(self)))
-        # An exact zero would be minus infinity.
-        return self.quantile(np.clip(uniform, 1e-16, 1.0 - 1e-16))
+        return self.quantile(uniform(np.random.default_rng(seed), (n_samples, len(self))))
 
     def to_table(self, mdef: str | None = None, **options: Any) -> Table:
         """The masses table (`bayesflowmass.posterior.masses_table`).

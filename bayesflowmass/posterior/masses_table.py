@@ -55,10 +55,10 @@ def masses_table(
     h = posterior.cosmology.h if h is None else float(h)
     if not (math.isfinite(h) and h > 0.0):
         raise ValueError(f"h is {h}; expected a positive number such as 0.6777.")
-    shift = -math.log10(h) if units == "Msun" else 0.0
-    length = "Mpc" if units == "Msun" else "Mpc/h"
+    scale, length = (1.0 / h, "Mpc") if units == "Msun" else (1.0, "Mpc/h")
+    shift = math.log10(scale)
     n = len(posterior)
-    told = posterior.has_mass & np.isfinite(posterior.median + posterior.mean + posterior.sigma)
+    told = posterior.has_mass & np.isfinite([posterior.median, posterior.mean, posterior.sigma]).all(0)
 
     table = Table(masked=True)
     table["cluster_id"] = posterior.cluster_id
@@ -72,14 +72,13 @@ def masses_table(
     _add(table, "log10_mass_mean", posterior.mean + shift, f"mean of {mass}")
     _add(table, "log10_mass_map", posterior.map + shift, f"highest density per dex of {mass}")
     _add(table, "sigma", posterior.sigma, "standard deviation [dex]")
-    _add(table, "sigma_aleatoric", posterior.sigma_aleatoric, "its part from galaxies and noise [dex]", n)
-    _add(table, "sigma_epistemic", posterior.sigma_epistemic, "its part from the weights [dex]", n)
+    _add(table, "sigma_aleatoric", posterior.sigma_aleatoric, "its part from galaxies and noise [dex]")
+    _add(table, "sigma_epistemic", posterior.sigma_epistemic, "its part from the weights [dex]")
     for name, values in zip(_QUANTILES, posterior.quantile(list(_QUANTILES.values())), strict=True):
         _add(table, name, values + shift, f"quantile {_QUANTILES[name]} of {mass}")
     if posterior.redshift is not None:
         known = np.where(told, posterior.median, np.nan)
         radius = radius_delta(known, posterior.redshift, mdef, comoving=True, cosmology=posterior.cosmology)
-        scale = 1.0 / h if units == "Msun" else 1.0
         _add(table, f"r{mdef}", radius * scale, f"comoving R{mdef} of the median mass [{length}]")
     table["prior"] = np.full(n, posterior.prior.name)
     table["flags"] = np.full(n, "") if flags is None else np.asarray(flags, dtype=np.str_)
@@ -146,7 +145,7 @@ def with_missing_rows(table: Table, usable: BoolArray, columns: dict[str, npt.ND
     return full
 
 
-def _add(table: Table, name: str, values: FloatArray | None, description: str, n: int = 0) -> None:
-    column = MaskedColumn(np.zeros(n), mask=True) if values is None else MaskedColumn(values)
+def _add(table: Table, name: str, values: FloatArray | None, description: str) -> None:
+    column = MaskedColumn(np.zeros(len(table)), mask=True) if values is None else MaskedColumn(values)
     column.description = description
     table[name] = column

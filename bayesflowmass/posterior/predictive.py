@@ -31,7 +31,7 @@ class PredictiveMass(TorchDistribution):
     def __init__(self, draws: Any) -> None:
         self.draws = draws
         self.n_draws = _count(draws)
-        super().__init__(torch.Size(draws.batch_shape[-1:]), torch.Size(), validate_args=False)
+        super().__init__(torch.Size(draws.batch_shape[-1:]), torch.Size())
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density per dex, (*S, n), at log10 masses (*S, n) [Msun/h]."""
@@ -92,7 +92,7 @@ class JointPredictiveMass(TorchDistribution):
     def __init__(self, draws: Any) -> None:
         self.draws = draws
         self.n_draws = _count(draws)
-        super().__init__(torch.Size(), torch.Size(draws.batch_shape[-1:]), validate_args=False)
+        super().__init__(torch.Size(), torch.Size(draws.batch_shape[-1:]))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density per dex^n, (*S,), at log10 masses (*S, n) [Msun/h]."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import MDPL2, Cosmology, mass_function
+from bayesflowmass.posterior.smooth import polynomials, value_and_slope
 from bayesflowmass.selection.limited import LIMITED, LimitedSample
 
 PRIOR_NAMES = ("flat", "hmf")
@@ -99,36 +100,11 @@ class MassFunctionPrior:
         _check_range(self.log10_mass_range)
 
     def log_density(self, redshift: FloatArray) -> Callable[[Tensor], Tensor]:
-        low, high = self.log10_mass_range
-        coefficients = torch.from_numpy(self._coefficients(redshift))
+        def exact(log10_mass: FloatArray, z: float) -> FloatArray:
+            return np.log(np.asarray(mass_function(log10_mass, z, self.cosmology)))
 
-        def evaluate(log10_mass: Tensor) -> Tensor:
-            t = (2.0 * log10_mass - (low + high)) / (high - low)
-            result = torch.zeros_like(t)
-            for c in coefficients.flip(0):
-                result = torch.addcmul(c, t, result)
-            return result
-
-        return evaluate
-
-    def _coefficients(self, redshift: FloatArray) -> FloatArray:
-        """Coefficients of powers of the mass scaled to [-1, 1], shape (nodes, n), at `redshift` (n,)."""
-        low, high = self.log10_mass_range
-        unit_mass = np.polynomial.chebyshev.chebpts1(_MASS_NODES)
-        masses = 0.5 * (low + high) + 0.5 * (high - low) * unit_mass
-        z_low, z_high = float(redshift.min()), float(redshift.max())
-        spread = z_high > z_low
-        unit_z = np.polynomial.chebyshev.chebpts1(_REDSHIFT_NODES) if spread else np.zeros(1)
-        nodes_z = 0.5 * (z_low + z_high) + 0.5 * (z_high - z_low) * unit_z
-        values = np.stack(
-            [np.log(np.asarray(mass_function(masses, float(z), self.cosmology))) for z in nodes_z], axis=1
-        )
-        in_mass = np.polynomial.polynomial.polyfit(unit_mass, values, _MASS_NODES - 1)
-        if not spread:
-            return np.repeat(in_mass, len(redshift), axis=1)
-        in_both = np.polynomial.chebyshev.chebfit(unit_z, in_mass.T, _REDSHIFT_NODES - 1)
-        t = (2.0 * redshift - (z_low + z_high)) / (z_high - z_low)
-        return np.ascontiguousarray(np.polynomial.chebyshev.chebval(t, in_both))
+        coefficients = polynomials(exact, self.log10_mass_range, redshift, _MASS_NODES, _REDSHIFT_NODES)
+        return lambda log10_mass: value_and_slope(coefficients, self.log10_mass_range, log10_mass)[0]
 
 
 @dataclass(frozen=True)

@@ -192,6 +192,17 @@ def test_a_slice_of_blocks_and_of_a_slice():
         whole[3:3]
 
 
+def test_quantiles_of_a_map_with_flat_ends_are_finite():
+    class Flat(StagedMap):
+        def inverse(self, p):
+            return p.round()
+
+    raw = MassPosterior(mixture(), log10_mass_range=RANGE)
+    low, high = raw.recalibrated(Flat(**vars(shifted_and_bent()))).quantile([0.1, 0.9])
+    assert np.all((low < raw.quantile(1e-100)) & np.isfinite(low))
+    assert np.all((high > raw.quantile(1.0 - 1e-12)) & np.isfinite(high))
+
+
 def test_parts_of_the_variance_add_up(posterior):
     if posterior.n_draws is None:
         assert posterior.sigma_epistemic is None

@@ -13,6 +13,7 @@ from scipy import integrate, optimize, stats
 from bayesflowmass.cosmology import mass_function
 from bayesflowmass.flows import GaussianMixture, build_flow
 from bayesflowmass.posterior import FlatPrior, MassFunctionPrior, MassPosterior, PiecewisePrior, make_prior
+from bayesflowmass.posterior.draws import uniform
 
 RANGE = (13.2, 15.6)
 few = settings(deadline=None, max_examples=15)
@@ -295,6 +296,28 @@ def test_every_flow_has_a_posterior_whose_mean_is_its_own(kind):
     assert_allclose(posterior.cdf(posterior.median), 0.5, atol=1e-10)
 
 
+def test_a_range_holds_its_ends_and_a_piece_its_lower_edge():
+    narrower = normal([14.0], [0.3]).with_prior("flat", (13.8, 14.4))
+    ends = np.array([[13.8], [14.4]])
+    assert_allclose(narrower.pdf(ends)[:, 0] / stats.norm(14.0, 0.3).pdf(ends[:, 0]), 1 / 0.6563, rtol=1e-3)
+    pieces = PiecewisePrior((13.2, 14.0, 15.6), (1.0, 0.25)).log_density(np.array([0.1]))
+    at = torch.tensor([[12.0], [14.0 - 1e-12], [14.0], [16.0]], dtype=torch.float64)
+    assert_allclose(pieces(at)[:, 0].exp(), [1.0, 1.0, 0.25, 0.25])
+    # A jump at the end of a range is none inside it.
+    thinned = normal([14.3], [0.3], training_prior=PiecewisePrior((13.2, 14.0, 15.6), (1.0, 0.25)))
+    table = thinned.with_prior("flat", (14.0, 15.6)).table
+    assert float(table.x.min()) >= 14.0
+
+
+def test_an_exact_zero_among_uniform_values_has_a_quantile():
+    class Zeros:
+        def random(self, shape):
+            return np.zeros(shape)
+
+    assert_allclose(uniform(Zeros(), (2, 3)), 1e-16)
+    assert np.all(uniform(np.random.default_rng(0), (50, 2)) == np.random.default_rng(0).random((50, 2)))
+
+
 def test_the_mass_function_prior_is_the_mass_function():
     z = np.array([0.01, 0.117, 0.3, 0.5])
     log_density = MassFunctionPrior(RANGE).log_density(z)
@@ -311,7 +334,11 @@ def test_the_mass_function_prior_is_the_mass_function():
             "Unknown prior 'gaussian'; the priors are 'flat', 'hmf', and samples",
         ),
         (lambda: make_prior("flat", (15.0, 14.0)), "two increasing finite values"),
+        (lambda: make_prior("flat", (15.0, 15.0)), "two increasing finite values"),
         (lambda: normal([14.0], [0.1]).quantile(0.0), "between 0 and 1, both excluded"),
+        (lambda: normal([14.0], [0.1]).quantile(1.0), "between 0 and 1, both excluded"),
+        (lambda: normal([14.0], [0.1]).interval(0.0), "cannot hold a probability of 0.0"),
+        (lambda: normal([14.0], [0.1]).interval(0.9, "conformal"), "of a recalibrated model"),
         (lambda: normal([14.0], [0.1]).interval(1.5), "cannot hold a probability of 1.5"),
         (lambda: normal([14.0], [0.1]).interval(0.5, "widest"), "Unknown kind of interval 'widest'"),
         (
@@ -362,6 +389,7 @@ def test_a_sample_thinned_above_a_mass_is_corrected_by_its_known_density():
         ((14.0, 13.0), (1.0,), "increasing"),
         ((13.0, 14.0), (1.0, 2.0), "1 positive values"),
         ((13.0, 14.0), (0.0,), "positive"),
+        ((13.0, 13.0), (1.0,), "increasing"),
     ],
 )
 def test_an_impossible_piecewise_prior_is_refused(edges, densities, message):

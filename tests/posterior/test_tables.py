@@ -225,6 +225,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     [
         ({"units": "kg"}, "Unknown unit of mass 'kg'; expected 'Msun/h' or 'Msun'"),
         ({"h": -0.7}, "h is -0.7; expected a positive number"),
+        ({"h": 0.0}, "h is 0.0; expected a positive number"),
         ({"mdef": "180b"}, "Unknown mass definition '180b'"),
     ],
 )

@@ -7,9 +7,10 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from scipy import stats
+from scipy.interpolate import CubicHermiteSpline
 
 from bayesflowmass.cosmology import MDPL2, concentration_median, convert_mass
-from bayesflowmass.posterior import tabulated
+from bayesflowmass.posterior import common_shape, draws, flow_density, tabulated
 from bayesflowmass.posterior.common_shape import CommonShape, look_at_shape
 from bayesflowmass.posterior.converted import ConvertedDensity, _shift, _shift_coefficients, _undo
 from bayesflowmass.posterior.flow_density import FlowDensity
@@ -75,6 +76,34 @@ def test_without_limits_nodes_reach_from_one_end_of_the_window_to_the_other():
     nodes = place_nodes(normals(), n_nodes=41)
     assert nodes.shape == (41, 3)
     assert_allclose(nodes[[0, -1]], LOC + np.array([[-7.03], [7.03]]) * SCALE, atol=1e-5)
+    assert place_nodes(normals()).shape == (193, 3)
+
+
+def test_bends_and_coinciding_nodes_are_nodes_of_their_own():
+    class Bent(FlowDensity):
+        def bends(self):
+            return self.window()[0] + columns([[-1.0] * 3, [0.0] * 3, [0.2] * 3, [0.2] * 3])[0]
+
+    density = Bent(normals().blocks)
+    nodes, low = place_nodes(density, n_nodes=41), density.window()[0]
+    assert nodes.shape == (45, 3)
+    assert bool((nodes.diff(dim=0) > 0).all())
+    # What lies before the window is moved to its end: three nodes stand there.
+    assert_allclose(nodes[:3], low.expand(3, -1), atol=1e-10)
+    assert ((nodes - low - 0.2).abs() < 1e-10).sum(0).tolist() == [2] * 3
+
+
+def test_a_reweighted_density_is_asked_once_at_each_node(monkeypatch):
+    density = normals()
+    nodes = place_nodes(density, torch.zeros_like, (13.2, 15.6))
+    found = density.log_pdf_and_cdf(nodes)
+    monkeypatch.setattr(FlowDensity, "log_pdf", None)
+    table = tabulated.tabulate_at(density, nodes, *found, torch.zeros_like, (13.2, 15.6))
+    cut = [stats.truncnorm((13.2 - m) / s, (15.6 - m) / s, m, s) for m, s in zip(LOC, SCALE, strict=True)]
+    for k, one in enumerate(cut):
+        assert_allclose(table.cdf[k], one.cdf(nodes[:, k].numpy()), atol=1e-7)
+        # The last node lies a rounding beyond the limits.
+        assert_allclose(table.pdf[k, :-1], one.pdf(nodes[:-1, k].numpy()), rtol=1e-6)
 
 
 def test_a_density_that_is_all_but_outside_the_limits_keeps_its_slope():
@@ -104,11 +133,99 @@ def test_beyond_the_nodes_a_cdf_is_0_or_1_and_quantiles_are_the_ends(monkeypatch
     assert torch.equal(Tabulated.concatenate(parts).quantile(inner), whole)
 
 
-def test_a_flat_stretch_of_a_cdf_is_halved():
-    x = columns([[0.0, 1.0, 2.0, 3.0]])[0]
-    table = Tabulated(x, *columns([[1.0, 0.0, 0.0, 1.0]], [[0.0, 0.5, 0.5, 1.0]]))
-    assert_allclose(table.quantile(columns([[0.25, 0.5, 0.75]])[0]), [[0.4, 2.0, 2.6]], atol=0.3)
-    assert table.cdf_at(columns([[1.5, 2.0]])[0]).tolist() == [[0.5, 0.5]]
+def rough_table():
+    """Few and uneven nodes, tails left out, a flat stretch, and densities that would make a cubic fall."""
+    x = columns([[0.0, 1.0, 1.5, 3.0, 4.0], [-2.0, -1.0, 2.0, 2.5, 3.0]])[0]
+    pdf, cdf = columns(
+        [[0.2, 9.0, 0.1, 0.0, 7.0], [0.0, 0.3, 0.2, 0.4, 0.1]],
+        [[0.1, 0.4, 0.5, 0.5, 0.8], [0.0, 0.1, 0.75, 0.9, 1.0]],
+    )
+    return Tabulated(x, pdf, cdf)
+
+
+def test_between_nodes_a_cdf_is_the_cubic_whose_slopes_are_at_most_three_times_the_rise(monkeypatch):
+    table, calls = rough_table(), []
+    hermite = tabulated._hermite
+    monkeypatch.setattr(tabulated, "_hermite", lambda *given: calls.append(1) or hermite(*given))
+    for x, pdf, cdf in zip(table.x.numpy(), table.pdf.numpy(), table.cdf.numpy(), strict=True):
+        alone = Tabulated(*(torch.from_numpy(one)[None] for one in (x, pdf, cdf)))
+        # At the first and the last node the probability is that of the table, not 0 or 1.
+        assert_allclose(alone.cdf_at(alone.x), [cdf], rtol=1e-15)
+        for k in range(4):
+            slopes = np.minimum(pdf[k : k + 2], 3.0 * (cdf[k + 1] - cdf[k]) / (x[k + 1] - x[k]))
+            cubic = CubicHermiteSpline(x[k : k + 2], cdf[k : k + 2], slopes)
+            at = x[k] + (x[k + 1] - x[k]) * np.array([0.03, 0.2, 0.5, 0.9])
+            assert_allclose(alone.cdf_at(torch.from_numpy(at)[None])[0], cubic(at), rtol=1e-12, atol=1e-15)
+            del calls[:]
+            found = alone.quantile(torch.from_numpy(cubic(at))[None])[0].numpy()
+            # Newton's steps double the digits; by halves it would take fifty.
+            assert len(calls) < 20
+            assert_allclose(cubic(found), cubic(at), rtol=1e-12, atol=1e-15)
+            if cdf[k + 1] > cdf[k]:
+                assert_allclose(found, at, atol=2e-7)
+
+
+def test_moments_are_those_of_the_cubic():
+    table = tabulate(normals(), n_nodes=60)
+    mean, variance = table.moments()
+    assert_allclose(mean, LOC, atol=1e-9)
+    assert_allclose(variance, SCALE**2, rtol=1e-4)
+    # A parabola, of which Simpson's rule knows the mean and nearly the variance.
+    x = columns([[0.0, 0.25, 0.5, 0.75, 1.0]])[0]
+    mean, variance = Tabulated(x, 6.0 * x * (1.0 - x), x**2 * (3.0 - 2.0 * x)).moments()
+    assert_allclose(mean, [0.5], rtol=1e-14)
+    assert_allclose(variance, [0.05], rtol=5e-3)
+
+
+def test_draws_of_a_shape_that_was_tabulated_are_looked_up_in_its_cubic():
+    table = rough_table()
+    even = Tabulated(
+        columns([[1.0, 2.0, 3.0, 4.0, 5.0], [-1.0, -0.5, 0.0, 0.5, 1.0]])[0], table.pdf, table.cdf
+    )
+    loc, scale = columns([[0.3, -0.2, 1.0], [0.0, 0.1, 0.4]], [[1.0, 0.5, 2.0], [0.3, 3.0, 1.0]])
+    nodes = columns([[-1.0, 1.2, 2.9, 4.4, 30.0], [-4.0, 0.1, 0.2, 0.25, 9.0]])[0].requires_grad_()
+    pdf, cdf = common_shape._looked_up(even, loc, scale, nodes)
+    places = (nodes[:, None] - loc[..., None]) / scale[..., None]
+    inside = torch.minimum(torch.maximum(places, even.x[:, None, :1]), even.x[:, None, -1:])
+    expected = even.cdf_at(inside.flatten(1)).unflatten(1, (3, 5)).mean(1)
+    assert_allclose(cdf.detach(), expected.detach(), atol=1e-14)
+    within = ((places > even.x[:, None, :1]) & (places < even.x[:, None, -1:])).all(1)
+    slope = torch.autograd.grad(expected.sum(), nodes)[0]
+    assert_allclose(pdf[within].detach(), slope[within], atol=1e-13)
+    assert int(within.sum()) >= 2
+
+
+def mixed(d=5):
+    rng = np.random.default_rng(3)
+    return columns(14.4 + 0.2 * rng.normal(size=(d, 3)), 0.1 + 0.2 * rng.random((d, 3)))
+
+
+@pytest.mark.parametrize("module", [flow_density, draws, common_shape])
+def test_how_much_is_done_at_once_changes_nothing(module, monkeypatch):
+    def everything():
+        density = FlowDensity([torch.distributions.Normal(*mixed())])
+        x = torch.linspace(13.5, 15.5, 9, dtype=torch.float64)[:, None].expand(-1, 3)
+        unit = FlowDensity([torch.distributions.Normal(torch.zeros(3).double(), torch.tensor(SCALE))])
+        shape = look_at_shape(CommonShape(unit, *mixed()), 40)
+        yield from (density.log_pdf(x), density.cdf(x), *density.log_pdf_and_cdf(x), density.sketch()[0])
+        for look in (shape, density.look):
+            yield from (look.table.x, look.table.pdf, look.table.cdf, look.mean, look.variance)
+            yield from map(torch.from_numpy, look.disagreement)
+
+    whole = list(everything())
+    monkeypatch.setattr(module, "_AT_ONCE", 30)
+    for few, many in zip(everything(), whole, strict=True):
+        # Sums over three clusters or over one differ by rounding.
+        torch.testing.assert_close(few, many, rtol=1e-12, atol=1e-12)
+
+
+def test_quantiles_are_polished_from_near_and_left_alone_from_far():
+    density, p = normals(), columns([[0.3] * 3, [0.9] * 3])[0]
+    exact = torch.from_numpy(stats.norm.ppf(p, LOC, SCALE))
+    near = density.polished(exact + 1e-3 * torch.tensor(SCALE), p)
+    assert_allclose(near, exact, atol=1e-9)
+    far = exact + torch.tensor([0.02, -0.02, 0.02])
+    assert torch.equal(density.polished(far, p)[:, :2], far[:, :2])
 
 
 @pytest.mark.parametrize("peak", [-0.4, 0.0, 0.123456, 0.98, 1.0, 1.7])
@@ -164,7 +281,7 @@ def test_draws_of_one_shape_are_their_mixture():
 @pytest.mark.parametrize("redshift", [[0.1], [0.02, 0.2, 0.55]], ids=["one redshift", "several"])
 def test_shifts_to_other_masses_are_those_of_the_profile(mdef, redshift):
     z, offset = np.array(redshift), 0.16 * 2.37
-    coefficients = torch.from_numpy(_shift_coefficients(mdef, z, offset, MDPL2))
+    coefficients = _shift_coefficients(mdef, z, offset, MDPL2)
     m = np.linspace(12.5, 16.2, 9)
     value, slope = _shift(torch.tensor(m)[:, None].expand(-1, len(z)), coefficients)
     for k, one in enumerate(z):
@@ -198,7 +315,7 @@ def test_the_window_of_a_converted_density_holds_it_and_little_more(mdef):
 
 
 def test_what_was_shifted_is_undone():
-    coefficients = torch.from_numpy(_shift_coefficients("500c", np.array([0.1, 0.4]), -0.3, MDPL2))
+    coefficients = _shift_coefficients("500c", np.array([0.1, 0.4]), -0.3, MDPL2)
     m = torch.linspace(12.0, 16.6, 40, dtype=torch.float64)[:, None].expand(-1, 2)
     value, slope = _shift(m, coefficients)
     origin, found = _undo(m + value, coefficients)
