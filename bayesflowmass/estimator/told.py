@@ -19,7 +19,7 @@ DENSITY = "galaxy_density"
 
 _UNKNOWN = {
     "mode": "which galaxies count as interlopers is not known{of}: the PDFs are averaged over both kinds"
-    " (--mode survey: central galaxies are seen; --mode paper: they are not).",
+    " (--mode survey: central galaxies are seen, as by any survey; --mode paper: they are not, as in some mocks).",
     "sigma_v_err": "velocity errors are not known{of}: averaged over (column sigma_v_err of the clusters, or v_err of"
     " the galaxies, km/s).",
     "completeness": "the share of galaxies that were observed is not known{of}: averaged over (column completeness of"

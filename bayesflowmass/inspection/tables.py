@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from bayesflowmass.io.flat.galaxies import settle_redshift
 from bayesflowmass.io.formats import Reading, TableFormat
 from bayesflowmass.io.names import LIKELY, find_names
 from bayesflowmass.io.sources import open_table
-from bayesflowmass.io.table import FlatTable
+from bayesflowmass.io.table import NAMELESS, FlatTable, nameless
 
 
 def inspect_table(
@@ -95,11 +94,8 @@ def _one_each(table: FlatTable) -> bool | None:
 def _unknown(report: Inspection, path: Path, table: FlatTable, column: Mapping[str, str]) -> None:
     """Say which of our names its columns may stand for."""
     report.usable = False
-    if all(re.fullmatch(r"col\d+", name) for name in table.columns):
-        report.problems.append(
-            "its columns have no names: give them by their number, such as --column x=col2 y=col3 v_los=col4 "
-            "--unit 'x=proper kpc' 'y=proper kpc', as the author of the file describes them."
-        )
+    if nameless(table.columns):
+        report.problems.append(NAMELESS)
         return
     free = [name for name in table.columns if name not in table.given]
     guesses = {o: t for o, t in find_names(free, LIKELY["galaxies"]).items() if o not in table}
@@ -146,9 +142,9 @@ def _try(
     needs_clusters = not (frame or brings or named) and clusters is None
     words = ["--galaxies", str(path)]
     if needs_clusters:
-        words += ["--clusters", "CLUSTERS"]
         report.facts.append(
-            "positions on the sky: a table of clusters (cluster_id, ra, dec, redshift) goes with it"
+            "positions on the sky: a table of clusters (cluster_id, ra, dec, redshift) goes with it, or, where all "
+            "galaxies are of one cluster, its name"
         )
     elif clusters is not None:
         words += ["--clusters", str(clusters)]
@@ -160,7 +156,10 @@ def _try(
             )
     if cluster_id is not None:
         words += ["--cluster-id", cluster_id]
-    report.commands = [command("infer", *words, *_named(column, unit), "--out", "masses.ecsv")]
+    ways = [["--clusters", "CLUSTERS"], ["--cluster-id", "NAME"]] if needs_clusters else [[]]
+    report.commands = [
+        command("infer", *words, *way, *_named(column, unit), "--out", "masses.ecsv") for way in ways
+    ]
     if needs_clusters:
         return
     options: dict[str, Any] = {"units": dict(unit) or None, "cluster_id": cluster_id, "few_galaxies": "keep"}

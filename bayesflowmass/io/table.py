@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -290,7 +290,20 @@ class FlatTable:
                 f"the nearest is {theirs}: if that is it, use --column {name}={_quoted(theirs)}, or --guess for this "
                 f"and all others that are proposed (columns: {there})."
             )
+        if nameless(self.columns):
+            return NAMELESS
         return f"say which of its columns it is with --column {name}=THEIRS (columns: {there})."
+
+
+NAMELESS = (
+    "its columns have no names: give them by their number, such as --column x=col2 y=col3 v_los=col4 "
+    "--unit 'x=proper kpc' 'y=proper kpc', as the author of the file describes them."
+)
+
+
+def nameless(columns: Iterable[str]) -> bool:
+    """Whether the reader numbered the columns because the file does not name them."""
+    return all(re.fullmatch(r"col\d+", name) for name in columns)
 
 
 _FORMS: dict[str, tuple[set[str], ...]] = {

@@ -55,7 +55,9 @@ def verdict_sentence(verdict: CatalogueVerdict) -> str:
 def _difference(name: str, kind: str, shift: float) -> str:
     if kind == "spread":
         return f"{name} (scatters {'more' if shift > 0 else 'less'})"
-    if name.startswith(("a combination", "image")):
+    if name.startswith("image"):
+        return f"the shape of the phase space ({name})"
+    if name.startswith("a combination"):
         return name
     return f"{name} ({shift:+.1f} sigma)"
 

@@ -113,7 +113,9 @@ def test_names_of_the_field_are_taken_in_one_go(names):
 def test_galaxies_of_nobody_are_refused_with_both_remedies():
     table = galaxies()
     table.remove_column("CName")
-    with pytest.raises(CatalogError, match=r"need a table of clusters .*or --cluster-id\."):
+    with pytest.raises(
+        CatalogError, match=r"need a table of clusters .*--clusters; .*--cluster-id NAME: its centre"
+    ):
         read_flat(table)
 
 
@@ -121,3 +123,16 @@ def test_a_table_without_any_peak_is_refused():
     table = galaxies()
     with pytest.raises(CatalogError, match="nowhere do three galaxies"):
         read_flat(table[table["CName"] == "sparse"][:2], few_galaxies="keep")
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"col1": [1.0], "col2": [2.0]}, "column v_los is missing; its columns have no names"),
+        ({"ClID": [1], "z": [0.1], "log10_m200c": [14.0]}, "column v_los is missing"),
+        ({"ra": [10.0], "dec": [2.0], "mag": [17.0]}, "column z is missing"),
+    ],
+)
+def test_a_table_without_galaxies_is_told_which_column_of_them_it_lacks(columns, said):
+    with pytest.raises(CatalogError, match=said):
+        read_flat(Table(columns), redshift=None)

@@ -80,7 +80,7 @@ def clusters_from_galaxies(
             table.require("cluster_id")
         except CatalogError as error:
             raise CatalogError(
-                f"{str(error)[:-1]}; or give cluster_id if all galaxies are of one cluster."
+                f"{str(error)[:-1]}; or give --cluster-id NAME if all galaxies are of one cluster."
             ) from error
     unique, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
     # Clusters in the order in which they first appear.

@@ -168,13 +168,16 @@ def _clusters(
     if others is None:
         if cluster_id is None and "cluster_id" not in table:
             cluster_id = opened.one_cluster
+        if not on_sky:
+            table.require(*(("z", "cz") if {"ra", "dec"} <= set(table.columns) else ()), "v_los")
         find = on_sky and "v_los" not in table
         unnamed = cluster_id is None and "cluster_id" not in table
         if find and (unnamed or (alike := _looks_like_clusters(table))):
             raise CatalogError(
                 f"{table.name}: galaxies with ra, dec and z need a table of clusters (cluster_id, ra, dec, redshift)"
                 + (
-                    "; or say which are of one cluster, by a column or --cluster-id."
+                    ", --clusters; or a column that names their clusters, --column cluster_id=THEIRS; or, where all "
+                    "are of one cluster, its name, --cluster-id NAME: its centre and redshift are then found."
                     if unnamed
                     else f"{alike}."
                 )
@@ -203,7 +206,7 @@ def _clusters(
 def _looks_like_clusters(table: FlatTable) -> str:
     ids = np.ma.getdata(table.columns["cluster_id"]) if "cluster_id" in table else np.zeros(2)
     if table.n_rows > 1 and np.unique(ids).size == table.n_rows:
-        return "; this one looks like that table, with another cluster in each row: give it as the clusters"
+        return "; this one looks like that table, with another cluster in each row: give it as --clusters"
     return ""
 
 
@@ -279,10 +282,11 @@ def _say_found(table: FlatTable, rows: Rows) -> None:
     if "redshift_err" in rows:
         velocity = SPEED_OF_LIGHT * rows["redshift_err"] / (1.0 + rows["redshift"])
         error += f" and {np.median(velocity[there]):.0f} km/s"
-    nowhere = f"; {np.sum(~there)} have none and get no mass" if not there.all() else ""
+    nowhere = f"; without a peak, and so without a mass: {np.sum(~there)}" if not there.all() else ""
+    found = "the cluster has" if there.size == 1 else f"{int(there.sum())} of {there.size} clusters have"
     table.notes.append(
-        f"{table.name}: there is no table of clusters, so {int(there.sum())} of {there.size} have the "
-        f"{'centre' if 'redshift_err' not in rows else 'centre and redshift'} of the densest peak of their galaxies, "
+        f"{table.name}: there is no table of clusters, so {found} the "
+        f"{'centre' if 'redshift_err' not in rows else 'centre and redshift'} of the densest peak of galaxies, "
         f"good to {error} typically (flag centre_found){nowhere}; give --clusters where they are known."
     )
 
