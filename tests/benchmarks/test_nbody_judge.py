@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.cosmology import (
     MDPL2,
     critical_density,
@@ -10,6 +11,7 @@ from bayesflowmass.cosmology import (
 )
 from benchmarks.nbody_judge.comparison import count_scatter, far_share, infall, measure, outsiders
 from benchmarks.nbody_judge.haloes import find_haloes, friends_of_friends, matched_masses, sphere
+from benchmarks.nbody_judge.masses import like_masses, swapped
 from benchmarks.nbody_judge.page import disagreements, tables
 from benchmarks.nbody_judge.samples import LINES, Sample, radial_velocities
 
@@ -195,3 +197,35 @@ def test_the_page_says_first_where_a_mock_differs_from_its_box():
     assert len(said) == 1
     assert said[0].startswith("mock, mean radial velocity [km/s], r [Mpc/h]: 1-1.5: -300 (box -200); ")
     assert tables([("box", same), ("mock", moved)]).count("**-300 +- 0**") == 5
+
+
+def cylinders(n_galaxies, inside, mass):
+    """Clusters whose galaxies stand at R = their mass, those inside R_vir first."""
+    row = np.repeat(np.arange(len(mass)), n_galaxies)
+    rank = np.concatenate([np.arange(n) for n in n_galaxies])
+    x = np.asarray(mass)[row]
+    galaxies = {"x": x, "y": 0.0 * x, "v_los": 0.0 * x, "gal_is_member": rank < np.asarray(inside)[row]}
+    clusters = {
+        "cluster_id": np.arange(len(mass)),
+        "redshift": np.full(len(mass), 0.1),
+        "log10_mass": np.asarray(mass),
+    }
+    return ClusterCatalog.from_arrays(clusters, galaxies, n_galaxies)
+
+
+def test_a_swap_holds_the_members_of_one_and_the_surroundings_of_the_other_row_by_row():
+    one, two = cylinders([4, 2], [3, 0], [14.0, 14.1]), cylinders([2, 5], [1, 2], [15.0, 15.1])
+    both = swapped(one, two)
+    assert both.n_galaxies.tolist() == [3 + 1, 0 + 3]
+    assert both.galaxies("x").tolist() == pytest.approx([14.0, 14.0, 14.0, 15.0, 15.1, 15.1, 15.1])
+    assert both.galaxies("gal_is_member").tolist() == [True] * 3 + [False] * 4
+    assert both.column("log10_mass").tolist() == [14.0, 14.1]
+
+
+@pytest.mark.parametrize("mass", [13.9, 14.0, 14.4])
+def test_lines_of_sight_of_a_cluster_get_mocks_of_their_own_of_nearly_its_mass(mass):
+    masses = np.random.default_rng(6).permutation(np.linspace(13.9, 14.4, 501))
+    rows = np.concatenate(like_masses(np.full(LINES, mass), np.arange(LINES), masses))
+    assert np.unique(rows).size == 2 * LINES
+    # Six neighbours 0.001 apart, all on one side at an end.
+    assert np.abs(masses[rows] - mass).max() < 0.0061
