@@ -231,6 +231,13 @@ def samples_page(found: dict[str, Any]) -> str:
         ]
         text += f"\n{sample['sample']}: {n} clusters, prior of the sample `{prior}`.\n\n"
         text += table([*heads, "in 68 / 95 %", "scatter, ours - this"], rows)
+        if "with_error" in sample:
+            both = sample["with_error"]
+            text += (
+                f"\nWith the reference's error beside ours (median {both['dex']:.2f} dex: {both['of']}): "
+                f"{100 * both['in_68']:.0f} / {100 * both['in_95']:.0f} % of our masses under this prior "
+                f"in the 68 / 95 % intervals, sd of the pull {both['pull_sd']:.2f}.\n"
+            )
         if "counts" in sample:
             found_ones = sample["counts"]
             edges = ", ".join(f"{low:g}-{high:g}" for low, high in pairwise(found_ones["annuli"]))

@@ -50,7 +50,7 @@ from benchmarks.real_sky.page import samples_page
 
 DENSITY, LIMIT, VELOCITY_ERROR = 4.9e-3, -20.09, 30.0
 COMPLETENESS = DENSITY / float(schechter_density(np.array(LIMIT)))
-X_RAY_FLUX = 3e-12
+X_RAY_FLUX, X_RAY_SCATTER = 3e-12, 0.10
 GMOS_FIELD = "3.1 arcmin"
 SPT_H = 0.7
 RESAMPLES = 200
@@ -59,12 +59,14 @@ ANNULI, NEAR = (0.0, 0.5, 1.0, 1.6), 0.05
 
 
 class Sample(NamedTuple):
-    """Clusters, log10 M200c [Msun/h] of a reference, and the prior that the sample has."""
+    """Clusters, log10 M200c [Msun/h] of a reference, the prior that the sample has, and the reference's error [dex]."""
 
     name: str
     catalog: ClusterCatalog
     reference: np.ndarray
     prior: str
+    error: np.ndarray | float | None = None
+    error_of: str = ""
 
 
 def samples(estimator: MassEstimator, data: Path) -> Iterator[Sample]:
@@ -94,6 +96,8 @@ def sdss(estimator: MassEstimator, data: Path) -> Iterator[Sample]:
         enough,
         np.asarray(enough.column("logM200_Msunh"), float),
         "richness:20",
+        np.asarray(enough.column("elogM_low"), float),
+        "their errors in the table",
     )
     masses = Table.read(data_of.either(data / "independent_masses", "sdss"), format="ascii.csv")
     enough = richness_limits(catalog, 10)
@@ -109,7 +113,10 @@ def sdss(estimator: MassEstimator, data: Path) -> Iterator[Sample]:
         if column.endswith("mcxc"):
             bright = bright_in_x_rays(data_of.either(data / "sdss_galwcat", "mcxc"))
             reference[[name not in bright for name in names]] = np.nan
-        yield Sample(label, enough.filter(np.isfinite(reference)), reference[np.isfinite(reference)], prior)
+        found = np.isfinite(reference)
+        error = (X_RAY_SCATTER, "the scatter of L_X at fixed mass, Pratt et al. 2009")
+        told = error if column.endswith("mcxc") else (None, "")
+        yield Sample(label, enough.filter(found), reference[found], prior, *told)
 
 
 def bright_in_x_rays(path: Path) -> set[int]:
@@ -130,14 +137,22 @@ def spt(estimator: MassEstimator, data: Path) -> Sample:
         "clusters.redshift": "z",
     }
     galaxies = Table.read(pair[0], format="ascii.csv")["CName", "RAdeg", "DEdeg", "zspec", "e_zspec"]
-    clusters = Table.read(pair[1], format="ascii.csv")["CName", "RA", "DEC", "z", "M500_Msun"]
+    clusters = Table.read(pair[1], format="ascii.csv")["CName", "RA", "DEC", "z", "M500_Msun", "e_M500_Msun"]
     catalog = read_observations(
         estimator, galaxies, clusters, column=names, mode="survey", aperture=GMOS_FIELD
     )
     m500 = np.asarray(catalog.column("M500_Msun"), dtype=np.float64)
     reference = convert_mass(np.log10(m500 * SPT_H), catalog.column("redshift"), "500c", "200c")
     usable = np.isfinite(reference) & (catalog.n_galaxies >= 10)
-    return Sample("SPT and ACT, SZ, N >= 10", catalog.filter(usable), reference[usable], "sz:14.5,0.1")
+    error = np.asarray(catalog.column("e_M500_Msun"), dtype=np.float64) / m500 / np.log(10.0)
+    return Sample(
+        "SPT and ACT, SZ, N >= 10",
+        catalog.filter(usable),
+        reference[usable],
+        "sz:14.5,0.1",
+        error[usable],
+        "their errors in the table",
+    )
 
 
 def statistics(estimate: np.ndarray, sigma: np.ndarray, reference: np.ndarray) -> dict[str, float]:
@@ -196,7 +211,7 @@ def judge(estimator: MassEstimator, data: Path, seed: int) -> list[dict[str, Any
         return like_training(estimator.training_info, MOCKS, seed, simulate=simulate, augmentation=changes)
 
     rows = []
-    for name, catalog, reference, prior in samples(estimator, data):
+    for name, catalog, reference, prior, error, error_of in samples(estimator, data):
         estimates = {}
         for text in dict.fromkeys((prior, "flat", "hmf")):
             columns = {"mass": lambda p, _: p.median, "sigma": lambda p, _: p.sigma}
@@ -219,6 +234,11 @@ def judge(estimator: MassEstimator, data: Path, seed: int) -> list[dict[str, Any
         kept = [key for key in result if key.startswith("this model") or key == "richness"]
         kept += sorted(set(simple_ones) - {"richness"}, key=lambda k: -result[k]["value"]["rank"])[:3]
         row = {"sample": name, "prior": prior, "n": int(good.sum()), "rows": {k: result[k] for k in kept}}
+        if error is not None:
+            mass, sigma = estimates[f"this model, {prior}"]
+            error = np.broadcast_to(error, good.shape)[good]
+            whole = statistics(mass, np.hypot(sigma, error), reference[good])
+            row["with_error"] = {"of": error_of, "dex": float(np.median(error)), **whole}
         if "magnitude_limit" in changes:
             undisturbed = {"central_losses": None, "cleaning": 0.0, "miscentre_r": 0.0, "miscentre_v": 0.0}
             mocks = mocks_like(catalog, {**changes, **undisturbed})
