@@ -141,7 +141,8 @@ Clusters of the box and mocks of the preset `sky`, mode `survey`, by the shipped
 told mode and completeness; all galaxies, and a quarter of them, about as many as SDSS sees. Bias and scatter are those
 of the median, log10 M - log10 M_true, over all lines of sight; errors over clusters. The box's own members are too
 slow, so that their masses are low for that reason alone. Its surroundings are judged by swaps: galaxies inside R_vir of
-one cluster, beyond R_vir of another of the same mass.
+one cluster, beyond R_vir of another of the same mass. The model is not told the depth, and clusters are of a narrow
+range of mass: rows tell by their differences, not by their bias.
 
 {masses}
 

@@ -55,7 +55,7 @@ def test_a_cluster_without_a_peak_stays_without_a_mass_and_all_are_flagged(found
     assert "no_redshift" in flags[2]
     note = next(note for note in found.metadata.extra["notes"] if "no table of clusters" in note)
     assert "2 of 3" in note
-    assert "1 have none" in note
+    assert "without a mass: 1;" in note
     assert "km/s" in note
 
 
