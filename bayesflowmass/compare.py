@@ -240,7 +240,10 @@ def _remarks(methods: Sequence[Method], catalog: ClusterCatalog | None) -> list[
     """What a reader must know of priors that are not those of the test set."""
     masses = {} if catalog is None else catalog.metadata.masses or {}
     ends = [float(masses[name]) for name in ("log10_mass_min", "log10_mass_max") if name in masses]
-    unknown = any("prior_log10_mass_range" not in run.note for m in methods for run in m.runs)
+    # Baselines know no prior.
+    unknown = any(
+        not {"prior_log10_mass_range", "baseline"} & set(run.note) for m in methods for run in m.runs
+    )
     remarks = []
     if unknown:
         remarks.append(

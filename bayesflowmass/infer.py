@@ -191,7 +191,7 @@ def summary(table: Table, out: str | os.PathLike[str]) -> str:
     name = f"log10 M{table.meta['mdef']} [{table.meta['units']}]"
     without = len(table) - len(mass)
     lines = [
-        f"{len(table)} cluster{'s' * (len(table) != 1)}, {table.meta['prior']} prior: {name} "
+        f"{len(table)} cluster{'s' * (len(table) != 1)}, prior {table.meta['prior']}: {name} "
         + (f"{mass[0]:.3f} +- {sigma[0]:.3f}" if len(mass) == 1 else _range(mass, sigma))
     ]
     if without:

@@ -234,10 +234,12 @@ def run(settings: RecalibrateSettings, report: Callable[[str], None] = say) -> d
 def describe(found: dict[str, Any]) -> list[str]:
     """What was fitted and what it does, in a few lines."""
     low, high = found["log10_mass_range"]
-    lines = [
+    lines = ["Nothing to correct: no fault is large enough to be fitted, and the masses stay as they were."]
+    lines = lines if set(found["choices"]) == {"none"} else []
+    lines += [
         f"Recalibrated for prior and population {found['prior']} over {low:g}-{high:g}, on {found['n_clusters']} "
         f"clusters ({found['n_haloes']} haloes); conformal intervals from {found['n_conformal']} others.",
-        f"  all clusters: {found['choices'][0]}",
+        f"  all clusters: {'nothing' if found['choices'][0] == 'none' else found['choices'][0]}",
     ]
     if found["n_without_mass"]:
         lines.append(f"  {found['n_without_mass']} clusters cannot have a mass and were left out.")

@@ -76,7 +76,7 @@ def test_a_catalogue_becomes_a_table(model, estimator, catalog, tmp_path, capsys
     assert list(table["n_galaxies"]) == list(catalog.n_galaxies)
     assert table["sigma_epistemic"].mask.all()
     text = capsys.readouterr().out
-    assert "12 clusters, flat prior: log10 M200c [Msun/h]" in text
+    assert "12 clusters, prior flat: log10 M200c [Msun/h]" in text
     assert f"Written to {out}" in text
 
 

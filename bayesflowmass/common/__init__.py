@@ -1,1 +1,1 @@
-"""What every room uses: the version, whole-file writing, settings, threads, array types."""
+"""What every folder uses: the version, whole-file writing, settings, threads, array types."""

@@ -72,4 +72,6 @@ def _sentence(kind: type[Settings], error: Any, source: str) -> str:
     message = error["msg"].removeprefix("Value error, ").rstrip(".")
     if not location:
         return f"In {source}: {message}."
+    if error["type"] == "value_error" and isinstance(error["input"], dict):
+        return f"In '{name}' of {source}: {message}."
     return f"'{name}' in {source} is {_shown(error['input'])}: {message[0].lower()}{message[1:]}."

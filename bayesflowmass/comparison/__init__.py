@@ -13,5 +13,5 @@ if TYPE_CHECKING:
     from bayesflowmass.comparison.statistics import Bin, Comparison, Method, mass_bins
     from bayesflowmass.comparison.verdicts import Verdict
 
-# Imported on first use: what a room holds can be listed without torch.
+# Imported on first use: what a folder holds can be listed without torch.
 __getattr__, __dir__ = lazy_exports(__name__, __file__)

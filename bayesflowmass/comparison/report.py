@@ -104,8 +104,8 @@ def _heading(comparison: Mapping[str, Any], section: Mapping[str, Any]) -> str:
 
 
 def _facts(comparison: Mapping[str, Any]) -> list[str]:
-    population = {"hmf": "the mass function", "flat": "flat in log mass"}.get(
-        comparison["population"] or "", "unknown"
+    population = {"hmf": "drawn from the mass function", "flat": "flat in log mass"}.get(
+        comparison["population"] or "", "of unknown distribution"
     )
     lines = [
         f"{comparison['n_clusters']} clusters of {comparison['n_haloes']} haloes, masses {population}; "

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -156,12 +156,13 @@ class Comparison:
 
     def difference(self, label: str, quantity: str, bin_: Bin, binning: Binning) -> Estimate:
         """A quantity of one method minus that of the reference, in one bin, paired over seeds and clusters."""
-        seeds, chosen = [], []
-        for run, other in self._pairs(label):
-            first, second = self._chosen(run, other, quantity, bin_, binning)
-            seeds.append(influence(run, quantity, first) - influence(other, quantity, second))
-            chosen.append(first | second)
-        return self._estimate(seeds, chosen)
+        pairs = self._pairs(label)
+        chosen = [self._chosen(run, other, quantity, bin_, binning) for run, other in pairs]
+        seeds = [
+            influence(run, quantity, here) - influence(other, quantity, there)
+            for (run, other), (here, there) in zip(pairs, chosen, strict=True)
+        ]
+        return self._estimate(seeds, *zip(*chosen, strict=True))
 
     def distance_from_nominal(self, label: str, quantity: str, bin_: Bin, binning: Binning) -> Estimate:
         """|coverage - nominal| of one method minus that of the reference, coverages being means over seeds.
@@ -174,16 +175,15 @@ class Comparison:
         pairs = self._pairs(label)
         first, second, chosen = [], [], []
         for run, other in pairs:
-            here, there = self._chosen(run, other, quantity, bin_, binning)
-            first.append(influence(run, quantity, here))
-            second.append(influence(other, quantity, there))
-            chosen.append(here | there)
+            chosen.append(self._chosen(run, other, quantity, bin_, binning))
+            first.append(influence(run, quantity, chosen[-1][0]))
+            second.append(influence(other, quantity, chosen[-1][1]))
         signs = [np.sign(np.mean([i.value for i in side]) - nominal) or 1.0 for side in (first, second)]
         seeds = [
             a.scaled(signs[0], -signs[0] * nominal) - b.scaled(signs[1], -signs[1] * nominal)
             for a, b in zip(first, second, strict=True)
         ]
-        return self._estimate(seeds, chosen)
+        return self._estimate(seeds, *zip(*chosen, strict=True))
 
     def n_pairs(self, label: str) -> int:
         """Number of pairs of runs in a difference."""
@@ -211,8 +211,11 @@ class Comparison:
         inside = bin_.holds(0.5 * (medians[0] + medians[1]))
         return inside, inside
 
-    def _estimate(self, seeds: Sequence[Influence], chosen: Sequence[BoolArray]) -> Estimate:
-        return crossed_estimate(seeds, self.halo, np.logical_or.reduce(list(chosen)))
+    def _estimate(self, seeds: Sequence[Influence], *sides: Sequence[BoolArray]) -> Estimate:
+        """With as many haloes as the side with the fewest has: one cluster on one side shows nothing."""
+        chosen = [np.logical_or.reduce(side) for side in sides]
+        found = crossed_estimate(seeds, self.halo, np.logical_or.reduce(chosen))
+        return replace(found, n_haloes=min(np.unique(self.halo[rows]).size for rows in chosen))
 
 
 def influence(run: StoredPredictions, quantity: str, inside: BoolArray) -> Influence:

@@ -116,7 +116,7 @@ def _verdict(
         if name == "coverage_68" and not nominal:
             sentence = f"coverage not judged ({why_not})"
         else:
-            sentence = f"{_title(name)} not judged: {gain.n_haloes} haloes, fewer than {MIN_HALOES}"
+            sentence = f"{_title(name)} not judged: fewer than {MIN_HALOES} haloes ({gain.n_haloes})"
     else:
         excluded = np.isfinite(p_worse) and p_worse < alpha
         significant = "better" if gain.value > 0 else "worse"

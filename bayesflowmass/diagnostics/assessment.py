@@ -206,7 +206,7 @@ def _binned(
 def _test(s: PosteriorSummary, rows: BoolArray, halo: NDArray[Any], **options: Any) -> dict[str, Any]:
     """PIT of some clusters against uniform, and in words what is wrong where something is."""
     test = uniformity(s.pit[rows], halo[rows], **options)
-    fault = _fault(s.pit[rows], s.log10_true[rows] - s.median[rows], test.n_effective)
+    fault = _fault(s.pit[rows], test.n_effective)
     return {**_curve(test), "fault": None if test.inside else fault}
 
 
@@ -224,13 +224,13 @@ def _curve(test: Uniformity) -> dict[str, Any]:
     }
 
 
-def _fault(pit: FloatArray, epsilon: FloatArray, n_effective: float) -> str:
+def _fault(pit: FloatArray, n_effective: float) -> str:
     """How the normal scores of the PIT depart from N(0, 1), where by more than two standard errors."""
     score = np.clip(ndtri(pit), -_SCORE_LIMIT, _SCORE_LIMIT)
     mean, spread = float(score.mean()), float(score.std())
     words = []
     if abs(mean) > 2.0 * spread / np.sqrt(n_effective):
-        words.append(f"masses too {'low' if mean > 0 else 'high'} by {abs(epsilon.mean()):.3f} dex")
+        words.append(f"masses too {'low' if mean > 0 else 'high'} by {abs(mean):.2f} sigma")
     if abs(spread - 1.0) > 2.0 * spread / np.sqrt(2.0 * n_effective):
         words.append(f"posteriors too {'narrow' if spread > 1 else 'wide'} (scores spread by {spread:.2f})")
     return ", ".join(words) or "neither biased nor of wrong width; the shape departs"

@@ -150,9 +150,10 @@ def _columns(heading: list[str], rows: list[list[str]]) -> list[str]:
 def _heading(metrics: Mapping[str, Any]) -> str:
     kind = " ".join(str(metrics[k]) for k in ("kind", "mode") if metrics.get(k))
     population = {"hmf": "mass-function", "flat": "flat-mass"}.get(str(metrics["population"]), "unknown")
+    low, high = metrics["prior_log10_mass_range"]
     return (
-        f"{metrics['n_clusters']} {kind} clusters, {population} test set, {metrics['prior']} prior; "
-        "residual = log10(M_true/M_pred) [dex]"
+        f"{metrics['n_clusters']} {kind} clusters, {population} test set, {metrics['prior']} prior over"
+        f" {low:g}-{high:g}; residual = log10(M_true/M_pred) [dex]"
     )
 
 

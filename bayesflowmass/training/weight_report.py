@@ -106,7 +106,7 @@ def describe_weights(posterior: WeightPosterior, results: Mapping[str, FitResult
 def _named(names: tuple[str, ...]) -> str:
     if not names:
         return "the weights"
-    return f"{len(names)} tensors ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
+    return f"{len(names)} tensor{'s' * (len(names) != 1)} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
 
 
 def _verdict(described: Mapping[str, Any]) -> str:

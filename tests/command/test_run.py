@@ -194,6 +194,15 @@ def test_every_command_has_help_with_defaults(verb, capsys):
     assert "default" in capsys.readouterr().out
 
 
+def test_what_is_wrong_in_a_section_is_said_without_the_whole_section(capsys):
+    words = ["train", "--config", "quick.yaml", "--fit.max-updates", "5"]
+    assert cli.main(words) == 2
+    assert capsys.readouterr().err == (
+        "bayesflowmass train: error: In 'fit' of 'quick.yaml' and flags: warmup_updates is 100; expected less than"
+        " max_updates = 5.\n"
+    )
+
+
 def test_help_says_what_kind_of_value_a_flag_takes(capsys):
     for verb, flags in {
         "simulate": ("--log10-mass-range X X", "--out FILE", "--seed N", "--hosts PATH", "--folds [N ...]"),

@@ -143,7 +143,9 @@ class TestCommand:
         command += ["--baseline-catalog", str(tmp_path / "train.parquet"), "--out", str(tmp_path / "out")]
         command += ["--no-progress", "--device", "cpu"]
         assert main(command) == 0
-        section = json.loads((tmp_path / "out/comparison.json").read_text(encoding="utf-8"))["sections"][0]
+        found = json.loads((tmp_path / "out/comparison.json").read_text(encoding="utf-8"))
+        assert not any("do not say where their prior ends" in remark for remark in found["remarks"])
+        section = found["sections"][0]
         assert list(section["methods"]) == [
             "a",
             "msigma_inverse",

@@ -78,6 +78,14 @@ class TestVerdicts:
         assert {v.answer for v in section_verdicts(comparison, narrow, nominal=True)} == {"not tested"}
         assert "fewer than 20" in section_verdicts(comparison, narrow, nominal=True)[1].sentence
 
+    def test_a_bin_in_which_the_reference_has_one_cluster_is_not_judged(self):
+        truth = np.full(400, 14.2)
+        alone = np.where(np.arange(400) == 0, 14.6, 14.1)
+        reference, other = (gaussian_run(truth, median, SIGMA) for median in (alone, np.full(400, 14.6)))
+        comparison = Comparison([Method("a", (reference,)), Method("b", (other,))], np.arange(400), "a")
+        coverage = section_verdicts(comparison, mass_bins((14.5, 15.0)), nominal=True)[0]
+        assert coverage.sentence == "coverage not judged: fewer than 20 haloes (1)"
+
     def test_what_is_not_shown_comes_with_its_number_and_an_uncorrected_p(self):
         verdicts = section_verdicts(comparison_of(0.97, n=400), BINS, nominal=True)
         undecided = [v for v in verdicts if v.answer == "undecided"]

@@ -227,7 +227,8 @@ def test_a_posterior_that_ignores_the_data_is_uniform_overall_and_caught_by_rich
 
 def test_the_verdict_names_what_is_wrong_and_where():
     bias, narrow = assess("bias", 1, n=2000), assess("narrow", 1, n=2000)
-    assert "all clusters (masses too high by 0.0" in bias["verdict"]
+    assert "all clusters (masses too high by 0." in bias["verdict"]
+    assert " sigma" in bias["verdict"]
     assert "posteriors too narrow (scores spread by 1.2" in narrow["verdict"]
     assert bias["overall"]["mean_residual"] == pytest.approx(-0.05, abs=0.01)
     assert narrow["overall"]["z_square"] == pytest.approx(1 / 0.64, rel=0.12)

@@ -131,6 +131,7 @@ def test_numbers_of_tables_are_rounded_as_they_are_meant():
         "mode": "paper",
         "n_clusters": 7,
         "prior": "flat",
+        "prior_log10_mass_range": [13.5, 15.6],
         "coverage_statement": "Nominal.",
         "coverage_can_be_nominal": True,
         "calibration": "Calibrated.",
@@ -138,7 +139,9 @@ def test_numbers_of_tables_are_rounded_as_they_are_meant():
         "n_members_definition": "members",
     }
     lines = format_summary(metrics).split("\n")
-    assert lines[0].startswith("7 contaminated paper clusters, flat-mass test set, flat prior")
+    assert lines[0].startswith(
+        "7 contaminated paper clusters, flat-mass test set, flat prior over 13.5-15.6;"
+    )
     assert lines[1] == lines[3] == "-" * len(lines[2])
     assert [line.split("  ")[0] for line in lines[4:6]] == ["this model", "M-sigma, best of 2 (regression)"]
     assert all(len(line) == len(lines[2]) for line in lines[1:7])

@@ -107,6 +107,8 @@ def test_phase_space_draws_each_galaxy_once_by_kind_and_the_image_over_its_limit
     assert list(drawn.get_extent()) == [0.0, 1.6, -2200.0, 2200.0]
     assert bar.get_ylabel() == "density [x]"
     assert top.get_ylim()[1] > 2500.0
+    said = [text.get_text() for text in top.get_legend().get_texts()]
+    assert said[2:] == ["cylinder", "limits of the image"]
     limits = [line for line in bottom.lines if line.get_linestyle() == "--"]
     assert any(2500.0 in np.abs(line.get_ydata()) and 1.6 in line.get_xdata() for line in limits)
 
@@ -134,6 +136,7 @@ def test_panels_of_pdfs_share_one_axis_of_mass_that_holds_all_of_them():
     assert bottom.get_xlim()[0] < 13.4
     assert bottom.get_xlim()[1] > 15.0
     assert [axis.get_legend().get_title().get_text() for axis in figure.axes] == ["pure", "contaminated"]
+    assert [text.get_text() for text in top.get_legend().get_texts()] == ["truth"]
     np.testing.assert_allclose(top.lines[0].get_ydata(), pdfs((13.5,), 0.05, None).pdf[0])
 
 

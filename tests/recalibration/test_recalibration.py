@@ -18,7 +18,7 @@ from small_model import toy_catalog, toy_estimator
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.posterior import MassPosterior
-from bayesflowmass.recalibrate import main, recalibrate
+from bayesflowmass.recalibrate import describe, main, recalibrate
 from bayesflowmass.recalibration import Recalibration, fit_stage, halo_weights
 from bayesflowmass.recalibration.fit import stage_map
 from bayesflowmass.recalibration.maps import TAIL, StagedMap, bernstein, elevate
@@ -383,6 +383,26 @@ def test_the_command_writes_a_model_a_report_and_what_it_did(catalog, tmp_path, 
     assert "is the model" in capsys.readouterr().err
     assert main([*arguments, "--out", str(tmp_path / "other"), "--prior", "hmf"]) == 2
     assert "would only hide a change of prior; give --prior flat" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("choice", ["none", "shift and scale"])
+def test_a_model_that_needs_nothing_says_so_first(choice):
+    test = {"n_clusters": 30, "p_value": 0.5, "coverage_68": 0.68, "coverage_95": 0.95}
+    found = {
+        "prior": "hmf",
+        "log10_mass_range": (13.5, 15.6),
+        "n_clusters": 70,
+        "n_haloes": 70,
+        "n_conformal": 30,
+    }
+    found |= {
+        "choices": [choice, "none"],
+        "edges": [13.5, 15.0],
+        "n_without_mass": 0,
+        "held_out": {"raw": test},
+    }
+    first = describe(found)[0]
+    assert first.startswith("Nothing to correct" if choice == "none" else "Recalibrated for prior")
 
 
 def test_catalogues_that_cannot_recalibrate_are_refused(catalog):

@@ -65,7 +65,7 @@ class ClusterPdfs:
 def plot_pdfs(panels: Mapping[str, ClusterPdfs]) -> Figure:
     """Panels of PDFs one above the other, such as pure and contaminated clusters, on one axis of mass.
 
-    Each PDF with its central 68 % shaded, its median dotted and the truth dashed.
+    Each PDF with its central 68 % shaded and the truth dashed.
 
     Args:
         panels: title of the panel -> its PDFs.
@@ -94,8 +94,10 @@ def _draw_panel(axis: Axes, clusters: ClusterPdfs, title: str) -> tuple[float, f
         if clusters.log10_true is not None:
             true = float(clusters.log10_true[k])
             axis.vlines(true, 0.0, 1.08 * p.max(), color=colour, ls="--", lw=0.9)
+    if clusters.log10_true is not None:
+        axis.plot([], [], color=COLOURS["black"], ls="--", lw=0.9, label="truth")
     peak = float(clusters.pdf.max())
-    lines = (len(clusters.pdf) if labels else 0) + bool(title)
+    lines = len(axis.get_legend_handles_labels()[1]) + bool(title)
     axis.set_ylim(0, peak * (1.15 + 0.13 * lines))
     axis.set_ylabel(PDF_LABEL)
     if lines:
@@ -108,8 +110,7 @@ def _draw_panel(axis: Axes, clusters: ClusterPdfs, title: str) -> tuple[float, f
 
 def _alt(metrics: Mapping[str, Any], _: Mapping[str, Any]) -> str:
     return (
-        "PDFs of log10 mass and their cumulative functions, of a light, an intermediate and a heavy cluster, each"
-        " with its true mass marked."
+        "PDFs of log10 mass of a light, an intermediate and a heavy cluster, each with its true mass marked."
     )
 
 

@@ -58,9 +58,6 @@ def plot_phase_space(
     figure, axes = column_figure(2.6 if image is None else 4.4, rows=1 if image is None else 2, sharex=True)
     with journal_style():
         draw_galaxies(axes[0], r, v, known)
-        if known is not None or title:
-            axes[0].legend(title=title, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, alignment="left",
-                           borderaxespad=0.2)  # fmt: skip
         if image is not None:
             pixels = np.asarray(image, dtype=np.float64)
             if pixels.ndim != 2:
@@ -73,6 +70,8 @@ def plot_phase_space(
         for axis in axes:
             _limits(axis, extent, cylinder)
             axis.set(xlim=(extent[0], 1.06 * cylinder[0]), ylim=(-1.08 * top, 1.08 * top), ylabel=V_LABEL)
+        axes[0].legend(title=title, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, alignment="left",
+                       borderaxespad=0.2)  # fmt: skip
         axes[-1].set_xlabel(R_LABEL)
     return figure
 
@@ -102,9 +101,12 @@ def draw_image(axis: Axes, pixels: FloatArray, extent: tuple[float, float, float
 def _limits(axis: Axes, extent: tuple[float, float, float, float], cylinder: tuple[float, float]) -> None:
     r_max, v_max = cylinder
     style: dict[str, Any] = {"color": COLOURS["black"], "lw": 0.7, "zorder": 1}
-    axis.plot([extent[0], r_max, r_max, extent[0]], [-v_max, -v_max, v_max, v_max], "--", **style)
-    if extent[1] != r_max:
-        axis.plot([extent[1]] * 2, extent[2:], ":", **style)
-    if (extent[2], extent[3]) != (-v_max, v_max):
-        for v in extent[2:]:
-            axis.plot(extent[:2], [v, v], ":", **style)
+    axis.plot(
+        [extent[0], r_max, r_max, extent[0]], [-v_max, -v_max, v_max, v_max], "--", label="cylinder", **style
+    )
+    left, right, bottom, top = extent
+    sides = [([right, right], [bottom, top])] if right != r_max else []
+    if (bottom, top) != (-v_max, v_max):
+        sides += [([left, right], [v, v]) for v in (bottom, top)]
+    for number, side in enumerate(sides):
+        axis.plot(*side, ":", label=None if number else "limits of the image", **style)
