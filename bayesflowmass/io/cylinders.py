@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -103,18 +104,16 @@ def cut_cylinders(
             f"redshifts of {' and '.join(n for n, f in frames.items() if f == 'cmb')} are in the cmb frame; bring "
             "all to it with frame='cmb'."
         )
-    parts: Iterable[Any] = galaxies if isinstance(galaxies, Iterable) and _is_list(galaxies) else [galaxies]
-    rows: Rows | None = None
-    survey: Survey | None = None
-    for part in parts:
+    parts: list[Survey] = []
+    for part in galaxies if isinstance(galaxies, list | tuple | Iterator) else [galaxies]:
         opened = open_tables(part, clusters, column_map)
-        if rows is None:
+        if not parts:
             rows = _centres(opened.clusters, cosmology, cluster_frame, frame)
             reach = _reach(rows, r_max, v_max, recentring, cosmology)
-        near = survey_part(opened, galaxy_frame, frame).near(*reach)
-        survey = near if survey is None else concatenated(survey, near)
-    if rows is None or survey is None:
+        parts.append(survey_part(opened, galaxy_frame, frame).near(*reach))
+    if not parts:
         raise CatalogError("there is no table of galaxies to cut clusters from.")
+    survey = reduce(concatenated, parts)
     moved = rows if recentring is None else _recentred(survey, rows, recentring, (r_max, v_max), cosmology)
     selection: dict[str, Any] = {"r_max": float(r_max), "v_max": float(v_max), "frame": frame}
     selection["redshift_limits"] = list(survey.limits)
@@ -129,10 +128,6 @@ def cut_cylinders(
     catalog = catalog.with_galaxies(gal_n_clusters=clusters_of_galaxies(found))
     shared = shared_columns(found, catalog.offsets, catalog.column("cluster_id"))
     return catalog.with_columns(**shared).validate(0)
-
-
-def _is_list(galaxies: Any) -> bool:
-    return isinstance(galaxies, list | tuple) or hasattr(galaxies, "__next__")
 
 
 def _centres(table: Any, cosmology: Cosmology, cluster_frame: str, frame: str) -> Rows:
@@ -274,7 +269,8 @@ def _with_completeness(
 
     wanted = count(targets.numbers("ra"), targets.numbers("dec"))
     observed = count(survey.all_ra, survey.all_dec)
-    share = np.where(wanted > 0, np.minimum(observed / np.maximum(wanted, 1.0), 1.0), 1.0)
+    share = np.divide(observed, wanted, out=np.ones_like(wanted), where=wanted > 0.0)
+    share = np.minimum(share, 1.0)
     catalog = catalog.with_columns(
         completeness=catalog.column("completeness") * share, spectroscopic_completeness=share
     )

@@ -62,13 +62,13 @@ def find_duplicates(
     if ids is not None:
         order = np.argsort(ids, kind="stable")
         same = ids[order][1:] == ids[order][:-1]
-        links.append(np.stack([order[:-1][same], order[1:][same]], axis=-1))
+        links.append(np.column_stack([order[:-1][same], order[1:][same]]))
     pairs = np.concatenate(links)
-    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    graph = coo_matrix((np.ones(len(pairs)), tuple(pairs.T)), shape=(n, n))
     n_objects, of = connected_components(graph, directed=False)
     error = np.zeros(n) if z_err is None else np.where(z_err > 0.0, z_err, np.inf)
     best_first = np.lexsort((np.arange(n), error, of))
-    first = np.flatnonzero(np.diff(of[best_first], prepend=-1))
+    first = np.unique(of[best_first], return_index=True)[1]
     kept = np.zeros(n, dtype=bool)
     kept[best_first[first]] = True
     z_best = z[best_first[first]]

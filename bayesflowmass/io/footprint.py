@@ -72,7 +72,7 @@ class GalaxyFootprint:
         shares = np.full(ra.size, np.nan)
         if known.any():
             points = disc_points(ra[known], dec[known], angle[known])
-            shares[known] = self._inside(*points).mean(axis=-1)
+            shares[known] = self._inside(*points).mean(axis=1)
         return shares
 
     def _inside(self, ra: FloatArray, dec: FloatArray) -> BoolArray:
@@ -80,11 +80,11 @@ class GalaxyFootprint:
         inside = np.isin(_cell(ra, dec, size), self._cells)
         at_ra, at_dec = ra[~inside], dec[~inside]
         wide = size / np.maximum(np.cos(np.radians(at_dec)), 1e-6)
+        # The cell itself, which is empty, does not count.
         around = [
-            np.isin(_cell(at_ra + east * wide, at_dec + north * size, size), self._cells)
-            for east in (-1, 0, 1)
-            for north in (-1, 0, 1)
-            if east or north
+            np.isin(_cell(east, north, size), self._cells)
+            for east in (at_ra - wide, at_ra, at_ra + wide)
+            for north in (at_dec - size, at_dec, at_dec + size)
         ]
         inside[~inside] = np.sum(around, axis=0) >= _NEIGHBOURS
         return inside
@@ -95,7 +95,7 @@ def _cell(ra: FloatArray, dec: FloatArray, size: float) -> IntArray:
     band = np.floor((dec + 90.0) / size).astype(np.int64)
     middle = np.radians((band + 0.5) * size - 90.0)
     along = np.floor((ra % 360.0) * np.maximum(np.cos(middle), 1e-6) / size).astype(np.int64)
-    number: IntArray = band * 2**32 + along
+    number: IntArray = (band << 32) | along
     return number
 
 
@@ -118,5 +118,5 @@ class RectangleFootprint:
         for low, high, bottom, top in self._rectangles:
             width = (high - low) % 360.0 or 360.0
             inside |= ((at_ra - low) % 360.0 <= width) & (at_dec >= bottom) & (at_dec <= top)
-        shares: FloatArray = inside.mean(axis=-1)
+        shares: FloatArray = inside.mean(axis=1)
         return shares

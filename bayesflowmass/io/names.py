@@ -30,12 +30,12 @@ SURE = {
     "galaxies": _table(
         _EVERYWHERE
         + """
-z: z zspec z_spec specz spec_z zsp z_sp z_helio zhelio z_hel zhel z_app z_obs zobs
+z: z zspec z_spec specz spec_z zsp z_sp z_helio zhelio z_hel zhel z_app z_obs zobs zcmb z_cmb
 cz: cz cz_helio czhelio czhel cz_hel hrv vhelio v_helio vhel v_hel hv
 v_los: v_los vlos
 r_proj: r_proj rproj
 z_err: z_err zerr z_error err_z e_z e_zspec e_z_spec zspec_err z_spec_err speczerr e_zsp e_z_app e_zhel e_z_helio
- e_redshift
+ e_redshift e_zcmb e_z_cmb
 v_err: v_err verr v_error err_v e_v e_v_los e_vlos v_los_err e_cz cz_err e_hrv e_vhel e_czhel e_hv
 """
     ),
@@ -43,11 +43,16 @@ v_err: v_err verr v_error err_v e_v e_v_los e_vlos v_los_err e_cz cz_err e_hrv e
         _EVERYWHERE
         + """
 redshift: redshift z zcl z_cl zc z_c z_cluster zcluster cluster_redshift best_z zspec z_spec z_clus zclus
-redshift_err: redshift_err e_z z_err zerr e_redshift e_zcl e_zspec e_z_spec zspec_err z_spec_err
+ z_helio zhelio z_hel zhel z_app z_obs zobs zcmb z_cmb
+redshift_err: redshift_err e_z z_err zerr e_redshift e_zcl e_zspec e_z_spec zspec_err z_spec_err e_zhel e_z_helio
+ e_z_app e_zcmb e_z_cmb
 """
     ),
 }
 """Names that mean one thing to everyone, by table; they are taken for ours, and that is said."""
+
+OF_MICROWAVE_BACKGROUND = ("zcmb", "z_cmb")
+"""Names of redshifts in that frame; all others are taken to be heliocentric."""
 
 LIKELY = {
     "galaxies": _table("""

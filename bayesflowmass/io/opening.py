@@ -22,6 +22,9 @@ UNPACKED_RATIO = 100
 """A packed file may hold `UNPACKED_LIMIT` bytes, or `UNPACKED_RATIO` times its own size where that is more: tables
 shrink to a third or a tenth, and what shrinks to a thousandth was made to fill a memory."""
 
+HEAD_BYTES = 262_144
+"""Of a file, by which it is recognised."""
+
 PIPE_LIMIT = 2**31
 """Bytes that are taken from a pipe."""
 

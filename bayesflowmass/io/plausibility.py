@@ -103,16 +103,23 @@ def check_not_radians(ra: FloatArray, dec: FloatArray, where: str) -> None:
 
 
 def check_positions_meet(
-    radius: FloatArray, ra: FloatArray, dec: FloatArray, where: str, centres: str
+    radius: FloatArray, ra: FloatArray, dec: FloatArray, where: str, centres: str, declared: bool
 ) -> None:
-    """Refuse galaxies that lie nowhere near their clusters, or all but on top of them."""
+    """Refuse galaxies that lie nowhere near their clusters, or all but on top of them.
+
+    Args:
+        radius: comoving Mpc/h (n,).
+        ra, dec: degrees (n,).
+        where, centres: name the tables.
+        declared: a unit of the coordinates, so that they are no radians.
+    """
     typical = float(np.median(radius)) if radius.size else 1.0
     if typical > 50.0:
         raise CatalogError(
             f"{where}: galaxies lie {typical:.0f} Mpc/h from the centres in {centres}, typically; expected "
             "ra and dec of both in degrees (not hours or radians), and the ids of the same clusters."
         )
-    if typical < 0.06 and _like_radians(ra, dec):
+    if not declared and typical < 0.06 and _like_radians(ra, dec):
         raise CatalogError(
             f"{where}: galaxies lie {typical:.2g} Mpc/h from the centres in {centres}, typically, too near "
             "by the factor of 57 that radians taken for degrees give; declare the unit of the columns ra "

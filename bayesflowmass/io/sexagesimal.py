@@ -14,7 +14,8 @@ from bayesflowmass.common.arrays import FloatArray
 RA_PARTS = ("RAh", "RAm", "RAs")
 DEC_PARTS = ("DE-", "DEd", "DEm", "DEs")
 _TEXT = re.compile(
-    r"\s*([+-]?)(\d{1,3})\s*[:hd°\s]\s*(\d{1,2})\s*[:m'′\s]\s*(\d{1,2}(?:\.\d*)?)\s*[s\"″]?\s*"
+    r"\s*(?P<sign>[+-]?)(?P<whole>\d{1,3})\s*[:hd°\s]\s*(?P<minutes>\d{1,2})\s*[:m'′\s]\s*"
+    r"(?P<seconds>\d{1,2}(?:\.\d*)?)\s*[s\"″]?\s*"
 )
 
 
@@ -27,21 +28,21 @@ def degrees_of_parts(
         columns: of the table, by name.
         values: gives a column as numbers.
     """
-    if not {"RAh", "RAm", "DEd", "DEm"} <= set(columns):
+    if not all(name in columns for name in ("RAh", "RAm", "DEd", "DEm")):
         return {}
 
     def sexagesimal(names: tuple[str, ...]) -> FloatArray:
         parts = [values(name) if name in columns else np.zeros(len(columns[names[0]])) for name in names]
         return parts[0] + parts[1] / 60.0 + parts[2] / 3600.0
 
-    signs = np.ma.getdata(columns["DE-"]).astype(str) if "DE-" in columns else np.array([""])
-    sign = np.where(np.char.strip(signs) == "-", -1.0, 1.0)
-    # A declination of -00 12 04 has its sign nowhere else; without the column it is that of the degrees.
     dec = sexagesimal(("DEd", "DEm", "DEs"))
-    if "DE-" not in columns:
+    if "DE-" in columns:
+        # A declination of -00 12 04 has its sign nowhere else; without the column it is that of the degrees.
+        dec = np.where(np.char.strip(np.ma.getdata(columns["DE-"]).astype(str)) == "-", -dec, dec)
+    else:
         degrees = values("DEd")
-        dec = np.where(degrees < 0.0, 2.0 * degrees - dec, dec)
-    return {"ra": 15.0 * sexagesimal(RA_PARTS), "dec": sign * dec}
+        dec = np.where(degrees < 0.0, degrees - (dec - degrees), dec)
+    return {"ra": 15.0 * sexagesimal(RA_PARTS), "dec": dec}
 
 
 def is_sexagesimal(values: Any) -> bool:
@@ -65,13 +66,11 @@ def degrees_of_text(values: Any, hours: bool, place: Callable[[int], str]) -> Fl
         if not cell.strip():
             continue
         match = _TEXT.fullmatch(cell)
-        parts = [] if match is None else [float(part) for part in match.groups()[1:]]
-        if not parts or parts[1] >= 60.0 or parts[2] > 60.0:
+        if match is None or float(match["minutes"]) >= 60.0 or float(match["seconds"]) > 60.0:
             raise CatalogError(
                 f"{place(row)} is {str(cell)!r}; expected {'hours' if hours else 'degrees'}:minutes:seconds."
             )
-        degrees = parts[0] + parts[1] / 60.0 + parts[2] / 3600.0
-        result[row] = (-degrees if match is not None and match.group(1) == "-" else degrees) * (
-            15.0 if hours else 1.0
-        )
+        whole = float(match["whole"]) + float(match["minutes"]) / 60.0 + float(match["seconds"]) / 3600.0
+        degrees = 15.0 * whole if hours else whole
+        result[row] = -degrees if match["sign"] == "-" else degrees
     return result

@@ -23,7 +23,7 @@ def shared_counts(found: IntArray, row: IntArray, n: int) -> IntArray:
         found: index in the survey of each galaxy.
         row: of its cluster.
     """
-    pairs = np.unique(np.stack([found, row], axis=-1), axis=0)
+    pairs = np.unique(np.column_stack([found, row]), axis=0)
     return np.bincount(pairs[clusters_of_galaxies(pairs[:, 0]) > 1, 1], minlength=n).astype(np.int64)
 
 
@@ -43,7 +43,7 @@ def shared_columns(found: IntArray, offsets: IntArray, ids: NDArray[Any]) -> dic
     # Clusters of one galaxy stand together: pair each with the k-th after it.
     for step in range(1, int(np.bincount(galaxy).max(initial=1)) if galaxy.size else 1):
         same = galaxy[step:] == galaxy[:-step]
-        pairs.append(np.stack([cluster[:-step][same], cluster[step:][same]], axis=-1))
+        pairs.append(np.column_stack([cluster[:-step][same], cluster[step:][same]]))
     both = np.concatenate(pairs)
     unique, count = np.unique(np.concatenate([both, both[:, ::-1]]), axis=0, return_counts=True)
     # The last write of each cluster is its largest count.

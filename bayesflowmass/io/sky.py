@@ -21,7 +21,7 @@ def sky_offsets(ra: FloatArray, dec: FloatArray, ra_centre: FloatArray, dec_cent
     north = np.cos(dec_0) * np.sin(dec_1) - np.sin(dec_0) * np.cos(dec_1) * np.cos(d_ra)
     along = np.sin(dec_0) * np.sin(dec_1) + np.cos(dec_0) * np.cos(dec_1) * np.cos(d_ra)
     chord = np.hypot(east, north)
-    scale = np.where(chord > 0.0, np.arctan2(chord, along) / np.where(chord > 0.0, chord, 1.0), 0.0)
+    scale = np.divide(np.arctan2(chord, along), chord, out=np.zeros_like(chord), where=chord > 0.0)
     return np.stack([east * scale, north * scale])
 
 
@@ -33,9 +33,11 @@ def sky_position(
     # sin(s)/s, without a division by zero.
     scale = np.sinc(separation / np.pi)
     dec_0 = np.radians(dec_centre)
-    sine = np.sin(dec_0) * np.cos(separation) + np.cos(dec_0) * north * scale
-    d_ra = np.arctan2(east * scale, np.cos(dec_0) * np.cos(separation) - np.sin(dec_0) * north * scale)
-    return (ra_centre + np.degrees(d_ra)) % 360.0, np.degrees(np.arcsin(np.clip(sine, -1.0, 1.0)))
+    towards = np.cos(dec_0) * np.cos(separation) - np.sin(dec_0) * north * scale
+    sideways = east * scale
+    up = np.sin(dec_0) * np.cos(separation) + np.cos(dec_0) * north * scale
+    ra = ra_centre + np.degrees(np.arctan2(sideways, towards))
+    return ra % 360.0, np.degrees(np.arctan2(up, np.hypot(towards, sideways)))
 
 
 def rest_frame_velocity(z: FloatArray, z_cluster: FloatArray) -> FloatArray:
@@ -69,9 +71,8 @@ def galaxies_around(
     angle = np.minimum(r_max / transverse_mpc_h_per_radian(z_clusters, cosmology), np.pi)
     # A tree of many galaxies is asked about few clusters: what matters is to build it fast.
     tree = cKDTree(unit_vectors(ra, dec), balanced_tree=False, compact_nodes=False)
-    # A little beyond the exact cut, which the offsets then make.
-    chord = 2.0 * np.sin(0.5 * angle) * (1.0 + 1e-9) + 1e-12
-    found = tree.query_ball_point(unit_vectors(ra_clusters, dec_clusters), chord, return_sorted=True)
+    # An arc is a little longer than its chord; the offsets then make the exact cut.
+    found = tree.query_ball_point(unit_vectors(ra_clusters, dec_clusters), angle)
     counts = np.array([len(indices) for indices in found], dtype=np.int64)
     flat = np.concatenate([np.zeros(0, dtype=np.int64), *found]).astype(np.int64)
     row = np.repeat(np.arange(counts.size), counts)
@@ -85,7 +86,6 @@ def galaxies_around(
 def unit_vectors(ra: FloatArray, dec: FloatArray) -> FloatArray:
     """Points of the unit sphere (n, 3) from ra and dec in degrees (n,)."""
     longitude, latitude = np.radians(ra), np.radians(dec)
-    return np.stack(
-        [np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)],
-        axis=-1,
+    return np.column_stack(
+        [np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)]
     )

@@ -65,8 +65,9 @@ class Survey:
             last = np.searchsorted(z, (redshift + depth)[group].max(), side="right")
             rows = by_z[first:last]
             centres = cKDTree(unit_vectors(ra[group], dec[group]))
-            reach = 2.0 * np.sin(0.5 * float(angle[group].max())) * (1.0 + 1e-9)
             points = unit_vectors(self.ra[rows], self.dec[rows])
+            # An arc is a little longer than its chord.
+            reach = float(angle[group].max())
             kept[rows] |= np.isfinite(centres.query(points, distance_upper_bound=reach)[0])
         rows = np.flatnonzero(kept)
         others = {name: values[rows] for name, values in self.others.items()}

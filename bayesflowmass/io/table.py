@@ -17,7 +17,7 @@ from bayesflowmass.catalog import CatalogError
 from bayesflowmass.catalog.errors import refuse_where
 from bayesflowmass.common.arrays import BoolArray, FloatArray
 from bayesflowmass.io.any_table import read_any_table
-from bayesflowmass.io.names import LIKELY, SURE, find_names
+from bayesflowmass.io.names import LIKELY, OF_MICROWAVE_BACKGROUND, SURE, find_names, normal_name
 from bayesflowmass.io.sexagesimal import degrees_of_parts, degrees_of_text, is_sexagesimal
 from bayesflowmass.io.text.values import numbers_of_words
 
@@ -88,6 +88,10 @@ class FlatTable:
 
     def __contains__(self, name: str) -> bool:
         return name in self.columns
+
+    def has(self, *names: str) -> bool:
+        """Whether all of our names are there."""
+        return all(name in self.columns for name in names)
 
     def first(self, *names: str) -> str | None:
         """The first of our names that is there."""
@@ -161,7 +165,7 @@ class FlatTable:
                 return plain.astype(str)
         if not mask.any():
             return plain
-        exact = kind not in "iu" or np.abs(plain[~mask]).max(initial=0) < _LARGEST_EXACT
+        exact = kind not in "iu" or bool(np.all(np.abs(plain[~mask]) < _LARGEST_EXACT))
         if kind in "iuf" and not of_ids and exact:
             return np.where(mask, np.nan, plain.astype(np.float64))
         return np.where(mask, "", plain.astype(str))
@@ -235,7 +239,7 @@ class FlatTable:
         for name in list(self.columns):
             lower = name.lower()
             # RA and ra are the same to everyone; a name that exists in both cases is left alone.
-            if lower != name and lower not in self.columns and (lower in _OURS or lower in known):
+            if lower not in self.columns and (lower in _OURS or lower in known):
                 self.move(name, lower)
         for name, degrees in degrees_of_parts(self.columns, self.measured).items():
             if name not in self.columns:
@@ -244,10 +248,10 @@ class FlatTable:
         pairs = [
             name[:-3] for name in self.columns if name.endswith(".ra") and f"{name[:-3]}.dec" in self.columns
         ]
-        if len(pairs) == 1 and not {"ra", "dec"} & set(self.columns):
+        if len(pairs) == 1 and "ra" not in self.columns and "dec" not in self.columns:
             for part in ("ra", "dec"):
                 self.move(f"{pairs[0]}.{part}", part)
-        in_frame = "v_los" in self.columns and ("r_proj" in self.columns or {"x", "y"} <= set(self.columns))
+        in_frame = "v_los" in self.columns and ("r_proj" in self.columns or self.has("x", "y"))
         for ours, theirs in find_names(self.columns, known).items():
             if not (in_frame and ours in ("ra", "dec", "z", "cz", "z_err", "r_proj")):
                 self.move(theirs, ours)
@@ -256,12 +260,18 @@ class FlatTable:
             self._guess()
         for name in ("ra", "dec"):
             if name in self.columns and is_sexagesimal(self.columns[name]):
-                hours = name == "ra" and "d" not in (self.units[name] or "h")[:1]
+                hours = name == "ra" and not (self.units[name] or "").startswith("d")
                 degrees = degrees_of_text(self.columns[name], hours, partial(self.place, name))
                 self.set(name, degrees, "deg", self.theirs[name])
         if self.assumed:
             words = ", ".join(f"{theirs} for {ours}" for ours, theirs in self.assumed.items())
             self.notes.append(f"{self.name}: taken by their names: {words}.")
+        for theirs in self.assumed.values():
+            if normal_name(theirs) in OF_MICROWAVE_BACKGROUND:
+                self.notes.append(
+                    f"{self.name}: {theirs} is in the frame of the microwave background, up to 370 km/s from the "
+                    "heliocentric one: redshifts of galaxies and clusters must be of one frame."
+                )
 
     def _guess(self) -> None:
         """Take what is proposed for an id, and for the first form of a table that it completes."""
@@ -270,7 +280,7 @@ class FlatTable:
         proposed = {
             name: theirs for name in LIKELY[self.what] if name not in there and (theirs := self._near(name))
         }
-        wanted = next((form for form in _FORMS[self.what] if form <= there | set(proposed)), set())
+        wanted = next((form for form in _FORMS[self.what] if form.issubset(there | set(proposed))), set())
         for ours in [name for name in proposed if name in wanted | {"cluster_id"}]:
             if proposed[ours] in self.columns:
                 self.move(proposed[ours], ours)
@@ -280,7 +290,7 @@ class FlatTable:
         """A column that may be the one of our name that is missing."""
         likely = find_names(self.columns, {name: LIKELY[self.what].get(name, ())})
         lower = {column.lower(): column for column in self.columns}
-        close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.75)
+        close = difflib.get_close_matches(name.lower(), lower, cutoff=0.75)
         return likely.get(name) or (lower[close[0]] if close and close[0] not in _OURS else None)
 
     def _nearest(self, name: str) -> str:

@@ -17,8 +17,9 @@ from bayesflowmass.io.any_table import read_any_table
 from bayesflowmass.io.archives.cache import AnswerCache
 from bayesflowmass.io.archives.ucd import galaxies_by_ucd
 from bayesflowmass.io.formats import identify
-from bayesflowmass.io.formats.base import _HEAD_BYTES, FileHead
+from bayesflowmass.io.formats.base import FileHead
 from bayesflowmass.io.npy import open_npy
+from bayesflowmass.io.opening import HEAD_BYTES
 from bayesflowmass.io.survey import Survey, concatenated
 from bayesflowmass.io.table import FlatTable
 from bayesflowmass.io.units import mass_to_log10_msun_h, radius_from_text
@@ -103,8 +104,8 @@ def test_the_head_of_a_file_has_whole_lines_only(tmp_path):
     for text, lines in (("a\nb", ["a", "b"]), ("a\r\nb\r\n", ["a", "b"]), ("a", ["a"])):
         path.write_bytes(text.encode())
         assert FileHead(path).lines == lines
-    path.write_bytes(b"first\n" + b"x" * _HEAD_BYTES)
-    assert FileHead(path).lines == ["first"]
+    path.write_bytes(b"first\n" + b"x" * HEAD_BYTES + b"\nlast\n")
+    assert FileHead(path).lines == ["first", "x" * HEAD_BYTES]
 
 
 def test_a_header_is_known_by_its_word_above_numbers_though_some_are_missing(tmp_path):

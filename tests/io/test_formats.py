@@ -305,15 +305,15 @@ def test_a_file_in_the_folder_is_a_format_more(tmp_path, monkeypatch):
         "from bayesflowmass.io.formats.base import TableFormat\n"
         "class OfAThesis(TableFormat):\n"
         "    name = 'thesis'\n"
-        "    title = 'a table of a thesis'\n"
-        "    place = 55\n",
+        "    title = 'a table of a thesis'\n",
         encoding="utf-8",
     )
     monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
-    found = [known.name for known in formats.find_formats()]
-    assert found.index("thesis") == sum(known.place < 55 for known in FORMATS)
-    assert [name for name in found if name != "thesis"] == [known.name for known in FORMATS]
-    assert len({known.place for known in FORMATS}) == len(FORMATS)
+    known = [known.name for known in FORMATS]
+    assert [known.name for known in formats.find_formats()] == [*known, "thesis"]
+    monkeypatch.setattr(formats, "ORDER", ("thesis", *formats.ORDER))
+    assert [known.name for known in formats.find_formats()] == ["thesis", *known]
+    assert sorted(known) == sorted(formats.ORDER[1:])
 
 
 @pytest.mark.shared_data

@@ -129,9 +129,11 @@ def test_ten_positions_within_two_pi_may_be_radians(n, ra, dec, bad):
 )
 def test_galaxies_lie_between_0_06_and_50_from_their_centres(typical, ra, words):
     radius = np.array([0.0, typical, 1e3])
-    found = refused(words, check.check_positions_meet, radius, np.full(3, ra), np.zeros(3), "t", "c")
+    found = refused(words, check.check_positions_meet, radius, np.full(3, ra), np.zeros(3), "t", "c", False)
     assert found == (words is not None)
-    check.check_positions_meet(radius[:0], radius[:0], radius[:0], "t", "c")
+    check.check_positions_meet(radius[:0], radius[:0], radius[:0], "t", "c", False)
+    if words is None or "too near" in words:
+        check.check_positions_meet(radius, np.full(3, ra), np.zeros(3), "t", "c", True)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from flat_tables import frame_tables
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.io import load_catalog, read_box
 from bayesflowmass.io.any_table import read_any_table
-from bayesflowmass.io.text.rows import BLOCK_BYTES, RowFormat, iterate_parts, split_line
+from bayesflowmass.io.text.rows import BYTES_AT_ONCE, RowFormat, iterate_parts, split_line
 
 ROWS = [("A 1", "12.5", "-0.25", "007"), ("B", "13.0", "", "8"), ("C", "1e2", "3", "19")]
 NAMES = ("name", "ra", "z", "number")
@@ -287,7 +287,7 @@ def test_boxes_lose_no_row_to_a_quote(tmp_path, write):
     assert rows > 1
 
 
-@pytest.mark.parametrize("block_bytes", [1, 7, 64, BLOCK_BYTES])
+@pytest.mark.parametrize("block_bytes", [1, 7, 64, BYTES_AT_ONCE])
 def test_blocks_of_any_size_give_the_same_rows(tmp_path, block_bytes):
     text = "".join(f'{k} "a {k}" {k / 8}\n' + ("\n" if k % 5 == 0 else "") for k in range(40))
     path = written(tmp_path, text)

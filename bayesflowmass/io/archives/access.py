@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from bayesflowmass.catalog import CatalogError
@@ -58,7 +58,7 @@ class Caller:
     sleep: Callable[[float], None] = lambda seconds: time.sleep(seconds)
     clock: Callable[[], float] = lambda: time.monotonic()
     requests_made: int = 0
-    _last: float | None = field(default=None, repr=False)
+    _last: float | None = None
 
     def prepare(self, service: Any) -> Any:
         """An astroquery object whose requests wait, have a time limit and our name, and fail on bad status codes."""
@@ -113,7 +113,7 @@ class Caller:
                 with keeps.set_temp("cache_active", False):
                     return question()
             except HTTPError as error:
-                status = error.response.status_code if error.response is not None else 0
+                status = getattr(error.response, "status_code", None)
                 if status not in _BUSY:
                     raise ArchiveError(
                         f"{archive} refuses the request (HTTP {status}); check the source and try again later."

@@ -79,4 +79,4 @@ class AnswerCache:
         for part in ("answers", "questions"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         write_whole(self.folder / "answers" / f"{answer}.ecsv", data)
-        write_whole(self.folder / "questions" / f"{key}.json", json.dumps(note, indent=1).encode())
+        write_whole(self.folder / "questions" / f"{key}.json", json.dumps(note).encode())

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
-from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
 from bayesflowmass.io.archives.access import ArchiveError, Caller
 from bayesflowmass.io.archives.cache import AnswerCache
 from bayesflowmass.io.archives.services import galaxies_from
-from bayesflowmass.io.sky import rest_frame_velocity, sky_offsets
+from bayesflowmass.io.sky import galaxies_around, rest_frame_velocity, sky_offsets
 
 _LARGEST_ANGLE = 15.0
 _NEAREST = 0.002
@@ -96,17 +95,15 @@ def fetch_cluster(
     )
     galaxies = reading.galaxies
     ra, dec, z = (np.asarray(galaxies[name], dtype=np.float64) for name in ("ra", "dec", "z"))
-    centre = np.full(ra.size, position.ra), np.full(ra.size, position.dec)
-    x, y = sky_offsets(ra, dec, *centre) * scale
-    v_los = rest_frame_velocity(z, np.full(z.size, position.redshift))
-    inside = (np.hypot(x, y) < radius) & (np.abs(v_los) < v_max)
-    counts = dict(reading.counts) | {"outside_cylinder": int((~inside).sum()), "galaxies": int(inside.sum())}
-    if not inside.any():
+    centre = (np.array([value]) for value in (position.ra, position.dec, position.redshift))
+    found, _ = galaxies_around(ra, dec, z, *centre, radius, v_max, cosmology)
+    counts = dict(reading.counts) | {"outside_cylinder": ra.size - found.size, "galaxies": found.size}
+    if found.size == 0:
         raise ArchiveError(
             f"{source}: none of the {len(galaxies)} galaxies with a redshift is within {radius:g} Mpc/h and {v_max:g} "
             f"km/s of {position.cluster_id} at {position.ra:.4f} {position.dec:+.4f}, z = {position.redshift:g}."
         )
-    table = _table(position, galaxies, x, y, v_los)[inside]
+    table = _table(position, galaxies[found], scale)
     _describe(table)
     notes = (*reading.notes, f"{counts['outside_cylinder']} outside {radius:g} Mpc/h and {v_max:g} km/s.")
     table.meta = {
@@ -145,16 +142,17 @@ def _scale_and_angle(
     return scale, angle
 
 
-def _table(
-    position: ClusterPosition, galaxies: Table, x: FloatArray, y: FloatArray, v_los: FloatArray
-) -> Table:
+def _table(position: ClusterPosition, galaxies: Table, scale: float) -> Table:
     """Galaxies in the frame of the cluster, with the other columns of the archive."""
+    ra, dec, z = (np.asarray(galaxies[name], dtype=np.float64) for name in ("ra", "dec", "z"))
+    redshift = np.full(z.size, position.redshift)
+    x, y = sky_offsets(ra, dec, np.full(ra.size, position.ra), np.full(dec.size, position.dec)) * scale
     columns: dict[str, Any] = {
         "cluster_id": np.full(len(galaxies), position.cluster_id),
-        "redshift": np.full(len(galaxies), position.redshift),
+        "redshift": redshift,
         "x": x,
         "y": y,
-        "v_los": v_los,
+        "v_los": rest_frame_velocity(z, redshift),
     }
     errors = _velocity_errors(galaxies, position.redshift)
     if errors is not None:

@@ -13,6 +13,7 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, Table, vstack
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from bayesflowmass.io.archives.access import ArchiveError, Caller, NoAnswer, astroquery_class
@@ -143,18 +144,16 @@ def _ned_region(
             parts.append(table)
     if not parts:
         raise ArchiveError(f"NED has no objects within {angle:.3f} deg of {ra:.4f} {dec:+.4f}.")
-    whole = vstack(parts, metadata_conflicts="silent") if len(parts) > 1 else parts[0]
-    if len(parts) > 1:
-        # Cones overlap; an object has one name.
-        _, first = np.unique(np.asarray(whole["Object Name"]).astype(str), return_index=True)
-        whole = whole[np.sort(first)]
-    return NED().convert(whole, "NED"), min(days)
+    whole = vstack(parts, metadata_conflicts="silent")
+    # Cones overlap; an object has one name.
+    _, first = np.unique(np.asarray(whole["Object Name"]).astype(str), return_index=True)
+    return NED().convert(whole[np.sort(first)], "NED"), min(days)
 
 
 def _cones(ra: float, dec: float, angle: float) -> list[tuple[float, float, float]]:
     """Cones (ra, dec, radius) [deg] that cover a disc, none larger than what NED answers in a minute."""
     if angle <= _LARGEST_CONE:
-        return [(round(ra, 6), round(dec, 6), round(angle, 6))]
+        return _rounded([ra], [dec], angle)
     # Hexagonal packing; on the sphere a step of angle is at most a step in the plane.
     step = np.sqrt(3.0) * _LARGEST_CONE * 0.97
     n = int(np.ceil(2.0 * (angle + _LARGEST_CONE) / step))
@@ -168,7 +167,13 @@ def _cones(ra: float, dec: float, angle: float) -> list[tuple[float, float, floa
         np.radians(east[reached]),
         np.radians(north[reached]),
     )
-    return [(round(float(a), 6), round(float(d), 6), _LARGEST_CONE) for a, d in zip(*places, strict=True)]
+    return _rounded(*places, _LARGEST_CONE)
+
+
+def _rounded(ra: ArrayLike, dec: ArrayLike, angle: float) -> list[tuple[float, float, float]]:
+    """Places and a radius as they are asked for, and by which answers are kept."""
+    columns = np.broadcast_arrays(ra, dec, angle)
+    return [(a, d, radius) for a, d, radius in np.round(columns, 6).T.tolist()]
 
 
 def _sdss(
@@ -203,19 +208,14 @@ def _sdss(
 def _sdss_query(ra: float, dec: float, angle: float, z_range: tuple[float, float]) -> str:
     """SpecObj in a rectangle around the disc; it has the best spectrum of each object. No TOP: all rows."""
     low, high = max(dec - angle, -90.0), min(dec + angle, 90.0)
-    cosine = np.cos(np.radians(max(abs(low), abs(high))))
-    half = (
-        180.0
-        if cosine <= np.sin(np.radians(angle))
-        else float(np.degrees(np.arcsin(np.sin(np.radians(angle)) / cosine)))
-    )
-    left, right = ra - half, ra + half
-    if half >= 180.0:
-        where = "1 = 1"
-    elif left < 0.0 or right > 360.0:
-        where = f"(s.ra > {left % 360.0:.6f} OR s.ra < {right % 360.0:.6f})"
-    else:
+    sine, cosine = np.sin(np.radians(angle)), np.cos(np.radians(max(abs(low), abs(high))))
+    where = "1 = 1"
+    if sine < cosine:
+        half = float(np.degrees(np.arcsin(sine / cosine)))
+        left, right = ra - half, ra + half
         where = f"s.ra BETWEEN {left:.6f} AND {right:.6f}"
+        if left < 0.0 or right > 360.0:
+            where = f"(s.ra > {left % 360.0:.6f} OR s.ra < {right % 360.0:.6f})"
     columns = ", ".join(f"s.{name.strip()}" for name in _SDSS_COLUMNS.split(","))
     return (
         f"SELECT {columns} FROM SpecObj AS s WHERE {where} AND s.dec BETWEEN {low:.6f} AND {high:.6f} "
@@ -254,7 +254,7 @@ def _vizier(
     asked = {
         "archive": "vizier",
         "catalogue": catalogue,
-        "cone": [round(ra, 6), round(dec, 6), round(angle, 6)],
+        "cone": list(_rounded([ra], [dec], angle)[0]),
     }
     if redshift_column is not None:
         asked["redshift_column"] = redshift_column

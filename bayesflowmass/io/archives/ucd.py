@@ -51,7 +51,7 @@ def galaxies_by_ucd(table: Table, where: str, redshift: str | None = None) -> Re
         where: names it in messages.
         redshift: the column to take; by default the first of `redshift_columns`.
     """
-    place = next((pair for pair in _POSITION if set(pair) <= set(table.colnames)), None)
+    place = next((pair for pair in _POSITION if set(pair).issubset(table.colnames)), None)
     if place is None:
         raise CatalogError(f"{where}: no position in degrees among {', '.join(table.colnames)}.")
     candidates = redshift_columns(table)

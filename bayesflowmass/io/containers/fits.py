@@ -47,7 +47,7 @@ def read_fits_table(path: Path, name: str) -> Table:
         names = _names(header)
         refuse_repeated(names, name)
         rows, width = int(header["NAXIS2"]), int(header["NAXIS1"])
-        if rows < 0 or width < 0 or (rows > 0 and width == 0):
+        if rows < 0 or width < bool(rows):
             raise ValueError(f"{rows} rows of {width} bytes")
         if start + rows * width > len(data):
             raise CatalogError(
@@ -65,7 +65,7 @@ def _first_table(data: bytes, name: str) -> tuple[Any, int, int]:
     """Header of the first table, how many there are, and where its rows begin."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        hdus = fits.open(io.BytesIO(data), memmap=False, lazy_load_hdus=False, disable_image_compression=True)
+        hdus = fits.open(io.BytesIO(data), disable_image_compression=True)
         tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
     if not tables:
         raise CatalogError(f"{name}: this FITS file holds no table; expected one of galaxies or clusters.")

@@ -71,11 +71,11 @@ def clusters_found(
     near = (field.r_proj < _NEAR_R) & (np.abs(field.galaxies("v_los")) < _NEAR_V)
     number = np.bincount(field.galaxy_rows, weights=near, minlength=names.size)
     moved = [np.asarray(field.column(f"offset_{axis}"), dtype=np.float64) for axis in "xyv"]
+    nowhere = (number < _ENOUGH) | np.isnan(centre[2])
+    number = np.where(nowhere, np.nan, number)
     stretch = (1.0 + centre[2]) / SPEED_OF_LIGHT
     spread_r, spread_v = (
-        np.sqrt(
-            np.bincount(field.galaxy_rows, weights=np.where(near, values, 0.0) ** 2, minlength=names.size)
-        )
+        np.sqrt(np.bincount(field.galaxy_rows, weights=near * values**2, minlength=names.size))
         for values in (field.r_proj / np.sqrt(2.0), field.galaxies("v_los"))
     )
     columns = dict(
@@ -83,10 +83,9 @@ def clusters_found(
             ("ra", "dec"), sky_position(centre[0], centre[1], moved[0] / scale, moved[1] / scale), strict=True
         )
     )
-    columns |= {"redshift": centre[2] + stretch * moved[2], "centre_err": spread_r / np.maximum(number, 1.0)}
+    columns |= {"redshift": centre[2] + stretch * moved[2], "centre_err": spread_r / number}
     if redshift is None:
-        columns["redshift_err"] = stretch * spread_v / np.maximum(number, 1.0)
-    nowhere = (number < _ENOUGH) | np.isnan(centre[2])
+        columns["redshift_err"] = stretch * spread_v / number
     columns = {name: np.where(nowhere, np.nan, values) for name, values in columns.items()}
     for name, values in zip(("ra", "dec"), centre, strict=False):
         columns[name] = np.where(nowhere, values, columns[name])
@@ -112,4 +111,4 @@ def _densest(
     scale = transverse_mpc_h_per_radian(at, cosmology) / _NEAR_R
     middle = np.full(rows.size, ra[rows[0]]), np.full(rows.size, np.median(dec[rows]))
     x, y = sky_offsets(ra[rows], dec[rows], *middle) * scale
-    return int(rows[np.argmax(neighbours(np.stack([x, y, velocity], axis=-1)))])
+    return int(rows[np.argmax(neighbours(np.column_stack([x, y, velocity])))])

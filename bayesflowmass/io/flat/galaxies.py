@@ -45,16 +45,16 @@ def settle_redshift(table: FlatTable) -> None:
     A column ``redshift`` of galaxies on the sky without ``z`` and ``cz`` is theirs, unless it is one value for each
     cluster; beside a ``z`` that can only be a magnitude it is theirs too.
     """
-    if not {"ra", "dec", "redshift"} <= set(table.columns) or "redshift" in table.given:
+    if not table.has("ra", "dec", "redshift") or "redshift" in table.given:
         return
     redshift = table.measured("redshift")
     if "z" not in table and "cz" not in table:
         if "cluster_id" in table:
-            ids = np.unique(np.ma.getdata(table.columns["cluster_id"]), return_inverse=True)[1]
-            least, most = np.full(ids.max() + 1, np.inf), np.full(ids.max() + 1, -np.inf)
+            clusters, ids = np.unique(np.ma.getdata(table.columns["cluster_id"]), return_inverse=True)
+            least, most = np.full(clusters.size, np.inf), np.full(clusters.size, -np.inf)
             np.minimum.at(least, ids, redshift)
             np.maximum.at(most, ids, redshift)
-            if np.all(most - least < 1e-6) and ids.max() + 1 < table.n_rows:
+            if np.all(most - least < 1e-6) and clusters.size < table.n_rows:
                 return
         table.move("redshift", "z")
         table.notes.append(f"{table.name}: redshift is taken for z, the redshift of each galaxy.")
@@ -102,7 +102,7 @@ def galaxies_in_frame(
         made_with: cosmology of the table, for its lengths; None takes that of the catalogue.
     """
     table.require("v_los")
-    if "x" in table and "y" in table:
+    if table.has("x", "y"):
         names: tuple[str, ...] = ("x", "y")
     else:
         names = (table.require("x" if "y" in table else "y" if "x" in table else "r_proj"),)

@@ -112,7 +112,7 @@ def read_flat(
     _check_map(column_map or {}, table, others)
     _take_units(units or {}, table, others)
     settle_redshift(table)
-    on_sky = {"ra", "dec"} <= set(table.columns) and table.first("z", "cz") is not None
+    on_sky = table.has("ra", "dec") and table.first("z", "cz") is not None
     rows, ids = _clusters(opened, on_sky, cluster_id, redshift, cosmology)
     selection = {"cleaned": True} if cleaned or opened.cleaned else {}
     metadata = CatalogMetadata(kind=kind, mode=mode, cosmology=cosmology, selection=selection)
@@ -169,17 +169,17 @@ def _clusters(
         if cluster_id is None and "cluster_id" not in table:
             cluster_id = opened.one_cluster
         if not on_sky:
-            table.require(*(("z", "cz") if {"ra", "dec"} <= set(table.columns) else ()), "v_los")
+            table.require(*(("z", "cz") if table.has("ra", "dec") else ()), "v_los")
         find = on_sky and "v_los" not in table
         unnamed = cluster_id is None and "cluster_id" not in table
-        if find and (unnamed or (alike := _looks_like_clusters(table))):
+        if find and (unnamed or _looks_like_clusters(table)):
             raise CatalogError(
                 f"{table.name}: galaxies with ra, dec and z need a table of clusters (cluster_id, ra, dec, redshift)"
                 + (
                     ", --clusters; or a column that names their clusters, --column cluster_id=THEIRS; or, where all "
                     "are of one cluster, its name, --cluster-id NAME: its centre and redshift are then found."
                     if unnamed
-                    else f"{alike}."
+                    else "; this one looks like that table, with another cluster in each row: give it as --clusters."
                 )
             )
         return clusters_from_galaxies(table, cluster_id, redshift, find)
@@ -203,11 +203,10 @@ def _clusters(
     return rows, np.full(table.n_rows, rows["cluster_id"][0])
 
 
-def _looks_like_clusters(table: FlatTable) -> str:
-    ids = np.ma.getdata(table.columns["cluster_id"]) if "cluster_id" in table else np.zeros(2)
-    if table.n_rows > 1 and np.unique(ids).size == table.n_rows:
-        return "; this one looks like that table, with another cluster in each row: give it as --clusters"
-    return ""
+def _looks_like_clusters(table: FlatTable) -> bool:
+    if "cluster_id" not in table or table.n_rows == 1:
+        return False
+    return np.unique(np.ma.getdata(table.columns["cluster_id"])).size == table.n_rows
 
 
 def _from_sky(
@@ -251,7 +250,8 @@ def _from_sky(
     scale = transverse_mpc_h_per_radian(z_cluster, metadata.cosmology)
     x, y = sky_offsets(ra[order], dec[order], rows["ra"][row], rows["dec"][row]) * scale
     v_los = rest_frame_velocity(z[order], z_cluster)
-    plausibility.check_positions_meet(np.hypot(x, y), ra, dec, table.name, others.name)
+    declared = _unit_declared(table, others)
+    plausibility.check_positions_meet(np.hypot(x, y), ra, dec, table.name, others.name, declared)
     _compare(table, at[order], np.hypot(x, y), v_los, z[order], z_cluster, metadata.cosmology)
     flats: Rows = {"x": x, "y": y, "v_los": v_los}
     flats |= {"gal_ra": ra[order], "gal_dec": dec[order], "gal_z": z[order]}
@@ -262,13 +262,18 @@ def _from_sky(
     if "v_err" in table:
         # Beside cz or z on the sky, an error in km/s is that of cz.
         flats["gal_v_err"] = flats["gal_v_err"] / (1.0 + z_cluster)
-    extra = {"repeated_positions": _repeats(table, np.stack([ra[order], dec[order], row], axis=-1))}
+    extra = {"repeated_positions": _repeats(table, np.column_stack([ra[order], dec[order], row]))}
     if at.size < table.n_rows:
         extra["galaxies_left_out"] = table.n_rows - at.size
-    places = np.stack([ra[order], dec[order], z[order]], axis=-1)
+    places = np.column_stack([ra[order], dec[order], z[order]])
     _, galaxy = np.unique(places, axis=0, return_inverse=True)
     rows = {**rows, "n_shared": shared_counts(galaxy.ravel(), row, counts.size)}
     return ClusterCatalog.from_arrays(rows, flats, counts, metadata.replace(extra=extra))
+
+
+def _unit_declared(*tables: FlatTable) -> bool:
+    """Whether one of the tables says in what its coordinates are."""
+    return any(table.units["ra"] is not None for table in tables)
 
 
 def _say_found(table: FlatTable, rows: Rows) -> None:
@@ -308,11 +313,11 @@ def _cut(
             "which needs r_max and v_max."
         )
     ra, dec, z = sky["ra"], sky["dec"], sky["z"]
-    if table.units["ra"] is None and others.units["ra"] is None:
+    if not _unit_declared(table, others):
         plausibility.check_not_radians(
             np.append(ra, rows["ra"][usable]), np.append(dec, rows["dec"][usable]), table.name
         )
-    group_galaxies(rows["cluster_id"][:0], rows["cluster_id"])
+    group_galaxies(rows["cluster_id"], rows["cluster_id"])
     centres = (rows["ra"][usable], rows["dec"][usable], rows["redshift"][usable])
     order, found = galaxies_around(ra, dec, z, *centres, r_max, v_max, cosmology)
     counts = np.zeros(usable.size, dtype=np.int64)
@@ -340,7 +345,7 @@ def _from_frame(
     plausibility.check_velocities(flats["v_los"], rows["cluster_id"], counts, column_place(table, "v_los"))
     columns: Rows = {**flats, **carried_galaxies(table, at[order], flats, rows)}
     extra = {"galaxies_left_out": table.n_rows - at.size} if at.size < table.n_rows else {}
-    if not {"x", "y"} <= set(table.columns):
+    if not table.has("x", "y"):
         metadata = metadata.with_selection(positions="radial")
     return ClusterCatalog.from_arrays(rows, columns, counts, metadata.replace(extra=extra))
 
@@ -378,10 +383,9 @@ def _compare(
     cosmology: Cosmology,
 ) -> None:
     """Compare radii and velocities that the table has beside ra, dec and z with those made of these."""
-    names = ["r_proj"] if "r_proj" in table else ["x", "y"] if {"x", "y"} <= set(table.columns) else []
+    names = ["r_proj"] if "r_proj" in table else ["x", "y"] if table.has("x", "y") else []
     if names:
-        parts = [table.measured(name)[at] for name in names]
-        given = np.abs(parts[0]) if len(parts) == 1 else np.hypot(*parts)
+        given = np.linalg.norm([table.measured(name)[at] for name in names], axis=0)
         found = plausibility.radius_reading(given, radius, z_cluster, cosmology, table.name)
         if found is not None:
             table.notes.append(

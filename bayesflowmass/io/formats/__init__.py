@@ -1,7 +1,7 @@
 """File formats of the field, recognised by their contents; each is one class in a file of this folder.
 
 To add one, write a class of `bayesflowmass.io.formats.base` (or ``boxes``) in a new file here: ``infer``,
-``inspect`` and `load_catalog` then know it.
+``inspect`` and `load_catalog` then know it. It is tried after those that are here, unless `ORDER` names it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,22 @@ __all__ = [
 ]
 
 
+ORDER = (
+    *("cosmosim", "rockstar", "universemachine", "universemachine-dr1", "halo_cnn"),
+    *("redmapper-clusters", "redmapper-members", "erass1", "ned", "desi", "skyserver"),
+    *("causticsnupy", "mg-mamposst", "sag-clusters", "sag-galaxies"),
+)
+"""Names of formats, those with the surest signs first."""
+
+
 def find_formats() -> tuple[Format, ...]:
     """One of each class of formats in the files of this folder, in the order in which they are tried."""
     files = [importlib.import_module(file.name) for file in pkgutil.iter_modules(__path__, f"{__name__}.")]
     things = [thing for file in files for thing in vars(file).values() if isinstance(thing, type)]
     # A base class has no name, and a file that imports a format does not make another of it.
     kinds = {kind for kind in things if issubclass(kind, Format) and hasattr(kind, "name")}
-    return tuple(sorted((kind() for kind in kinds), key=lambda known: known.place))
+    names = [*ORDER, *sorted({kind.name for kind in kinds} - set(ORDER))]
+    return tuple(sorted((kind() for kind in kinds), key=lambda known: names.index(known.name)))
 
 
 FORMATS = find_formats()

@@ -23,11 +23,9 @@ from bayesflowmass.io.containers.fits import fits_columns, is_fits
 from bayesflowmass.io.containers.parquet import is_parquet, parquet_columns
 from bayesflowmass.io.containers.votable import is_votable, votable_columns
 from bayesflowmass.io.names import normal_name
-from bayesflowmass.io.opening import at_rest, open_bytes, packed_as
-from bayesflowmass.io.text.layout import TextLayout
-from bayesflowmass.io.text.table import layout_of
-
-_HEAD_BYTES = 2**18
+from bayesflowmass.io.opening import HEAD_BYTES, at_rest, open_bytes, packed_as
+from bayesflowmass.io.text.layout import TextLayout, is_row
+from bayesflowmass.io.text.table import layout_of, text_stream
 
 
 class FileHead:
@@ -36,7 +34,7 @@ class FileHead:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = at_rest(path)
         with open_bytes(self.path) as stream:
-            self.data = stream.read(_HEAD_BYTES)
+            self.data = stream.read(HEAD_BYTES)
         if not self.data:
             raise CatalogError(f"{self.path}: the file is empty.")
         if packed_as(self.data) is not None:
@@ -54,14 +52,12 @@ class FileHead:
 
     @cached_property
     def lines(self) -> list[str]:
-        """Whole lines of the head, none for a binary file."""
+        """Whole lines of the beginning of a text, none of a binary file."""
         if not self.is_text:
             return []
-        text = self.data.decode("utf-8", errors="replace").lstrip("\ufeff")
-        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        if len(self.data) == _HEAD_BYTES or not lines[-1]:
-            return lines[:-1] if len(lines) > 1 else lines
-        return lines
+        stream, head = text_stream(self.path)
+        stream.close()
+        return head.removesuffix("\n").split("\n")
 
     @cached_property
     def layout(self) -> TextLayout | None:
@@ -75,7 +71,7 @@ class FileHead:
     def numbers(self) -> list[list[float]]:
         """Rows of a table of numbers that has no names, from its first lines; empty where a word is found."""
         try:
-            rows = [[float(word) for word in line.split()] for line in self.lines[:200] if _is_row(line)]
+            rows = [[float(word) for word in line.split()] for line in self.lines[:200] if is_row(line)]
         except ValueError:
             return []
         # Names beat what numbers look like.
@@ -122,8 +118,6 @@ class Format(ABC):
     """Short, for messages and metadata."""
     title: ClassVar[str]
     """What it is, in words."""
-    place: ClassVar[int] = 1000
-    """Order in which formats are tried: those with the surest signs have the smallest numbers."""
 
     @abstractmethod
     def recognises(self, head: FileHead) -> bool:
@@ -165,7 +159,3 @@ class CatalogFormat(Format):
         self, path: Path, batch_size: int, redshift: float | None, cosmology: Cosmology
     ) -> Iterator[ClusterCatalog]:
         """Catalogues of ``batch_size`` clusters one after another, in bounded memory."""
-
-
-def _is_row(line: str) -> bool:
-    return bool(line.strip()) and not line.lstrip().startswith("#")

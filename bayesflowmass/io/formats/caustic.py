@@ -11,6 +11,7 @@ from bayesflowmass.catalog import CatalogError
 from bayesflowmass.cosmology import SPEED_OF_LIGHT
 from bayesflowmass.io.formats.base import FileHead, Reading, TableFormat
 from bayesflowmass.io.text.blocks import read_rows
+from bayesflowmass.io.text.layout import is_row
 
 
 class CausticSNUpy(TableFormat):
@@ -18,13 +19,13 @@ class CausticSNUpy(TableFormat):
 
     name = "causticsnupy"
     title = "CausticSNUpy text"
-    place = 110
     gives = ("galaxies", "clusters")
 
     def recognises(self, head: FileHead) -> bool:
         """By a first row of four numbers, the first whole, above rows of three."""
         rows = head.numbers
-        if len(rows) < 2 or len(rows[0]) != 4 or {len(row) for row in rows[1:]} != {3}:
+        first, *others = map(len, rows or [[]])
+        if first != 4 or set(others) != {3}:
             return False
         count, ra, dec, _ = rows[0]
         return count == int(count) and count >= 1 and abs(ra) <= 360.0 and abs(dec) <= 90.0
@@ -32,10 +33,10 @@ class CausticSNUpy(TableFormat):
     def read(self, path: Path) -> Reading:
         """See `TableFormat.read`."""
         head = FileHead(path)
-        first = next(i for i, line in enumerate(head.lines) if line.strip() and not line.startswith("#"))
+        first = next(number for number, line in enumerate(head.lines, start=1) if is_row(line))
         count, ra, dec, velocity = head.numbers[0]
         names = ("RA", "DEC", "VEL")
-        values = read_rows(path, names, dict.fromkeys(names, "number"), skip_lines=first + 1)
+        values = read_rows(path, names, dict.fromkeys(names, "number"), skip_lines=first)
         found = values["RA"].size
         if found != int(count):
             raise CatalogError(

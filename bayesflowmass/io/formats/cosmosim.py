@@ -8,6 +8,7 @@ from pathlib import Path
 from bayesflowmass.io.formats.base import FileHead
 from bayesflowmass.io.formats.boxes import HALO_COLUMNS, BoxColumn, BoxInfo, HaloText
 from bayesflowmass.io.names import normal_name
+from bayesflowmass.io.text.layout import is_row
 
 _REDSHIFTS = (0.0, 0.022, 0.045, 0.069, 0.093, 0.117, 0.142, 0.168, 0.194, 0.221, 0.248, 0.276, 0.304)
 MDPL2_REDSHIFTS = dict(zip(range(125, 112, -1), _REDSHIFTS, strict=True))
@@ -19,7 +20,6 @@ class CosmoSim(HaloText):
 
     name = "cosmosim"
     title = "Rockstar haloes from the CosmoSim database (CSV)"
-    place = 10
     known = {"id": BoxColumn(("rockstarid",))} | {k: v for k, v in HALO_COLUMNS.items() if k != "id"}
     remedy = "ask the database for rockstarId, upId, x, y, z, vx, vy, vz and M200c"
     delimiter = ","
@@ -31,8 +31,8 @@ class CosmoSim(HaloText):
 
     def header(self, head: FileHead) -> tuple[list[str], int]:
         """The first line that is no comment; a column without a name, the index of pandas, gets one."""
-        rows = (n for n, line in enumerate(head.lines) if line.strip() and line.lstrip()[:1] != "#")
-        if (first := next(rows, None)) is None:
+        first = next((number for number, line in enumerate(head.lines) if is_row(line)), None)
+        if first is None:
             return [], 0
         names = [name.strip().strip('"') for name in head.lines[first].split(",")]
         return [name or f"unnamed_{place}" for place, name in enumerate(names)], first + 1

@@ -29,7 +29,6 @@ class Desi(TableFormat):
     name = "desi"
     title = "DESI redshift catalogue"
     gives = ("galaxies",)
-    place = 95
 
     def matches(self, names: Set[str]) -> bool:
         """By the target id, a redshift and its warning."""

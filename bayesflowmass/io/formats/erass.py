@@ -25,7 +25,6 @@ class Erass1(TableFormat):
 
     name = "erass1"
     title = "eRASS1 clusters"
-    place = 80
     gives = ("clusters",)
 
     def matches(self, names: Set[str]) -> bool:

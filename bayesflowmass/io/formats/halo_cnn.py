@@ -29,7 +29,6 @@ class HaloCNN(CatalogFormat):
 
     name = "halo_cnn"
     title = "halo_cnn mock catalogue (npy)"
-    place = 50
 
     def recognises(self, head: FileHead) -> bool:
         """By ``Ngal`` and ``gal_vlos`` among the fields."""

@@ -21,7 +21,6 @@ class Mamposst(TableFormat):
 
     name = "mg-mamposst"
     title = "MG-MAMPOSSt text"
-    place = 120
     gives = ("galaxies",)
 
     def recognises(self, head: FileHead) -> bool:
@@ -69,8 +68,7 @@ class Mamposst(TableFormat):
 
 
 def _is_row(line: str) -> bool:
-    words = line.split()
     try:
-        return len([float(word) for word in words]) > 0
+        return bool([float(word) for word in line.split()])
     except ValueError:
         return False

@@ -40,7 +40,6 @@ class NED(TableFormat):
 
     name = "ned"
     title = "NED table"
-    place = 90
     gives = ("galaxies",)
 
     def matches(self, names: Set[str]) -> bool:

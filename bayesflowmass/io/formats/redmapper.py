@@ -38,7 +38,6 @@ class RedmapperClusters(TableFormat):
 
     name = "redmapper-clusters"
     title = "redMaPPer clusters"
-    place = 60
     gives = ("clusters",)
 
     def matches(self, names: Set[str]) -> bool:
@@ -83,7 +82,6 @@ class RedmapperMembers(TableFormat):
 
     name = "redmapper-members"
     title = "redMaPPer members"
-    place = 70
     gives = ("galaxies",)
 
     def matches(self, names: Set[str]) -> bool:

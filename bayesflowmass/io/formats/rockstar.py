@@ -15,7 +15,6 @@ class Rockstar(HaloText):
 
     name = "rockstar"
     title = "Rockstar haloes (text)"
-    place = 20
     # out_N.list after find_parents has the parent only.
     known = HALO_COLUMNS | {"upid": BoxColumn(("upid", "pid"))}
     remedy = "run find_parents on the halo list, or take an hlist, so that each subhalo names its host"

@@ -29,7 +29,6 @@ class SagClusters(TableFormat):
 
     name = "sag-clusters"
     title = "clusters in the layout of the SAG catalogue (text)"
-    place = 130
     gives = ("clusters",)
 
     def recognises(self, head: FileHead) -> bool:
@@ -79,7 +78,7 @@ class SagClusters(TableFormat):
                 f"{path}: the scale factor in row {row + 1} is {scale[row]:g}; expected more than 0, up to 1."
             ),
         )
-        place = np.stack([values[name] for name in ("x", "y", "z")], axis=-1)
+        place = np.column_stack([values[name] for name in ("x", "y", "z")])
         # Lines of sight to one halo repeat its position; they share one fold by it.
         _, halo = np.unique(place, axis=0, return_inverse=True)
         made |= {"halo_id": halo.ravel().astype(np.int64) + 1, "redshift": 1.0 / scale - 1.0}
@@ -94,7 +93,6 @@ class SagGalaxies(TableFormat):
 
     name = "sag-galaxies"
     title = "galaxies in the layout of the SAG catalogue (text)"
-    place = 140
     gives = ("galaxies",)
 
     def recognises(self, head: FileHead) -> bool:

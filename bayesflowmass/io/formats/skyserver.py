@@ -24,7 +24,6 @@ class SkyServer(TableFormat):
 
     name = "skyserver"
     title = "SDSS SkyServer export"
-    place = 100
     gives = ("galaxies",)
 
     def matches(self, names: Set[str]) -> bool:

@@ -46,7 +46,6 @@ class UniverseMachine(BoxFormat):
 
     name = "universemachine"
     title = "UniverseMachine galaxies (npy)"
-    place = 30
     known = _COLUMNS
     remedy = "save the structured array with its fields id, upid, x, y, z, vx, vy, vz"
 
@@ -87,7 +86,6 @@ class UniverseMachineDR1(UniverseMachine):
 
     name = "universemachine-dr1"
     title = "UniverseMachine DR1 galaxies (binary records of 128 bytes)"
-    place = 40
 
     def recognises(self, head: FileHead) -> bool:
         """By ``sfr_catalog_<a>.bin``, or by records that make sense."""

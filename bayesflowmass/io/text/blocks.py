@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.io.opening import open_bytes
-from bayesflowmass.io.text.rows import BLOCK_BYTES, Kind, RowFormat, iterate_parts
+from bayesflowmass.io.text.rows import BYTES_AT_ONCE, Kind, RowFormat, iterate_parts
 
 
 def iterate_rows(
@@ -21,7 +21,7 @@ def iterate_rows(
     *,
     delimiter: str = " ",
     skip_lines: int = 0,
-    block_bytes: int = BLOCK_BYTES,
+    block_bytes: int = BYTES_AT_ONCE,
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """Columns of successive blocks of rows; comments and empty lines are passed over (`iterate_parts`).
 

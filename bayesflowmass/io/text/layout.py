@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 from astropy import units
 
@@ -16,7 +15,7 @@ from bayesflowmass.io.text.rows import MISSING, RowFormat, split_line
 from bayesflowmass.io.text.values import is_number
 
 _SAMPLE = 200
-_BRACKETS = re.compile(r"\s+([\[(][^\])]*[\])])")
+_NAME_AND_UNIT = re.compile(r"[^\s\[(]\S*(?:\s+[\[(][^\])]*[\])])?")
 
 
 @dataclass(frozen=True)
@@ -47,32 +46,33 @@ def find_layout(lines: Sequence[str]) -> TextLayout | None:
     are columns. A line of units and one of dashes may follow, as VizieR writes them.
     """
     preface = _preface(lines)
-    comments: list[str] = []
-    start = preface
-    while start < len(lines) and lines[start].lstrip()[:1] in ("", "#", "\\"):
-        comments.append(lines[start])
-        start += 1
-    body = [
-        line for line in lines[start : start + _SAMPLE] if line.strip() and not line.lstrip().startswith("#")
+    comments = list(takewhile(lambda line: line.lstrip()[:1] in ("", "#", "\\"), lines[preface:]))
+    start = preface + len(comments)
+    numbers = [
+        number for number, line in enumerate(lines[start : start + _SAMPLE], start=start) if is_row(line)
     ]
+    body = [lines[number] for number in numbers]
     if not body:
         return None
     if body[0].lstrip().startswith("|") and not body[-1].lstrip().startswith("|"):
         return _ipac(lines, start)
     delimiter = _delimiter(body)
-    _refuse_hidden_rows(lines[preface:start], preface + 1, delimiter, _width(body[-1], delimiter))
     cells = [split_line(line, delimiter) or [] for line in body]
-    width = Counter(len(row) for row in (cells[1:] or cells)).most_common(1)[0][0]
+    width = _usual([len(row) for row in cells[1:] or cells])
+    _refuse_hidden_rows(comments, preface + 1, delimiter, width)
     notes = []
     if preface:
         many = f"{preface} lines above the names are" if preface > 1 else "the line sep= above the table is"
         notes.append(f"{many} passed over.")
-    names = _names_of(body[0], delimiter, width, all(not row[-1:] or not row[-1] for row in cells[1:]))
+    names = _names_of(body[0], delimiter, width)
+    if len(names) == width - 1 and all(row[-1:] in ([], [""]) for row in cells[1:]):
+        # The rows end with a delimiter, after which nothing stands.
+        names.append("")
     commented = _names_in_comments(comments, delimiter, width)
     # Below names in a comment, a line with numbers is a row, be there a word too many in it.
     if _is_header(names, cells[1:], width) and (commented is None or not any(map(is_number, names))):
-        found, below = _units_below(cells[1:3], len(names))
-        skip = _line_number(lines, start, 1 + below)
+        found, below = _units_below(cells[1:], len(names))
+        skip = numbers[below] + 1
         return TextLayout(RowFormat(_filled(names), delimiter), found, skip, notes=tuple(notes))
     if commented is None:
         form = RowFormat(tuple(f"col{place}" for place in range(1, width + 1)), delimiter)
@@ -83,28 +83,29 @@ def find_layout(lines: Sequence[str]) -> TextLayout | None:
 
 def _preface(lines: Sequence[str]) -> int:
     """Lines that are not of the table: prose above a bar-separated table of NED, the ``sep=;`` that Excel wants."""
-    if lines and re.fullmatch(r'"?sep=."?[,;\s]*', lines[0], re.I):
+    if re.fullmatch(r'"?sep=."?[,;\s]*', lines[0], re.I):
         return 1
     named = re.compile(r"\s*No\.\s*\|\s*Object Name\s*\|", re.I)
     return next((number for number, line in enumerate(lines[:200]) if named.match(line)), 0)
 
 
-def _line_number(lines: Sequence[str], start: int, count: int) -> int:
-    """Lines up to and with the ``count``-th that is neither empty nor a comment, from ``start`` on."""
-    for number in range(start, len(lines)):
-        if lines[number].strip() and not lines[number].lstrip().startswith("#"):
-            count -= 1
-            if count == 0:
-                return number + 1
-    return len(lines)
+def is_row(line: str) -> bool:
+    """Whether a line is neither empty nor a comment."""
+    return line.lstrip()[:1] not in ("", "#")
+
+
+def _usual(counts: Sequence[int]) -> int:
+    """The number that stands there most often, the first of several."""
+    return max(counts, key=counts.count)
 
 
 def _delimiter(body: Sequence[str]) -> str:
     """The mark that parts the first line and most others into the same number of values; else blanks."""
     for mark in ("\t", "|", ";", ","):
         counts = [_width(line, mark) for line in body]
-        width, often = Counter(counts[1:] or counts).most_common(1)[0]
-        if counts[0] < 2 or width < 2 or often < 0.5 * len(counts[1:]):
+        below = counts[1:] or counts
+        width = _usual(below)
+        if counts[0] < 2 or width < 2 or below.count(width) < 0.5 * len(below):
             continue
         # "1 149,98 19,99": blanks part the values, and the commas are points.
         blanks = {_width(line, " ") for line in body}
@@ -130,62 +131,46 @@ def _refuse_hidden_rows(comments: Sequence[str], first: int, delimiter: str, wid
 
 def _width(line: str, mark: str) -> int:
     """Values in a line; one whose quotes do not close is counted by its delimiters, and refused later."""
-    cells = split_line(line, mark)
-    return line.count(mark) + 1 if cells is None else len(cells)
+    return len(split_line(line, mark) or line.split(mark))
 
 
-def _names_of(line: str, delimiter: str, width: int, open_end: bool = False) -> list[str]:
-    """Words of a line of names; a unit in brackets belongs to the name before it.
-
-    Args:
-        open_end: the rows end with a delimiter, after which nothing stands.
-    """
-    if delimiter != " ":
-        names = split_line(line, delimiter) or []
-        if len(names) == width + 1 and not names[-1]:
-            return names[:-1]
-        return [*names, ""] if open_end and len(names) == width - 1 else names
-    words = split_line(line, " ") or []
-    if len(words) != width:
-        joined = split_line(_BRACKETS.sub(lambda match: match.group(1).replace(" ", "\x01"), line), " ") or []
-        if len(joined) == width:
-            return [re.sub(r"(?=[\[(])", " ", word.replace("\x01", " "), count=1) for word in joined]
-    return words
+def _names_of(line: str, delimiter: str, width: int) -> list[str]:
+    """Words of a line of names; a unit in brackets belongs to the name before it."""
+    names = split_line(line, delimiter) or []
+    if delimiter == " " and len(names) != width:
+        joined = _NAME_AND_UNIT.findall(line)
+        return joined if len(joined) == width else names
+    return names[:-1] if len(names) == width + 1 and not names[-1] else names
 
 
 def _is_header(first: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> bool:
     """Whether the first line has names: nowhere a number, or a word above a column of numbers."""
-    filled = [cell for cell in first if cell not in MISSING]
-    if not filled:
-        return False
-    if not any(is_number(cell) for cell in filled):
-        return True
-    for place, cell in enumerate(first):
-        if cell in MISSING or is_number(cell):
-            continue
-        below = [
-            row[place]
-            for row in rows
-            if len(row) == width and row[place : place + 1] and row[place] not in MISSING
-        ]
-        if below and sum(map(is_number, below)) > 0.8 * len(below):
-            return True
-    return False
+    filled = [place for place, cell in enumerate(first) if cell not in MISSING]
+    words = [place for place in filled if not is_number(first[place])]
+    if words == filled:
+        return bool(words)
+    columns = dict(enumerate(zip(*(row for row in rows if len(row) == width), strict=True)))
+    below = [[cell for cell in columns.get(place, ()) if cell not in MISSING] for place in words]
+    return any(sum(map(is_number, cells)) > 0.8 * len(cells) for cells in below)
 
 
 def _units_below(rows: Sequence[Sequence[str]], width: int) -> tuple[tuple[str | None, ...], int]:
     """Units in the line below the names, and how many lines below the names are no rows."""
-    none: tuple[str | None, ...] = (None,) * width
-    dashes = [bool(row) and all(re.fullmatch(r"[-=:+]+", cell) for cell in row) for row in rows]
-    if dashes[:1] == [True]:
-        return none, 1
-    if dashes[1:2] == [True] and len(rows[0]) == width:
-        return tuple(_unit(cell) for cell in rows[0]), 2
-    if rows and len(rows[0]) == width and not any(map(is_number, rows[0])):
-        known = [_unit(cell) for cell in rows[0] if cell]
-        if known and all(unit is None or _parses(unit) for unit in known) and any(known):
-            return tuple(_unit(cell) for cell in rows[0]), 1
-    return none, 0
+    first, second = [*rows, [], []][:2]
+    units = tuple(map(_unit, first))
+    if _is_rule(first):
+        return (None,) * width, 1
+    if _is_rule(second) and len(first) == width:
+        return units, 2
+    known = [unit for unit in units if unit]
+    if len(first) == width and known and all(map(_parses, known)) and not any(map(is_number, first)):
+        return units, 1
+    return (None,) * width, 0
+
+
+def _is_rule(row: Sequence[str]) -> bool:
+    """Whether dashes stand in each place, as below the names of VizieR."""
+    return bool(row) and all(re.fullmatch(r"[-=:+]+", cell) for cell in row)
 
 
 def _unit(cell: str) -> str | None:
@@ -231,11 +216,7 @@ def _filled(names: Sequence[str]) -> tuple[str, ...]:
 
 def _ipac(lines: Sequence[str], start: int) -> TextLayout | None:
     """A table whose names, types and units stand between bars, above values in those places."""
-    head = []
-    for line in lines[start:]:
-        if not line.lstrip().startswith("|"):
-            break
-        head.append(line.rstrip())
+    head = [line.rstrip() for line in takewhile(lambda line: line.lstrip().startswith("|"), lines[start:])]
     bars = [place for place, mark in enumerate(head[0]) if mark == "|"]
     spans = tuple((left + 1, right) for left, right in pairwise(bars))
     if not spans:

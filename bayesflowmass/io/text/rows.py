@@ -17,7 +17,11 @@ from bayesflowmass.catalog import CatalogError
 Kind = Literal["id", "number", "maybe", "text"]
 """What a column holds: a 64-bit integer, a finite number, a number that may be missing (NaN), or text as it stands."""
 
-BLOCK_BYTES = 32 * 2**20
+BYTES_AT_ONCE = 32 * 2**20
+"""Of text, by default."""
+
+_BLOCK_AT_ONCE, _COLUMNS_AT_ONCE = 2**31 - 1, False
+"""What Arrow is given as one block, and whether it converts columns in threads: most tables are small."""
 
 MISSING = (
     *("", "nan", "NaN", "NAN", "null", "NULL", "Null", "None", "none", "\\N"),
@@ -60,7 +64,7 @@ def iterate_parts(
     where: str,
     *,
     first_line: int = 1,
-    block_bytes: int = BLOCK_BYTES,
+    block_bytes: int = BYTES_AT_ONCE,
     notes: dict[str, int] | None = None,
 ) -> Iterator[Any]:
     """Arrow tables of successive blocks of rows, in bounded memory.
@@ -86,7 +90,7 @@ def iterate_parts(
         try:
             table = _parsed(block, form, wanted, line, counted)
         except _Fault as fault:
-            half = fault.cut and not block.endswith(b"\n") and not stream.read(1)
+            half = fault.cut and not block.endswith(b"\n")
             cut = "the file ends in the middle of a row, so it is half-written; copy it again"
             raise CatalogError(f"{where}: {fault.found}: {cut if half else fault.remedy}.") from None
         yield table
@@ -98,27 +102,20 @@ def split_line(line: str, delimiter: str) -> list[str] | None:
     if delimiter == " ":
         cells = re.findall(r'"(?:[^"]|"")*"(?=\s|$)|[^\s"][^\s]*|"\S*', line)
     else:
-        cells, text = [], line.rstrip("\r\n")
-        quoted = re.compile(r'\s*"((?:[^"]|"")*)"\s*(?:' + re.escape(delimiter) + "|$)")
-        at = 0
-        while at <= len(text):
-            match = quoted.match(text, at) if text[at : at + 1] in ('"', " ") else None
-            if match is not None:
-                cells.append(f'"{match.group(1)}"')
-                ended = match.end() == len(text) and not match.group(0).endswith(delimiter)
-                at = len(text) + 1 if ended else match.end()
-                continue
-            stop = text.find(delimiter, at)
-            stop = len(text) if stop < 0 else stop
-            cells.append(text[at:stop].strip())
-            at = stop + 1
+        cells, text, at = [], line.rstrip("\r\n"), 0
+        mark = re.escape(delimiter)
+        cell = re.compile(rf' *("(?:[^"]|"")*") *(?={mark}|$)|[^{mark}]*')
+        while (match := cell.match(text, at)) is not None:
+            cells.append((match.group(1) or match.group()).strip())
+            at = match.end() + 1
+            if at > len(text):
+                break
     plain = []
-    for cell in cells:
-        if cell.startswith('"'):
-            if len(cell) < 2 or not cell.endswith('"'):
-                return None
-            cell = cell[1:-1].replace('""', '"')
-        plain.append(cell.strip())
+    for one in cells:
+        quoted = re.fullmatch(r'"(.*)"', one, re.S)
+        if quoted is None and one.startswith('"'):
+            return None
+        plain.append(one if quoted is None else quoted.group(1).replace('""', '"').strip())
     return plain
 
 
@@ -133,11 +130,6 @@ def _parsed(
     if b"e" in text or b"E" in text:
         notes["exponents"] = 1
     delimiter = form.delimiter
-    if not form.spans and delimiter != " " and b"#" not in text and b'"' not in text:
-        # Most tables: nothing to clean, and as many rows as lines is all that there is to check.
-        table = _arrow(text, form.names, wanted, delimiter)
-        if table is not None and table.num_rows == _lines(text):
-            return table
     rows = _rows_only(text, form, first, notes)
     if form.spans:
         rows, delimiter = _cut_at_places(rows, text, form, first), "\t"
@@ -157,7 +149,7 @@ def _parsed(
 
 
 def _lines(text: bytes) -> int:
-    return text.count(b"\n") + (0 if text.endswith(b"\n") or not text else 1)
+    return text.count(b"\n") + (text[-1:] not in (b"", b"\n"))
 
 
 def _arrow(rows: bytes, names: Sequence[str], wanted: Mapping[str, Kind], delimiter: str) -> Any:
@@ -169,8 +161,8 @@ def _arrow(rows: bytes, names: Sequence[str], wanted: Mapping[str, Kind], delimi
             pa.BufferReader(rows),
             read_options=pacsv.ReadOptions(
                 column_names=[str(place) for place in range(len(names))],
-                use_threads=False,
-                block_size=min(len(rows) + 1, 2**31 - 1),
+                use_threads=_COLUMNS_AT_ONCE,
+                block_size=_BLOCK_AT_ONCE,
             ),
             parse_options=pacsv.ParseOptions(delimiter=delimiter),
             convert_options=pacsv.ConvertOptions(
@@ -193,15 +185,12 @@ def _arrow(rows: bytes, names: Sequence[str], wanted: Mapping[str, Kind], delimi
 def _unicode(block: bytes, notes: dict[str, int]) -> bytes:
     """UTF-8 text with line ends of one byte, without a byte-order mark."""
     block = block.removeprefix(b"\xef\xbb\xbf")
-    if not block.isascii():
-        try:
-            block.decode("utf-8")
-        except UnicodeDecodeError:
-            notes["not_utf8"] = 1
-            block = block.decode("latin-1").encode("utf-8")
-    if b"\r" in block:
-        block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return block
+    try:
+        block.decode("utf-8")
+    except UnicodeDecodeError:
+        notes["not_utf8"] = 1
+        block = block.decode("latin-1").encode("utf-8")
+    return block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def _rows_only(text: bytes, form: RowFormat, first: int, notes: dict[str, int]) -> bytes:
@@ -242,12 +231,7 @@ def _is_comment(line: bytes, number: int, form: RowFormat) -> bool:
 def _without_runs(rows: bytes, text: bytes, form: RowFormat, first: int) -> tuple[bytes, str]:
     """Rows with one delimiter between values in place of runs of blanks."""
     if b'"' in rows:
-        rows = _closed_quotes(re.sub(rb"(?m)^[ \t]+|[ \t]+$", b"", rows), text, form, first)
-        lines = []
-        for line in rows.decode("utf-8").split("\n"):
-            cells = re.findall(r'"(?:[^"]|"")*"(?=\s|$)|[^\s"]\S*', line)
-            lines.append("\t".join(cells))
-        return "\n".join(lines).encode("utf-8"), "\t"
+        return _closed_quotes(re.sub(rb"(?m)^[ \t]+|[ \t]+$", b"", rows), text, form, first), "\t"
     if b"\t" in rows or b"  " in rows:
         rows = re.sub(rb"[ \t]+", b" ", rows)
     if b"\n " in rows or b" \n" in rows or rows[:1] == b" " or rows[-1:] == b" ":
@@ -258,10 +242,7 @@ def _without_runs(rows: bytes, text: bytes, form: RowFormat, first: int) -> tupl
 def _cut_at_places(rows: bytes, text: bytes, form: RowFormat, first: int) -> bytes:
     """Rows with tabs between the columns that places tell apart."""
     width = max(stop for _, stop in form.spans)
-    between = [True] * width
-    for start, stop in form.spans:
-        between[start:stop] = [False] * (stop - start)
-    gaps = [place for place, gap in enumerate(between) if gap]
+    gaps = sorted({*range(width)}.difference(*(range(*span) for span in form.spans)))
     columns = sorted(zip(form.names, form.spans, strict=True), key=lambda column: column[1])
     lines = []
     for line in rows.decode("utf-8").split("\n"):
@@ -286,37 +267,37 @@ def _cut_at_places(rows: bytes, text: bytes, form: RowFormat, first: int) -> byt
 
 
 def _closed_quotes(rows: bytes, text: bytes, form: RowFormat, first: int) -> bytes:
-    """Rows in which every quote that opens closes at the end of its value, in its line; blanks around them go."""
-    if form.delimiter == " ":
-        gap, plain = rb"[ \t]+", rb'[^\s"]\S*'
-    else:
-        gap = re.escape(form.delimiter).encode()
-        plain = rb'(?!")[^' + gap + rb"\n]*"
-    quoted = rb'"[^"\n]*(?:""[^"\n]*)*"'
-    cell = rb"(?:" + quoted + rb"|" + plain + rb")"
-    line = rb"(?m)^" + cell + rb"(?:" + gap + cell + rb")*$"
-    if len(re.findall(line, rows)) == rows.count(b"\n") + 1:
-        return rows
-    strict = re.compile(line)
+    """Rows in which every quote that opens closes at the end of its value, in its line; blanks around them go.
+
+    Where blanks part the values, tabs part them in the result.
+    """
+    blanks = form.delimiter == " "
+    mark = b"\t" if blanks else form.delimiter.encode()
+    gap = rb"[ \t]+" if blanks else re.escape(mark)
+    plain = rb'[^\s"]\S*' if blanks else rb'(?!")[^' + re.escape(mark) + rb"]*"
+    cell = re.compile(rb' *("[^"]*(?:""[^"]*)*"|' + plain + rb") *(" + gap + rb"|$)")
     lines = rows.split(b"\n")
     for number, one in enumerate(lines):
-        if b'"' in one and strict.fullmatch(one) is None:
-            cells = _spaced_cells(one, cell, gap)
+        if b'"' in one:
+            cells = _cells(one, cell)
             if cells is None:
-                at = next((n for n, whole in enumerate(text.split(b"\n")) if whole.strip() == one.strip()), 0)
+                at = next(
+                    n for n, whole in enumerate(text.split(b"\n"), first) if whole.strip() == one.strip()
+                )
                 raise _Fault(
-                    f"line {first + at} has a double quote that does not close in that line, or closes before its "
-                    "value ends",
+                    f"line {at} has a double quote that does not close in that line, or closes before its value ends",
                     "remove it, or double it",
                 )
-            lines[number] = (b"\t" if form.delimiter == " " else form.delimiter.encode()).join(cells)
+            lines[number] = mark.join(cells)
+        elif blanks:
+            lines[number] = mark.join(one.split())
     return b"\n".join(lines)
 
 
-def _spaced_cells(line: bytes, cell: bytes, gap: bytes) -> list[bytes] | None:
-    """The cells of a line with blanks around quotes; None where a quote does not close."""
-    spaced, cells, at = re.compile(rb" *(" + cell + rb") *(" + gap + rb"|$)"), [], 0
-    while (match := spaced.match(line, at)) is not None:
+def _cells(line: bytes, cell: re.Pattern[bytes]) -> list[bytes] | None:
+    """The cells of a line; None where a quote does not close."""
+    cells, at = [], 0
+    while (match := cell.match(line, at)) is not None:
         cells.append(match.group(1))
         at = match.end()
         if not match.group(2):
@@ -329,7 +310,8 @@ def _raise_fault(text: bytes, form: RowFormat, wanted: Mapping[str, Kind], first
     names = form.names
     lines = text.decode("utf-8").split("\n")
     for number, line in enumerate(lines, start=first):
-        if not line.strip() or (line.lstrip().startswith("#") and form.delimiter == " "):
+        hashed = line.lstrip().startswith("#")
+        if not line.strip() or (hashed and _is_comment(line.encode(), number, form)):
             continue
         if form.spans:
             fields: list[str] | None = [line[start:stop].strip() for start, stop in form.spans]
@@ -338,8 +320,6 @@ def _raise_fault(text: bytes, form: RowFormat, wanted: Mapping[str, Kind], first
         if fields is None:
             raise _Fault(f"line {number} has a double quote that does not close", "remove it")
         if len(fields) != len(names):
-            if line.lstrip().startswith("#"):
-                continue
             raise _Fault(
                 f"line {number} has {len(fields)} values; expected {len(names)} ({_listed(names)})",
                 "correct or remove the line"

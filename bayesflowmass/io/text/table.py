@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.catalog.errors import refuse_repeated
-from bayesflowmass.io.opening import open_bytes, read_bytes
+from bayesflowmass.io.opening import HEAD_BYTES, open_bytes, read_bytes
 from bayesflowmass.io.plain_table import plain_table
 from bayesflowmass.io.text.ecsv import ecsv_layout, typed
 from bayesflowmass.io.text.layout import TextLayout, find_layout
@@ -22,13 +22,10 @@ from bayesflowmass.io.text.machine_readable import is_machine_readable, machine_
 from bayesflowmass.io.text.rows import Kind, iterate_parts
 from bayesflowmass.io.text.values import column_values
 
-_HEAD_BYTES = 2**18
-_LONGEST_HEAD = 2**24
-
 
 def layout_of(lines: Sequence[str]) -> TextLayout | None:
     """The layout of a text table from its first lines; None where they hold no row. Errors do not name the file."""
-    if lines and lines[0].startswith("# %ECSV"):
+    if lines[0].startswith("# %ECSV"):
         return ecsv_layout(lines)
     if is_machine_readable(lines):
         return machine_readable_layout(lines)
@@ -42,7 +39,7 @@ def read_text_table(path: Path, name: str) -> Table:
         path: of the file.
         name: of it, for messages.
     """
-    stream, head = _text_stream(path)
+    stream, head = text_stream(path)
     with stream:
         try:
             layout = layout_of(head.split("\n"))
@@ -89,32 +86,35 @@ def _values(cells: Any, name: str, layout: TextLayout, where: str, exponents: bo
     return column_values(cells, where, layout.form.delimiter != ",", exponents)
 
 
-def _text_stream(path: Path) -> tuple[IO[bytes], str]:
-    """A text opened at its first line, behind any byte-order mark, and its first lines."""
+def text_stream(path: Path) -> tuple[IO[bytes], str]:
+    """A text opened at its first line, behind any byte-order mark, and its first lines, comments and more."""
     with open_bytes(path) as stream:
-        head = stream.read(_HEAD_BYTES)
-        while len(head) < _LONGEST_HEAD and head.rstrip().rpartition(b"\n")[2].lstrip().startswith(b"#"):
-            more = stream.read(_HEAD_BYTES)
-            head += more
-            if not more:
-                break
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff") or (b"\r" in head and b"\n" not in head):
-        data = read_bytes(path)
-        if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            data = data.decode("utf-16", errors="replace").encode("utf-8")
-        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        return io.BytesIO(data), _decoded(data[:_HEAD_BYTES], len(data) > _HEAD_BYTES)
+        head = _first_lines(stream)
     stream, mark = open_bytes(path), b"\xef\xbb\xbf"
+    wide = head.startswith((b"\xff\xfe", b"\xfe\xff"))
+    if wide or b"\n" not in head:
+        with stream:
+            data = read_bytes(path)
+        if wide:
+            data = data.decode("utf-16", errors="replace").encode("utf-8")
+        stream = io.BytesIO(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
+        head = _first_lines(stream)
+        stream.seek(0)
     if head.startswith(mark):
         stream.read(len(mark))
-    return stream, _decoded(head.removeprefix(mark), len(head) >= _HEAD_BYTES)
-
-
-def _decoded(head: bytes, cut: bool) -> str:
-    if cut and b"\n" in head:
-        head = head[: head.rindex(b"\n")]
+    head = head.removeprefix(mark)
     try:
         text = head.decode("utf-8")
     except UnicodeDecodeError:
         text = head.decode("latin-1")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return stream, text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _first_lines(stream: IO[bytes]) -> bytes:
+    """Whole lines, up to some that are no comments."""
+    head: list[bytes] = []
+    while more := stream.readlines(HEAD_BYTES):
+        head += more
+        if not more[-1].lstrip().startswith(b"#"):
+            break
+    return b"".join(head)

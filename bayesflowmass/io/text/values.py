@@ -113,7 +113,7 @@ def _numbers(known: Any, decimal_comma: bool, exponents: bool) -> NDArray[Any] |
             return None if zeros else _cast(pc.replace_substring_regex(known, r"^\+", ""), pa.int64())
     if exponents and _any(known, r"^\d+[eE]\d+$"):
         return None
-    real = _cast(known, pa.float64()) if not (decimal_comma and _any(known, ",")) else None
+    real = _cast(known, pa.float64())
     if real is None:
         if decimal_comma:
             known = pc.replace_substring_regex(known, _COMMA, r"\1.\2")
