@@ -67,7 +67,7 @@ def load_catalog(
             )
             for one in path
         ]
-        return ClusterCatalog.concatenate(parts).validate(0 if few_galaxies == "keep" else min_galaxies)
+        return ClusterCatalog.concatenate(parts).validate(0)
     if isinstance(path, str | os.PathLike):
         path = at_rest(path)
     if not isinstance(path, str | os.PathLike) or not is_catalog_file(path):

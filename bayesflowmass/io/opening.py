@@ -28,6 +28,8 @@ HEAD_BYTES = 262_144
 PIPE_LIMIT = 2**31
 """Bytes that are taken from a pipe."""
 
+_BYTES_AT_ONCE = 2**20
+
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
 _OPENERS: dict[str, Any] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
 _DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, OSError)
@@ -86,12 +88,11 @@ def open_bytes(path: str | os.PathLike[str]) -> IO[bytes]:
         stream = place.open("rb")
     except OSError as error:
         raise CatalogError(f"{path}: cannot be opened: {error.strerror or error}.") from error
-    packed = packed_as(stream.read(6))
-    stream.seek(0)
+    packed = packed_as(stream.peek())
     if packed is None:
         return stream
     unpacked = _Unpacked(stream, packed, str(path))
-    return cast(IO[bytes], io.BufferedReader(unpacked, 2**20))
+    return cast(IO[bytes], io.BufferedReader(unpacked, _BYTES_AT_ONCE))
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -148,7 +149,7 @@ def _copied(place: Path) -> Path:
         with place.open("rb") as source, target.open("wb") as copy:
             if source.isatty():
                 raise CatalogError(f"{place}: a terminal where a file is expected; pipe a table into it.")
-            while part := source.read(2**20):
+            while part := source.read(_BYTES_AT_ONCE):
                 done += len(part)
                 if done > PIPE_LIMIT:
                     raise CatalogError(

@@ -19,7 +19,7 @@ from bayesflowmass.io.sky import unit_vectors
 from bayesflowmass.io.sources import OpenedTables
 
 _CONVERTED = ("ra", "dec", "z", "cz", "z_err", "v_err", "cluster_id", "x", "y", "r_proj", "v_los", "redshift")
-_GROUPS = 24
+_GROUPS_AT_ONCE = 24
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Survey:
 
         kept = np.zeros(z.size, dtype=bool)
         # Clusters of similar redshifts together: they share a depth and a size on the sky.
-        for group in np.array_split(np.argsort(redshift), min(_GROUPS, redshift.size)):
+        for group in np.array_split(np.argsort(redshift), min(_GROUPS_AT_ONCE, redshift.size)):
             first = np.searchsorted(z, (redshift - depth)[group].min())
             last = np.searchsorted(z, (redshift + depth)[group].max(), side="right")
             rows = by_z[first:last]

@@ -203,3 +203,26 @@ def test_errors_of_velocities_are_those_of_the_rest_frame():
     galaxies["v_err"] = np.linspace(30.0, 60.0, len(galaxies))
     expected = (galaxies["v_err"] / (1.0 + z_cluster))[order]
     np.testing.assert_allclose(load_catalog(galaxies, clusters).galaxies("gal_v_err"), expected, rtol=1e-6)
+
+
+def test_a_redshift_of_clusters_beside_galaxies_is_carried_where_it_says_more():
+    galaxies, clusters = sky_tables()[:2]
+    galaxies["redshift"] = 0.5
+    assert set(load_catalog(galaxies, clusters).galaxies("gal_redshift")) == {0.5}
+    galaxies, _ = frame_tables()
+    galaxies["redshift"] = 0.1
+    catalog = load_catalog(galaxies)
+    assert not catalog.has("gal_redshift")
+    assert catalog.column("redshift").tolist() == [0.1] * 3
+
+
+def test_poor_clusters_of_several_files_are_kept_where_they_are_to_be():
+    whole, _ = frame_tables()
+    other = whole.copy()
+    other["cluster_id"] += 100
+    poor = np.flatnonzero(other["cluster_id"] == 111)[1:]
+    other.remove_rows(poor)
+    kept = load_catalog([whole, other], redshift=0.1, few_galaxies="keep")
+    assert sorted(kept.n_galaxies.tolist()) == [1, 12, 12, 12, 12, 12]
+    with pytest.raises(CatalogError, match="cluster 111 has one galaxy in the cylinder"):
+        load_catalog([whole, other], redshift=0.1)

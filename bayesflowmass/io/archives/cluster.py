@@ -95,8 +95,8 @@ def fetch_cluster(
     )
     galaxies = reading.galaxies
     ra, dec, z = (np.asarray(galaxies[name], dtype=np.float64) for name in ("ra", "dec", "z"))
-    centre = (np.array([value]) for value in (position.ra, position.dec, position.redshift))
-    found, _ = galaxies_around(ra, dec, z, *centre, radius, v_max, cosmology)
+    ra_0, dec_0, z_0 = (np.array([value]) for value in (position.ra, position.dec, position.redshift))
+    found, _ = galaxies_around(ra, dec, z, ra_0, dec_0, z_0, radius, v_max, cosmology)
     counts = dict(reading.counts) | {"outside_cylinder": ra.size - found.size, "galaxies": found.size}
     if found.size == 0:
         raise ArchiveError(

@@ -18,6 +18,8 @@ _FORTRAN = r"^([+-]?(?:\d+\.\d*|\.\d+))[dD]([+-]?\d+)$"
 _COMMA = r"^([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)$"
 _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eEdD][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.I)
 _MISSING = f"^(?:{'|'.join(map(re.escape, MISSING))})$"
+_CELLS_AT_ONCE = 200
+"""Cells that are looked at before all are converted."""
 _LONGEST = 2**28
 """Characters that a column of text may take in numpy, whose texts are all as long as the longest."""
 
@@ -41,7 +43,7 @@ def column_values(
     """
     cells = cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells
     cells = pc.utf8_trim_whitespace(cells)
-    sample = [cell for cell in cells.slice(0, 200).to_pylist() if cell not in MISSING]
+    sample = [cell for cell in cells[:_CELLS_AT_ONCE].to_pylist() if cell not in MISSING]
     # Failing to convert a million words takes long; a few of them tell.
     if not all(map(is_number, sample)):
         return text_array(cells, where)
@@ -91,16 +93,14 @@ def numbers_of_words(words: NDArray[Any], empty: BoolArray) -> tuple[FloatArray,
 def text_array(cells: Any, where: str) -> NDArray[Any]:
     """Arrow strings as a numpy array of text; null is empty."""
     length = pc.utf8_length(cells)
-    longest = pc.max(length).as_py() or 0
+    longest = pc.max(length).as_py() or 1
     if longest * len(cells) > _LONGEST and longest > 200:
         row = length.to_pylist().index(longest)
         raise CatalogError(
             f"{where} in row {row + 1} has {longest} characters, too many for a table: shorten it."
         )
     words = cells.to_pylist()
-    return np.array(
-        [word or "" for word in words] if cells.null_count else words, dtype=f"U{max(1, longest)}"
-    )
+    return np.array([word or "" for word in words] if cells.null_count else words, dtype=f"U{longest}")
 
 
 def _numbers(known: Any, decimal_comma: bool, exponents: bool) -> NDArray[Any] | None:
