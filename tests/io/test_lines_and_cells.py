@@ -118,6 +118,11 @@ def test_empty_lines_and_comments_are_no_rows(text, delimiter, rows):
     assert [cell or "" for cell in part["x"].to_pylist()] == rows
 
 
+def test_a_table_of_one_column_has_comments():
+    (part,) = parts_of(b"1\n# 2\n3\n", {"id": "text"}, names=("id",))
+    assert part["id"].to_pylist() == ["1", "3"]
+
+
 def test_words_keep_the_letters_that_would_be_exponents_of_numbers():
     assert parts_of(b"12D4,1\n", {"id": "text"})[0]["id"].to_pylist() == ["12D4"]
     assert parts_of(b"1,1.5D+02\n2,2d-1\n", {"x": "number"})[0]["x"].to_pylist() == [150.0, 0.2]

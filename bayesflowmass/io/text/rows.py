@@ -130,6 +130,11 @@ def _parsed(
     if b"e" in text or b"E" in text:
         notes["exponents"] = 1
     delimiter = form.delimiter
+    if delimiter != " " and b"#" not in text and b'"' not in text:
+        # Most tables: nothing to clean, and as many rows as lines is all that there is to check.
+        table = _arrow(text, form.names, wanted, delimiter)
+        if table is not None and table.num_rows == _lines(text):
+            return table
     rows = _rows_only(text, form, first, notes)
     if form.spans:
         rows, delimiter = _cut_at_places(rows, text, form, first), "\t"
@@ -190,7 +195,7 @@ def _unicode(block: bytes, notes: dict[str, int]) -> bytes:
     except UnicodeDecodeError:
         notes["not_utf8"] = 1
         block = block.decode("latin-1").encode("utf-8")
-    return block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return block.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in block else block
 
 
 def _rows_only(text: bytes, form: RowFormat, first: int, notes: dict[str, int]) -> bytes:
@@ -274,9 +279,13 @@ def _closed_quotes(rows: bytes, text: bytes, form: RowFormat, first: int) -> byt
     blanks = form.delimiter == " "
     mark = b"\t" if blanks else form.delimiter.encode()
     gap = rb"[ \t]+" if blanks else re.escape(mark)
-    plain = rb'[^\s"]\S*' if blanks else rb'(?!")[^' + re.escape(mark) + rb"]*"
-    cell = re.compile(rb' *("[^"]*(?:""[^"]*)*"|' + plain + rb") *(" + gap + rb"|$)")
+    plain = rb'[^\s"]\S*' if blanks else rb'(?!")[^' + re.escape(mark) + rb"\n]*"
+    value = rb'(?:"[^"\n]*(?:""[^"\n]*)*"|' + plain + rb")"
+    whole_line = rb"(?m)^" + value + rb"(?:" + gap + value + rb")*$"
     lines = rows.split(b"\n")
+    if not blanks and len(re.findall(whole_line, rows)) == len(lines):
+        return rows
+    cell = re.compile(rb" *(" + value + rb") *(" + gap + rb"|$)")
     for number, one in enumerate(lines):
         if b'"' in one:
             cells = _cells(one, cell)
