@@ -15,13 +15,13 @@ from bayesflowmass.catalog.errors import damaged
 
 def is_npy(data: bytes) -> bool:
     """Whether the first bytes of a file are those of an npy array."""
-    return data[:6] == b"\x93NUMPY"
+    return data.startswith(b"\x93NUMPY")
 
 
 def refuse_pickle(path: Path, data: bytes) -> None:
     """Refuse a pickle by its first bytes; it is not opened, since that can run any code."""
-    binary = data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
-    if binary or data.startswith((b"ccopy_reg", b"(dp0", b"(lp0", b"(itools", b"ctools")):
+    binary = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    if data.startswith((*binary, b"ccopy_reg", b"(dp0", b"(lp0", b"(itools", b"ctools")):
         raise CatalogError(
             f"{path}: this is a pickle, which can run any code when it is opened, so it is not; if it is a halo_cnn "
             "catalogue, open it where it was made and write it again with its Catalog.save_npy, otherwise save "

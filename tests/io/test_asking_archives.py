@@ -15,7 +15,7 @@ import requests
 from bayesflowmass.cosmology import MDPL2, transverse_mpc_h_per_radian
 from bayesflowmass.io.archives import AnswerCache, ArchiveError, Caller, ClusterPosition
 from bayesflowmass.io.archives.cluster import _scale_and_angle
-from bayesflowmass.io.archives.services import _cones, _sdss_query
+from bayesflowmass.io.archives.services import _cones, _plain, _sdss_query
 from bayesflowmass.io.archives.ucd import galaxies_by_ucd, redshift_columns
 
 
@@ -208,6 +208,11 @@ def test_sdss_is_asked_for_a_rectangle_that_holds_the_disc_and_little_more(ra, d
     west, east = sorted((number - ra + 180.0) % 360.0 - 180.0 for number in numbers)
     assert -more - 1e-5 < west < -half
     assert half < east < more + 1e-5
+
+
+def test_of_what_archives_say_of_a_table_its_names_are_kept():
+    table = Table({"x": [1.0]}, meta={"table": "a", "other_tables": "b, c", "description": "long"})
+    assert _plain(table).meta == {"table": "a", "other_tables": "b, c"}
 
 
 def of_ucd(**columns):

@@ -226,3 +226,12 @@ def test_poor_clusters_of_several_files_are_kept_where_they_are_to_be():
     assert sorted(kept.n_galaxies.tolist()) == [1, 12, 12, 12, 12, 12]
     with pytest.raises(CatalogError, match="cluster 111 has one galaxy in the cylinder"):
         load_catalog([whole, other], redshift=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"), [("a.csv", False), ("a*.csv", True), ("a?", True), ("[ab].csv", True)]
+)
+def test_of_a_file_that_is_not_there_a_pattern_is_said_where_it_is_one(tmp_path, name, pattern):
+    with pytest.raises(CatalogError, match="no such file") as caught:
+        load_catalog(tmp_path / name)
+    assert ("a pattern is not expanded" in str(caught.value)) == pattern

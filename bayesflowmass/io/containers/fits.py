@@ -30,7 +30,7 @@ _TRUE, _FALSE = ord("T"), ord("F")
 
 def is_fits(start: bytes) -> bool:
     """Whether the first bytes of a file are those of FITS."""
-    return start[:9] == b"SIMPLE  ="
+    return start.startswith(b"SIMPLE  =")
 
 
 def fits_columns(path: Path, name: str) -> list[str]:

@@ -23,7 +23,7 @@ _BROKEN = "not a whole parquet file: truncated, damaged, or another format"
 
 def is_parquet(start: bytes) -> bool:
     """Whether the first bytes of a file are those of parquet."""
-    return start[:4] == b"PAR1"
+    return start.startswith(b"PAR1")
 
 
 def parquet_columns(path: Path, name: str) -> list[str]:

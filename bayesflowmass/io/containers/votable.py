@@ -27,7 +27,7 @@ _PLAIN = {"utf-8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"}
 def is_votable(start: bytes) -> bool:
     """Whether the first bytes of a file are those of a VOTable."""
     plain = start.lstrip(b"\xef\xbb\xbf \t\r\n")
-    return plain[:5].lower() == b"<?xml" or b"<VOTABLE" in start[:4096].upper()
+    return plain.lower().startswith(b"<?xml") or b"<VOTABLE" in start[:4096].upper()
 
 
 def votable_columns(start: bytes) -> list[str]:
@@ -68,7 +68,7 @@ def read_votable(path: Path, name: str) -> Table:
 
 def _refuse_pointers(data: bytes, name: str) -> None:
     encoding = _ENCODING.match(data.lstrip(b"\xef\xbb\xbf"))
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or (
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or (
         encoding is not None and encoding.group(1).decode("ascii", "replace").lower() not in _PLAIN
     ):
         raise CatalogError(f"{name}: this XML is not UTF-8; save it as UTF-8.")

@@ -24,7 +24,7 @@ def machine_readable_layout(lines: Sequence[str]) -> TextLayout:
     first = next(number for number, line in enumerate(lines) if _TITLE.match(line))
     rules = [number for number in range(first, len(lines)) if _RULE.match(lines[number])]
     names, units, spans = [], [], []
-    for line in lines[rules[1] + 1 if len(rules) > 1 else first : rules[2] if len(rules) > 2 else len(lines)]:
+    for line in lines[next(iter(rules[1:]), first) : next(iter(rules[2:]), len(lines))]:
         match = _COLUMN.match(line)
         if match is not None:
             start, stop, _, unit, name = match.groups()
