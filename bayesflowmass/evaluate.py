@@ -136,6 +136,7 @@ def evaluate(
         n_resamples=n_resamples,
         seed=seed,
         figures=figures,
+        threads=1,
     )
 
 

@@ -26,6 +26,11 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def processes(asked: int | None, tasks: int) -> int:
+    """How many processes share the tasks of a job: as asked, else one for each core, no more than there are tasks."""
+    return asked or min(available_cores(), tasks)
+
+
 def work_off(
     function: Callable[[Any], Any], tasks: Iterable[Any], *, workers: int = 1, scheduler: str | None = None
 ) -> Iterator[tuple[Any, Any]]:

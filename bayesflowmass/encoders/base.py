@@ -11,17 +11,17 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.catalog.slices import cluster_slices
+from bayesflowmass.common.progress import progress_bar
 from bayesflowmass.encoders.columns import ExtraColumns, OptionalColumns
 from bayesflowmass.encoders.galaxy_set import Contexts, GalaxySet
 from bayesflowmass.encoders.kde import KDEError
 
 # Bounds the memory of one call to an encoder beside the result: about 40 MB of images, 60 MB of galaxies.
 _CLUSTERS_AT_ONCE = 4096
-_GALAXIES_PER_SLICE = 1 << 20
+_GALAXIES_AT_ONCE = 1 << 20
 
 ENCODERS: dict[str, type[Encoder]] = {}
 """The class of each kind; a subclass enters by naming its ``kind``."""
@@ -131,8 +131,8 @@ class Encoder(nn.Module, ABC):
     ) -> Iterator[tuple[slice, Contexts]]:
         """Contexts of parts of a catalogue that bound the memory, and which clusters they are of."""
         offsets = np.asarray(catalog.offsets, dtype=np.int64)
-        with tqdm(total=len(catalog), disable=not progress, desc="densities", unit=" clusters") as bar:
-            for first, last in cluster_slices(offsets, _CLUSTERS_AT_ONCE, _GALAXIES_PER_SLICE):
+        with progress_bar(len(catalog), "densities", " clusters", progress) as bar:
+            for first, last in cluster_slices(offsets, _CLUSTERS_AT_ONCE, _GALAXIES_AT_ONCE):
                 part = catalog[first:last]
                 columns = [
                     part.r_proj if name == "r_proj" else part.galaxies(name) for name in self.galaxy_columns

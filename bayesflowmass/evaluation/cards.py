@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import FloatArray
+from bayesflowmass.common.progress import progress_bar
 from bayesflowmass.encoders import KDEEncoder, KDEError
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.cylinder import in_cylinder
@@ -97,9 +96,10 @@ def write_cards(
     """
     paths = []
     cards = cluster_cards(estimator, catalog, **options)
-    shown = {"total": len(catalog), "desc": "cards", "unit": " clusters", "leave": False}
-    for card in tqdm(cards, disable=not progress, file=sys.stderr, **shown):
-        paths += save_figure(card, Path(folder) / str(card.get_label()))
+    with progress_bar(len(catalog), "cards", " clusters", progress) as bar:
+        for card in cards:
+            paths += save_figure(card, Path(folder) / str(card.get_label()))
+            bar.update()
     return paths
 
 

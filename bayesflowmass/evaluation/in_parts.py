@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.table import Table
-from tqdm import tqdm
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.catalog.files import RowGroups, TableWriter, parts_of
@@ -28,7 +26,8 @@ from bayesflowmass.catalog.work import WorkFolder, file_facts
 from bayesflowmass.common.arrays import FloatArray
 from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.lock import sole_writer
-from bayesflowmass.common.workers import available_cores, work_off
+from bayesflowmass.common.progress import progress_bar
+from bayesflowmass.common.workers import processes, work_off
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.cylinder import in_cylinder
 from bayesflowmass.estimator.flags import UNUSABLE
@@ -71,7 +70,7 @@ class Job:
 
     def estimator(self) -> MassEstimator:
         """The model, loaded once by each process."""
-        return _loaded(self.model, self.device)
+        return loaded_model(self.model, self.device)
 
     def clusters(self, part: RowGroups) -> ClusterCatalog:
         """The clusters of a part, as the model is to see them."""
@@ -87,7 +86,7 @@ class Job:
         return tell(catalog, self.estimator(), self.assume)
 
 
-_loaded = lru_cache(maxsize=1)(MassEstimator.load)
+loaded_model = cache(MassEstimator.load)
 
 
 def infer_in_parts(
@@ -146,18 +145,11 @@ def infer_in_parts(
         "table": options,
         "files": [file_facts(path) for path in [*files_of(parts), *read]],
     }
-    workers = workers or min(available_cores(), len(parts))
-    go = partial(work_off, workers=workers, scheduler=scheduler)
+    go = partial(work_off, workers=processes(workers, len(parts)), scheduler=scheduler)
+    n = sum(part.n_rows for part in parts)
     with (
         sole_writer(out.with_name(out.name + ".work"), "infer"),
-        tqdm(
-            total=sum(part.n_rows for part in parts),
-            disable=not progress,
-            desc="masses",
-            unit=" clusters",
-            file=sys.stderr,
-            leave=False,
-        ) as bar,
+        progress_bar(n, "masses", " clusters", progress) as bar,
     ):
         work = WorkFolder(out, {"masses": told})
         try:
@@ -170,7 +162,7 @@ def infer_in_parts(
                 f"Finished parts are kept in '{work.path}'; the same command goes on from there."
             ) from None
         work.remove()
-    return sum(part.n_rows for part in parts)
+    return n
 
 
 def infer_with_settings(model: str, settings: Mapping[str, Any], command: str) -> Table:
@@ -191,7 +183,7 @@ def infer_with_settings(model: str, settings: Mapping[str, Any], command: str) -
     out, catalog = Path(settings["out"]), Path(settings["galaxies"])
     prior: str | MassPrior = priors[0]
     if settings["selection"] is not None:
-        info = _loaded(model, settings["device"]).training_info
+        info = loaded_model(model, settings["device"]).training_info
         made = make_prior(priors[0], info.log10_mass_range, info.cosmology)
         prior = SelectedPrior(made, read_selection(settings["selection"]))
     metadata: dict[str, Any] = {"selection": {"cleaned": True}} if settings["cleaned"] else {}

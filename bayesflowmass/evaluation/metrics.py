@@ -27,7 +27,7 @@ from bayesflowmass.evaluation.novelty import novelty_metrics
 from bayesflowmass.evaluation.predictions import Predictions
 from bayesflowmass.evaluation.truth import halo_of
 
-_MOST_THREADS = 4
+_BASELINES_AT_ONCE = 4
 """Each takes some 300 bytes for each cluster."""
 
 
@@ -43,7 +43,7 @@ def measure_metrics(
     calibration: Mapping[str, Any],
     n_resamples: int,
     seed: int,
-    threads: int = 1,
+    threads: int,
 ) -> dict[str, Any]:
     """The numbers of ``metrics.json`` (docs/metrics.md): of the model, of the baselines, and what they are of.
 
@@ -75,7 +75,7 @@ def measure_metrics(
         baseline, found = baselines[name]
         return measure(found.log10_mass, **_gaussian_scores(found, truth)) | {"fit": asdict(baseline)}
 
-    with ThreadPoolExecutor(min(threads, _MOST_THREADS)) as pool:
+    with ThreadPoolExecutor(min(threads, _BASELINES_AT_ONCE)) as pool:
         simple = dict(zip(baselines, pool.map(measure_baseline, baselines), strict=True))
     return {
         "prior": prior,

@@ -35,7 +35,7 @@ def write_results(
     n_resamples: int,
     seed: int,
     figures: bool,
-    threads: int = 1,
+    threads: int,
 ) -> dict[str, Any]:
     """Measure, write and draw; returns the content of ``metrics.json``.
 

@@ -8,7 +8,6 @@ columns for the most part, and lets it go.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -16,12 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from tqdm import tqdm
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.catalog.slices import cluster_slices
 from bayesflowmass.common.arrays import BoolArray, FloatArray, IntArray
 from bayesflowmass.common.memory import kept
+from bayesflowmass.common.progress import progress_bar
 from bayesflowmass.encoders import Contexts, KDEError, concatenate
 from bayesflowmass.estimator import MassEstimator, TrainingInfo
 from bayesflowmass.estimator.cylinder import in_cylinder
@@ -171,9 +170,11 @@ class _Catalogue:
     @cached_property
     def empty_together(self) -> bool | None:
         """`Reference.together_empty`; None for a model that knows no `Reference`."""
-        if self._info.reference is None or self.measured is None or self._empty_together is not None:
+        reference = self._info.reference
+        if reference is None or self._empty_together is not None:
             return self._empty_together
-        return self._info.reference.together_empty(self.measured)
+        assert self.measured is not None
+        return reference.together_empty(self.measured)
 
 
 def posteriors(
@@ -224,17 +225,7 @@ def posteriors(
         "recalibrated": recalibrated,
     }
     first_problem, found = "", False
-    with (
-        kept(),
-        tqdm(
-            total=len(catalog),
-            disable=not progress,
-            desc=label,
-            unit=" clusters",
-            file=sys.stderr,
-            leave=False,
-        ) as bar,
-    ):
+    with kept(), progress_bar(len(catalog), label, " clusters", progress) as bar:
         for first, last in slices:
             everyone = in_cylinder(catalog[first:last], info.selection)
             problems = usable_clusters(everyone)
@@ -281,17 +272,17 @@ def _of_usable(
 
 def _encode(estimator: MassEstimator, clusters: ClusterCatalog, problems: npt.NDArray[np.str_]) -> Contexts:
     """Contexts of the clusters without a problem; those that turn out to have no density join the problems."""
-    rows = np.flatnonzero(problems == "")
-    if len(rows) == 0:
-        return torch.zeros(0, 0)
+    rows, nothing = np.flatnonzero(problems == ""), torch.zeros(0)
+    if not len(rows):
+        return nothing
     try:
-        return estimator.encode(clusters[rows] if len(rows) < len(clusters) else clusters)
+        return estimator.encode(clusters[rows])
     except CatalogError as error:
         if not isinstance(error.__cause__, KDEError):
             raise
     if len(rows) == 1:
         problems[rows] = "no_density"
-        return torch.zeros(0, 0)
+        return nothing
     # By halves, so that one cluster without a density costs a few repetitions and not one for each of the others.
     parts = []
     for half in (slice(0, rows[len(rows) // 2]), slice(rows[len(rows) // 2], None)):
@@ -299,7 +290,7 @@ def _encode(estimator: MassEstimator, clusters: ClusterCatalog, problems: npt.ND
         part = _encode(estimator, clusters[half], problems[half])
         if len(part):
             parts.append(part)
-    return concatenate(parts) if parts else torch.zeros(0, 0)
+    return concatenate(parts) if parts else nothing
 
 
 def posterior_columns(

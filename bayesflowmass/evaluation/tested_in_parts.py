@@ -7,15 +7,13 @@ kept until the results are written.
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from bayesflowmass.baselines import fit_baselines
 from bayesflowmass.baselines.suite import Baseline
@@ -25,18 +23,17 @@ from bayesflowmass.catalog.work import WorkFolder, file_facts
 from bayesflowmass.common.arrays import IntArray
 from bayesflowmass.common.files import write_whole
 from bayesflowmass.common.lock import sole_writer
-from bayesflowmass.common.workers import available_cores, work_off
+from bayesflowmass.common.progress import progress_bar
+from bayesflowmass.common.workers import processes, work_off
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.cylinder import in_cylinder
 from bayesflowmass.estimator.shipped import model_folder
 from bayesflowmass.evaluation.files import PREDICTIONS, model_hash
-from bayesflowmass.evaluation.in_parts import files_of, together_empty
+from bayesflowmass.evaluation.in_parts import files_of, loaded_model, together_empty
 from bayesflowmass.evaluation.predictions import prior_range_of
 from bayesflowmass.evaluation.results import write_results
 from bayesflowmass.evaluation.test_sets import baseline_set
 from bayesflowmass.evaluation.tested import gathered, packed, put_to_test
-
-_loaded = lru_cache(maxsize=1)(MassEstimator.load)
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class _Job:
     options: Mapping[str, Any]
 
     def estimator(self) -> MassEstimator:
-        return _loaded(self.model, self.device)
+        return loaded_model(self.model, self.device)
 
     def clusters(self, part: RowGroups) -> ClusterCatalog:
         return ClusterCatalog.from_table(part.read(), self.metadata)
@@ -104,7 +101,7 @@ def evaluate_in_parts(
     parts, metadata = list(parts_of(path)), catalog_metadata(path, needed="log10_mass")
     if not parts:
         raise CatalogError(f"{path}: the catalogue has no clusters; true masses are needed.")
-    estimator = _loaded(str(model), device)
+    estimator = loaded_model(str(model), device)
     prior_range = prior_range_of(estimator, metadata, prior)
     if baseline_catalog is None:
         baseline_catalog = baseline_set(estimator.training_info, metadata, seed)
@@ -112,12 +109,12 @@ def evaluate_in_parts(
     job = _Job(str(model), device, metadata, fit_baselines(baseline_catalog), options)
     read = [*files_of(parts), *([baseline_file] if baseline_file else [])]
     told = {**options, "model": model_hash(model), "files": [file_facts(file) for file in read]}
-    go = partial(work_off, workers=workers or min(available_cores(), len(parts)), scheduler=scheduler)
+    go = partial(work_off, workers=processes(workers, len(parts)), scheduler=scheduler)
     n = sum(part.n_rows for part in parts)
     with (
         sole_writer(out / f"{PREDICTIONS}.work", "evaluate"),
-        tqdm(total=n, disable=not progress, desc="posteriors", unit=" clusters", file=sys.stderr, leave=False) as bar,
-    ):  # fmt: skip
+        progress_bar(n, "posteriors", " clusters", progress) as bar,
+    ):
         work = WorkFolder(out / PREDICTIONS, {"evaluation": told})
         try:
             empty = together_empty(job, parts, go)
@@ -137,7 +134,7 @@ def evaluate_in_parts(
                 n_resamples=n_resamples,
                 seed=seed,
                 figures=figures,
-                threads=workers or available_cores(),
+                threads=processes(workers, len(job.baselines)),
             )
         except KeyboardInterrupt:
             raise KeyboardInterrupt(

@@ -16,7 +16,7 @@ from bayesflowmass.catalog import CatalogMetadata, CatalogWriter, ClusterCatalog
 from bayesflowmass.catalog.work import WorkFolder
 from bayesflowmass.common.arrays import IntArray
 from bayesflowmass.common.lock import sole_writer
-from bayesflowmass.common.workers import available_cores, work_off
+from bayesflowmass.common.workers import processes, work_off
 from bayesflowmass.cosmology import MDPL2, Cosmology
 from bayesflowmass.mocks.batch import Columns, Recipe, simulate_batch
 from bayesflowmass.mocks.parameters import MockParameters
@@ -150,7 +150,7 @@ def simulate_file(
         name: value.to_dict() if hasattr(value, "to_dict") else value for name, value in vars(recipe).items()
     }
     out = out.absolute()
-    workers = workers or min(available_cores(), max(1, n_clusters // _CLUSTERS_PER_WORKER))
+    workers = processes(workers, max(1, n_clusters // _CLUSTERS_PER_WORKER))
     place = out.with_name(out.name + ".work")
     with sole_writer(place, "simulate"):
         work = WorkFolder(out, {"mocks": chosen})

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bayesflowmass.common import workers
-from bayesflowmass.common.workers import work_off
+from bayesflowmass.common.workers import available_cores, processes, work_off
 
 HERE = str(Path(__file__).parent)
 
@@ -116,3 +116,9 @@ def test_dask_workers_without_the_package_or_none_at_all_are_one_sentence(monkey
                 worker.kill()
         assert "bayesflowmass" in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_there_are_as_many_processes_as_are_asked_for_or_as_there_are_cores_or_tasks():
+    assert processes(7, 3) == 7
+    assert processes(None, 1) == 1
+    assert processes(None, 10**6) == available_cores() >= 1

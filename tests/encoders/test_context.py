@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from counted_bar import counted_bars
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder, base
@@ -158,8 +159,10 @@ def test_galaxy_weights_are_used():
 def test_slices_do_not_matter(monkeypatch):
     encoder, catalog = ContextEncoder(KDEEncoder()), catalogue((12, 40, 25, 300, 11))
     whole = encoder.encode(catalog, dtype=torch.float64)
-    monkeypatch.setattr(base, "_GALAXIES_PER_SLICE", 50)
+    monkeypatch.setattr(base, "_GALAXIES_AT_ONCE", 50)
+    bars = counted_bars(monkeypatch, base)
     torch.testing.assert_close(encoder.encode(catalog, dtype=torch.float64), whole)
+    assert [(bar.n, bar.total, bar.shown) for bar in bars] == [(5, 5, False)]
 
 
 def test_singular_cluster_is_named_by_its_id(monkeypatch):

@@ -7,14 +7,20 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+from counted_bar import counted_bars
 from small_model import toy_catalog, toy_estimator
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.catalog.files import parts_of
 from bayesflowmass.common.lock import sole_writer
+from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluation import in_parts
+from bayesflowmass.evaluation.predictions import predict
+from bayesflowmass.evaluation.tested import gathered, packed, put_to_test
 from bayesflowmass.infer import infer, main
 from bayesflowmass.posterior.write_table import write_table
+from bayesflowmass.training.novelty import fit_novelty
 
 N = 60
 
@@ -73,13 +79,52 @@ def same(path, expected):
     assert headers[0] | {"command": "", "model": ""} == headers[1] | {"command": "", "model": ""}
 
 
-def test_parts_make_the_table_of_the_whole(place, tmp_path, small_parts, capsys):
+def test_parts_make_the_table_of_the_whole(place, tmp_path, small_parts, capsys, monkeypatch):
+    bars = counted_bars(monkeypatch, in_parts)
     assert command(place, tmp_path / "m.parquet", "--workers", "1") == 0
     same(tmp_path / "m.parquet", infer(toy_estimator(), ClusterCatalog.read(place / "cat")))
     said = capsys.readouterr()
     assert f"{N} clusters" in said.out
     assert "too few for a kernel density" in said.err
     assert [path.name for path in tmp_path.iterdir()] == ["m.parquet"]
+    assert [(bar.n, bar.total, bar.shown) for bar in bars] == [(N, N, False)]
+
+
+@pytest.fixture(scope="module")
+def watchful(place, tmp_path_factory):
+    """The model, which now knows what its training set looked like."""
+    model = toy_estimator()
+    sets, info = (toy_catalog(n, seed=n) for n in (410, 210)), model.training_info
+    model.novelty = fit_novelty(model.encoder, *sets, info, seed=0, device=torch.device("cpu"))
+    return MassEstimator.load(model.save(tmp_path_factory.mktemp("watchful") / "model"), "cpu")
+
+
+def test_parts_say_of_the_catalogue_as_a_whole_what_is_said_at_once(
+    place, watchful, tmp_path, small_parts, monkeypatch
+):
+    monkeypatch.setattr(in_parts, "loaded_model", lambda *_: watchful)
+    assert command(place, tmp_path / "m.parquet", "--workers", "1") == 0
+    whole = infer(watchful, ClusterCatalog.read(place / "cat"))
+    table = pq.read_table(tmp_path / "m.parquet")
+    header = json.loads(table.schema.metadata[b"bayesflowmass_masses"])
+    assert header["novelty"] == whole.meta["novelty"]
+    assert header["p_sample"] == pytest.approx(whole.meta["p_sample"], abs=0.01)
+    found = table["p_novelty"].to_numpy()
+    np.testing.assert_allclose(found, np.ma.filled(whole["p_novelty"], np.nan), atol=0.02)
+
+
+def test_what_is_kept_of_parts_is_what_was_said_of_them(watchful, tmp_path):
+    catalog, files = toy_catalog(9, seed=3), []
+    for k in range(3):
+        files.append(tmp_path / f"{k}.npz")
+        np.savez(files[-1], **packed(put_to_test(watchful, catalog[3 * k : 3 * k + 3], {}, a_part=True)))
+    found, whole = gathered(files, catalog.metadata), predict(watchful, catalog)
+    assert found.predictions.flags.tolist() == whole.flags.tolist()
+    np.testing.assert_allclose(found.predictions.summary.median, whole.summary.median, atol=1e-5)
+    for name in ("p_value", "features"):
+        kept, said = (getattr(one.strange, name) for one in (found.predictions, whole))
+        assert kept.dtype == (np.float16 if name == "features" else said.dtype)
+        np.testing.assert_allclose(kept, said, atol=0.02)
 
 
 @pytest.mark.parametrize("poor", [0, 2])

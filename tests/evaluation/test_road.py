@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
+from counted_bar import counted_bars
 from matplotlib.figure import Figure
 from small_model import toy_catalog, toy_estimator, with_uncertain_weights
 
@@ -15,7 +16,7 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.compare import main as compare
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluate import main as evaluate
-from bayesflowmass.evaluation import cards, posterior_columns, posteriors, write_cards
+from bayesflowmass.evaluation import cards, posterior_columns, posteriors, road, write_cards
 from bayesflowmass.evaluation import figures as evaluation_figures
 from bayesflowmass.figures import figures
 from bayesflowmass.infer import infer
@@ -232,6 +233,8 @@ class TestBatches:
         monkeypatch.setattr(MassEstimator, "draw", lambda self, *a: drawn.append(a) or draw(self, *a))
         parts = [b.posterior.mean for b in posteriors(model, near, n_draws=5, seed=3, clusters_at_once=9)]
         assert drawn == [(5, 3)]
+        list(posteriors(model, near[:1]))
+        assert drawn[1:] == [(None, 0)]
         np.testing.assert_allclose(
             np.concatenate(parts), model.posterior(near, n_draws=5, seed=3).mean, rtol=0, atol=AGREE
         )
@@ -261,12 +264,15 @@ class TestBatches:
         # The bar is closed: the cursor is back at the start of a cleared line.
         assert capsys.readouterr().err.endswith("\r")
 
-    def test_progress_counts_clusters_on_standard_error(self, estimator, near, capsys):
+    def test_progress_counts_clusters_on_standard_error(self, estimator, near, capsys, monkeypatch):
         list(posteriors(estimator, near, clusters_at_once=16, progress=True, label="masses"))
         streams = capsys.readouterr()
         assert "masses: " in streams.err
         assert f"/{FEW}" in streams.err
         assert streams.out == ""
+        bars = counted_bars(monkeypatch, road)
+        list(posteriors(estimator, near, clusters_at_once=16))
+        assert [(bar.n, bar.total, bar.shown) for bar in bars] == [(FEW, FEW, False)]
 
 
 @pytest.fixture(scope="module")
@@ -300,8 +306,6 @@ class TestUnusableClusters:
         np.testing.assert_allclose(medians[good], masses[good], rtol=0, atol=AGREE)
 
     def test_have_masked_rows_even_in_a_batch_of_their_own(self, estimator, spoiled, masses, monkeypatch):
-        from bayesflowmass.evaluation import road
-
         whole = infer(estimator, spoiled, pdf=True)
         monkeypatch.setitem(road.posteriors.__kwdefaults__, "clusters_at_once", 1)
         table = infer(estimator, spoiled, pdf=True)
@@ -327,12 +331,18 @@ class TestUnusableClusters:
         for values in (found["median"], found["ends"][:, 1]):
             np.testing.assert_array_equal(np.flatnonzero(np.isnan(values)), list(UNUSABLE))
 
-    def test_have_no_card(self, estimator, spoiled, tmp_path):
+    def test_have_no_card(self, estimator, spoiled, tmp_path, monkeypatch):
+        bars = counted_bars(monkeypatch, cards)
         paths = write_cards(estimator, spoiled[:2], tmp_path, attribution=False)
         assert [path.name for path in paths] == ["1.pdf", "1.png"]
+        assert [(bar.n, bar.total, bar.shown) for bar in bars] == [(1, 2, False)]
 
     def test_a_catalogue_of_nothing_else_is_refused_by_name(self, estimator, spoiled):
         with pytest.raises(CatalogError, match=r"None of the 2 clusters .* cluster 5 has galaxies without"):
             list(posteriors(estimator, spoiled[5:7]))
+        for at_once in (1, 2):
+            with pytest.raises(CatalogError, match=r"None of the 2 clusters .* cluster 0 has fewer than"):
+                list(posteriors(estimator, spoiled[np.array([0, 5])], clusters_at_once=at_once))
+        assert len(list(posteriors(estimator, spoiled[5:7], a_part=True))) == 1
         with pytest.raises(CatalogError, match="no clusters"):
             list(posteriors(estimator, spoiled[:0]))

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from counted_bar import counted_bars
 from small_model import toy_catalog, toy_estimator
 
 from bayesflowmass.catalog import ClusterCatalog
@@ -105,12 +106,14 @@ def test_parts_make_the_numbers_and_the_predictions_of_the_whole(prior, place, a
     assert not (tmp_path / "parts" / f"{PREDICTIONS}.work").exists()
 
 
-def test_processes_make_the_same_files(place, tmp_path):
+def test_processes_make_the_same_files(place, tmp_path, monkeypatch):
+    bars = counted_bars(monkeypatch, tested_in_parts)
     for workers in (1, 2):
         in_parts(place, tmp_path / str(workers), workers=workers)
     for name in ("metrics.json", "calibration.json", PREDICTIONS):
         one, two = ((tmp_path / workers / name).read_bytes() for workers in ("1", "2"))
         assert one == two, name
+    assert [(bar.n, bar.total, bar.shown) for bar in bars] == [(N, N, False)] * 2
 
 
 def test_the_command_goes_in_parts_and_draws_what_the_whole_draws(place, tmp_path, monkeypatch, capsys):
