@@ -224,7 +224,7 @@ class OptionalColumns(_Columns):
 
     def known(self, context: Tensor, name: str) -> Tensor:
         """Of which clusters a column is known (*,), from their contexts (*, C)."""
-        return context[..., context.shape[-1] - self.width + 2 * self.names.index(name) + 1] > 0.5
+        return context[..., context.shape[-1] - self.width + 2 * self.names.index(name) + 1].bool()
 
     def describe(self) -> dict[str, Any]:
         """JSON-able description; empty where there are no columns."""

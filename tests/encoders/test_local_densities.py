@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bayesflowmass.encoders.kde import KDEError
 from bayesflowmass.encoders.local import KERNEL_WIDTHS, LocalDensities, kernel_sums
+from bayesflowmass.encoders.local.blocks import blocks_of, near_blocks
 
 SCALE = torch.tensor([0.5, 0.5, 800.0], dtype=torch.float64)
 EPS = torch.finfo(torch.float64).eps
@@ -53,7 +54,7 @@ def rounding(points, widths, dtype=torch.float64):
 @pytest.fixture
 def in_blocks(monkeypatch):
     """Clusters from ten galaxies on go through blocks, in strips of a few."""
-    monkeypatch.setitem(kernel_sums._LARGE, "cpu", 10)
+    monkeypatch.setitem(kernel_sums._GALAXIES_AT_ONCE, "cpu", 10)
     monkeypatch.setitem(kernel_sums._PAIRS_AT_ONCE, "cpu", 64)
 
 
@@ -110,6 +111,31 @@ def test_far_blocks_are_passed_over(in_blocks, monkeypatch):
     assert sum(seen) < 0.3 * 400 * 400
     alone = LocalDensities([(0.1, 300.0)])(points[:200], offsets)
     torch.testing.assert_close(both[:200], alone, rtol=0, atol=rounding(points[:200], [(0.1, 300.0)]))
+
+
+def test_blocks_are_near_where_the_kernels_between_them_are_more_than_rounding():
+    widths = [(0.1, 300.0), (0.2, 450.0)]
+    # T^2 / 2 = ln(100 n / eps), of the larger kernel, from the one block to the other.
+    far = math.sqrt(2.0 * math.log(100.0 * 3 / EPS))
+    for axis, unit in ((0, 0.2), (1, 0.2), (2, 450.0)):
+        for side in (1.0, -1.0):
+            for factor, expected in ((1.0 - 1e-6, True), (1.0 + 1e-6, False)):
+                points = torch.zeros(3, 3, dtype=torch.float64)
+                points[1, 2], points[2, axis] = 0.0, side * factor * far * unit
+                near = near_blocks(points, [(0, 2), (2, 3)], widths)
+                assert near[:, [0, 1], [0, 1]].all()
+                assert near[:, 0, 1].tolist() == near[:, 1, 0].tolist() == [False, expected]
+
+
+def test_a_cluster_is_halved_across_its_longest_side():
+    points = torch.tensor([[0.0, 0.0, 300.0], [0.3, 0.0, 0.0], [0.1, 0.0, 600.0], [0.2, 0.05, 900.0]])
+    order, edges = blocks_of(points, [(0.1, 300.0), (0.2, 250.0)], 2)
+    # In velocity they are 900 / 250 widths apart, on the sky three.
+    assert [sorted(order[start:stop].tolist()) for start, stop in edges] == [[0, 1], [2, 3]]
+    order, edges = blocks_of(points, [(0.05, 300.0)], 2)
+    assert [sorted(order[start:stop].tolist()) for start, stop in edges] == [[0, 2], [1, 3]]
+    assert [stop - start for start, stop in blocks_of(points, [(0.1, 300.0)], 1)[1]] == [1] * 4
+    assert blocks_of(points, [(0.1, 300.0)], 4)[1] == [(0, 4)]
 
 
 def test_single_precision_equals_double_to_its_rounding():

@@ -61,7 +61,7 @@ class AxisNodes:
         self._from_blocks = nodes
         if in_block > 1:
             first = nodes[:in_block]
-            middle = 0.5 * (first[0] + first[-1])
+            middle = first.mean()
             coarse = nodes[::in_block] + (middle - first[0])
             self._parts = (nodes, coarse, first - middle)
             self._from_blocks = 0.5 * (coarse.repeat_interleave(in_block)[: len(nodes)] ** 2 - nodes**2)

@@ -99,14 +99,13 @@ def _run_in_threads(work: Callable[[Group], None], chunks: Sequence[Group], n_th
 
 
 def _chunks(plan: Plan, counts: Tensor, grid: Grid, device: str) -> list[Group]:
-    budget = _VALUES_AT_ONCE["cpu" if device == "cpu" else "cuda"]
-    chunks = []
+    chunks, device = [], "cpu" if device == "cpu" else "cuda"
     for group in plan.groups():
         members = group.numbers[torch.argsort(counts[group.numbers], stable=True)]
         shape = [n * order for n, order in zip(grid.shape, group.orders, strict=True)]
-        runs = chunks_by_richness(
-            counts[members].tolist(), budget // values_per_galaxy(shape), max(1, budget // math.prod(shape))
-        )
+        galaxies = _VALUES_AT_ONCE[device] // values_per_galaxy(shape)
+        clusters = max(1, _VALUES_AT_ONCE[device] // math.prod(shape))
+        runs = chunks_by_richness(counts[members].tolist(), galaxies, clusters)
         chunks += [replace(group, numbers=members[first:last]) for first, last in runs]
     return chunks
 
@@ -132,8 +131,8 @@ def _density(
     axes = grid_axes(grid, orders, chunk.blocks, points.device)
     # Slabs of whole bins and blocks along the first axis bound the memory of finely integrated grids.
     unit = max(orders[0], chunk.blocks[0])
-    layer = len(numbers) * math.prod(len(axis) for axis in axes) * unit // len(axes[0])
-    slab = max(1, _SLAB_AT_ONCE // layer) * unit
+    layers = math.prod(len(axis) for axis in axes[1:])
+    slab = max(1, _SLAB_AT_ONCE // (len(numbers) * layers * unit)) * unit
     mine = kernel[numbers]
     slabs = [
         _bin_means(kernel_sum(points, log_weights, listed, [part, *axes[1:]], mine, chunk.level), orders)

@@ -110,7 +110,7 @@ def kernel_shape(covariance: Tensor, scale: Tensor, size: Tensor) -> KernelShape
     Raises:
         KDEError: naming the first cluster whose covariance is singular, and why.
     """
-    ndim = covariance.shape[1]
+    ndim = len(size)
     variance = covariance.diagonal(dim1=1, dim2=2)
     # Written so that a NaN is refused as well.
     flat = ~(variance > (_MIN_SPREAD * size) ** 2)
@@ -126,7 +126,7 @@ def kernel_shape(covariance: Tensor, scale: Tensor, size: Tensor) -> KernelShape
     correlation = covariance / (sigma[:, :, None] * sigma[:, None, :])
     factor = _cholesky(correlation)
     unit_whitener = _lower_inverse(factor)
-    precision = unit_whitener.transpose(1, 2) @ unit_whitener
+    precision = unit_whitener.mT @ unit_whitener
     root = precision.diagonal(dim1=1, dim2=2).sqrt()
     off_diagonal = 1.0 - torch.eye(ndim, dtype=covariance.dtype, device=covariance.device)
     marginal = sigma * scale.sqrt()
@@ -143,7 +143,7 @@ def kernel_shape(covariance: Tensor, scale: Tensor, size: Tensor) -> KernelShape
 
 def _cholesky(correlation: Tensor) -> list[list[Tensor]]:
     """Cholesky factor of n small correlation matrices, entry by entry: a few vector operations a batch."""
-    ndim = correlation.shape[1]
+    *_, ndim = correlation.shape
     factor: list[list[Tensor]] = []
     for j in range(ndim):
         row: list[Tensor] = []

@@ -147,7 +147,7 @@ def _matrix_product(axes: Sequence[ScaledAxis], centres: Tensor, constants: Tens
         product = factor if product is None else (product[:, :, None, :] * factor[:, None]).flatten(1, 2)
     if product is None:
         return factor.sum(-1)
-    return torch.bmm(product, factor.transpose(1, 2)).reshape(-1, *(axis.n_nodes for axis in axes))
+    return torch.bmm(product, factor.mT).reshape(-1, *(axis.n_nodes for axis in axes))
 
 
 def _axis_factor(axis: ScaledAxis, centre: Tensor, constant: Tensor) -> Tensor:

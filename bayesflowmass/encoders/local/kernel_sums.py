@@ -28,10 +28,10 @@ MOMENTS = 5
 
 # Pairs of galaxies held at once: they stay in the cache of a core, or keep a GPU busy.
 _PAIRS_AT_ONCE = {"cpu": 1 << 17, "cuda": 1 << 25}
-# From so many galaxies on a cluster is taken in blocks of half as many.
-_LARGE = {"cpu": 512, "cuda": 8192}
+# A cluster of so many galaxies or more is taken in blocks of half as many.
+_GALAXIES_AT_ONCE = {"cpu": 512, "cuda": 8192}
 # Padded galaxies that cost about as much as the operations of one more run.
-_FREE_PADDING = 128
+_PADDED_AT_ONCE = 128
 # An exponential that underflows costs up to 25 times another one, and so does arithmetic with its result. A kernel
 # below exp(-60) = 9e-27 of its peak counts as that: nothing beside the galaxy itself in either precision.
 _LOWEST = -60.0
@@ -54,7 +54,7 @@ def kernel_sums(points: Tensor, offsets: Tensor, widths: Widths) -> Tensor:
     counts = offsets.diff()
     order = torch.argsort(counts, stable=True)
     sizes = counts[order].tolist()
-    n_small = sum(size < _LARGE[device] for size in sizes)
+    n_small = sum(size < _GALAXIES_AT_ONCE[device] for size in sizes)
     # Autograd keeps what it needs; the next run must not write there.
     scratch = None if torch.is_grad_enabled() and points.requires_grad else _Scratch(points)
     parts, places = [points.new_zeros(MOMENTS, len(widths), 0)], [order[:0]]
@@ -68,7 +68,9 @@ def kernel_sums(points: Tensor, offsets: Tensor, widths: Widths) -> Tensor:
     for cluster in order[n_small:].tolist():
         start, stop = int(offsets[cluster]), int(offsets[cluster + 1])
         parts.append(
-            _of_large(points[start:stop], widths, _LARGE[device] // 2, _PAIRS_AT_ONCE[device], scratch)
+            _of_large(
+                points[start:stop], widths, _GALAXIES_AT_ONCE[device] // 2, _PAIRS_AT_ONCE[device], scratch
+            )
         )
         places.append(torch.arange(start, stop, device=points.device))
     return _reordered(torch.cat(parts, -1), torch.cat(places))
@@ -80,7 +82,7 @@ def _runs(sizes: Sequence[int], pairs: int) -> list[tuple[int, int]]:
     while first < len(sizes):
         some = sizes[first : first + max(1, pairs // sizes[first] ** 2)]
         # The budget of galaxies is that of the smallest cluster; at most an eighth of a run is padding.
-        _, count = next(chunks_by_richness(some, max(1, pairs // sizes[first]), len(some), _FREE_PADDING))
+        _, count = next(chunks_by_richness(some, max(1, pairs // sizes[first]), len(some), _PADDED_AT_ONCE))
         runs.append((first, first + count))
         first += count
     return runs
