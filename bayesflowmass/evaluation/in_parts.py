@@ -94,17 +94,17 @@ def infer_in_parts(
     catalog: Path,
     out: Path,
     *,
-    prior: str | MassPrior = "flat",
-    n_draws: int | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    workers: int | None = None,
-    scheduler: str | None = None,
-    assume: Mapping[str, float] | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    header: Mapping[str, Any] | None = None,
-    read: Sequence[Path] = (),
-    progress: bool = False,
+    prior: str | MassPrior,
+    n_draws: int | None,
+    seed: int,
+    device: str,
+    workers: int | None,
+    scheduler: str | None,
+    assume: Mapping[str, float] | None,
+    metadata: Mapping[str, Any],
+    header: Mapping[str, Any],
+    read: Sequence[Path],
+    progress: bool,
     **options: Any,
 ) -> int:
     """Write the masses table of a catalogue, in the memory of a few parts; the table does not depend on who makes it.
@@ -114,7 +114,7 @@ def infer_in_parts(
         catalog: parquet file, or folder of them, one row per cluster.
         out: masses table (parquet); finished parts are kept in ``<out>.work`` until it is there.
         prior, n_draws, seed, device: see `MassEstimator.posterior`.
-        workers: processes; default: one for each core.
+        workers: processes; None: one for each core.
         scheduler: address of a Dask scheduler, whose workers see the same folders.
         assume, metadata: what the catalogue is told, and fields of its metadata to put in place of its own.
         header: further entries of the header.
@@ -132,7 +132,7 @@ def infer_in_parts(
     parts = list(parts_of(catalog))
     out = out.absolute()
     road = {"prior": prior, "n_draws": n_draws, "seed": seed}
-    job = Job(chosen, device, dict(assume or {}), dict(metadata or {}), road, options)
+    job = Job(chosen, device, dict(assume or {}), dict(metadata), road, options)
     told = {
         "chosen": chosen,
         "assume": job.assume,
@@ -156,7 +156,7 @@ def infer_in_parts(
             empty = together_empty(job, parts, go)
             for index, _ in go(partial(_one_part, job, work, parts, empty), range(len(parts))):
                 bar.update(parts[index].n_rows)
-            _put_together(job, work, len(parts), out, dict(header or {}), seed)
+            _put_together(job, work, len(parts), out, dict(header), seed)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"Finished parts are kept in '{work.path}'; the same command goes on from there."

@@ -65,17 +65,17 @@ def evaluate_in_parts(
     path: Path,
     out: Path,
     *,
-    prior: str = "flat",
-    baseline_catalog: ClusterCatalog | None = None,
+    prior: str,
+    baseline_catalog: ClusterCatalog | None,
     baseline_file: Path | None = None,
-    n_resamples: int = 200,
-    n_draws: int | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    workers: int | None = None,
+    n_resamples: int,
+    n_draws: int | None,
+    seed: int,
+    device: str,
+    workers: int | None,
     scheduler: str | None = None,
     figures: bool = True,
-    progress: bool = False,
+    progress: bool,
 ) -> dict[str, Any]:
     """`bayesflowmass.evaluate.evaluate` in the memory of a few parts; the files do not depend on who makes them.
 
@@ -87,7 +87,7 @@ def evaluate_in_parts(
             not go on.
         prior, n_resamples, n_draws, seed, figures, progress: see `bayesflowmass.evaluate.evaluate`.
         device: of the model.
-        workers: processes; default: one for each core.
+        workers: processes; None: one for each core.
         scheduler: address of a Dask scheduler, whose workers see the same folders.
 
     Returns:

@@ -12,7 +12,7 @@ from bayesflowmass.evaluation.cards import phase_space_image
 from bayesflowmass.evaluation.masses_table import FEWEST, novelty_header, prior_column
 from bayesflowmass.evaluation.paper import expected_counts, literature_masses, predict_quantiles
 from bayesflowmass.evaluation.predictions import prior_range_of
-from bayesflowmass.evaluation.table import format_cells, format_summary, format_text
+from bayesflowmass.evaluation.table import format_cells, format_markdown, format_summary, format_text
 from bayesflowmass.evaluation.test_sets import drawn_like
 from bayesflowmass.evaluation.truth import clusters_of_three_masses, halo_of, member_counts
 
@@ -62,7 +62,10 @@ def test_clusters_without_a_mass_are_in_no_comparison():
     reference = Table(
         {"cluster_id": ["a", "b"], "log10_mass": [14.9, 1], "lower": [0.1, 1], "upper": [0.2, 1]}
     )
-    assert literature_masses(masses, reference)[0] == ["b"]
+    names, ours, theirs = literature_masses(masses, reference)
+    assert names == ["b"]
+    np.testing.assert_allclose(np.concatenate(ours), [15.0, 0.2, 0.1])
+    np.testing.assert_allclose(np.concatenate(theirs), [1.0, 1.0, 1.0])
 
 
 def test_members_are_counted_from_what_knows_them_best():
@@ -151,6 +154,50 @@ def test_numbers_of_tables_are_rounded_as_they_are_meant():
     assert "Calibrated." in text
     assert "N = members, median 42, over log10 M = 13.50-15.00" in text
     assert "Calibrated." not in format_text(metrics | {"coverage_can_be_nominal": False})
+
+
+def test_a_table_in_markdown_and_as_text_is_what_it_looks_like():
+    metrics = {
+        "mean_residual": -0.01,
+        "mean_residual_se": 0.004,
+        "scatter": 0.2,
+        "baselines": {"richness": {"scatter": 0.25, "scatter_se": 0.0123}, "mine": {"slope": 1.0}},
+        "population": "hmf",
+        "kind": "contaminated",
+        "mode": "",
+        "n_clusters": 12,
+        "prior": "hmf",
+        "coverage_statement": "Nominal.",
+    }
+    markdown = format_markdown(metrics).split("\n")
+    assert markdown[0] == (
+        "12 contaminated clusters, mass-function test set, hmf prior; residual = log10(M_true/M_pred) [dex]"
+    )
+    assert markdown[1] == ""
+    assert markdown[2] == (
+        "| estimator | mean | scatter | b | scat/b | 14-15 | b | scat/b | abs 15 | in 68% | in 95% | s_N | s_0 |"
+    )
+    assert markdown[3] == "|---" * 13 + "|"
+    assert markdown[4] == "| this model | -0.010 ± 0.004 | 0.200" + " | -" * 10 + " |"
+    assert markdown[5] == "| galaxy count alone | - | 0.250 ± 0.012" + " | -" * 10 + " |"
+    assert markdown[6] == "| mine | - | - | 1.000" + " | -" * 9 + " |"
+    assert markdown[7].startswith("| [Kodi Ramanah+2020: flow] | ")
+    blank = markdown.index("", 2)
+    assert all(line.startswith("| [") and line.count("|") == 14 for line in markdown[7:blank])
+    assert markdown[blank + 2] == "Nominal."
+    assert markdown[blank + 3] == "[...]: published, on other mocks of the same kind, under a flat prior."
+    assert len(markdown) == blank + 4
+    text = format_text(metrics).split("\n")
+    rows, width = len(markdown[4:blank]), len(text[1])
+    assert text[1] == text[3] == text[4 + rows] == "-" * width
+    assert all(len(line) == width for line in text[1 : 5 + rows])
+    assert " ".join(text[2].split()) == "mean scatter b scat/b 14-15 b scat/b abs 15 in 68% in 95% s_N s_0"
+    assert text[4].startswith("this model  ")
+    assert text[4].split()[2:4] == ["-0.010", "0.200"]
+    assert text[5 + rows :] == markdown[blank + 1 :]
+    summary = format_summary(metrics).split("\n")
+    assert summary[-1] == "[...]: published, on other mocks of the same kind."
+    assert format_summary(metrics | {"population": "flat"}).split("\n")[-1].startswith("Scatter [dex]")
 
 
 def test_an_image_is_over_the_limits_of_its_grid_and_none_where_there_is_no_density(estimator):

@@ -105,6 +105,9 @@ def test_parts_of_the_width_are_null_for_a_point_model_alone(estimator, clusters
         read = read_predictions(tmp_path / "p.parquet")
         assert np.isnan(read.columns["sigma_epistemic"][read.usable]).all() == null
         assert read.bayesian != null
+    columns["sigma_epistemic"] = np.where(read.usable, 0.0, np.nan)
+    write_predictions(tmp_path / "p.parquet", clusters, columns, {})
+    assert not read_predictions(tmp_path / "p.parquet").bayesian
 
 
 def without_masses(run, rows):

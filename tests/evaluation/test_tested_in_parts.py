@@ -20,6 +20,7 @@ from bayesflowmass.evaluation.tested_in_parts import evaluate_in_parts
 
 N = 60
 FEW = {"n_resamples": 3, "figures": False}
+HERE = {"n_draws": None, "seed": 0, "device": "cpu", "workers": 1, "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,11 @@ def small_parts(monkeypatch):
 def in_parts(place, out, **options):
     training = ClusterCatalog.read(place / "training.parquet")
     return evaluate_in_parts(
-        place / "model", place / "cat", out, baseline_catalog=training, **{"workers": 1, **FEW, **options}
+        place / "model",
+        place / "cat",
+        out,
+        baseline_catalog=training,
+        **{"prior": "flat", **HERE, **FEW, **options},
     )
 
 
@@ -192,6 +197,7 @@ def test_a_catalogue_without_masses_or_of_clusters_without_any_is_one_sentence(p
                 tmp_path / f"{name}.parquet",
                 tmp_path / "out",
                 baseline_catalog=training,
-                workers=1,
+                prior="flat",
+                **HERE,
                 **FEW,
             )
