@@ -18,6 +18,9 @@ def comparison_verdicts(comparison: Mapping[str, Any]) -> Iterator[Verdict]:
     Args:
         comparison: content of comparison.json.
     """
+    # What holds for all is said once.
+    general = [] if comparison["coverage_can_be_nominal"] else [str(comparison["coverage_statement"])]
+    general += map(str, comparison.get("remarks", ()))
     for section in comparison["sections"]:
         for label, summary in zip(section["differences"], section["summary"], strict=True):
             answers = [v["answer"] for v in section["verdicts"] if v["method"] == label]
@@ -28,9 +31,8 @@ def comparison_verdicts(comparison: Mapping[str, Any]) -> Iterator[Verdict]:
                 if answer in answers
             )
             points = [f"Of {len(answers)} questions, corrected for their number: {counts}."]
-            if not comparison["coverage_can_be_nominal"]:
-                points.append(str(comparison["coverage_statement"]))
-            points += map(str, comparison.get("remarks", ()))
+            points += general
+            general = []
             name = f"{section['name']}: " if section["name"] else ""
             yield Verdict(tone, f"{name}{summary}", tuple(points))
 
@@ -45,8 +47,8 @@ def comparison_sections(
         figures: name of a set -> its pictures.
     """
     sample = (
-        f"{comparison['n_clusters']} {POPULATIONS.get(str(comparison.get('population')), 'clusters')} of"
-        f" {comparison['n_haloes']} haloes, {PRIORS.get(str(comparison.get('prior')), 'prior')}."
+        f"{comparison['n_clusters']} {POPULATIONS.get(str(comparison.get('population')), 'clusters')}, of"
+        f" {comparison['n_haloes']} haloes; {PRIORS.get(str(comparison.get('prior')), 'prior')}."
     )
     for section in comparison["sections"]:
         yield Section(

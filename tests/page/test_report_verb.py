@@ -24,6 +24,7 @@ from bayesflowmass.command.run import parse_settings
 from bayesflowmass.common.numbers import number, percent, with_error
 from bayesflowmass.compare import compare
 from bayesflowmass.evaluate import EvaluateSettings
+from bayesflowmass.page.comparison import comparison_verdicts
 from bayesflowmass.page.contents import report_page
 from bayesflowmass.page.document import Page, Paragraph, Picture, Section, Table
 from bayesflowmass.page.folder import ReportError, read_run_folder
@@ -173,6 +174,14 @@ def test_an_evaluation_alone_says_what_its_model_was_trained_on(runs, tmp_path):
     text = words(report(tmp_path / "evaluation"))
     assert "What it was trained on" in text
     assert "13.20–15.60" in text
+
+
+def test_what_holds_for_all_compared_models_is_said_once():
+    section = {"name": "", "differences": {"a": {}, "b": {}}, "summary": ["A is worse.", "B is worse."]}
+    section["verdicts"] = [{"method": label, "answer": "worse"} for label in "ab"]
+    pair = {"coverage_can_be_nominal": False, "coverage_statement": "A mixed pair.", "remarks": ["A remark."]}
+    found = list(comparison_verdicts({"sections": [section], **pair}))
+    assert [set(verdict.points) >= {"A mixed pair.", "A remark."} for verdict in found] == [True, False]
 
 
 def test_a_comparison_is_reported_with_its_own_words_and_numbers(compared):
