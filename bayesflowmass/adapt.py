@@ -263,7 +263,11 @@ def _adapt_with(settings: AdaptSettings) -> None:
     names = ("galaxies", "clusters", "out", "start", "stop_at_configuration", "reference", "prior", "assume")
     values = {name: getattr(settings, name) for name in (*names, "seed", "device", "progress")}
     adapt(**values, command=command_line("bayesflowmass adapt", settings), **settings.reading())
-    if not settings.stop_at_configuration:
+    if settings.stop_at_configuration:
+        say(
+            "Edit what you know better, and give the command again without --stop-at-configuration: it trains."
+        )
+    else:
         again = {"out": Path("masses.ecsv"), "reference": None, "seed": 0, "stop_at_configuration": False}
         line = command_line(
             "bayesflowmass infer", settings.model_copy(update=again | {"start": Path(DEFAULT_MODEL)})

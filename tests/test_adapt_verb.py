@@ -101,6 +101,12 @@ def test_one_command_does_the_whole_and_goes_on_after_an_interruption(
     assert hash_weights(models[0].flow) != hash_weights(start.flow)
 
 
+def test_after_the_configuration_the_command_says_how_to_go_on(place, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("bayesflowmass.adapt.adapt", lambda **_: {})
+    assert main(words(place, tmp_path, "--stop-at-configuration")) == 0
+    assert "give the command again without --stop-at-configuration" in capsys.readouterr().out
+
+
 def test_the_parts_are_usable_alone(place, small, tmp_path):
     out = tmp_path / "model"
     adapt(

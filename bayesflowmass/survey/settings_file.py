@@ -83,8 +83,9 @@ def written(values: Mapping[str, Any], facts: Mapping[str, Fact], base: str, com
     lines = [
         f"# A model for one survey, which begins with '{base}'. Written by",
         f"#     {command}",
-        "# Settings with a comment are those of its clusters; all others are those of the start. Edit what you know",
-        "# better, and give the command again: it trains with this file as it is (remove it to measure again).",
+        "# Settings with a comment are those of its clusters, the typical value first; all others are those of the",
+        "# start. Edit what you know better, and give the command again without --stop-at-configuration: it trains",
+        "# with this file as it is (remove it to measure again).",
         *(["# Not known, and left open: " + "; ".join(unknown) + "."] if unknown else []),
     ]
     text = yaml.safe_dump(dict(values), sort_keys=False, default_flow_style=None, width=1000)
