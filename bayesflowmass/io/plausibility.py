@@ -137,7 +137,7 @@ def radius_reading(
         computed: comoving Mpc/h (n,).
         z: of the clusters (n,).
         ours: cosmology of the computed radii.
-        where: names the table.
+        where: names the table and the columns.
     """
     usable = (computed > 0.05) & (given > 0.0)
     if not usable.any():
@@ -172,9 +172,9 @@ def radius_reading(
     if misfit["comoving Mpc/h"] < 0.1:
         return None
     raise CatalogError(
-        f"{where}: the radius given is {float(np.median(ratio)):.3f} of the comoving one from ra, dec and z, so it "
-        "fits no unit we know: correct the centres of the clusters, or leave the column out, since radii are "
-        "computed from ra, dec and z."
+        f"{where}, read as the distance from the centre, is {float(np.median(ratio)):.3f} times the comoving one from "
+        "ra, dec and z, so it fits no unit we know: correct the centres of the clusters, or take the column out of the "
+        "table if it is something else, since radii are computed from ra, dec and z."
     )
 
 

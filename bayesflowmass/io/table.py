@@ -281,7 +281,10 @@ class FlatTable:
             name: theirs for name in LIKELY[self.what] if name not in there and (theirs := self._near(name))
         }
         wanted = next((form for form in _FORMS[self.what] if form.issubset(there | set(proposed))), set())
-        for ours in [name for name in proposed if name in wanted | {"cluster_id"}]:
+        # An error by its own names alone: that of a magnitude has one much like it.
+        errors = find_names(self.columns, {"v_err": LIKELY[self.what].get("v_err", ())})
+        proposed |= errors
+        for ours in [name for name in proposed if name in wanted | {"cluster_id", *errors}]:
             if proposed[ours] in self.columns:
                 self.move(proposed[ours], ours)
                 self.assumed[ours] = proposed[ours]

@@ -255,8 +255,8 @@ def samples_page(found: dict[str, Any]) -> str:
         " prior that says how it was chosen, and under the flat prior and the mass function"
         " (`benchmarks/real_sky/samples.py` says what the model is told and why)."
         f" **Beyond {OFFSET:g} dex, or {100 * COVERAGE:.0f} points from nominal:"
-        f" {where}.** An interval holds no error of the reference; simple methods are fitted on mocks like those of"
-        f" training.\n{text}"
+        f" {where}.** docs/real_data.md says what was ruled out and what would explain it. An interval holds no error"
+        f" of the reference; simple methods are fitted on mocks like those of training.\n{text}"
     )
 
 

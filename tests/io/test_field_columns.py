@@ -83,6 +83,13 @@ def test_radii_and_velocities_that_are_proposed_can_be_taken_in_one_go(names):
     same(load_catalog(galaxies, clusters, guess=True), expected)
 
 
+@pytest.mark.parametrize(("name", "taken"), [("SigV", True), ("g_err", False)])
+def test_a_proposed_velocity_error_is_taken_and_that_of_a_magnitude_is_not(name, taken):
+    galaxies, clusters, _ = sky_tables()
+    galaxies[name] = 50.0
+    assert load_catalog(galaxies, clusters, guess=True).has("gal_v_err") is taken
+
+
 def test_what_is_there_is_never_guessed():
     galaxies, clusters = frame_tables()
     expected = load_catalog(galaxies, clusters)
@@ -260,7 +267,7 @@ def test_radii_that_are_angles_are_told(unit, per_degree):
 
 def test_radii_that_fit_nothing_are_refused():
     z, computed = np.full(9, 0.1), np.linspace(0.1, 2.0, 9)
-    with pytest.raises(CatalogError, match=r"t: the radius given is 3\.300 of the comoving one"):
+    with pytest.raises(CatalogError, match=r"t, read as the distance from the centre, is 3\.300 times"):
         radius_reading(3.3 * computed, computed, z, MDPL2, "t")
 
 

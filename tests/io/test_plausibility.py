@@ -152,7 +152,7 @@ def test_radii_are_ours_within_a_per_cent_and_left_alone_within_ten(factor, foun
     z, computed = np.full(9, 1e-4), np.linspace(0.06, 2.0, 9)
     arguments = factor * computed, computed, z, Cosmology(h=0.5), "t"
     if found == "refused":
-        assert refused("is 1.120 of the comoving one", check.radius_reading, *arguments)
+        assert refused("is 1.120 times the comoving one", check.radius_reading, *arguments)
     else:
         # So near, the usual cosmologies are all the same.
         reading = check.radius_reading(*arguments)

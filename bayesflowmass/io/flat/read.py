@@ -386,12 +386,12 @@ def _compare(
     names = ["r_proj"] if "r_proj" in table else ["x", "y"] if table.has("x", "y") else []
     if names:
         given = np.linalg.norm([table.measured(name)[at] for name in names], axis=0)
-        found = plausibility.radius_reading(given, radius, z_cluster, cosmology, table.name)
+        columns = f"{table.name}: {' and '.join(table.theirs[name] for name in names)}"
+        found = plausibility.radius_reading(given, radius, z_cluster, cosmology, columns)
         if found is not None:
             table.notes.append(
-                f"{table.name}: {' and '.join(table.theirs[name] for name in names)} "
-                f"{'are' if len(names) > 1 else 'is'} {found}, as ra, dec and z tell, and not used: radii are "
-                "computed from these."
+                f"{columns} {'are' if len(names) > 1 else 'is'} {found}, as ra, dec and z tell, and not used: radii "
+                "are computed from these."
             )
     if "v_los" in table:
         where = column_place(table, "v_los")
