@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -236,9 +237,14 @@ def test_a_sample_that_disagrees_is_named_before_the_tables(monkeypatch):
         assert value["scatter"] == pytest.approx(noise.std(ddof=1))
         assert rows["richness"]["value"]["rank"] == pytest.approx(1.0)
         assert rows["richness"]["ours_minus_this"]["value"] == pytest.approx(noise.std(ddof=1))
-        text[shift] = samples_page({"rows": [{"sample": "A", "prior": "sz:14", "n": 200, "rows": rows}]})
+        row = {"sample": "A", "prior": "sz:14", "n": 200, "rows": rows}
+        both = sky_samples.statistics(reference + noise + shift, np.full(200, 0.5), reference)
+        row["with_error"] = {"of": "somebody", "dex": 0.46, **both}
+        text[shift] = samples_page({"rows": [row]})
     # Four standard errors of a share of 200 are 13 points, so that the coverage of the first may be named too.
     assert "median" not in text[0.0].split("from nominal:")[1].split("**")[0]
+    # Noise of 0.2 dex beside errors of 0.5: 98.7 +- 0.8 % within the half width of 0.497.
+    assert re.search(r"\(median 0\.46 dex: somebody\): (9[5-9]|100) / 100 % of our masses", text[0.0])
     assert "A (200 clusters): median +0.3" in text[0.3].split("from nominal:")[1].split("**")[0]
 
 
