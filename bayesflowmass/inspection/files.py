@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def _describe(report: Inspection, catalog: ClusterCatalog) -> None:
             if catalog.has(name):
                 report.facts.append(f"{label}: {_span(catalog.column(name))}")
     metadata = catalog.metadata
-    known = {"kind": metadata.kind, "mode": metadata.mode, "selection": metadata.selection or None}
+    known = {"kind": metadata.kind, "mode": metadata.mode, "selection": _listed(metadata.selection) or None}
     report.facts += [f"{name}: {value}" for name, value in known.items() if value is not None]
     report.facts += [f"note: {note}" for note in metadata.extra.get("notes", [])]
     try:
@@ -82,6 +83,10 @@ def _describe(report: Inspection, catalog: ClusterCatalog) -> None:
     if catalog.has("n_shared") and int(np.sum(catalog.column("n_shared") > 0)):
         shared = int(np.sum(catalog.column("n_shared") > 0.1 * np.maximum(counts, 1)))
         report.facts.append(f"clusters that share more than a tenth of their galaxies: {shared}")
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def say_without_mass(report: Inspection, catalog: ClusterCatalog) -> None:
@@ -114,11 +119,15 @@ def inspect_model(path: Path) -> Inspection:
     report.facts += [
         f"log10 M200c [Msun/h] from {low:g} to {high:g}, trained with masses {info.masses}",
         f"redshift: {info.redshift_range[0]:g} to {info.redshift_range[1]:g}",
-        f"kind {info.kind}, interloper mode {info.mode}, selection {info.selection}",
+        f"kind {info.kind}, interloper mode {info.mode}, selection: {_listed(info.selection)}",
         f"{'uses' if info.uses_richness else 'does not use'} the number of galaxies",
         f"{sum(p.numel() for p in estimator.flow.parameters())} parameters, trained on {info.n_train} clusters, "
         f"bayesflowmass {info.version}",
     ]
+    weights, maps = estimator.weights, [f"{r.prior} prior" for r in estimator.recalibrations]
+    report.facts.append(
+        f"posterior of the weights: {weights.method if weights else 'none'}; recalibrated: {', '.join(maps) or 'no'}"
+    )
     report.facts += estimator.notes
     report.commands = [command("infer", "--model", path, "--galaxies", "FILE", "--out", "masses.ecsv")]
     return report

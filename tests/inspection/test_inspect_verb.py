@@ -58,6 +58,8 @@ def test_a_model_folder_says_what_it_was_trained_for(tmp_path):
     report = inspect_file(folder)
     assert report.usable
     assert "interloper mode paper" in report.text()
+    assert "posterior of the weights: none; recalibrated: no" in report.text()
+    assert "{" not in report.text()
     assert f"--model {folder}" in report.commands[0]
     assert inspect_file(folder / "model.json").usable
     weights = folder / "model.safetensors"
