@@ -8,12 +8,13 @@ from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 from flat_tables import frame_tables, sky_tables
 
-from bayesflowmass.catalog import CatalogError
+from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
 from bayesflowmass.io import load_catalog, plausibility, read_flat
 from bayesflowmass.io.any_table import read_any_table
-from bayesflowmass.io.cylinders import cut_cylinders
+from bayesflowmass.io.cylinders import _centre_error, cut_cylinders
 from bayesflowmass.io.duplicates import find_duplicates
+from bayesflowmass.io.formats import identify
 from bayesflowmass.io.plain_table import plain_table
 from bayesflowmass.io.sky import galaxies_around, rest_frame_velocity, sky_offsets, sky_position
 
@@ -235,3 +236,40 @@ def test_of_a_file_that_is_not_there_a_pattern_is_said_where_it_is_one(tmp_path,
     with pytest.raises(CatalogError, match="no such file") as caught:
         load_catalog(tmp_path / name)
     assert ("a pattern is not expanded" in str(caught.value)) == pattern
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "known"),
+    [("", "1 0.1 0.2 {}", "sag-galaxies"), ("# R v\n# kpc km/s\n", "300 {} 50", "mg-mamposst")],
+)
+def test_two_hundred_lines_say_what_a_file_of_numbers_is(tmp_path, head, row, known):
+    path = tmp_path / "a.txt"
+    for lines, found in ((200, known), (199, None)):
+        rows = [row.format(500 * (-1) ** number) for number in range(lines - head.count("\n"))]
+        path.write_text(head + "\n".join([*rows, "1 2", ""]), encoding="utf-8")
+        assert getattr(identify(path), "name", None) == found
+
+
+def test_the_error_of_a_velocity_centre_is_of_five_slow_galaxies_at_least():
+    v_los = np.array([*[-100.0, 100.0] * 2, 100.0, 2000.0, *[-100.0, 100.0] * 2, -2000.0])
+    catalog = ClusterCatalog.from_arrays(
+        {"cluster_id": np.arange(2), "redshift": np.full(2, 0.1)},
+        {"x": np.zeros(11), "y": np.zeros(11), "v_los": v_los},
+        np.array([6, 5]),
+    )
+    np.testing.assert_allclose(_centre_error(catalog), [100.0 / np.sqrt(5.0), np.nan])
+
+
+def test_errors_of_redshifts_that_nobody_knows_are_zero_and_those_of_some_the_median():
+    galaxies, clusters = sky_tables()[:2]
+    survey = galaxies["ra", "dec", "z"]
+    survey["z_err"] = np.nan
+    assert set(cut_cylinders(survey, clusters).galaxies("gal_v_err")) == {0.0}
+    survey["z_err"][:3] = [1e-4, 2e-4, 4e-4]
+    found = cut_cylinders(survey, clusters)
+    z_err = (
+        found.galaxies("gal_v_err")
+        * (1.0 + np.repeat(found.column("redshift"), found.n_galaxies))
+        / SPEED_OF_LIGHT
+    )
+    np.testing.assert_allclose(np.unique(z_err.round(9)), [1e-4, 2e-4, 4e-4])
