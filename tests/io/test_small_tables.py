@@ -12,9 +12,10 @@ from bayesflowmass.catalog import CatalogError, ClusterCatalog
 from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT, Cosmology, transverse_mpc_h_per_radian
 from bayesflowmass.io import load_catalog, plausibility, read_flat
 from bayesflowmass.io.any_table import read_any_table
-from bayesflowmass.io.cylinders import _centre_error, cut_cylinders
+from bayesflowmass.io.cylinders import Recentring, _centre_error, cut_cylinders
 from bayesflowmass.io.duplicates import find_duplicates
 from bayesflowmass.io.formats import identify
+from bayesflowmass.io.formats.cosmosim import MDPL2_REDSHIFTS
 from bayesflowmass.io.plain_table import plain_table
 from bayesflowmass.io.sky import galaxies_around, rest_frame_velocity, sky_offsets, sky_position
 
@@ -273,3 +274,30 @@ def test_errors_of_redshifts_that_nobody_knows_are_zero_and_those_of_some_the_me
         / SPEED_OF_LIGHT
     )
     np.testing.assert_allclose(np.unique(z_err.round(9)), [1e-4, 2e-4, 4e-4])
+
+
+@pytest.mark.parametrize(("east", "north"), [(0.3, 0.0), (0.0, -0.3), (-0.2, 0.2)])
+def test_a_centre_that_is_off_comes_back_the_way_it_went(east, north):
+    rng = np.random.default_rng(0)
+    ra, dec, z = 50.0, 20.0, 0.1
+    scale = float(transverse_mpc_h_per_radian(z, MDPL2))
+    at = np.full(200, ra), np.full(200, dec)
+    sky = sky_position(*at, *(rng.normal(0, 0.15, (2, 200)) / scale))
+    galaxies = Table({"ra": sky[0], "dec": sky[1], "z": z + 1.1 * rng.normal(0, 400, 200) / SPEED_OF_LIGHT})
+    off = sky_position(*(one[:1] for one in at), np.array([east]) / scale, np.array([north]) / scale)
+    clusters = Table({"cluster_id": [1], "ra": off[0], "dec": off[1], "redshift": [z]})
+    found = cut_cylinders(galaxies, clusters, recentring=Recentring())
+    # 0.15 Mpc/h over the root of 200.
+    left = sky_offsets(found.column("ra"), found.column("dec"), at[0][:1], at[1][:1]) * scale
+    assert np.abs(left).max() < 0.05
+    assert found.column("offset_x")[0] == pytest.approx(-east, abs=0.05)
+    assert found.column("offset_y")[0] == pytest.approx(-north, abs=0.05)
+    assert found.column("recentred").tolist() == [True]
+
+
+def test_snapshots_of_mdpl2_are_equally_far_apart_in_the_scale_factor():
+    """As the simulation wrote them, from redshift 0 on; the numbers are rounded to 0.001."""
+    snapshots = sorted(MDPL2_REDSHIFTS, reverse=True)
+    redshifts = np.array([MDPL2_REDSHIFTS[snapshot] for snapshot in snapshots])
+    assert (snapshots[0], redshifts[0], MDPL2_REDSHIFTS[120]) == (125, 0.0, 0.117)
+    np.testing.assert_allclose(np.diff(np.log1p(redshifts)), 0.0221, atol=1e-3)

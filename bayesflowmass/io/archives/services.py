@@ -157,7 +157,7 @@ def _cones(ra: float, dec: float, angle: float) -> list[tuple[float, float, floa
     # Hexagonal packing; on the sphere a step of angle is at most a step in the plane.
     step = np.sqrt(3.0) * _LARGEST_CONE * 0.97
     n = int(np.ceil(2.0 * (angle + _LARGEST_CONE) / step))
-    row, column = np.meshgrid(np.arange(-n, n + 1), np.arange(-n, n + 1))
+    row, column = np.meshgrid(np.arange(-n, n), np.arange(-n, n))
     east = ((column + 0.5 * row) * step).ravel()
     north = (row * step * np.sqrt(0.75)).ravel()
     reached = np.hypot(east, north) < angle + _LARGEST_CONE

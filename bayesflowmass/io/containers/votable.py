@@ -93,7 +93,7 @@ def _refuse_pointers(data: bytes, name: str) -> None:
     parser.StartElementHandler = element
     parser.EntityDeclHandler = entity
     with damaged(name, "not a whole XML document"):
-        parser.Parse(data, True)
+        parser.ParseFile(io.BytesIO(data))
 
 
 def _rows_written(data: bytes) -> int | None:
