@@ -85,6 +85,8 @@ def changed(node: ast.AST) -> ast.AST | None:
     elif isinstance(new, ast.Constant) and isinstance(new.value, bool):
         new.value = not new.value
     elif isinstance(new, ast.Constant) and isinstance(new.value, int | float):
+        if new.value + 1 == new.value:
+            return None  # beyond 2^53
         new.value = new.value + 1
     else:
         return None
