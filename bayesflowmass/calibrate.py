@@ -1,6 +1,6 @@
 """What a survey says of its own sky: ``bayesflowmass calibrate`` and :func:`calibrate`.
 
-``bayesflowmass calibrate --galaxies cat.parquet --prior sz:14.2 --out sky`` infers what nobody knows of the sky
+``bayesflowmass calibrate --galaxies cat.parquet --prior sz:14.2 --out my_sky`` infers what nobody knows of the sky
 (velocity bias, interlopers, richness) from all clusters together, and corrects their masses (docs/calibrate.md).
 `recalibrate` is another thing: it needs clusters of known mass.
 """

@@ -25,9 +25,9 @@ def shipped_models() -> dict[str, Path]:
 
 
 def model_folder(model: str | os.PathLike[str]) -> Path:
-    """The folder of a model: a path, or the name of a shipped model where no such path exists."""
+    """The folder of a model: a path, or the name of a shipped model where no model has that path."""
     path = Path(model)
-    return path if path.exists() else shipped_models().get(str(model), path)
+    return path if (path / "model.json").exists() else shipped_models().get(str(model), path)
 
 
 def choose_model(model: str | os.PathLike[str] | None, complete: bool = False) -> Path:

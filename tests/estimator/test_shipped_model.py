@@ -150,8 +150,10 @@ def test_a_named_model_is_the_one_used(tmp_path, monkeypatch):
     assert choose_model("sky_complete", complete=True) == Path("sky_complete")
     with pytest.raises(ValueError, match="--model is 'runs/mine'; leave one of them out"):
         choose_model("runs/mine", complete=True)
-    # A folder of that name comes before the shipped model.
+    # A model of that name comes before the shipped one, another folder does not.
     monkeypatch.chdir(tmp_path)
+    Path("sky").mkdir()
+    assert shipped.model_folder("sky") == shipped_models()["sky"]
     toy_estimator().save("sky")
     assert shipped.model_folder("sky") == Path("sky")
     monkeypatch.setattr(shipped, "_FOLDER", tmp_path / "nothing")
