@@ -76,7 +76,7 @@ def _first_table(data: bytes, name: str) -> tuple[Any, int, int]:
 
 
 def _names(header: Any) -> list[str]:
-    number = int(header.get("TFIELDS", 0))
+    number = int(header["TFIELDS"])
     if not 0 <= number <= _MOST_FIELDS:
         raise ValueError(f"{number} columns")
     given = [str(header.get(f"TTYPE{place}", "")).strip() for place in range(1, number + 1)]

@@ -77,5 +77,5 @@ def _values(column: Any, where: str) -> NDArray[Any] | None:
     if not array.null_count:
         return np.asarray(array.to_numpy(zero_copy_only=False))
     mask = array.is_null().to_numpy(zero_copy_only=False)
-    filler: Any = False if pa.types.is_boolean(array.type) else 0
-    return np.ma.array(array.fill_null(filler).to_numpy(zero_copy_only=False), mask=mask)
+    filled = array.fill_null(pa.scalar(False).cast(array.type))
+    return np.ma.array(filled.to_numpy(zero_copy_only=False), mask=mask)
