@@ -301,3 +301,18 @@ def test_snapshots_of_mdpl2_are_equally_far_apart_in_the_scale_factor():
     redshifts = np.array([MDPL2_REDSHIFTS[snapshot] for snapshot in snapshots])
     assert (snapshots[0], redshifts[0], MDPL2_REDSHIFTS[120]) == (125, 0.0, 0.117)
     np.testing.assert_allclose(np.diff(np.log1p(redshifts)), 0.0221, atol=1e-3)
+
+
+@pytest.mark.parametrize("unit", [None, "deg"])
+def test_a_survey_like_radians_is_refused_where_it_does_not_say_what_it_is(unit):
+    rng = np.random.default_rng(0)
+    survey = Table(
+        {"ra": rng.normal(1, 0.1, 30), "dec": rng.normal(1, 0.1, 30), "z": rng.normal(0.1, 1e-3, 30)}
+    )
+    clusters = Table({"cluster_id": [1], "ra": [1.0], "dec": [1.0], "redshift": [0.1]})
+    survey["ra"].unit = survey["dec"].unit = unit
+    if unit is None:
+        with pytest.raises(CatalogError, match="every ra is within 2 pi"):
+            cut_cylinders(survey, clusters)
+    else:
+        assert cut_cylinders(survey, clusters).n_galaxies[0] > 20
