@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +32,7 @@ from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.cylinder import in_cylinder
 from bayesflowmass.estimator.flags import UNUSABLE
 from bayesflowmass.estimator.reference import Reference
+from bayesflowmass.estimator.shipped import model_folder
 from bayesflowmass.estimator.told import tell
 from bayesflowmass.evaluation.masses_table import novelty_header, whole_table
 from bayesflowmass.evaluation.road import CLUSTERS_AT_ONCE, GALAXIES_AT_ONCE, posteriors
@@ -86,7 +87,16 @@ class Job:
         return tell(catalog, self.estimator(), self.assume)
 
 
-loaded_model = cache(MassEstimator.load)
+def loaded_model(model: str, device: str) -> MassEstimator:
+    """A model, read once by each process, and once more where its folder holds another since."""
+    description = model_folder(model) / "model.json"
+    written = description.stat().st_mtime_ns if description.is_file() else 0
+    return _loaded(model, device, written)
+
+
+@lru_cache(maxsize=1)
+def _loaded(model: str, device: str, written: int) -> MassEstimator:
+    return MassEstimator.load(model, device)
 
 
 def infer_in_parts(

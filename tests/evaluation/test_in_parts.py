@@ -235,3 +235,13 @@ def test_a_part_that_is_gone_is_named(place):
             part.read()
     finally:
         moved.rename(part.groups[0][0])
+
+
+def test_a_model_trained_anew_in_its_folder_is_read_anew(tmp_path):
+    folder = str(tmp_path / "model")
+    toy_estimator().save(folder)
+    first = in_parts.loaded_model(folder, "cpu")
+    assert in_parts.loaded_model(folder, "cpu") is first
+    toy_estimator(uses_richness=True).save(folder)
+    assert in_parts.loaded_model(folder, "cpu").training_info.uses_richness
+    assert not first.training_info.uses_richness
