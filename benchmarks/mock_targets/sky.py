@@ -237,6 +237,16 @@ _PAGE = """# The sky preset against simulations and surveys
 
 Written by `{command}`. {met} of {of} targets met; bold: missed.
 
+Where the mocks disagree with a particle box of 256^3 particles and 200 Mpc/h
+([results/nbody_judge.md](results/nbody_judge.md)), around clusters of 10^13.9-14.4 Msun/h: beyond 2 R200c they
+have 1.4-1.5 times the box's galaxies for each member below 1000 km/s, as SDSS says too, and 1.2-1.4 times above;
+their counts differ too little between lines of sight (scatter 0.62, the box 0.91). Infall is too slow from 2
+Mpc/h on (395, 403, 346 km/s; the box 471, 447, 408, with errors up to 16), too fast at 0.8-1.5 Mpc/h (158, 190;
+97, 155). Galaxies at 2-4 Mpc/h scatter by 400-420 km/s where the box has 310, a lower limit; other haloes
+themselves by 290, the box by 241-286 (a pilot of 100 Mpc/h, which lacks long waves, had 170-200). Masses hardly
+feel it: with the box's surroundings in place of a mock's those of the same members move by -0.023 +- 0.007 dex,
+with a quarter of the galaxies by -0.029 +- 0.013. Nothing was chosen from it.
+
 `bayesflowmass simulate --preset sky` puts galaxies on orbits (`bayesflowmass.mocks.orbits`): test particles
 fall into a halo that grows, at the rate at which it grows and with the speeds that haloes have at r200c, and
 are followed to the present. Where they are and how fast then follows, and so does the column `gal_orbit`:
@@ -297,14 +307,6 @@ and with a dispersion that falls outward all members inside R_vir, 1.3 r200c, ar
   galaxies is large because SAG and The Three Hundred pull the loss in opposite directions.
 - Orbits are those of z = 0.117 and of mean growth at every redshift and mass; only concentration, size and
   speed scale.
-- **Beside a particle box** of 256^3 particles and 200 Mpc/h ([results/nbody_judge.md](results/nbody_judge.md)), around
-  clusters of 10^13.9-14.4 Msun/h: beyond 2 R200c the mocks have 1.4-1.5 times the box's galaxies for each member
-  below 1000 km/s, as SDSS says too, and 1.2-1.4 times above; their counts differ too little between lines of sight
-  (scatter 0.62, the box 0.91). Infall is too slow from 2 Mpc/h on (395, 403, 346 km/s; the box 471, 447, 408, each
-  +- 16 or less), too fast at 0.8-1.5 Mpc/h (158, 190; 97, 155). Galaxies at 2-4 Mpc/h scatter by 400-420 km/s where
-  the box has 310, a lower limit; other haloes themselves by 290, the box by 241-286 (a pilot of 100 Mpc/h, which lacks
-  long waves, had 170-200). Masses hardly feel it: with the box's surroundings in place of a mock's those of the same
-  members move by -0.023 +- 0.007 dex, with a quarter of the galaxies by -0.029 +- 0.013. Nothing was chosen from it.
 """
 
 
