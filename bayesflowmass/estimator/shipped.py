@@ -34,7 +34,8 @@ def choose_model(model: str | os.PathLike[str] | None, complete: bool = False) -
     """The folder of the model: as named, else the shipped one for samples that are complete or not.
 
     Raises:
-        ValueError: a model was named and ``complete`` chooses another, or the package comes without models.
+        ValueError: a model was named and ``complete`` chooses another, the package comes without models, or a model
+            in the folder of work has the name of the one that is meant.
     """
     if model is not None:
         if complete and str(model) != SHIPPED_COMPLETE:
@@ -48,5 +49,10 @@ def choose_model(model: str | os.PathLike[str] | None, complete: bool = False) -
         raise ValueError(
             f"This installation comes without the model '{name}'; train one with `bayesflowmass train --config"
             f" {name}.yaml` and name its folder with --model."
+        )
+    if model_folder(name) == Path(name):
+        raise ValueError(
+            f"No --model was named, and the folder '{name}' here holds a model of the same name as the shipped one; "
+            f"take it with --model {name}, or run the command elsewhere for the shipped one."
         )
     return Path(name)

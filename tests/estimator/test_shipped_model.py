@@ -155,7 +155,9 @@ def test_a_named_model_is_the_one_used(tmp_path, monkeypatch):
     Path("sky").mkdir()
     assert shipped.model_folder("sky") == shipped_models()["sky"]
     toy_estimator().save("sky")
-    assert shipped.model_folder("sky") == Path("sky")
+    assert shipped.model_folder("sky") == choose_model("sky") == Path("sky")
+    with pytest.raises(ValueError, match="No --model was named, and the folder 'sky' here holds a model"):
+        choose_model(None)
     monkeypatch.setattr(shipped, "_FOLDER", tmp_path / "nothing")
     with pytest.raises(ValueError, match="comes without the model 'sky'; train one"):
         choose_model(None)
