@@ -124,7 +124,7 @@ def test_one_cluster_needs_no_table_of_clusters(model, catalog, tmp_path, capsys
     code, out = run(model, tmp_path, galaxies, None, "--cluster-id", "Coma", "--redshift", "0.117")
     assert code == 0
     assert list(Table.read(out)["cluster_id"]) == ["Coma"]
-    assert "1 cluster, flat prior" in capsys.readouterr().out
+    assert "1 cluster, prior flat" in capsys.readouterr().out
 
 
 def test_declared_cleaning_and_mode_are_flagged(model, catalog, tmp_path, capsys):
