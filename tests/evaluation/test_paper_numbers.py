@@ -167,11 +167,13 @@ def test_a_table_in_markdown_and_as_text_is_what_it_looks_like():
         "mode": "",
         "n_clusters": 12,
         "prior": "hmf",
+        "prior_log10_mass_range": [13.5, 15.0],
         "coverage_statement": "Nominal.",
     }
     markdown = format_markdown(metrics).split("\n")
     assert markdown[0] == (
-        "12 contaminated clusters, mass-function test set, hmf prior; residual = log10(M_true/M_pred) [dex]"
+        "12 contaminated clusters, mass-function test set, hmf prior over 13.5-15;"
+        " residual = log10(M_true/M_pred) [dex]"
     )
     assert markdown[1] == ""
     assert markdown[2] == (
