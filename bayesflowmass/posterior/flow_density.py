@@ -25,10 +25,9 @@ from bayesflowmass.posterior.tabulated import NODES, Tabulated, tabulate
 
 # Values of a density evaluated at once: intermediates then stay in the cache of a core.
 _AT_ONCE = 1 << 16
-# Half the range over which a density is looked at first, in standard deviations of a normal one: beyond lies 1e-12.
-_REACH = 7.03
-# From there to the middle: how many times closer together the places are is about exp of it.
-_LEVELS, _CLOSER = 19, 1.7
+# Where a density is looked at first, in standard deviations of a normal one: beyond the outermost lies 1e-12.
+_ABOVE = (0.5, 1.0, 1.5, 2.0, 2.6, 3.4, 4.3, 5.5, 7.03)
+_LEVELS = (*(-level for level in reversed(_ABOVE)), 0.0, *_ABOVE)
 
 
 class ConditionedDistribution(Protocol):
@@ -201,8 +200,9 @@ class FlowDensity(Density):
 
     def sketch(self) -> tuple[Tensor, Tensor]:
         """Quantiles averaged over the draws; the outermost of all of them at the ends."""
-        levels = torch.linspace(-_CLOSER, _CLOSER, _LEVELS, dtype=torch.float64).sinh()
-        p = torch.special.ndtr(_REACH / levels[-1] * levels)[:, None].expand(-1, self.n_clusters)
+        p = torch.special.ndtr(torch.tensor(_LEVELS, dtype=torch.float64))[:, None].expand(
+            -1, self.n_clusters
+        )
         x = self._evaluate(p, "icdf", average=False)
         if self.n_draws is not None:
             x = torch.cat([x[:1].amin(1), x[1:-1].mean(1), x[-1:].amax(1)])
