@@ -86,6 +86,20 @@ def test_galaxies_without_ids_are_cut_around_clusters_like_those_with():
         np.testing.assert_allclose(np.sort(cut[row].r_proj), np.sort(with_ids[row].r_proj))
 
 
+def test_a_name_is_taken_for_the_id_of_clusters_and_said_where_there_is_no_other():
+    galaxies, clusters, _ = sky_tables()
+    expected = read_flat(galaxies, clusters).column("cluster_id").tolist()
+    clusters["Name"] = [f"N{i}" for i in range(len(clusters))]
+    kept = read_flat(galaxies, clusters)
+    assert kept.column("cluster_id").tolist() == expected
+    assert not any("taken for cluster_id" in note for note in kept.metadata.extra.get("notes", []))
+    galaxies.remove_column("cluster_id")
+    clusters.remove_column("cluster_id")
+    named = read_flat(galaxies, clusters)
+    assert named.column("cluster_id").tolist() == ["N0", "N1", "N2"]
+    assert any("Name is taken for cluster_id" in note for note in named.metadata.extra["notes"])
+
+
 def test_a_galaxy_may_belong_to_two_clusters_and_is_counted():
     galaxies, clusters, _ = sky_tables(n=1)
     twin = clusters.copy()

@@ -45,6 +45,15 @@ def test_densities_are_mixtures_over_the_draws():
     assert abs(float(together) / margins.prod() - 1.0) > 0.05
 
 
+def test_probabilities_are_mixtures_over_the_draws_and_those_of_one_network_are_its_own():
+    value = torch.tensor([14.1, 14.7], dtype=torch.float64)
+    assert_allclose(
+        PredictiveMass(draws()).cdf(value), stats.norm(MEANS, SDS).cdf(value.numpy()).mean(0), rtol=1e-12
+    )
+    one = PredictiveMass(Normal(torch.from_numpy(MEANS[0]), torch.from_numpy(SDS[0])))
+    assert_allclose(one.cdf(value), stats.norm(MEANS[0], SDS[0]).cdf(value.numpy()), rtol=1e-12)
+
+
 def test_the_margins_of_the_joint_density_are_those_of_single_clusters():
     joint = JointPredictiveMass(draws())
     y = torch.linspace(12.0, 17.0, 5001, dtype=torch.float64)
