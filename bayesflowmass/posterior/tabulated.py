@@ -19,12 +19,13 @@ from torch import Tensor
 NODES = 193
 """Of a density that is asked for its cdf to 1e-8."""
 
-# Points of a first look at a function.
 _FIRST_NODES = 33
 # Rows handled at once: their arrays then stay in the cache of a core.
 _ROWS_AT_ONCE = 1024
 # Half of the panel that holds a jump of the weight, dex.
 _BREAK = 1e-9
+# Of a grid of the probability below the shortest interval, before its peak is searched.
+_LEVELS = 33
 
 
 class Curve(Protocol):
@@ -69,7 +70,7 @@ class Tabulated:
         """P(log10 mass < x) for x (n, q): 0 or 1 beyond the nodes, up to the tails left out."""
         index = self._panel(self.x, x)
         t, width, low, rise, left, right = self._cubic(index, x)
-        inside = low + _hermite(t, rise, left * width, right * width)
+        inside = low + _hermite(t.clamp(0.0, 1.0), rise, left * width, right * width)
         first, last = self.cdf[:, :1], self.cdf[:, -1:]
         return torch.where(t < 0.0, torch.zeros_like(first), torch.where(t > 1.0, last.round(), inside))
 
@@ -88,8 +89,10 @@ class Tabulated:
 
     def shortest(self, level: float) -> Tensor:
         """Limits (n, 2) of the shortest interval that holds the probability ``level``."""
-        below = torch.linspace(0.0, 1.0 - level, _FIRST_NODES, dtype=self.x.dtype)
-        below = below[:, None].expand(-1, len(self.x))
+        room, edge = 1.0 - level, 1e-9 * (1.0 - level)
+        below = torch.linspace(edge, room - edge, _LEVELS, dtype=self.x.dtype)[:, None].expand(
+            -1, len(self.x)
+        )
 
         def shortness(start: Tensor) -> Tensor:
             left = start.T.contiguous()
@@ -115,11 +118,10 @@ class Tabulated:
         target = (p - low).clamp_min(0.0).minimum(rise)
         a, b = left * width, right * width
         lower, upper = torch.zeros_like(p), torch.ones_like(p)
-        t = target / rise.clamp_min(torch.finfo(p.dtype).tiny)
+        t = torch.where(rise > 0.0, target / rise.clamp_min(torch.finfo(p.dtype).tiny), 0.5)
         for _ in range(60):
             value = _hermite(t, rise, a, b) - target
-            below = value < 0.0
-            lower, upper = torch.where(below, t, lower), torch.where(below, upper, t)
+            lower, upper = torch.where(value <= 0.0, t, lower), torch.where(value >= 0.0, t, upper)
             step = t - value / _hermite_slope(t, rise, a, b)
             new = torch.where((step >= lower) & (step <= upper), step, 0.5 * (lower + upper))
             # NaN is done too.
@@ -196,24 +198,21 @@ def place_nodes(
         low, high = density.window()
         window = low.clamp(start, end), high.clamp(start, end)
         spans = (torch.full_like(low, start), torch.full_like(high, end)), window
-        nodes = _in_order(*(even(*span) for span in spans))
+        nodes = torch.cat([even(*span) for span in spans]).sort(0).values
+        # Nodes that coincide are set apart by less than anything that matters.
+        nodes = nodes + 1e-12 * (end - start) * torch.arange(len(nodes), dtype=torch.float64)[:, None]
         first = tabulate_at(density, nodes, *density.log_pdf_and_cdf(nodes), weight, limits)
         x, cdf = first.x, first.cdf
     nodes = adaptive_nodes(x, cdf, window, n_nodes)
     bends = density.bends()
     if bends is not None:
-        # An end of the window may be a bend.
-        nodes = _in_order(nodes, bends.clamp(nodes[0], nodes[-1]))
+        # An end of the window may be a bend; nodes that coincide are set apart by less than anything that matters.
+        nodes = torch.cat([nodes, bends.clamp(nodes[0], nodes[-1])]).sort(0).values
+        nodes = nodes + 1e-12 * torch.arange(len(nodes), dtype=nodes.dtype)[:, None]
     if breaks:
         sides = torch.tensor(breaks, dtype=nodes.dtype)[:, None] + _BREAK * torch.tensor([-1.0, 1.0])
         nodes = torch.cat([nodes, sides.reshape(-1, 1).expand(-1, nodes.shape[1])]).sort(0).values
     return nodes
-
-
-def _in_order(*nodes: Tensor) -> Tensor:
-    """Nodes (k, n) together; those that coincide are set apart by less than anything that matters."""
-    whole = torch.cat(nodes).sort(0).values
-    return whole + 1e-12 * torch.arange(len(whole), dtype=whole.dtype)[:, None]
 
 
 def even(low: Tensor, high: Tensor) -> Tensor:
@@ -233,7 +232,9 @@ def adaptive_nodes(x: Tensor, cdf: Tensor, window: tuple[Tensor, Tensor], n_node
     index = (torch.searchsorted(level, targets, right=True) - 1).clamp(0, level.shape[1] - 2)
     start, end = level.gather(1, index), level.gather(1, index + 1)
     left, right = x.gather(1, index), x.gather(1, index + 1)
-    return (left + (right - left) * (targets - start) / (end - start)).T.contiguous()
+    nodes = left + (right - left) * ((targets - start) / (end - start)).clamp(0.0, 1.0)
+    nodes[:, 0], nodes[:, -1] = x[:, 0], x[:, -1]
+    return nodes.T.contiguous()
 
 
 def tabulate_at(
@@ -249,7 +250,7 @@ def tabulate_at(
         return Tabulated(x.T.contiguous(), log_pdf.exp().T.contiguous(), cdf.T.contiguous())
     width, middle_x = x.diff(dim=0), 0.5 * (x[1:] + x[:-1])
     middle = middle_density(cdf, width, log_pdf.exp())
-    log_middle = middle.log()
+    log_middle = torch.where(middle > 0.0, middle, 0.0).log()
     # Where nearly all of the density lies outside the limits, differences of its cdf have no digits left.
     leaked = (cdf[-1] - cdf[0]) < 1e-5
     if bool(leaked.any()):
