@@ -38,7 +38,7 @@ def predict_quantiles(
 
     Args:
         estimator: the model.
-        catalog: clusters with ``log10_mass``, all of which can have one from the model.
+        catalog: clusters with ``log10_mass``; one that can have none from the model gets NaN.
         prior: "flat" or "hmf".
         options: ``n_draws``, ``seed`` and ``progress`` of the road.
     """

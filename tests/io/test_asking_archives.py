@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from archive_answers import Clock
 from astropy.table import Table
 
 pytest.importorskip("astroquery")
@@ -17,17 +18,6 @@ from bayesflowmass.io.archives import AnswerCache, ArchiveError, Caller, Cluster
 from bayesflowmass.io.archives.cluster import _scale_and_angle
 from bayesflowmass.io.archives.services import _cones, _plain, _sdss_query
 from bayesflowmass.io.archives.ucd import galaxies_by_ucd, redshift_columns
-
-
-class Clock:
-    """Time that passes by sleeping, and by hand."""
-
-    def __init__(self):
-        self.now, self.pauses = 100.0, []
-
-    def sleep(self, seconds):
-        self.pauses.append(seconds)
-        self.now += seconds
 
 
 def caller_and_clock(**options):

@@ -13,6 +13,7 @@ from archive_answers import (
     NED_ERROR,
     RA,
     Archives,
+    Clock,
     Z,
     members,
     ned_cluster,
@@ -39,17 +40,6 @@ from bayesflowmass.io.sky import sky_offsets
 PLACE = {"position": (RA, DEC), "redshift": Z}
 
 
-class Time:
-    """A clock that only sleeping moves."""
-
-    def __init__(self):
-        self.now, self.pauses = 0.0, []
-
-    def sleep(self, seconds):
-        self.pauses.append(seconds)
-        self.now += seconds
-
-
 @pytest.fixture
 def serve(monkeypatch, tmp_path):
     def install(answer=usual):
@@ -64,7 +54,7 @@ def serve(monkeypatch, tmp_path):
 
 
 def _caller(**options):
-    watch = Time()
+    watch = Clock()
     return Caller(sleep=watch.sleep, clock=lambda: watch.now, **options), watch
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 
 import pytest
+from archive_answers import Clock
 
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.io import opening
@@ -58,17 +59,6 @@ def test_what_is_packed_is_told_by_its_first_bytes(tmp_path):
         assert stream.read() == b"plain text"
     with pytest.raises(CatalogError, match="a folder where a file is expected"):
         open_bytes(tmp_path)
-
-
-class Clock:
-    """Only sleeping moves it."""
-
-    def __init__(self):
-        self.now, self.pauses = 100.0, []
-
-    def sleep(self, seconds):
-        self.pauses.append(seconds)
-        self.now += seconds
 
 
 def test_requests_wait_for_what_is_left_of_a_second():

@@ -24,6 +24,17 @@ NED_FIELDS = (
 )
 
 
+class Clock:
+    """Time that only sleeping moves, or a hand."""
+
+    def __init__(self):
+        self.now, self.pauses = 100.0, []
+
+    def sleep(self, seconds):
+        self.pauses.append(seconds)
+        self.now += seconds
+
+
 def members(n=40, seed=0, dispersion=900.0, ra=RA, dec=DEC, redshift=Z, spread=0.1):
     """Galaxies of a cluster: (ra, dec [deg], z)."""
     rng = np.random.default_rng(seed)
