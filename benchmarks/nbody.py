@@ -84,7 +84,7 @@ def write_box(folder: Path, n_hosts: int, n_galaxies: int, seed: int) -> float:
     return float(size)
 
 
-def measure(folder: Path, size: float, masses: str, workers: int) -> dict[str, float]:
+def measure(folder: Path, size: float, masses: str) -> dict[str, float]:
     """Cut the box once, in this process."""
     wall, cpu = time.perf_counter(), time.process_time()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -95,7 +95,7 @@ def measure(folder: Path, size: float, masses: str, workers: int) -> dict[str, f
         masses=masses,  # type: ignore[arg-type]
         box_size=size,
         redshift=REDSHIFT,
-        workers=workers,
+        workers=1,
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
@@ -115,18 +115,17 @@ def main() -> None:
     parser.add_argument("--hosts", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--galaxies-per-host", type=int, default=200)
     parser.add_argument("--masses", nargs="+", default=["hmf", "flat"])
-    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="also write the table here")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         folder, size, masses = arguments.one
-        print(json.dumps(measure(Path(folder), float(size), masses, arguments.workers)))
+        print(json.dumps(measure(Path(folder), float(size), masses)))
         return
     text = header("Mocks out of an N-body box", provenance(arguments.seed))
     text += (
-        f"\n{arguments.workers} threads; memory is the peak of the process, of which about 500 MiB are the package "
+        "\nOne process; memory is its peak, of which about 500 MiB are the package "
         "and its libraries, and it counts the pages of the sorted galaxies that the system has mapped and can "
         "take back.\n\n"
         "| hosts | galaxies | box [Mpc/h] | masses | lines of sight | clusters | their galaxies | wall [s] | CPU [s] "
@@ -138,7 +137,7 @@ def main() -> None:
             n_galaxies = n_hosts * arguments.galaxies_per_host
             size = write_box(Path(name), n_hosts, n_galaxies, arguments.seed)
             for masses in arguments.masses:
-                command = [sys.executable, __file__, "--workers", str(arguments.workers)]
+                command = [sys.executable, __file__]
                 command += ["--one", name, repr(size), masses]
                 found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
                 row = (

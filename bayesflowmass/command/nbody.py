@@ -10,7 +10,7 @@ from bayesflowmass.command.limits import Sightlines
 from bayesflowmass.command.paths import InputPath
 from bayesflowmass.common.settings import Settings
 
-MADE_FROM_NOTHING = ("n_clusters", "redshift_range", "preset", "parameters", "randomise", "scheduler")
+MADE_FROM_NOTHING = ("n_clusters", "redshift_range", "preset", "parameters", "randomise")
 """Settings of mocks that need no box, and say nothing about one."""
 
 
@@ -48,7 +48,7 @@ class NbodySettings(Settings):
     n_folds: int = Field(10, gt=0, le=10_000, description="box: folds by halo id (cluster column fold)")
     folds: tuple[int, ...] | None = Field(None, description="box: only these folds (default: all)")
     workers: int | None = Field(
-        None, gt=0, le=1024, description="processes, threads for a box (default: one per core)"
+        None, gt=0, le=1024, description="processes (default: one per core)"
     )
 
     @model_validator(mode="after")

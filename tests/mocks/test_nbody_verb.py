@@ -171,10 +171,29 @@ def test_neither_workers_nor_blocks_change_the_clusters(files, tmp_path, monkeyp
     flat = {"masses": "flat", "target_density": -4.6}
     one = cut(files, tmp_path, **flat)
     monkeypatch.setattr(nbody, "_GALAXIES_PER_BLOCK", 60)
-    several = cut(files, tmp_path, **flat, workers=3)
+    several = cut(files, tmp_path, **flat, workers=2)
     again = cut(files, tmp_path, **flat, workers=1)
     assert several.equals(again)
     assert by_id(one).equals(by_id(several))
+
+
+def test_a_dask_cluster_makes_the_same_clusters(files, tmp_path, monkeypatch, capsys):
+    """Its workers find all that they need in the folder of the run, also when the run before left another plan."""
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(nbody, "_GALAXIES_PER_BLOCK", 300)
+    box = ["--hosts", str(files[0]), "--galaxies", str(files[1]), "--masses", "hmf", "--no-progress"]
+    box += ["--redshift", "0.117", "--v-max", "1500", "--min-galaxies", "3", "--box-size", "160"]
+    # A free port: another test may have the default one.
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+    ) as cluster:
+        for n_projections in (3, 1):
+            out = tmp_path / f"dask_{n_projections}.parquet"
+            told = ["--n-projections", str(n_projections), "--scheduler", cluster.scheduler_address]
+            assert main([*box, *told, "--out", str(out)]) == 0, capsys.readouterr().err
+            expected = cut(files, tmp_path, n_projections=n_projections)
+            assert ClusterCatalog.read(out).equals(expected)
+            (tmp_path / "cat.parquet").unlink()
 
 
 def interrupted_after(n, error):

@@ -1,7 +1,7 @@
 """The galaxies of a box on disk, sorted by place, so that any part of it is read without the rest.
 
 The box is divided into cells of about 25 Mpc/h. Reading a file of any length needs the memory of one slab of
-cells; afterwards all threads share one read-only map of the sorted file.
+cells; afterwards all processes share one read-only map of the sorted file.
 """
 
 from __future__ import annotations

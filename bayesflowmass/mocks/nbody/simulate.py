@@ -5,24 +5,25 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from bayesflowmass.catalog import CatalogError
 from bayesflowmass.catalog.work import WorkFolder, file_facts
 from bayesflowmass.common.arrays import IntArray
-from bayesflowmass.common.workers import available_cores
-from bayesflowmass.mocks.nbody.block import CutRecipe, cut_block
+from bayesflowmass.common.progress import progress_bar
+from bayesflowmass.common.workers import processes, work_off
+from bayesflowmass.mocks.nbody.block import CutRecipe
 from bayesflowmass.mocks.nbody.box import Box, describe_box
 from bayesflowmass.mocks.nbody.directions import MAX_ORTHOGONAL, LinesOfSight, lines_of_sight
 from bayesflowmass.mocks.nbody.flattening import flat_lines
 from bayesflowmass.mocks.nbody.galaxies import GalaxyCut, GalaxyStore, galaxy_cut, sort_galaxies
 from bayesflowmass.mocks.nbody.hash import fold_of
 from bayesflowmass.mocks.nbody.hosts import Hosts, read_hosts
+from bayesflowmass.mocks.nbody.plan import CutPlan, cut_planned
 from bayesflowmass.mocks.nbody.projection import depth_limit
 from bayesflowmass.mocks.nbody.write import NbodySummary, write_catalog
 from bayesflowmass.selection.cuts import R_MAX, V_MAX
@@ -58,6 +59,7 @@ def simulate_nbody(
     cosmology: Mapping[str, Any] | None = None,
     seed: int = 0,
     workers: int | None = None,
+    scheduler: str | None = None,
     progress: bool = False,
 ) -> NbodySummary:
     """Cut mock clusters out of a periodic box and write them as a catalogue.
@@ -92,7 +94,8 @@ def simulate_nbody(
         redshift, box_size [comoving Mpc/h], cosmology: of the box, where the files do not say; given ones win.
             ``cosmology`` holds the parameters that differ from MDPL2's.
         seed: of the choice of lines of sight.
-        workers: threads; None takes one for each available core.
+        workers: processes; None takes one for each available core.
+        scheduler: address of a Dask scheduler, whose workers see the same folders and cut instead.
         progress: show bars on standard error.
 
     Returns:
@@ -105,10 +108,10 @@ def simulate_nbody(
 
     Raises:
         CatalogError: if a file is broken or lacks what is needed, or redshift or size of the box are not known.
-        ValueError: if an argument is out of range or the cylinder is deeper than the box.
+        ValueError: if an argument is out of range or the cylinder is deeper than the box; or see `work_off`.
         KeyboardInterrupt: after Ctrl-C, once the blocks in progress are kept.
     """
-    hosts, galaxies, out = Path(hosts), Path(galaxies), Path(out)
+    hosts, galaxies, out = Path(hosts), Path(galaxies), Path(out).absolute()
     _check_arguments(
         masses, kind, mode, membership, cylinder, n_projections, max_projections, n_folds, folds, min_galaxies
     )
@@ -156,7 +159,7 @@ def simulate_nbody(
         depth=depth,
     )
     blocks = _blocks(found, lines, box, store.n_galaxies)
-    _cut_all(blocks, lines, found, store, recipe, work, workers, progress)
+    _cut_all(CutPlan(found, *lines, blocks), recipe, work, workers, scheduler, progress)
     facts = {"hosts": hosts.name, "galaxies": galaxies.name, "n_hosts": n_hosts, "galaxy_rows": store.counts}
     return write_catalog(work, len(blocks), out, recipe, chosen, masses_found, facts)
 
@@ -261,42 +264,27 @@ def _blocks(hosts: Hosts, lines: tuple[LinesOfSight, IntArray], box: Box, n_gala
 
 
 def _cut_all(
-    blocks: list[IntArray],
-    lines: tuple[LinesOfSight, IntArray],
-    hosts: Hosts,
-    store: GalaxyStore,
+    plan: CutPlan,
     recipe: CutRecipe,
     work: WorkFolder,
     workers: int | None,
+    scheduler: str | None,
     progress: bool,
 ) -> None:
-    todo = [index for index in range(len(blocks)) if not work.is_done(index)]
-
-    def one(index: int) -> int:
-        rows = blocks[index]
-        work.keep(index, cut_block(lines[0].take(rows), lines[1][rows], hosts, store, recipe))
-        return rows.size
-
-    total = sum(rows.size for rows in blocks)
-    begun = total - sum(blocks[index].size for index in todo)
-    # Threads, not processes: the trees and large numpy operations let go of the interpreter, and share the map.
-    with (
-        ThreadPoolExecutor(workers or available_cores(), thread_name_prefix="block") as pool,
-        tqdm(total=total, initial=begun, desc="cutting", unit="line", disable=not progress) as bar,
-    ):
-        waiting = {pool.submit(one, index) for index in todo}
+    sizes = [rows.size for rows in plan.blocks]
+    todo = [index for index in range(len(sizes)) if not work.is_done(index)]
+    if todo:
+        plan.write(work)
+    go = partial(work_off, workers=processes(workers, len(todo)), scheduler=scheduler)
+    with progress_bar(sum(sizes), "cutting", " lines", progress) as bar:
+        bar.update(sum(sizes) - sum(sizes[index] for index in todo))
         try:
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    bar.update(future.result())
-        except BaseException as error:
-            pool.shutdown(wait=True, cancel_futures=True)
-            if not isinstance(error, KeyboardInterrupt):
-                raise
-            kept = sum(work.is_done(index) for index in range(len(blocks)))
+            for index, _ in go(partial(cut_planned, work, recipe), todo):
+                bar.update(sizes[index])
+        except KeyboardInterrupt as error:
+            kept = sum(work.is_done(index) for index in range(len(sizes)))
             raise KeyboardInterrupt(
-                f"{kept} of {len(blocks)} blocks of the box are kept in '{work.path}'; the same command goes on "
+                f"{kept} of {len(sizes)} blocks of the box are kept in '{work.path}'; the same command goes on "
                 "from there."
             ) from error
 
