@@ -47,9 +47,7 @@ class NbodySettings(Settings):
     )
     n_folds: int = Field(10, gt=0, le=10_000, description="box: folds by halo id (cluster column fold)")
     folds: tuple[int, ...] | None = Field(None, description="box: only these folds (default: all)")
-    workers: int | None = Field(
-        None, gt=0, le=1024, description="processes (default: one per core)"
-    )
+    workers: int | None = Field(None, gt=0, le=1024, description="processes (default: one per core)")
 
     @model_validator(mode="after")
     def _box_or_not(self) -> NbodySettings:

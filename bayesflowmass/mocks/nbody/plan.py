@@ -46,7 +46,11 @@ class CutPlan:
         columns |= {f"lines.{name}": values for name, values in _arrays(self.lines).items()}
         ends = np.cumsum([rows.size for rows in self.blocks])
         np.savez(
-            work.path / _FILE, cluster_id=self.cluster_id, rows=np.concatenate(self.blocks), ends=ends, **columns
+            work.path / _FILE,
+            cluster_id=self.cluster_id,
+            rows=np.concatenate(self.blocks),
+            ends=ends,
+            **columns,
         )
 
 
