@@ -32,7 +32,7 @@ class PartSettings(DrawSettings):
 
 _READ_WHOLE = (
     *("clusters", "members", "cards", "column", "unit", "cluster_id", "redshift", "table_cosmology"),
-    "aperture",
+    *("aperture", "footprint"),
 )
 """Settings of ``infer`` that need all clusters at once."""
 

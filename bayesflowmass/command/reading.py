@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from bayesflowmass.command.paths import InputPath
 from bayesflowmass.common.settings import Settings
 
 
@@ -14,7 +15,7 @@ class ReadingSettings(Settings):
 
     listed_last: ClassVar[tuple[str, ...]] = (
         *("column", "guess", "unit", "table_cosmology", "cluster_id", "redshift"),
-        *("cleaned", "mode", "aperture", "assume"),
+        *("cleaned", "mode", "aperture", "footprint", "assume"),
     )
 
     column: dict[str, str] = Field(
@@ -42,6 +43,10 @@ class ReadingSettings(Settings):
     aperture: str | None = Field(
         None,
         description="radius of the observed fields: comoving Mpc/h, or with a unit, as in '5 arcmin' or '1 proper Mpc'",
+    )
+    footprint: InputPath | None = Field(
+        None,
+        description="where the survey looked: regions of DS9 (.reg), or a table ra, dec, completeness that samples it",
     )
     assume: dict[str, float] = Field(
         default_factory=dict,

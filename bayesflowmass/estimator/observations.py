@@ -36,7 +36,8 @@ def read_observations(
             ``redshift``: of all clusters, where there is no table of them; ``cleaned``: interlopers were removed,
             which is recorded and flagged; ``mode``: interloper mode of the data, default what the catalogue says;
             ``table_cosmology``: ``"H0,Om"`` that lengths in the table were made with, default the model's;
-            ``aperture``: radius of the observed fields, comoving Mpc/h or text with a unit (`InferSettings`).
+            ``aperture``: radius of the observed fields, comoving Mpc/h or text with a unit (`InferSettings`);
+            ``footprint``: file of where the survey looked (`bayesflowmass.io.footprint_file.read_footprint`).
 
     Raises:
         CatalogError: one sentence with the file, column, row or cluster, what was found and what to do.
@@ -60,6 +61,7 @@ def read_for(
     mode: str | None = None,
     table_cosmology: str | None = None,
     aperture: str | float | None = None,
+    footprint: str | os.PathLike[str] | None = None,
 ) -> ClusterCatalog:
     """`read_observations` for a model that is not loaded yet; arguments as there."""
     from astropy.table import Table
@@ -96,4 +98,10 @@ def read_for(
     if aperture is not None:
         z = np.asarray(catalog.column("redshift"), dtype=np.float64)
         catalog = catalog.with_columns(aperture=radius_from_text(aperture, z, catalog.metadata.cosmology))
+    if footprint is not None:
+        from bayesflowmass.estimator.observed_field import in_footprint
+        from bayesflowmass.io.footprint_file import read_footprint
+        from bayesflowmass.selection.cuts import R_MAX
+
+        catalog = in_footprint(catalog, read_footprint(footprint), float(info.selection.get("r_max") or R_MAX))
     return catalog

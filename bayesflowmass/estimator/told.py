@@ -78,17 +78,30 @@ def tell(catalog: ClusterCatalog, estimator: MassEstimator, assume: Mapping[str,
             raise CatalogError(f"--assume {name}: this model can be told {', '.join(told) or 'nothing'}.")
         if name in RANGES:
             check_range(name, [value], lambda _: "--assume")
+        if name == "completeness":
+            # Of the places where the survey looked.
+            catalog = catalog.with_columns(completeness=value * _covered(catalog))
+            continue
         column = f"known_{name}" if f"known_{name}" in estimator.encoder.optional.names else name
         catalog = catalog.with_columns(**{column: np.full(len(catalog), float(value))})
     if DENSITY in assume:
         # The depth without the completeness is half of what a density says, and the half that moves masses.
-        share = np.asarray(catalog.column("completeness") if catalog.has("completeness") else np.nan)
-        share = np.broadcast_to(np.where(np.isfinite(share), share, 1.0), (len(catalog),))
+        covered = _covered(catalog)
+        share = np.asarray(catalog.column("completeness") if catalog.has("completeness") else np.nan) / covered
+        share = np.broadcast_to(np.where(np.isfinite(share), np.minimum(share, 1.0), 1.0), (len(catalog),))
         columns = {"abs_mag_limit": magnitude_of_density(assume[DENSITY] / share)}
         if "completeness" in told:
-            columns["completeness"] = share
+            columns["completeness"] = share * covered
         catalog = catalog.with_columns(**columns)
     return catalog
+
+
+def _covered(catalog: ClusterCatalog) -> FloatArray:
+    """Which part of each cluster's cylinder the survey looked at, where that is known (n,)."""
+    if not catalog.has("footprint_fraction"):
+        return np.ones(len(catalog))
+    share = np.asarray(catalog.column("footprint_fraction"), dtype=np.float64)
+    return np.where(share > 0.0, share, 1.0)
 
 
 def known_of(catalog: ClusterCatalog, estimator: MassEstimator) -> dict[str, FloatArray]:
