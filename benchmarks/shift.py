@@ -13,17 +13,23 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.cosmology import transverse_mpc_h_per_radian
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.cylinder import in_cylinder
 from bayesflowmass.estimator.flags import cluster_flags
+from bayesflowmass.estimator.observed_field import in_footprint
+from bayesflowmass.estimator.training_info import TrainingInfo
 from bayesflowmass.evaluation import like_training, posterior_columns
+from bayesflowmass.io.sky import sky_offsets, unit_vectors
 from bayesflowmass.selection import richness_limits
 from benchmarks.provenance import header, provenance
 
@@ -136,6 +142,15 @@ def cases(
         column, value = known.get(name.split()[0], ("", 0.0))
         if column in estimator.encoder.optional.names:
             add(name, one, **{column: value})
+    for name, shape in FOOTPRINTS.items():
+        if wanted(name):
+            whole = mocks(augmentation={"aperture": (1.6, 1.6)})
+            seen = observed_in(shape, whole, info)
+            share = np.asarray(seen.column("completeness"))
+            add(name, seen)
+            if {"completeness", "aperture"} <= set(estimator.encoder.optional.names):
+                add(name, seen, completeness=share / seen.column("footprint_fraction"))
+                add(name, seen, aperture=seen.column("aperture"), completeness=share)
     for number in (20, 50):
         if wanted(name := f"N >= {number}"):
             rich = told(estimator, richness_limits(mocks(), number))
@@ -144,6 +159,47 @@ def cases(
         if wanted(f"redshift {low:g}-{high:g}"):
             add(f"redshift {low:g}-{high:g}", mocks(simulate={"redshift": (low, high)}))
     return rows
+
+
+class Shapes:
+    """Fields of one shape [Mpc/h] around clusters that are far from one another on the sky."""
+
+    says_completeness = False
+
+    def __init__(self, shape: Callable[[Any, Any], Any], catalog: ClusterCatalog) -> None:
+        self.notes: list[str] = []
+        self.shape = shape
+        self.centre = [np.asarray(catalog.column(name)) for name in ("ra", "dec")]
+        self.scale = transverse_mpc_h_per_radian(catalog.column("redshift"), catalog.metadata.cosmology)
+        self.tree = cKDTree(unit_vectors(*self.centre))
+
+    def share(self, ra: Any, dec: Any) -> Any:
+        _, at = self.tree.query(unit_vectors(ra.ravel(), dec.ravel()))
+        offsets = sky_offsets(ra.ravel(), dec.ravel(), self.centre[0][at], self.centre[1][at])
+        return np.asarray(self.shape(*(offsets * self.scale[at])), dtype=float).reshape(ra.shape)
+
+
+FOOTPRINTS: dict[str, Callable[[Any, Any], Any]] = {
+    "square of 1.6 Mpc/h": lambda x, y: np.maximum(abs(x), abs(y)) < 0.8,
+    "four chips of 0.7 Mpc/h, gaps of 0.2": lambda x, y: (
+        (np.minimum(abs(x), abs(y)) > 0.1) & (np.maximum(abs(x), abs(y)) < 0.8)
+    ),
+    "strips of 0.1 Mpc/h, every 0.2": lambda x, y: ((y / 0.2) % 1.0 < 0.5) & (abs(x) < 5.0),
+    "edge of a survey 0.3 Mpc/h from the centre": lambda x, y: x < 0.3,
+}
+"""Offsets east and north -> whether it was observed."""
+
+
+def observed_in(
+    shape: Callable[[Any, Any], Any], catalog: ClusterCatalog, info: TrainingInfo
+) -> ClusterCatalog:
+    """Clusters of known completeness as a footprint shows them, those that keep enough galaxies."""
+    n = len(catalog)
+    height = np.degrees(np.arcsin(np.linspace(-0.99, 0.99, n)))
+    placed = catalog.with_columns(ra=(np.arange(n) * 137.50776) % 360.0, dec=height)
+    least, r_max = info.selection["min_galaxies"], info.selection["r_max"]
+    seen = in_footprint(placed, Shapes(shape, placed), r_max)
+    return richness_limits(in_cylinder(seen, info.selection), least)
 
 
 def verdict(row: dict[str, Any]) -> str:

@@ -103,5 +103,7 @@ def read_for(
         from bayesflowmass.io.footprint_file import read_footprint
         from bayesflowmass.selection.cuts import R_MAX
 
-        catalog = in_footprint(catalog, read_footprint(footprint), float(info.selection.get("r_max") or R_MAX))
+        catalog = in_footprint(
+            catalog, read_footprint(footprint), float(info.selection.get("r_max") or R_MAX)
+        )
     return catalog

@@ -47,7 +47,13 @@ def in_footprint(catalog: ClusterCatalog, sky: ObservedSky, r_max: float) -> Clu
     east, north = (catalog.galaxies(name)[rows].astype(np.float64) / scale[at] for name in ("x", "y"))
     outside = np.zeros(catalog.n_galaxies_total, dtype=bool)
     outside[rows] = sky.share(*sky_position(ra[at], dec[at], east, north)) == 0.0
-    inside = catalog.column("completeness") if catalog.has("completeness") else 1.0 if sky.says_completeness else np.nan
+    inside = (
+        catalog.column("completeness")
+        if catalog.has("completeness")
+        else 1.0
+        if sky.says_completeness
+        else np.nan
+    )
     # What was not observed at all has no galaxies either, and a logarithm is taken of what is told.
     completeness = np.where(share > 0.0, np.asarray(inside, dtype=np.float64) * share, np.nan)
     aperture = r_max * edge
@@ -60,7 +66,9 @@ def in_footprint(catalog: ClusterCatalog, sky: ObservedSky, r_max: float) -> Clu
     return _with_notes(catalog.filter_galaxies(~outside).with_columns(**columns), sky, int(outside.sum()))
 
 
-def _fields(sky: ObservedSky, ra: FloatArray, dec: FloatArray, angle: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _fields(
+    sky: ObservedSky, ra: FloatArray, dec: FloatArray, angle: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """Radius of each field in parts of the cylinder's, and the share that was observed inside (n,)."""
     radius = np.sqrt((np.arange(_POINTS) + 0.5) / _POINTS)
     annulus = np.minimum((radius * _ANNULI).astype(np.int64), _ANNULI - 1)

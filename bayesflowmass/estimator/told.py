@@ -87,7 +87,9 @@ def tell(catalog: ClusterCatalog, estimator: MassEstimator, assume: Mapping[str,
     if DENSITY in assume:
         # The depth without the completeness is half of what a density says, and the half that moves masses.
         covered = _covered(catalog)
-        share = np.asarray(catalog.column("completeness") if catalog.has("completeness") else np.nan) / covered
+        share = (
+            np.asarray(catalog.column("completeness") if catalog.has("completeness") else np.nan) / covered
+        )
         share = np.broadcast_to(np.where(np.isfinite(share), np.minimum(share, 1.0), 1.0), (len(catalog),))
         columns = {"abs_mag_limit": magnitude_of_density(assume[DENSITY] / share)}
         if "completeness" in told:

@@ -28,7 +28,15 @@ _REGION_LINE = re.compile(
 _LARGEST = np.radians(60.0)
 """Of a region, from its centre: a tangent plane shows less than half of the sky."""
 _WITHOUT_AREA = ("Point", "Text", "Line")
-_WITH_AREA = ("Polygon", "Circle", "Rectangle", "Ellipse", "CircleAnnulus", "EllipseAnnulus", "RectangleAnnulus")
+_WITH_AREA = (
+    "Polygon",
+    "Circle",
+    "Rectangle",
+    "Ellipse",
+    "CircleAnnulus",
+    "EllipseAnnulus",
+    "RectangleAnnulus",
+)
 _REACH_OF_SAMPLE = 0.75
 """Of the typical distance of neighbours: a square grid is covered without gaps from 0.71 on."""
 
@@ -57,7 +65,9 @@ def read_footprint(path: str | os.PathLike[str]) -> ObservedSky:
     try:
         return SkyRegions.parse(content.decode("utf-8"), str(path))
     except UnicodeDecodeError:
-        raise CatalogError(f"{path}: regions of DS9 are text in UTF-8, and this is not; save it as that.") from None
+        raise CatalogError(
+            f"{path}: regions of DS9 are text in UTF-8, and this is not; save it as that."
+        ) from None
 
 
 class SkyRegions:
@@ -81,7 +91,9 @@ class SkyRegions:
         shapes = [kind.removesuffix("SkyRegion") for kind in kinds]
         flat = [shape for shape in shapes if shape in _WITHOUT_AREA]
         if odd := [shape for shape in shapes if shape not in (*_WITH_AREA, *_WITHOUT_AREA)]:
-            raise CatalogError(f"{name}: a region is a {odd[0]}; expected polygon, circle, box, ellipse or annulus.")
+            raise CatalogError(
+                f"{name}: a region is a {odd[0]}; expected polygon, circle, box, ellipse or annulus."
+            )
         self.notes = (
             [f"{name}: {len(flat)} of {len(shapes)} regions have no area ({', '.join(sorted(set(flat)))})."]
             if flat
@@ -93,7 +105,9 @@ class SkyRegions:
             if shape not in _WITHOUT_AREA
         ]
         if not any(part.included for part in self._parts):
-            raise CatalogError(f"{name}: no region with an area is included; expected where the survey has looked.")
+            raise CatalogError(
+                f"{name}: no region with an area is included; expected where the survey has looked."
+            )
 
     @classmethod
     def parse(cls, text: str, name: str) -> SkyRegions:
@@ -175,7 +189,9 @@ class _Part:
 
 def _half_diagonal(region: Any) -> float:
     """Radians from the centre of a region to its furthest point, or more."""
-    widths = [getattr(region, name).to_value("rad") for name in ("radius", "outer_radius") if hasattr(region, name)]
+    widths = [
+        getattr(region, name).to_value("rad") for name in ("radius", "outer_radius") if hasattr(region, name)
+    ]
     sides = [
         getattr(region, name).to_value("rad") / 2.0
         for name in ("width", "height", "outer_width", "outer_height")
@@ -211,12 +227,13 @@ class CompletenessMap:
             table.require(name)
         ra, dec, share = sky_angles(table, "ra"), sky_angles(table, "dec"), table.numbers("completeness")
         refuse_where(
-            np.isnan(ra) | np.isnan(dec), lambda row: f"{table.name}: row {row + 1} has no position; remove it."
+            np.isnan(ra) | np.isnan(dec),
+            lambda row: f"{table.name}: row {row + 1} has no position; remove it.",
         )
         check_range("completeness", share, lambda row: f"{table.name}: row {row + 1}")
         if share.size < 2:
             raise CatalogError(
-                f"{table.name}: {share.size} place samples the completeness; expected many, on a grid as fine as it varies."
+                f"{table.name}: {share.size} place samples the completeness; expected many, on a grid."
             )
         found = cls(ra, dec, share)
         if found.reach == 0.0:

@@ -100,7 +100,9 @@ def test_what_is_assumed_is_of_the_places_that_were_observed():
     share = seen.column("footprint_fraction")[0]
     assert tell(seen, model, {"completeness": 0.9}).column("completeness")[0] == pytest.approx(0.9 * share)
     # A density is one of the survey: how much of a cluster it covers says nothing of its depth.
-    whole, part = (tell(one, model, {"galaxy_density": 5e-3, "completeness": 0.9}) for one in (on_sky(1), seen))
+    whole, part = (
+        tell(one, model, {"galaxy_density": 5e-3, "completeness": 0.9}) for one in (on_sky(1), seen)
+    )
     assert part.column("abs_mag_limit")[0] == pytest.approx(whole.column("abs_mag_limit")[0])
     assert part.column("completeness")[0] == pytest.approx(0.9 * share)
     assert tell(seen, model, {"galaxy_density": 5e-3}).column("completeness")[0] == pytest.approx(share)
@@ -117,7 +119,7 @@ def test_a_cluster_that_was_not_observed_has_no_galaxies_and_no_completeness():
 
 
 def test_without_places_on_the_sky_the_remedy_is_said():
-    with pytest.raises(CatalogError, match="--footprint needs places on the sky.*give --aperture"):
+    with pytest.raises(CatalogError, match=r"--footprint needs places on the sky.*give --aperture"):
         in_footprint(toy_catalog(2), SkyRegions.parse("icrs\ncircle(1,2,1d)", "f"), R_MAX)
 
 

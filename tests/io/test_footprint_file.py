@@ -65,9 +65,7 @@ def test_a_box_is_turned_from_west_to_north_and_its_negative_is_its_complement(c
 @pytest.mark.parametrize(("ra", "dec"), [(0.0, 0.0), (359.99, 60.0), (123.0, 89.95)])
 def test_sides_of_polygons_are_great_circles_across_zero_and_at_the_pole(ra, dec):
     corners = [(1.0, 0.2), (-0.3, 0.9), (-0.8, -0.6), (0.5, -0.9)]
-    at = sky_position(
-        np.full(4, ra), np.full(4, dec), *(np.radians([c[i] for c in corners]) for i in (0, 1))
-    )
+    at = sky_position(np.full(4, ra), np.full(4, dec), *(np.radians([c[i] for c in corners]) for i in (0, 1)))
     text = ",".join(f"{a!r},{d!r}" for a, d in zip(*map(np.ndarray.tolist, at), strict=True))
     sky = SkyRegions.parse(f"{HEAD}polygon({text})", "f")
     east, north, *_ = around((ra, dec), 1.5)
@@ -81,7 +79,7 @@ def test_sides_of_polygons_are_great_circles_across_zero_and_at_the_pole(ra, dec
 
 
 def test_regions_of_other_frames_and_many_fields_stand_in_one_file(tmp_path):
-    text = f"{HEAD}circle(10,0,60\")\ncircle(13:20:00,+30:00:00,60\")\ngalactic\nbox(0,0,1d,1d,0)\n"
+    text = f'{HEAD}circle(10,0,60")\ncircle(13:20:00,+30:00:00,60")\ngalactic\nbox(0,0,1d,1d,0)\n'
     sky = read_footprint(written(tmp_path, text))
     ra, dec = np.array([10.0, 10.1, 266.405, 266.405]), np.array([0.0, 0.0, -28.936, -28.0])
     np.testing.assert_array_equal(sky.share(ra, dec), [1.0, 0.0, 1.0, 0.0])
@@ -89,7 +87,7 @@ def test_regions_of_other_frames_and_many_fields_stand_in_one_file(tmp_path):
 
 
 def test_labels_and_points_have_no_area_which_is_said():
-    sky = SkyRegions.parse(f"{HEAD}circle(10,0,60\")\npoint(10,0)\ntext(10,0) # text={{A1}}", "f.reg")
+    sky = SkyRegions.parse(f'{HEAD}circle(10,0,60")\npoint(10,0)\ntext(10,0) # text={{A1}}', "f.reg")
     assert sky.notes == ["f.reg: 2 of 3 regions have no area (Point, Text)."]
 
 
@@ -100,7 +98,7 @@ def test_labels_and_points_have_no_area_which_is_said():
         ("fk5\npoint(10,10)", "no region with an area is included"),
         ("fk5\n-circle(10,10,1d)", "no region with an area is included"),
         ("fk5\ncircle(10,10,70d)", "region 1 reaches 70 degrees from its middle, and at most 60 can be"),
-        ("fk5\nbox(10,10,60\",60\",0)\nvector(10,10,60\",0)", "these regions of DS9 cannot be read"),
+        ('fk5\nbox(10,10,60",60",0)\nvector(10,10,60",0)', "these regions of DS9 cannot be read"),
         ("fk5\npolygon(10,10,11,11)", "region 1 is a polygon of 2 corners; expected three or more"),
     ],
 )
@@ -116,7 +114,9 @@ def test_a_map_on_a_grid_has_no_gaps_and_ends_half_a_step_or_so_beyond_its_sampl
     step = 0.02
     x, y = np.meshgrid(np.arange(21) * step + 150.0, np.arange(21) * step)
     share = np.where(x < 150.2, 0.25, 0.75)
-    rows = "\n".join(f"{a!r},{d!r},{c!r}" for a, d, c in zip(*(v.ravel().tolist() for v in (x, y, share)), strict=True))
+    rows = "\n".join(
+        f"{a!r},{d!r},{c!r}" for a, d, c in zip(*(v.ravel().tolist() for v in (x, y, share)), strict=True)
+    )
     sky = read_footprint(written(tmp_path, f"RA,DEC,completeness\n{rows}\n", "map.csv"))
     assert sky.says_completeness
     rng = np.random.default_rng(0)
