@@ -15,6 +15,8 @@ _POINTS = 8192
 _ANNULI = 32
 _LEAST = 0.5
 """A field ends where an annulus has less than this part of the share that was observed inside it."""
+_CORE = 0.15
+"""Mpc/h: mocks have as many galaxies, interlopers included, in a step of radius as R / (R + 0.15) says, to a tenth."""
 _CLUSTERS_AT_ONCE = 64
 
 
@@ -22,7 +24,7 @@ def in_footprint(catalog: ClusterCatalog, sky: ObservedSky, r_max: float) -> Clu
     """Clusters with the radius to which they were observed, and without galaxies outside the footprint.
 
     Cluster columns: ``aperture`` [comoving Mpc/h], not above what is there; ``footprint_fraction``, the share of the
-    cylinder inside it that was observed, each step of radius alike, as clusters have about as many galaxies in each;
+    galaxies inside it that lie where the survey looked, were they distributed as those of mocks are on average;
     ``completeness``, times that share, where it is known or the footprint says it.
 
     Args:
@@ -41,7 +43,7 @@ def in_footprint(catalog: ClusterCatalog, sky: ObservedSky, r_max: float) -> Clu
     known = np.isfinite(ra) & np.isfinite(dec) & (redshift > 0.0)
     scale = transverse_mpc_h_per_radian(np.where(known, redshift, 1.0), catalog.metadata.cosmology)
     edge, share = np.ones(len(catalog)), np.full(len(catalog), np.nan)
-    edge[known], share[known] = _fields(sky, ra[known], dec[known], r_max / scale[known])
+    edge[known], share[known] = _fields(sky, ra[known], dec[known], r_max / scale[known], r_max)
     rows = np.flatnonzero(known[catalog.galaxy_rows])
     at = catalog.galaxy_rows[rows]
     east, north = (catalog.galaxies(name)[rows].astype(np.float64) / scale[at] for name in ("x", "y"))
@@ -67,17 +69,19 @@ def in_footprint(catalog: ClusterCatalog, sky: ObservedSky, r_max: float) -> Clu
 
 
 def _fields(
-    sky: ObservedSky, ra: FloatArray, dec: FloatArray, angle: FloatArray
+    sky: ObservedSky, ra: FloatArray, dec: FloatArray, angle: FloatArray, r_max: float
 ) -> tuple[FloatArray, FloatArray]:
     """Radius of each field in parts of the cylinder's, and the share that was observed inside (n,)."""
     radius = np.sqrt((np.arange(_POINTS) + 0.5) / _POINTS)
     annulus = np.minimum((radius * _ANNULI).astype(np.int64), _ANNULI - 1)
+    middle = r_max * (np.arange(_ANNULI) + 0.5) / _ANNULI
+    weight = middle / (middle + _CORE)
     edges, shares = np.ones(ra.size), np.zeros(ra.size)
     for start in range(0, ra.size, _CLUSTERS_AT_ONCE):
         few = slice(start, start + _CLUSTERS_AT_ONCE)
         found = sky.share(*disc_points(ra[few], dec[few], angle[few], _POINTS))
         mean = np.stack([found[:, annulus == k].mean(axis=1) for k in range(_ANNULI)], axis=1)
-        within = np.cumsum(mean, axis=1) / np.arange(1, _ANNULI + 1)
+        within = np.cumsum(mean * weight, axis=1) / np.cumsum(weight)
         ended = mean[:, 1:] < _LEAST * within[:, :-1]
         last = np.where(ended.any(axis=1), ended.argmax(axis=1), _ANNULI - 1)
         edges[few] = (last + 1) / _ANNULI
