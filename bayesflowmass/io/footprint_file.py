@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from astropy.coordinates import SkyCoord
@@ -44,7 +44,7 @@ _REACH_OF_SAMPLE = 0.75
 class ObservedSky(Protocol):
     """Which share of the galaxies at each place a survey has observed."""
 
-    says_completeness: ClassVar[bool]
+    says_completeness: bool
     """Whether shares are of all galaxies, and not only of places."""
     notes: list[str]
 
@@ -184,7 +184,7 @@ class _Part:
         if near.size and self._shape is not None:
             where = SkyCoord(ra[near], dec[near], unit="deg")
             inside[near] = self._shape.contains(PixCoord.from_sky(where, self._plane))
-        return inside
+        return np.asarray(inside)
 
 
 def _half_diagonal(region: Any) -> float:
