@@ -16,8 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo
 from tqdm import tqdm
 
+import bayesflowmass.estimator
+import bayesflowmass.plots.checks.loss
+import bayesflowmass.training.run
 from bayesflowmass import train
 from bayesflowmass.common import processes
 from bayesflowmass.training.optimizer import ScheduledAdam
