@@ -27,7 +27,7 @@ SECTIONS = (
      ("mass_function", "mass_function_variational", "mass_function_pure")),
     ("Observed clusters", "notes_real", ("real_samples", "real_sky")),
     ("Weights that are not known exactly", "notes_weights",
-     ("gold_standard", "variational_default", "flagship", "flagship_few_haloes", "weights_step",
+     ("gold_standard", "variational_default", "flagship", "flagship_scarce", "weights_step",
       "weights_step_one_thread", "weight_draws")),
     ("Mass and concentration together",
      "One density of both, from Pyro's conditional transforms (`JointFlow`): docs/bayes.md.", ("joint_targets",)),
