@@ -5,6 +5,7 @@ Reads requests from standard input, one JSON object a line, and answers each wit
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -16,15 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo
 from tqdm import tqdm
 
-import bayesflowmass.estimator
-import bayesflowmass.plots.checks.loss
-import bayesflowmass.training.run
 from bayesflowmass import train
 from bayesflowmass.common import processes
 from bayesflowmass.training.optimizer import ScheduledAdam
+
+for late in (
+    "torch._dynamo",
+    *(f"bayesflowmass.{name}" for name in ("estimator", "training.run", "plots.checks.loss")),
+):
+    importlib.import_module(late)
 
 
 def arrange(number: int, update: int) -> None:
