@@ -25,7 +25,7 @@ def importable(monkeypatch):
     monkeypatch.syspath_prepend(HERE)
     paths = os.pathsep.join([HERE, os.environ.get("PYTHONPATH", "")])
     monkeypatch.setenv("PYTHONPATH", paths)
-    for function in (square, once_deadly, always_deadly):
+    for function in (square, once_deadly, always_deadly, threads_of_torch):
         monkeypatch.setattr(function, "__module__", "test_workers")
 
 
@@ -43,6 +43,19 @@ def once_deadly(folder, number):
 
 def always_deadly(number):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def threads_of_torch(_):
+    """Whether torch was there before it was asked for, and its threads."""
+    before = "torch" in sys.modules
+    import torch
+
+    return before, torch.get_num_threads()
+
+
+def test_processes_compute_on_one_core_each_and_load_torch_where_it_is_used(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert dict(work_off(threads_of_torch, range(2), workers=2))[0] == (False, 1)
 
 
 @pytest.mark.parametrize("n", [1, 2])
