@@ -23,8 +23,8 @@ _CLUSTERS_AT_ONCE = 64
 def in_footprint(catalog: ClusterCatalog, sky: ObservedSky, r_max: float) -> ClusterCatalog:
     """Clusters with the radius to which they were observed, and without galaxies outside the footprint.
 
-    Cluster columns: ``aperture`` [comoving Mpc/h], not above what is there; ``footprint_fraction``, the share of the
-    galaxies inside it that lie where the survey looked, were they distributed as those of mocks are on average;
+    Cluster columns: ``aperture`` [comoving Mpc/h], not above one that is there; ``footprint_fraction``, the share of
+    the galaxies inside it that lie where the survey looked, were they distributed as those of mocks are on average;
     ``completeness``, times that share, where it is known or the footprint says it.
 
     Args:
@@ -42,8 +42,10 @@ def in_footprint(catalog: ClusterCatalog, sky: ObservedSky, r_max: float) -> Clu
     ra, dec, redshift = (np.asarray(catalog.column(name), np.float64) for name in ("ra", "dec", "redshift"))
     known = np.isfinite(ra) & np.isfinite(dec) & (redshift > 0.0)
     scale = transverse_mpc_h_per_radian(np.where(known, redshift, 1.0), catalog.metadata.cosmology)
+    told = np.asarray(catalog.column("aperture") if catalog.has("aperture") else np.nan, np.float64)
+    radius = np.fmin(np.broadcast_to(told, (len(catalog),)), r_max)
     edge, share = np.ones(len(catalog)), np.full(len(catalog), np.nan)
-    edge[known], share[known] = _fields(sky, ra[known], dec[known], r_max / scale[known], r_max)
+    edge[known], share[known] = _fields(sky, ra[known], dec[known], radius[known], scale[known])
     rows = np.flatnonzero(known[catalog.galaxy_rows])
     at = catalog.galaxy_rows[rows]
     east, north = (catalog.galaxies(name)[rows].astype(np.float64) / scale[at] for name in ("x", "y"))
@@ -58,30 +60,28 @@ def in_footprint(catalog: ClusterCatalog, sky: ObservedSky, r_max: float) -> Clu
     )
     # What was not observed at all has no galaxies either, and a logarithm is taken of what is told.
     completeness = np.where(share > 0.0, np.asarray(inside, dtype=np.float64) * share, np.nan)
-    aperture = r_max * edge
-    if catalog.has("aperture"):
-        told = np.asarray(catalog.column("aperture"), dtype=np.float64)
-        aperture = np.fmin(aperture, told)
-    columns = {"aperture": aperture, "footprint_fraction": share}
+    columns = {"aperture": radius * edge, "footprint_fraction": share}
     if np.isfinite(completeness).any():
         columns["completeness"] = completeness
     return _with_notes(catalog.filter_galaxies(~outside).with_columns(**columns), sky, int(outside.sum()))
 
 
 def _fields(
-    sky: ObservedSky, ra: FloatArray, dec: FloatArray, angle: FloatArray, r_max: float
+    sky: ObservedSky, ra: FloatArray, dec: FloatArray, radius: FloatArray, scale: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Radius of each field in parts of the cylinder's, and the share that was observed inside (n,)."""
-    radius = np.sqrt((np.arange(_POINTS) + 0.5) / _POINTS)
-    annulus = np.minimum((radius * _ANNULI).astype(np.int64), _ANNULI - 1)
-    middle = r_max * (np.arange(_ANNULI) + 0.5) / _ANNULI
+    """How much of each radius [Mpc/h] a field reaches, and the share that was observed inside (n,).
+
+    ``scale``: Mpc/h per radian.
+    """
+    annulus = (np.sqrt((np.arange(_POINTS) + 0.5) / _POINTS) * _ANNULI).astype(np.int64)
+    middle = radius[:, None] * (np.arange(_ANNULI) + 0.5) / _ANNULI
     weight = middle / (middle + _CORE)
     edges, shares = np.ones(ra.size), np.zeros(ra.size)
     for start in range(0, ra.size, _CLUSTERS_AT_ONCE):
         few = slice(start, start + _CLUSTERS_AT_ONCE)
-        found = sky.share(*disc_points(ra[few], dec[few], angle[few], _POINTS))
+        found = sky.share(*disc_points(ra[few], dec[few], (radius / scale)[few], _POINTS))
         mean = np.stack([found[:, annulus == k].mean(axis=1) for k in range(_ANNULI)], axis=1)
-        within = np.cumsum(mean * weight, axis=1) / np.cumsum(weight)
+        within = np.cumsum(mean * weight[few], axis=1) / np.cumsum(weight[few], axis=1)
         ended = mean[:, 1:] < _LEAST * within[:, :-1]
         last = np.where(ended.any(axis=1), ended.argmax(axis=1), _ANNULI - 1)
         edges[few] = (last + 1) / _ANNULI

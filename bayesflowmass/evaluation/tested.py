@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bayesflowmass.baselines import predict_baselines
 from bayesflowmass.baselines.suite import Baseline
 from bayesflowmass.catalog import CatalogError, CatalogMetadata, ClusterCatalog
-from bayesflowmass.common.arrays import FloatArray, IntArray
+from bayesflowmass.common.arrays import FloatArray, IntArray, columns_under
 from bayesflowmass.diagnostics import PosteriorSummary
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.estimator.cylinder import in_cylinder
@@ -119,7 +119,7 @@ def gathered(files: Sequence[Path], metadata: CatalogMetadata) -> Tested:
             if "words" in stored:
                 counted, recalibration = json.loads(str(stored["words"]))
     columns = {name: np.concatenate(list(_column(files, name))) for name in names if name != "words"}
-    known = _part(columns, "known")
+    known = columns_under(columns, "known")
     clusters = ClusterCatalog.from_arrays(known, {}, columns["n_galaxies"], metadata)
     if "words" not in names:
         first = set(str(columns["flags"][0]).split(","))
@@ -127,17 +127,17 @@ def gathered(files: Sequence[Path], metadata: CatalogMetadata) -> Tested:
         raise CatalogError(
             f"None of the {len(clusters)} clusters can have a mass: cluster {known['cluster_id'][0]} {why}."
         )
-    matching, strange = _part(columns, "matching"), _part(columns, "strange")
+    matching, strange = columns_under(columns, "matching"), columns_under(columns, "strange")
     predictions = Predictions(
         columns["usable"],
         columns["flags"],
-        _summary(_part(columns, "summary")),
-        _part(columns, "epistemic"),
+        _summary(columns_under(columns, "summary")),
+        columns_under(columns, "epistemic"),
         Assessment(**strange) if strange else None,
         recalibration,
         _summary(matching) if matching else None,
     )
-    return Tested(clusters, predictions, _part(columns, "simple"), columns.get("members"), counted)
+    return Tested(clusters, predictions, columns_under(columns, "simple"), columns.get("members"), counted)
 
 
 def _column(files: Sequence[Path], name: str) -> Iterator[NDArray[Any]]:
@@ -159,11 +159,6 @@ def _named(prefix: str, group: object) -> dict[str, Any]:
     if group is None:
         return {}
     return {f"{prefix}.{one.name}": getattr(group, one.name) for one in fields(group)}  # type: ignore[arg-type]
-
-
-def _part(columns: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    start = f"{prefix}."
-    return {name.removeprefix(start): values for name, values in columns.items() if name.startswith(start)}
 
 
 def _summary(columns: Mapping[str, NDArray[Any]]) -> PosteriorSummary:

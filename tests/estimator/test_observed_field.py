@@ -77,10 +77,12 @@ def test_an_edge_through_the_centre_halves_every_annulus():
 
 
 def test_a_told_aperture_is_kept_where_it_is_smaller():
-    catalog = on_sky().with_columns(aperture=[0.5, 1.5, np.nan])
-    radius = degrees(catalog, 0.8)
-    seen = in_footprint(catalog, regions(catalog, f"circle({{ra}},{{dec}},{radius!r}d)"), R_MAX)
-    np.testing.assert_allclose(seen.column("aperture"), [0.5, 0.8, 0.8])
+    """And the share that was observed is that inside it."""
+    catalog = on_sky().with_columns(aperture=[0.5, 2.0, np.nan])
+    side = degrees(catalog, 1.6)
+    seen = in_footprint(catalog, regions(catalog, f"box({{ra}},{{dec}},{side!r}d,{side!r}d,0)"), R_MAX)
+    np.testing.assert_array_equal(seen.column("aperture") > 0.5, [False, True, True])
+    np.testing.assert_array_equal(seen.column("footprint_fraction") == 1.0, [True, False, False])
 
 
 def test_a_map_says_the_completeness_and_regions_multiply_what_is_known():

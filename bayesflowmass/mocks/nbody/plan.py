@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bayesflowmass.catalog.work import WorkFolder
-from bayesflowmass.common.arrays import IntArray
+from bayesflowmass.common.arrays import IntArray, columns_under
 from bayesflowmass.mocks.nbody.block import CutRecipe, cut_block
 from bayesflowmass.mocks.nbody.directions import LinesOfSight
 from bayesflowmass.mocks.nbody.galaxies import GalaxyStore
@@ -67,16 +65,11 @@ def _opened(file: Path, changed: int, galaxies: Path) -> tuple[CutPlan, GalaxySt
     with np.load(file, allow_pickle=False) as stored:
         columns = dict(stored)
     n_read = int(columns.pop("hosts.n_read"))
-    hosts = Hosts(**_part(columns, "hosts"), truths=_part(columns, "truths"), n_read=n_read)
+    hosts = Hosts(**columns_under(columns, "hosts"), truths=columns_under(columns, "truths"), n_read=n_read)
     blocks = np.split(columns["rows"], columns["ends"][:-1])
-    plan = CutPlan(hosts, LinesOfSight(**_part(columns, "lines")), columns["cluster_id"], blocks)
+    plan = CutPlan(hosts, LinesOfSight(**columns_under(columns, "lines")), columns["cluster_id"], blocks)
     return plan, GalaxyStore(galaxies)
 
 
 def _arrays(group: Any) -> dict[str, Any]:
     return {one.name: getattr(group, one.name) for one in fields(group)}
-
-
-def _part(columns: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    start = f"{prefix}."
-    return {name.removeprefix(start): values for name, values in columns.items() if name.startswith(start)}
