@@ -9,7 +9,8 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro.infer import MCMC, NUTS, SVI, Trace_ELBO
-from pyro.infer.autoguide import AutoMultivariateNormal
+from pyro.infer.autoguide import AutoLaplaceApproximation, AutoMultivariateNormal
+from pyro.infer.reparam import NeuTraReparam
 from pyro.optim import ClippedAdam
 from torch import Tensor
 from tqdm import tqdm
@@ -24,6 +25,7 @@ _NODES, _FINE_NODES = 41, 97
 _NOBODY = -30.0  # ln of the share of the population at a node that is left out
 _DEPTH = 6  # of NUTS: some thousand gradients for a hundred draws at most
 _SVI_BATCH, _SVI_STEPS = 256, 1500
+_MODE_STEPS = 120
 
 
 class SurveyModel:
@@ -110,21 +112,37 @@ class SurveyModel:
         seed: int = 0,
         progress: bool = False,
     ) -> Tensor:
-        """Draws of theta by NUTS, (chains, n_samples, P), after ``warmup`` others: a hundred, in a short run fewer."""
-        warmup = min(100, 2 * n_samples) if warmup is None else warmup
+        """Draws of theta by NUTS, (chains, n_samples, P), after ``warmup`` others; it moves where the mode is round.
+
+        The chains run in the coordinates in which the Gaussian at the mode is round (Hoffman et al. 2019,
+        arXiv:1903.03704, with Laplace's approximation as the map): fewer gradients, the same posterior.
+        """
         found = []
         for chain in range(chains):
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), pyro.get_param_store().scope():
                 torch.manual_seed(seed + chain)
+                neutra = NeuTraReparam(self._gaussian())
                 mcmc = MCMC(
-                    NUTS(self, full_mass=True, max_tree_depth=_DEPTH),
+                    NUTS(neutra.reparam(self), max_tree_depth=_DEPTH),
                     num_samples=n_samples,
                     warmup_steps=warmup,
                     disable_progbar=not progress,
                 )
                 mcmc.run()
-            found.append(torch.stack([mcmc.get_samples()[name] for name in self.likelihood.priors], -1))
+                (latent,) = mcmc.get_samples().values()
+                drawn = neutra.transform_sample(latent)
+            found.append(torch.stack([drawn[name] for name in self.likelihood.priors], -1))
         return torch.stack(found)
+
+    def _gaussian(self) -> AutoMultivariateNormal:
+        """Laplace's approximation at the mode, on the unbounded scale."""
+        guide = AutoLaplaceApproximation(self)
+        svi = SVI(self, guide, ClippedAdam({"lr": 0.1, "lrd": 0.05 ** (1 / _MODE_STEPS)}), Trace_ELBO())
+        for _ in range(_MODE_STEPS):
+            svi.step()
+        gaussian = guide.laplace_approximation()
+        gaussian()  # Only a guide that was called has the plates that the reparametrisation asks for.
+        return gaussian
 
     def sample_svi(self, *, n_samples: int = 300, seed: int = 0, progress: bool = False) -> Tensor:
         """Draws of theta of a fitted Gaussian (on the unbounded scale), clusters in batches: (1, n_samples, P)."""
