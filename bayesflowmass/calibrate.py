@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from bayesflowmass.command.reading import ReadingSettings
 from bayesflowmass.command.record import command_line, write_record
 from bayesflowmass.command.shared import DrawSettings
 from bayesflowmass.common.arrays import BoolArray, FloatArray
-from bayesflowmass.common.files import write_whole
+from bayesflowmass.common.files import write_json, write_whole
 from bayesflowmass.common.terminal import say, say_aside
 from bayesflowmass.estimator.observations import read_for
 
@@ -289,7 +288,7 @@ def run(settings: CalibrateSettings, report: Callable[[str], None] = say) -> Cal
         found.to_arviz().to_netcdf(f"{folder}/posterior.nc")
         write_whole(settings.out / "posterior.nc", Path(folder, "posterior.nc").read_bytes())
     summary = found.summary()
-    write_whole(settings.out / "calibration.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    write_json(settings.out / "calibration.json", summary)
     write_record(settings.out, "bayesflowmass calibrate", settings)
     for line in describe(summary, len(catalog)):
         report(line)

@@ -14,7 +14,6 @@ and prints the verdicts. ``--work runs/flagship`` compares stored predictions, s
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -29,7 +28,7 @@ from bayesflowmass.command.limits import Seed
 from bayesflowmass.command.paths import InputPath, OutFolder
 from bayesflowmass.command.record import write_record
 from bayesflowmass.command.shared import PosteriorSettings
-from bayesflowmass.common.files import write_whole
+from bayesflowmass.common.files import write_json, write_whole
 from bayesflowmass.common.terminal import say
 from bayesflowmass.common.version import __version__
 
@@ -179,7 +178,7 @@ def compare(
         "date": datetime.now(UTC).date().isoformat(),
         "sections": written,
     }
-    write_whole(folder / "comparison.json", json.dumps(result, indent=1, allow_nan=False).encode())
+    write_json(folder / "comparison.json", result)
     write_whole(folder / "comparison.md", format_markdown(result).encode())
     return result
 

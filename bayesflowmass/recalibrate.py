@@ -7,7 +7,6 @@ after (docs/recalibration.md).
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +20,7 @@ from bayesflowmass.command.paths import InputPath, ModelPath, OutFolder
 from bayesflowmass.command.record import write_record
 from bayesflowmass.command.shared import DrawSettings
 from bayesflowmass.common.arrays import BoolArray, FloatArray
-from bayesflowmass.common.files import write_whole
+from bayesflowmass.common.files import write_json
 from bayesflowmass.common.terminal import say
 from bayesflowmass.common.version import __version__
 
@@ -223,7 +222,7 @@ def run(settings: RecalibrateSettings, report: Callable[[str], None] = say) -> d
         progress=settings.progress,
     )
     result.save(settings.out)
-    write_whole(settings.out / "recalibration.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    write_json(settings.out / "recalibration.json", found)
     write_record(settings.out, "bayesflowmass recalibrate", settings)
     for line in describe(found):
         report(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sys
 import tempfile
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 if sys.platform != "win32":
     import fcntl
@@ -68,6 +70,16 @@ def write_whole(path: str | os.PathLike[str], content: bytes | str) -> Path:
     with whole_file(path) as temporary:
         write_through(temporary, content.encode() if isinstance(content, str) else content)
     return path
+
+
+def write_json(path: str | os.PathLike[str], values: Any) -> Path:
+    """Write JSON, whole or not at all.
+
+    Raises:
+        ValueError: a number is not finite, which JSON has no word for.
+        OSError: the disk is full, or the place cannot be written to.
+    """
+    return write_whole(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
 
 
 def write_through(path: Path, content: bytes) -> None:

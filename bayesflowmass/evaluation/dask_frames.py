@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
-from bayesflowmass.encoders.columns import OUTERMOST
 from bayesflowmass.estimator.shipped import DEFAULT_MODEL
 from bayesflowmass.evaluation.in_parts import Job
 from bayesflowmass.evaluation.masses_table import whole_table
@@ -88,7 +87,7 @@ def _table(job: Job, clusters: pa.Table) -> Any:
 def _made_up(job: Job, identifier: Any) -> Any:
     """The masses table of one cluster that was made up, with identifiers of some type."""
     rng = np.random.default_rng(0)
-    extras = {name: [1.0] for name in job.estimator().encoder.extras if name != OUTERMOST}
+    extras = {name: [1.0] for name in job.estimator().encoder.extras}
     columns: dict[str, list[Any]] = extras | {"cluster_id": ["0"], "redshift": [0.1]}
     lists = {name: [rng.normal(0.0, width, 50)] for name, width in (("x", 0.3), ("y", 0.3), ("v_los", 500.0))}
     return _table(job, pa.table(columns | lists)).astype({"cluster_id": identifier})

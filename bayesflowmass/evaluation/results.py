@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from bayesflowmass.baselines import BaselinePrediction
 from bayesflowmass.baselines.suite import Baseline
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import IntArray
-from bayesflowmass.common.files import write_whole
+from bayesflowmass.common.files import write_json
 from bayesflowmass.common.version import __version__
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluation.calibration import measure_calibration
@@ -75,8 +74,8 @@ def write_results(
         threads=threads,
     )
     metrics["baseline_selection"] = baseline_selection
-    write_whole(folder / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
-    write_whole(folder / "calibration.json", json.dumps(calibration, indent=1, allow_nan=False))
+    write_json(folder / "metrics.json", metrics)
+    write_json(folder / "calibration.json", calibration)
     beside = {f"log10_mass_{name}": prediction.log10_mass for name, prediction in simple.items()}
     columns = columns_of(predictions, tested.clusters) | with_missing(beside, predictions.usable)
     limits = metrics["prior_log10_mass_range"]

@@ -8,7 +8,6 @@ import gzip
 import io
 import lzma
 import os
-import shutil
 import stat
 import tempfile
 import zlib
@@ -141,9 +140,9 @@ class _Unpacked(io.RawIOBase):
 
 
 def _copied(place: Path) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="bayesflowmass-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    target = folder / place.name
+    folder = tempfile.TemporaryDirectory(prefix="bayesflowmass-")
+    atexit.register(folder.cleanup)
+    target = Path(folder.name, place.name)
     done = 0
     try:
         with place.open("rb") as source, target.open("wb") as copy:

@@ -48,7 +48,7 @@ def look_at_shape(draws: CommonShape, n_nodes: int) -> Look:
     fine = Tabulated(*(part.T.contiguous() for part in (grid, log_pdf.exp(), cdf)))
     x = loc.mean(0) + scale.mean(0) * u
     x[0], x[-1] = (loc + scale * u[0]).amin(0), (loc + scale * u[-1]).amax(0)
-    nodes = adaptive_nodes(x.T.contiguous(), p.T.contiguous(), (x[0], x[-1]), n_nodes).T.contiguous()
+    nodes = adaptive_nodes(x.T.contiguous(), p.T.contiguous(), n_nodes).T.contiguous()
     mixture = _mixture(fine, loc.T, scale.T, nodes)
     mean, variance = fine.moments()
     means = loc + scale * mean

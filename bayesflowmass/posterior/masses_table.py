@@ -128,7 +128,7 @@ def with_missing_rows(table: Table, usable: BoolArray, columns: dict[str, npt.ND
         columns: values for all n clusters of the columns that are never masked.
     """
     rows = np.flatnonzero(usable)
-    full = Table(masked=True)
+    full = Table()
     full.meta = dict(table.meta)
     for name in table.colnames:
         source = table[name]

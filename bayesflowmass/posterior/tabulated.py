@@ -191,8 +191,8 @@ def place_nodes(
 ) -> Tensor:
     """The nodes (k, n) of `tabulate`; arguments as there."""
     if limits is None:
+        window = None
         x, cdf = (part.T.contiguous() for part in density.sketch())
-        window = x[:, 0], x[:, -1]
     else:
         start, end = limits
         low, high = density.window()
@@ -203,7 +203,7 @@ def place_nodes(
         nodes = nodes + 1e-12 * (end - start) * torch.arange(len(nodes), dtype=torch.float64)[:, None]
         first = tabulate_at(density, nodes, *density.log_pdf_and_cdf(nodes), weight, limits)
         x, cdf = first.x, first.cdf
-    nodes = adaptive_nodes(x, cdf, window, n_nodes)
+    nodes = adaptive_nodes(x, cdf, n_nodes, window)
     bends = density.bends()
     if bends is not None:
         # An end of the window may be a bend; nodes that coincide are set apart by less than anything that matters.
@@ -220,13 +220,16 @@ def even(low: Tensor, high: Tensor) -> Tensor:
     return low + (high - low) * torch.linspace(0.0, 1.0, _FIRST_NODES, dtype=torch.float64)[:, None]
 
 
-def adaptive_nodes(x: Tensor, cdf: Tensor, window: tuple[Tensor, Tensor], n_nodes: int) -> Tensor:
-    """Nodes (k, n): quantiles of a mixture of the density (0.4), the window of p (0.45), the whole span, from a cdf at
-    some x, (n, j) each."""
-    low, high = (end[:, None] for end in window)
+def adaptive_nodes(
+    x: Tensor, cdf: Tensor, n_nodes: int, window: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
+    """Nodes (k, n): quantiles of a mixture of the density (0.4), the window of p (0.45; None: the span), the whole
+    span, from a cdf at some x, (n, j) each."""
     by_density = (cdf - cdf[:, :1]) / (cdf[:, -1:] - cdf[:, :1]).clamp_min(1e-300)
-    by_window = ((x - low) / (high - low).clamp_min(1e-9)).clamp(0.0, 1.0)
-    by_span = (x - x[:, :1]) / (x[:, -1:] - x[:, :1])
+    by_window = by_span = (x - x[:, :1]) / (x[:, -1:] - x[:, :1])
+    if window is not None:
+        low, high = (end[:, None] for end in window)
+        by_window = ((x - low) / (high - low).clamp_min(1e-9)).clamp(0.0, 1.0)
     level = (0.4 * by_density + 0.45 * by_window + 0.15 * by_span).contiguous()
     targets = level[:, :1] + (level[:, -1:] - level[:, :1]) * torch.linspace(0, 1, n_nodes, dtype=x.dtype)
     index = (torch.searchsorted(level, targets, right=True) - 1).clamp(0, level.shape[1] - 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 import pytest
 
 from bayesflowmass.command.paths import check_paths
-from bayesflowmass.common.files import PARTIAL, remove_leftovers, whole_file, write_whole
+from bayesflowmass.common.files import PARTIAL, remove_leftovers, whole_file, write_json, write_whole
 from bayesflowmass.infer import InferSettings
 
 WRITER = """
@@ -90,3 +91,12 @@ def test_a_command_tidies_up_where_it_writes_and_nowhere_else(tmp_path):
     check_paths(InferSettings(galaxies=tmp_path / "in" / "g.csv", out=tmp_path / "out" / "m.ecsv"))
     assert partials(tmp_path / "out") == []
     assert len(partials(tmp_path / "in")) == 1
+
+
+def test_json_has_finite_numbers_or_is_not_written(tmp_path):
+    path = write_json(tmp_path / "a.json", {"b": [1.5, None]})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"b": [1.5, None]}
+    for number in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="JSON compliant"):
+            write_json(path, {"b": number})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"b": [1.5, None]}

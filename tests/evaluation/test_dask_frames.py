@@ -8,7 +8,11 @@ import pytest
 from small_model import toy_catalog, toy_estimator
 
 from bayesflowmass.catalog import CatalogError
+from bayesflowmass.encoders import ContextEncoder, KDEEncoder
+from bayesflowmass.encoders.columns import OUTERMOST
+from bayesflowmass.estimator import MassEstimator, TrainingInfo
 from bayesflowmass.evaluation.dask_frames import infer_dask
+from bayesflowmass.flows import build_flow
 from bayesflowmass.infer import infer
 
 dd = pytest.importorskip("dask.dataframe")
@@ -58,6 +62,19 @@ def test_masses_of_partitions_are_those_of_infer(form, model, catalog, tmp_path)
     assert all(
         table.dtypes[name] == masses.dtypes[name] for name in ("cluster_id", "log10_mass", "n_galaxies")
     )
+
+
+def test_the_columns_that_a_model_needs_are_made_up_for_empty_partitions(catalog, tmp_path):
+    catalog = catalog[:8].with_columns(area=np.arange(8.0))
+    encoder = ContextEncoder(KDEEncoder((12, 12)), extras=("area", OUTERMOST)).fit_extras(catalog)
+    flow = build_flow("affine", encoder.context_dim, 14.4, 0.15, hidden=(8,), seed=1)
+    estimator = MassEstimator(encoder, flow, TrainingInfo.from_catalog(catalog, uses_richness=False), "cpu")
+    folder = str(estimator.save(tmp_path / "model"))
+    catalog.write(tmp_path / "catalog.parquet")
+    frame = pd.read_parquet(tmp_path / "catalog.parquet", dtype_backend="pyarrow")
+    found = dd.from_map(lambda start: frame[start : start + 8], [0, 8], meta=frame[:0])
+    masses = infer_dask(found, folder, metadata=SAID).compute(scheduler="sync")
+    np.testing.assert_allclose(masses["log10_mass"], infer(estimator, catalog)["log10_mass"], atol=1e-5)
 
 
 def test_nothing_is_read_before_it_is_asked_for_and_partitions_may_be_empty(model, catalog, tmp_path):

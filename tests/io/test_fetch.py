@@ -315,6 +315,15 @@ def test_cones_cover_their_disc(dec, angle):
     assert np.degrees(np.min(distance, axis=0).max()) <= 0.5
 
 
+@pytest.mark.parametrize(
+    ("radius", "asked", "bar"), [(2.0, True, False), (6.0, True, True), (6.0, False, False)]
+)
+def test_a_bar_is_shown_where_several_cones_are_asked_for_and_it_is_wanted(serve, capsys, radius, asked, bar):
+    serve()
+    fetch(NAME, radius=radius, caller=_caller()[0], **({"progress": True} if asked else {}))
+    assert ("NED:" in capsys.readouterr().err) == bar
+
+
 def test_unknown_names_sources_and_empty_regions_are_one_sentence_with_a_remedy(serve):
     serve(lambda request, number: NED_ERROR % b"Object not found.")
     with pytest.raises(
@@ -325,6 +334,9 @@ def test_unknown_names_sources_and_empty_regions_are_one_sentence_with_a_remedy(
         ArchiveError, match="source 'simbad' is unknown; it is one of ned, sdss, vizier:CATALOGUE"
     ):
         fetch(source="simbad", caller=_caller()[0], **PLACE)
+    for source in ("vizier", "vizier:", "ned:J/ApJ/000/1", "sdss:DR17"):
+        with pytest.raises(ArchiveError, match=f"source '{source}' is unknown"):
+            fetch(source=source, caller=_caller()[0], **PLACE)
     serve(lambda request, number: NED_ERROR % b"There are no objects in that region.")
     with pytest.raises(ArchiveError, match="NED has no objects within"):
         fetch(caller=_caller()[0], **PLACE)

@@ -21,6 +21,7 @@ from bayesflowmass.cosmology import transverse_mpc_h_per_radian
 from bayesflowmass.inspect import inspect_file
 from bayesflowmass.io import load_catalog
 from bayesflowmass.io.any_table import read_any_table
+from bayesflowmass.io.containers import parquet
 from bayesflowmass.io.units import radius_from_text
 
 
@@ -377,6 +378,22 @@ def test_columns_of_parquet_are_what_they_are(tmp_path):
     assert read["price"].tolist() == [1.25, 2.5, None]
     assert "nested" in read.meta["notes"][0]
     assert np.ma.getmaskarray(read["nothing"]).all()
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(8 * 5000 * 3, True), (8 * 5000 * 3 - 1, False)])
+def test_parquet_announces_rows_times_columns_within_the_limit(tmp_path, monkeypatch, limit, fits):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({name: np.zeros(5000) for name in "abc"}), path)
+    monkeypatch.setattr(parquet, "UNPACKED_LIMIT", limit)
+    monkeypatch.setattr(parquet, "UNPACKED_RATIO", 1)
+    if fits:
+        assert len(read_any_table(path)) == 5000
+        monkeypatch.setattr(parquet, "UNPACKED_LIMIT", 0)
+        monkeypatch.setattr(parquet, "UNPACKED_RATIO", 8 * 5000 * 3 / path.stat().st_size)
+        assert len(read_any_table(path)) == 5000
+    else:
+        with pytest.raises(CatalogError, match="announce 5000 rows of 3 columns, as no table does"):
+            read_any_table(path)
 
 
 @pytest.mark.parametrize("kind", ["fits", "votable"])

@@ -134,6 +134,15 @@ def test_two_columns_that_would_have_one_name_keep_both():
         "Redshift",
         "Redshift (z)",
     }
+    both = flat(**{"d [kpc]": [3.0], "d [Mpc]": [0.1], "d": [7.0]})
+    assert {name: both.columns[name][0] for name in both.columns} == {
+        "d [kpc]": 3.0,
+        "d [Mpc]": 0.1,
+        "d": 7.0,
+    }
+    both = flat(**{"d [kpc]": [3.0], "d [Mpc]": [0.1]})
+    assert {name: both.columns[name][0] for name in both.columns} == {"d": 3.0, "d [Mpc]": 0.1}
+    assert both.units == {"d": "kpc", "d [Mpc]": None}
     with pytest.raises(CatalogError, match=r"ra .B1950. is in the frame of 1950; expected J2000"):
         flat(**{"ra [B1950]": [1.0]})
     declared = Table({"ra [rad]": [1.0]})

@@ -139,6 +139,8 @@ def test_columns_of_votables_are_numbers_or_text_with_their_gaps(tmp_path):
         "columns that are no numbers or text are left out: list.",
         "the first of 2 tables in this VOTable is read.",
     ]
+    path.write_text(votable(fields, [(1, "a", "1 2", 0.5)]), encoding="utf-8")
+    assert read_any_table(path).meta["notes"] == ["columns that are no numbers or text are left out: list."]
     path.write_text(
         votable("", []).replace("<TABLE>", "<X>").split("<X>")[0] + "</RESOURCE></VOTABLE>", encoding="utf-8"
     )

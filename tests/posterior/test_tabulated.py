@@ -31,7 +31,7 @@ def test_nodes_are_spread_by_probability_within_the_window_and_over_the_span():
     x = torch.linspace(13.0, 16.0, 40, dtype=torch.float64).expand(3, -1)
     cdf = torch.tensor(stats.norm.cdf(x.numpy(), LOC[:, None], 2 * SCALE[:, None]))
     low, high = columns([13.5, 13.0, 14.9], [14.5, 16.0, 15.3])
-    nodes = adaptive_nodes(x, cdf, (low, high), 50).T.numpy()
+    nodes = adaptive_nodes(x, cdf, 50, (low, high)).T.numpy()
     assert nodes.shape == (3, 50)
     for k in range(3):
         # Between the points that are known, all three are straight lines.
@@ -47,7 +47,7 @@ def test_nodes_are_spread_by_probability_within_the_window_and_over_the_span():
 def test_a_window_without_width_and_a_cdf_without_rise_make_even_nodes():
     x = torch.linspace(13.0, 16.0, 11, dtype=torch.float64)[None]
     end = columns([16.0])[0]
-    nodes = adaptive_nodes(x, torch.zeros_like(x), (end, end), 7)[:, 0]
+    nodes = adaptive_nodes(x, torch.zeros_like(x), 7, (end, end))[:, 0]
     assert_allclose(nodes, np.linspace(13.0, 16.0, 7), rtol=1e-12)
 
 

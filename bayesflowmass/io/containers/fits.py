@@ -107,7 +107,9 @@ def _binary_fields(
             yield _text(raw.view(f"S{size}"), f"{name}: {names[place]}")
         else:
             stored = raw.view(_NUMPY[code])
-            yield _numbers(stored.reshape(-1, repeat) if repeat > 1 else stored, code, header, place + 1)
+            yield _numbers(
+                stored.reshape(raw.size, repeat) if repeat > 1 else stored, code, header, place + 1
+            )
 
 
 def _numbers(stored: NDArray[Any], code: str, header: Any, place: int) -> NDArray[Any] | None:
