@@ -36,17 +36,18 @@ def shared_columns(found: IntArray, offsets: IntArray, ids: NDArray[Any]) -> dic
         ids: of the clusters (n,); ``shares_with`` is text, empty where nothing is shared.
     """
     row = rows_of_galaxies(offsets)
-    partner = np.full(ids.size, "", dtype=f"U{max(1, np.asarray(ids, dtype=str).dtype.itemsize // 4)}")
+    names = np.asarray(ids, dtype=str)
+    partner = np.full_like(names, "")
     order = np.argsort(found, kind="stable")
     galaxy, cluster = found[order], row[order]
     pairs = [np.zeros((0, 2), dtype=np.int64)]
     # Clusters of one galaxy stand together: pair each with the k-th after it.
-    for step in range(1, int(np.bincount(galaxy).max(initial=1)) if galaxy.size else 1):
+    for step in range(1, int(np.bincount(galaxy).max(initial=1))):
         same = galaxy[step:] == galaxy[:-step]
         pairs.append(np.column_stack([cluster[:-step][same], cluster[step:][same]]))
     both = np.concatenate(pairs)
     unique, count = np.unique(np.concatenate([both, both[:, ::-1]]), axis=0, return_counts=True)
     # The last write of each cluster is its largest count.
     for one, other in unique[np.argsort(count, kind="stable")]:
-        partner[one] = str(ids[other])
+        partner[one] = names[other]
     return {"n_shared": shared_counts(found, row, ids.size), "shares_with": partner}

@@ -123,7 +123,7 @@ class Tabulated:
             value = _hermite(t, rise, a, b) - target
             lower, upper = torch.where(value <= 0.0, t, lower), torch.where(value >= 0.0, t, upper)
             step = t - value / _hermite_slope(t, rise, a, b)
-            new = torch.where((step >= lower) & (step <= upper), step, 0.5 * (lower + upper))
+            new = torch.where(step == step.clamp(lower, upper), step, 0.5 * (lower + upper))
             # NaN is done too.
             if not bool(((new - t).abs() > 1e-14).any()):
                 break

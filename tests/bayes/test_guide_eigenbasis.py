@@ -9,7 +9,7 @@ from torch import nn
 from torch.distributions import MultivariateNormal
 
 from bayesflowmass.bayes.guides.base import WeightGuide
-from bayesflowmass.bayes.guides.eigenbasis import SCALE_RATE, Eigenbasis
+from bayesflowmass.bayes.guides.eigenbasis import SCALE_RATE, Eigenbasis, _second_moments
 from bayesflowmass.bayes.priors import DistributionPrior, NormalPrior
 
 NOISE = 0.3
@@ -123,3 +123,18 @@ def test_a_layer_that_is_never_called_stays_mean_field():
     guide.align(attention, lambda: attention(x, x, x))
     assert guide.layers == ["out_proj"]
     assert torch.equal(guide.basis0, torch.eye(5))
+
+
+@pytest.mark.parametrize("shape", [(7, 3), (2, 7, 3)])
+def test_second_moments_are_of_all_inputs_and_a_one_summed_over_calls(shape):
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    generator = torch.Generator().manual_seed(0)
+    batches = [torch.randn(shape, generator=generator) for _ in range(2)]
+    with _second_moments(net, ["0", "2"]) as found:
+        for x in batches:
+            net(x)
+    net(batches[0])
+    for name, before in (("0", nn.Identity()), ("2", net[:2])):
+        inputs = torch.cat([before(x).detach().double().flatten(0, -2) for x in batches])
+        inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], 1)
+        torch.testing.assert_close(found[name], inputs.T @ inputs)

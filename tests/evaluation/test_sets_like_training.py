@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small_model import toy_catalog
@@ -9,7 +11,7 @@ from small_model import toy_catalog
 from bayesflowmass.estimator import TrainingInfo
 from bayesflowmass.evaluation import like_training, test_sets
 from bayesflowmass.evaluation.test_sets import baseline_set, drawn_like
-from bayesflowmass.mocks import simulate_catalog
+from bayesflowmass.mocks import MockParameters, simulate_catalog
 
 SIMULATE = {"masses": "flat", "log10_mass_range": [14.0, 15.2], "redshift": [0.05, 0.2], "n_projections": 2}
 AUGMENTATION = {
@@ -27,8 +29,9 @@ def info(simulate=SIMULATE, augmentation=None, **facts):
     return TrainingInfo(log10_mass_range=(14.0, 15.2), redshift_range=(0.05, 0.2), config=config, **facts)
 
 
-def test_clusters_are_simulated_as_those_of_training_each_a_halo_of_its_own():
+def test_clusters_are_simulated_as_those_of_training_each_a_halo_of_its_own(capsys):
     catalog = like_training(info(), 60, seed=3)
+    assert capsys.readouterr().err == ""
     expected = simulate_catalog(60, seed=3, **SIMULATE | {"n_projections": 1})
     assert catalog.equals(expected)
 
@@ -86,3 +89,38 @@ def test_masses_and_redshifts_can_be_those_of_another_catalogue():
     assert catalog.metadata.masses == shown.metadata.masses
     assert catalog.column("redshift").min() >= 0.1
     assert catalog.column("redshift").max() <= 0.12
+
+
+@pytest.mark.parametrize(("simulate", "taken"), [(None, True), (SIMULATE, False)])
+def test_parameters_of_the_test_mocks_hold_for_baselines_of_a_catalogue_that_was_given(
+    monkeypatch, simulate, taken
+):
+    monkeypatch.setattr(test_sets, "BASELINE_CLUSTERS", 5)
+    like = toy_catalog(5).metadata
+    told = like.replace(extra={"mock_parameters": MockParameters(velocity_bias=1.25).to_dict()})
+    found = [
+        baseline_set(info(simulate), one, seed=1).metadata.extra["mock_parameters"] for one in (told, like)
+    ]
+    assert [one["velocity_bias"] == 1.25 for one in found] == [taken, False]
+
+
+def test_what_a_catalogue_does_not_say_of_its_masses_is_seen_in_it():
+    shown = toy_catalog(9, redshift=0.3)
+    truth = shown.column("log10_mass")
+    found = drawn_like(shown.with_metadata(masses=None))
+    assert (found["masses"], found["redshift"]) == ("hmf", 0.3)
+    assert found["log10_mass_range"] == (truth.min(), truth.max())
+    assert drawn_like(shown)["masses"] == "flat"
+
+
+def test_what_is_known_of_a_catalogue_that_was_given_is_that_of_its_mocks():
+    known = info(None, kind="pure", mode="survey", masses="hmf", selection={"r_max": 1.0, "v_max": 2000.0})
+    catalog = like_training(known, 20, seed=0)
+    assert (catalog.metadata.kind, catalog.metadata.mode) == ("pure", "survey")
+    assert catalog.metadata.masses["distribution"] == "hmf"
+    one = replace(info(None), redshift_range=(0.1, 0.1))
+    found = like_training(one, 20, seed=0)
+    assert (found.metadata.kind, found.metadata.mode) == ("contaminated", "paper")
+    assert set(found.column("redshift")) == {0.1}
+    assert found.metadata.selection["r_max"] == 1.6
+    assert found.metadata.selection["v_max"] == 2500.0

@@ -77,6 +77,15 @@ def test_a_file_is_known_by_whole_lines_below_its_comments(tmp_path, end, commen
     assert read_any_table(path)["b"].tolist() == [2, 4]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_the_first_cell_of_a_table_without_names_is_whole(tmp_path, encoding, end):
+    path = tmp_path / "a.txt"
+    path.write_bytes(f"12 3{end}45 6{end}78 9".encode(encoding))
+    table = read_any_table(path)
+    assert [table[name].tolist() for name in table.colnames] == [[12, 45, 78], [3, 6, 9]]
+
+
 def test_comments_that_never_end_are_no_table(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes((b"# of a survey" + b"." * 100_000 + b"\n") * 3)

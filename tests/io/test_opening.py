@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from pathlib import Path
 
 import pytest
 from archive_answers import Clock
@@ -47,6 +48,16 @@ def test_a_pipe_gives_something_and_not_too_much(tmp_path, monkeypatch, size, me
     else:
         with pytest.raises(CatalogError, match=message):
             opening._copied(source)
+
+
+def test_limits_are_those_of_the_documentation():
+    said = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    words = f"more than {opening.UNPACKED_LIMIT / 2**20:g} MiB and {opening.UNPACKED_RATIO} times their size"
+    assert words in " ".join(said.split())
+    assert f"Files of more than {opening.PIPE_LIMIT / 2**30:g} GiB do not come through pipes" in " ".join(
+        said.split()
+    )
+    assert packed_as(b"") is None
 
 
 def test_what_is_packed_is_told_by_its_first_bytes(tmp_path):

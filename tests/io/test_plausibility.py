@@ -191,6 +191,11 @@ def test_angles_in_radians_reach_two_pi(unit, last, beyond, degrees):
         angle_to_degrees(np.array([0.0, last, np.nan]), unit, "t"), [0.0, degrees, np.nan]
     )
     if beyond is not None:
+        # The angle that a turn may reach by rounding, and the next.
+        most = 2.0 * np.pi + 1e-6
+        assert angle_to_degrees(np.array([most, -most]), unit, "t").max() == np.degrees(most)
+        with pytest.raises(CatalogError, match="declared in rad but reaches"):
+            angle_to_degrees(np.array([np.nextafter(most, 7.0)]), unit, "t")
         with pytest.raises(CatalogError, match=r"declared in rad but reaches -6\.2835, as degrees do"):
             angle_to_degrees(np.array([0.0, -beyond, np.nan, 6.0]), unit, "t")
 

@@ -136,9 +136,9 @@ def _density(
     mine = kernel[numbers]
     slabs = [
         _bin_means(kernel_sum(points, log_weights, listed, [part, *axes[1:]], mine, chunk.level), orders)
-        for part in (axes[:1] if slab >= len(axes[0]) else axes[0].split(slab))
+        for part in axes[0].split(slab)
     ]
-    return slabs[0] if len(slabs) == 1 else torch.cat(slabs, 1)
+    return torch.cat(slabs, 1)
 
 
 def _bin_means(values: Tensor, orders: tuple[int, ...]) -> Tensor:

@@ -134,7 +134,7 @@ def _factorised(
                 [axis[some] for axis in axes], centres[some, :, :width], constants[some, :, :width]
             )
         )
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    return torch.cat(parts)
 
 
 def _matrix_product(axes: Sequence[ScaledAxis], centres: Tensor, constants: Tensor) -> Tensor:

@@ -89,12 +89,12 @@ class UniverseMachineDR1(UniverseMachine):
 
     def recognises(self, head: FileHead) -> bool:
         """By ``sfr_catalog_<a>.bin``, or by records that make sense."""
-        if is_npy(head.data) or (head.is_text and head.name[-4:] != ".bin"):
+        if is_npy(head.data) or head.path.suffix != ".bin":
             return False
         if re.fullmatch(r"sfr_catalog_[\d.]+\.bin", head.name):
             return True
         whole = len(head.data) // DR1_RECORD.itemsize
-        if whole == 0 or head.path.suffix != ".bin":
+        if whole == 0:
             return False
         records = np.frombuffer(head.data, dtype=DR1_RECORD, count=whole)
         with np.errstate(invalid="ignore"):
