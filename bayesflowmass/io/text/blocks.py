@@ -51,7 +51,6 @@ def read_rows(
 ) -> dict[str, NDArray[Any]]:
     """All rows at once, one at least; arguments of `iterate_rows`."""
     parts = list(iterate_rows(path, names, wanted, **options))
-    columns = {name: np.concatenate([np.zeros(0), *(p[name] for p in parts)][not parts :]) for name in wanted}
-    if not parts or columns[next(iter(wanted))].size == 0:
+    if not any(values.size for part in parts for values in part.values()):
         raise CatalogError(f"{path}: the table has no rows.")
-    return columns
+    return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
