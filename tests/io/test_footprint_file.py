@@ -143,3 +143,22 @@ def test_a_map_that_cannot_be_one_is_one_sentence(tmp_path, rows, said):
 def test_a_table_without_completeness_is_told_what_is_missing(tmp_path):
     with pytest.raises(CatalogError, match="column completeness is missing"):
         CompletenessMap.read(written(tmp_path, "ra,dec\n10,0\n11,0\n", "map.csv"))
+
+
+@pytest.mark.parametrize(("radius", "fits"), [(59.99, True), (60.01, False)])
+def test_a_region_reaches_60_degrees_from_its_middle(radius, fits):
+    text = f"{HEAD}circle(10,0,{radius}d)"
+    if fits:
+        inside, outside = np.array([10.0 + radius - 0.01]), np.array([10.0 + radius + 0.01])
+        assert SkyRegions.parse(text, "f").share(inside, np.zeros(1)).tolist() == [1.0]
+        assert SkyRegions.parse(text, "f").share(outside, np.zeros(1)).tolist() == [0.0]
+    else:
+        with pytest.raises(CatalogError, match="reaches 60 degrees from its middle"):
+            SkyRegions.parse(text, "f")
+
+
+def test_a_place_has_the_share_of_a_sample_within_three_quarters_of_their_distance():
+    sky = CompletenessMap(np.array([10.0, 11.0, 12.0]), np.zeros(3), np.array([0.2, 0.4, 0.6]))
+    ra = np.array([[10.0, 10.49, 10.51], [12.0, 12.74, 12.76]])
+    np.testing.assert_allclose(sky.share(ra, np.zeros((2, 3))), [[0.2, 0.2, 0.4], [0.6, 0.6, 0.0]])
+    assert sky.notes == []

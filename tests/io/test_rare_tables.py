@@ -18,12 +18,14 @@ from bayesflowmass.catalog import CatalogError
 from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT
 from bayesflowmass.io import load_catalog
 from bayesflowmass.io.any_table import read_any_table
-from bayesflowmass.io.archives import ArchiveError
-from bayesflowmass.io.archives.cluster import _velocity_errors
+from bayesflowmass.io.archives import ArchiveError, Caller, cluster
+from bayesflowmass.io.archives.cluster import ClusterPosition, _velocity_errors, fetch_cluster
 from bayesflowmass.io.archives.services import _largest, _plain, galaxies_from
 from bayesflowmass.io.archives.ucd import galaxies_by_ucd
+from bayesflowmass.io.cylinders import Recentring
 from bayesflowmass.io.flat.clusters import clusters_from_table
 from bayesflowmass.io.formats import identify, identify_columns
+from bayesflowmass.io.formats.base import Reading
 from bayesflowmass.io.formats.columns import carry_others, find_column, plural, whole_ids
 from bayesflowmass.io.frames import to_cmb
 from bayesflowmass.io.npy import open_npy
@@ -360,3 +362,33 @@ def test_what_is_wrong_in_a_map_of_columns_is_named():
         load_catalog(galaxies, units={"q": "km/s"}, cluster_id="A", redshift=0.1)
     with pytest.raises(CatalogError, match="or give --cluster-id NAME if all galaxies are of one cluster"):
         load_catalog(galaxies, redshift=0.1)
+
+
+def test_clusters_are_fetched_recentred_and_archives_asked_as_is_said():
+    assert vars(Recentring()) == {
+        "position": True,
+        "velocity": True,
+        "r_inner": 0.5,
+        "v_inner": 1000.0,
+        "max_shift_r": 0.8,
+        "max_shift_v": 1500.0,
+        "rounds": 5,
+    }
+    caller = Caller()
+    assert (caller.interval, caller.timeout, caller.attempts, caller.pause) == (1.0, 60.0, 4, 2.0)
+
+
+def test_a_cluster_is_fetched_within_2_mpc_and_4000_km_s(monkeypatch, capsys):
+    far = Reading(Table({"ra": [50.0], "dec": [0.0], "z": [0.5]}), counts={})
+    monkeypatch.setattr(cluster, "galaxies_from", lambda *_, **options: (far, str(options["progress"])))
+    with pytest.raises(
+        ArchiveError, match=r"ned: none of the 1 galaxies .* is within 2 Mpc/h and 4000 km/s of A"
+    ):
+        fetch_cluster("ned", ClusterPosition("A", 10.0, 0.0, 0.1))
+    near = Table({"ra": [10.0, 10.0], "dec": [0.0, 0.01], "z": [0.1, 0.1]})
+    monkeypatch.setattr(
+        cluster, "galaxies_from", lambda *_, **options: (Reading(near, counts={}), str(options["progress"]))
+    )
+    found = fetch_cluster("ned", ClusterPosition("A", 10.0, 0.0, 0.1))
+    assert (found.counts, found.table.meta["date"]) == ({"outside_cylinder": 0, "galaxies": 2}, "False")
+    assert found.notes == ("0 outside 2 Mpc/h and 4000 km/s.",)
