@@ -90,12 +90,12 @@ class Job:
 def loaded_model(model: str, device: str) -> MassEstimator:
     """A model, read once by each process, and once more where its folder holds another since."""
     description = model_folder(model) / "model.json"
-    written = description.stat().st_mtime_ns if description.is_file() else 0
+    written = description.stat().st_mtime_ns if description.is_file() else None
     return _loaded(model, device, written)
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: str, device: str, written: int) -> MassEstimator:
+def _loaded(model: str, device: str, written: int | None) -> MassEstimator:
     return MassEstimator.load(model, device)
 
 

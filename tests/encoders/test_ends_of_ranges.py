@@ -10,6 +10,7 @@ import torch
 
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.encoders.columns import ExtraColumns
+from bayesflowmass.encoders.galaxy_set import GalaxySet, concatenate
 from bayesflowmass.encoders.kde.covariance import KDEError
 from bayesflowmass.encoders.kde.grid import Grid
 from bayesflowmass.encoders.local import LocalDensities
@@ -145,3 +146,104 @@ def test_a_cluster_whose_galaxies_are_all_beyond_the_grid_has_no_image():
         KDEEncoder((4, 4))(both, offsets)
     with pytest.raises(KDEError, match="cluster 0: it has a galaxy with a NaN"):
         KDEEncoder((4, 4))(torch.where(both == 0.6, torch.nan, both), offsets)
+
+
+def test_a_kernel_that_reaches_no_bin_centre_has_no_image():
+    points = torch.tensor([[0.5, 10.0], [0.6, 100.0], [0.9, -300.0]])
+    encoder = KDEEncoder((4, 4), bandwidth=1e-9, narrow="keep")
+    with pytest.raises(KDEError, match="cluster 0: its density underflows at every bin centre"):
+        encoder(points, torch.tensor([0, 3]))
+    # As a density it is nothing, and that is right.
+    assert float(encoder(points, torch.tensor([0, 3]), normalisation="density").max()) == 0.0
+    with pytest.raises(KDEError, match="so values at bin centres mean nothing"):
+        KDEEncoder((4, 4), bandwidth=1e-2, narrow="refuse")(points, torch.tensor([0, 3]))
+
+
+def test_galaxies_count_by_their_weights_in_a_context():
+    catalog = toy_catalog(3)
+    weight = np.linspace(0.5, 1.5, catalog.n_galaxies_total)
+    weighted = ContextEncoder(KDEEncoder((6, 6)), galaxy_weight="gal_weight")
+    assert "gal_weight" in weighted.catalog_columns
+    assert "gal_weight" not in ContextEncoder(KDEEncoder((6, 6))).catalog_columns
+    found = weighted.encode(catalog.with_galaxies(gal_weight=weight))
+    columns = np.stack([catalog.r_proj, catalog.galaxies("v_los")], axis=1)
+    expected = weighted(
+        torch.from_numpy(columns), torch.tensor(catalog.offsets), weight=torch.from_numpy(weight)
+    )
+    torch.testing.assert_close(found, expected.float())
+    assert not torch.equal(found, ContextEncoder(KDEEncoder((6, 6))).encode(catalog))
+
+
+@pytest.mark.parametrize("lower", [-2200.0, -2199.0])
+def test_velocities_are_mirrored_on_a_grid_that_is_symmetric_exactly(lower):
+    encoder = ContextEncoder(KDEEncoder((3, 4), (0.0, lower), (1.6, 2200.0)), extras=("redshift",))
+    context = torch.arange(26.0).reshape(2, 13)
+    if lower != -2200.0:
+        with pytest.raises(ValueError, match="it is not symmetric about zero"):
+            encoder.flip_velocity(context)
+    else:
+        mirrored = encoder.flip_velocity(context)
+        assert mirrored[0, :4].tolist() == [3.0, 2.0, 1.0, 0.0]
+        assert mirrored[:, 12].tolist() == [12.0, 25.0]
+        assert torch.equal(encoder.flip_velocity(mirrored), context)
+        assert torch.equal(encoder.outline(context), context[:, :12])
+
+
+def test_galaxies_keep_their_offsets_whole_in_another_precision():
+    found = GalaxySet(torch.ones(3, 2), torch.tensor([0, 1, 3]), torch.ones(2, 1), torch.ones(3))
+    double = found.double()
+    kinds = {name: part.dtype for name, part in double.tensors().items()}
+    assert kinds == {
+        **dict.fromkeys(("galaxies", "clusters", "members"), torch.float64),
+        "offsets": torch.int64,
+    }
+    assert found.to("cpu").galaxies.dtype == torch.float32
+    assert found.to("cpu", non_blocking=True).offsets.tolist() == [0, 1, 3]
+    copy = found.clone()
+    copy.galaxies[0] = 5.0
+    assert float(found.galaxies[0, 0]) == 1.0
+    assert found.shape == (2, 2, 1)
+    assert found.nbytes == 4 * 6 + 8 * 3 + 4 * 2 + 4 * 3
+    assert found.without_truth().members is None
+    with pytest.raises(IndexError, match="dimension 0, not 1"):
+        found.index_select(1, torch.tensor([0]))
+
+
+@pytest.mark.parametrize(
+    "rows", [slice(None), slice(1, 0), slice(0, 3, 2), slice(None, None, -1), slice(-1, None)]
+)
+def test_clusters_are_sliced_as_lists_are(rows):
+    found = GalaxySet(torch.arange(6.0)[:, None], torch.tensor([0, 1, 3, 6]), torch.arange(3.0)[:, None])
+    if rows.step == -1:
+        rows = slice(2, None, -2)
+    part = found[rows]
+    expected = [list(range(3))[rows], [[0], [1, 2], [3, 4, 5]][rows]]
+    assert part.clusters[:, 0].tolist() == expected[0]
+    assert [one.galaxies[:, 0].tolist() for one in part.split(1)][: len(part)] == expected[1]
+    assert part.offsets[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("part", "value"), [("galaxies", math.inf), ("clusters", math.nan), ("galaxies", math.nan)]
+)
+def test_a_cluster_is_finite_where_all_of_it_is(part, value):
+    found = GalaxySet(torch.ones(6, 1), torch.tensor([0, 1, 3, 6]), torch.ones(3, 1))
+    assert found.finite().tolist() == [True] * 3
+    getattr(found, part)[2, 0] = value
+    assert found.finite().tolist() == ([True, False, True] if part == "galaxies" else [True, True, False])
+
+
+def test_contexts_of_one_kind_become_one():
+    one = GalaxySet(torch.ones(2, 1), torch.tensor([0, 2]), torch.ones(1, 1))
+    told = GalaxySet(torch.ones(2, 1), torch.tensor([0, 2]), torch.ones(1, 1), torch.tensor([1.0, 0.0]))
+    both = concatenate([told, told])
+    assert (both.offsets.tolist(), both.members.tolist()) == ([0, 2, 4], [1.0, 0.0, 1.0, 0.0])
+    assert concatenate([one, one]).members is None
+    assert concatenate([torch.ones(1, 2), torch.zeros(2, 2)]).shape == (3, 2)
+    for parts, message in (
+        ([], "0 contexts, of which 0 are galaxies"),
+        ([one, torch.ones(1, 2)], "2 contexts, of which 1 are galaxies"),
+        ([one, told], "who is a member is known of some of the contexts only"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            concatenate(parts)

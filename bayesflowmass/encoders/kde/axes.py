@@ -59,7 +59,7 @@ class AxisNodes:
         self.in_block = in_block
         self._parts: tuple[Tensor, ...] = (nodes,)
         self._from_blocks = nodes
-        if in_block > 1:
+        if in_block != 1:
             first = nodes[:in_block]
             middle = first.mean()
             coarse = nodes[::in_block] + (middle - first[0])

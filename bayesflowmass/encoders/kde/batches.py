@@ -143,7 +143,7 @@ def _density(
 
 def _bin_means(values: Tensor, orders: tuple[int, ...]) -> Tensor:
     for d, order in enumerate(orders):
-        if order > 1:
+        if order != 1:
             share = Grid.node_weights(order).to(values)
             values = torch.tensordot(values.unflatten(1 + d, (-1, order)), share, ([2 + d], [0]))
     return values
