@@ -16,9 +16,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	$(BIN)/bayesflowmass demo --out $(OUT)
 
-# Trains the models that ship with the package and puts them in place: about twelve minutes of processor time.
+# Trains the models that ship with the package and puts them in place: about twenty minutes of processor time.
 model: $(INSTALLED)
-	for name in sky sky_complete; do \
+	for name in sky sky_complete sky_galaxies; do \
 	  nice -n 5 $(BIN)/bayesflowmass train --config $$name.yaml --device cpu --out runs/$$name && \
 	  $(BIN)/python -m benchmarks.ship_model runs/$$name bayesflowmass/models/$$name || exit 1; \
 	done

@@ -153,13 +153,14 @@ def infer_members(
         ValueError: the model reads images, which do not say who is a member.
         CatalogError: see `infer`.
     """
+    from bayesflowmass.estimator.shipped import SHIPPED_GALAXIES
     from bayesflowmass.evaluation.members_table import mark_galaxies, members_table, noted_memberships
     from bayesflowmass.evaluation.road import posteriors
 
     if estimator.flow.set_trunk is None:
         raise ValueError(
-            "This model reads images, which do not say who is a member; train one that reads galaxies"
-            " (--config galaxies.yaml), or leave out members."
+            "This model reads images, which do not say who is a member; take one that reads galaxies"
+            f" ('{SHIPPED_GALAXIES}' ships with the package), or leave out members."
         )
     probability = np.full(catalog.n_galaxies_total, np.nan)
     batches = posteriors(

@@ -11,9 +11,13 @@ DEFAULT_MODEL = "sky"
 SHIPPED_COMPLETE = "sky_complete"
 """What it uses when told that the sample is complete."""
 
+SHIPPED_GALAXIES = "sky_galaxies"
+"""Reads the galaxies themselves; narrower, and says who is a member."""
+
 SHIPPED = {
     DEFAULT_MODEL: "observed clusters, of which any share of the galaxies is seen",
     SHIPPED_COMPLETE: "observed clusters, of which all galaxies to some depth are seen: it counts them",
+    SHIPPED_GALAXIES: "observed clusters as sky, with positions on the sky: it reads the galaxies themselves",
 }
 
 _FOLDER = Path(__file__).parents[1] / "models"

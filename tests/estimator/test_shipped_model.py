@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy.integrate import quad
+from scipy.stats import rankdata
 from small_model import toy_catalog, toy_estimator
 
 from bayesflowmass.catalog import CatalogError, ClusterCatalog
@@ -89,6 +90,27 @@ def test_the_default_model_is_calibrated_on_fresh_mocks(sky, mocks):
     assert (posterior.sigma_epistemic > 0.0).all()
     parts = posterior.sigma_aleatoric**2 + posterior.sigma_epistemic**2
     assert_allclose(posterior.sigma**2, parts, rtol=1e-12)
+
+
+@pytest.mark.skipif("sky_galaxies" not in shipped_models(), reason="this version ships without the model of galaxies")
+def test_the_model_of_galaxies_is_calibrated_and_knows_members(mocks):
+    galaxies = MassEstimator.load("sky_galaxies", "cpu")
+    truth, n = np.asarray(mocks.column("log10_mass")), len(mocks)
+    posterior = galaxies.posterior(mocks, n_draws=8)
+    # As above.
+    assert abs((posterior.median - truth).mean()) < 4.0 * 0.33 / np.sqrt(n)
+    for level in (0.68, 0.95):
+        share = (np.abs(posterior.cdf(truth) - 0.5) < 0.5 * level).mean()
+        assert share == pytest.approx(level, abs=4.0 * np.sqrt(level * (1.0 - level) / n))
+    found = galaxies.memberships(mocks, n_draws=2)
+    is_member = np.asarray(mocks.galaxies("gal_is_member"), dtype=bool)
+    p = found.probability[np.isfinite(found.probability)]
+    # Their mean is the share of the members; galaxies of a cluster share its error, so n clusters count.
+    assert p.mean() == pytest.approx(is_member.mean(), abs=4.0 * 0.3 / np.sqrt(n))
+    ranks = rankdata(found.probability)
+    members = is_member.sum()
+    area = (ranks[is_member].sum() - members * (members + 1) / 2) / (members * (~is_member).sum())
+    assert area > 0.8
 
 
 def test_a_larger_velocity_bias_makes_lighter_clusters(sky, mocks):
