@@ -227,12 +227,14 @@ LIMITS = """## Limits
   `completeness`: the widths allow for it over the mixture, not for one survey. Tell it, and the depth with it.
 - `sky_complete` is wrong by the error of the galaxy count where galaxies are missing, and where the sample is deeper
   than M_r - 5 log10 h = -18 or its depth is not told: to that limit it is then 0.13 dex heavy.
+- `sky_galaxies` tells interlopers by how they clump in the mocks; where it was tried beside real references its pulls
+  are wider than those of `sky` ([galaxies.md](galaxies.md)).
 - One point network below the random last layer: what it fails to extract is not in `sigma_epistemic`
   ([weights.md](weights.md)).
 
 ## Retraining
 
-`make model` trains both from their configurations and puts them into the package (a quarter of an hour of processor
+`make model` trains all three from their configurations and puts them into the package (twenty minutes of processor
 time); `python -m benchmarks.model_card` writes this page, `python -m benchmarks.shift` the shift test.
 """
 
