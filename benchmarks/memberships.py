@@ -7,8 +7,8 @@ R_vir of the halo. Beside the model: a table of the share of members in bins of 
 deviation, and that deviation, made of other clusters; the caustic (`benchmarks.caustic`, on the first clusters, since
 it costs 0.1 s each); 2.7 sigma(R); a 3 sigma clip. The last three say yes or no: p is 1 or 0, and the area under the
 curve is that of an order they imply (amplitude over |v|; the narrowest of eight envelopes; sigma over |v|). By kind:
-what the mocks know of each galaxy, its component (`mocks.Component`) and, in mocks of the preset `sky`, which differ
-from those of a model trained on others, its orbit (`mocks.Orbit`). Also the expected number of members.
+what the mocks know of each galaxy, its component (`mocks.Component`) and, in mocks of the preset `sky`, which a model
+trained on others has not seen, its orbit (`mocks.Orbit`). Also the expected number of members.
 """
 
 from __future__ import annotations
@@ -213,7 +213,8 @@ def main() -> None:
     options = parser.parse_args()
     estimator = MassEstimator.load(options.model, "cpu")
     lines = []
-    for preset in (None, "sky"):
+    of_sky = (estimator.training_info.config.get("simulate") or {}).get("preset") == "sky"
+    for preset in (None,) if of_sky else (None, "sky"):
         mocks: dict[str, Any] = {"masses": "hmf", "log10_mass_range": (14.0, 15.6)}
         if preset:
             mocks["parameters"] = MockParameters.preset(preset)
@@ -230,6 +231,9 @@ def main() -> None:
             lines += [header(f"Memberships, {size}", provenance(options.seed))]
             lines += [*overall(methods, member), "", counts(test, found, member)]
             lines += [*by_bin(methods, member, bins), "", *by_kind(methods, member, kind, Component)]
+            if of_sky:
+                orbit = np.asarray(test.galaxies("gal_orbit"))
+                lines += ["", *by_kind(methods, member, orbit, Orbit)]
         else:
             kind = np.asarray(test.galaxies("gal_orbit"))
             lines += ["", f"### The same model on mocks of the preset `{preset}`, {size}", ""]

@@ -1,6 +1,6 @@
 """The card of the shipped models: what they were trained on, how well calibrated they are, where they end.
 
-    python -m benchmarks.model_card [--models sky sky_complete sky_galaxies] [--n-clusters 8000] [--out docs/model_card.md]
+    python -m benchmarks.model_card [--models sky sky_galaxies] [--n-clusters 8000] [--out docs/model_card.md]
 
 Fresh mocks, made and observed as those of training but with another seed, flat in mass, flat prior; of each cluster
 the model is told what it would have been told in training.

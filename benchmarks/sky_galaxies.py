@@ -1,6 +1,6 @@
 """A model of galaxies beside the image for observed clusters: sky_galaxies.yaml and sky.yaml, trained alike.
 
-    python -m benchmarks.sky_galaxies --work runs/sky_galaxies_study --data ../shared/data --out docs/results/sky_galaxies
+    python -m benchmarks.sky_galaxies --data ../shared/data [--work runs/sky_galaxies_study]
 
 Written down before the run: three trainings of each, seeds 0, 1 and 2, by maximum likelihood alone (no posterior of the
 weights on either side), each with mocks of its own. Primary numbers, over the mocks of training, flat in mass, told
