@@ -195,5 +195,7 @@ def test_galaxies_without_directions_are_refused_in_a_sentence(estimator, catalo
 
 
 def test_a_model_of_images_refuses_in_a_sentence(catalog):
-    with pytest.raises(ValueError, match=r"reads images, which do not say who is a member.*'sky_galaxies' ships"):
+    with pytest.raises(
+        ValueError, match=r"reads images, which do not say who is a member.*'sky_galaxies' ships"
+    ):
         infer_members(toy_estimator(), catalog)

@@ -92,7 +92,9 @@ def test_the_default_model_is_calibrated_on_fresh_mocks(sky, mocks):
     assert_allclose(posterior.sigma**2, parts, rtol=1e-12)
 
 
-@pytest.mark.skipif("sky_galaxies" not in shipped_models(), reason="this version ships without the model of galaxies")
+@pytest.mark.skipif(
+    "sky_galaxies" not in shipped_models(), reason="this version ships without the model of galaxies"
+)
 def test_the_model_of_galaxies_is_calibrated_and_knows_members(mocks):
     galaxies = MassEstimator.load("sky_galaxies", "cpu")
     truth, n = np.asarray(mocks.column("log10_mass")), len(mocks)
