@@ -135,14 +135,18 @@ class SurveyModel:
         return torch.stack(found)
 
     def _gaussian(self) -> AutoMultivariateNormal:
-        """Laplace's approximation at the mode, on the unbounded scale."""
+        """Laplace's approximation at the mode, on the unbounded scale; a unit Gaussian where there is none."""
         guide = AutoLaplaceApproximation(self)
         svi = SVI(self, guide, ClippedAdam({"lr": 0.1, "lrd": 0.05 ** (1 / _MODE_STEPS)}), Trace_ELBO())
         for _ in range(_MODE_STEPS):
             svi.step()
-        gaussian = guide.laplace_approximation()
+        try:
+            gaussian = guide.laplace_approximation()
+        # Not a maximum: the chain only takes more steps then.
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+            gaussian = AutoMultivariateNormal(self, init_scale=1.0)
         gaussian()  # Only a guide that was called has the plates that the reparametrisation asks for.
-        return gaussian
+        return gaussian.requires_grad_(False)
 
     def sample_svi(self, *, n_samples: int = 300, seed: int = 0, progress: bool = False) -> Tensor:
         """Draws of theta of a fitted Gaussian (on the unbounded scale), clusters in batches: (1, n_samples, P)."""

@@ -124,6 +124,19 @@ def test_both_samplers_find_the_posterior_of_the_grid(learnt, monkeypatch):
         assert 0.5 < float(draws.std()) / sd < 1.6
 
 
+def test_a_chain_that_begins_beside_the_maximum_finds_the_same_posterior(learnt, monkeypatch):
+    def no_maximum(guide):
+        raise torch.linalg.LinAlgError("not positive-definite")
+
+    monkeypatch.setattr(survey.AutoLaplaceApproximation, "laplace_approximation", no_maximum)
+    prior, t = SelectedPrior(POPULATION, chosen), seen(60, 0.05, 8)
+    mean, sd = posterior_of(learnt, t, prior)
+    draws = SurveyModel(learnt, t, np.full(60, 0.1), prior).sample(n_samples=60, warmup=30, chains=1)
+    # As above.
+    assert abs(float(draws.mean()) - mean) < 1.2 * sd
+    assert 0.5 < float(draws.std()) / sd < 1.6
+
+
 def test_a_cluster_with_too_few_galaxies_is_refused(learnt):
     with pytest.raises(ValueError, match="fewer than 10 galaxies"):
         SurveyModel(learnt, np.array([[math.log(9), 14.0]]), np.array([0.1]), POPULATION)
