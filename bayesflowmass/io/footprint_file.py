@@ -167,8 +167,8 @@ class _Part:
         x, y, z = self._middle
         self._plane = WCS(naxis=2)
         self._plane.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-        self._plane.wcs.crval = [float(np.degrees(np.arctan2(y, x))) % 360.0, float(np.degrees(np.arcsin(z)))]
-        self._plane.wcs.cdelt = [-1.0 / 3600.0, 1.0 / 3600.0]
+        self._plane.wcs.crval = [float(np.degrees(np.arctan2(y, x))), float(np.degrees(np.arcsin(z)))]
+        self._plane.wcs.cdelt = [-1.0, 1.0]
         self._plane.wcs.radesys = "ICRS"
         # A circle is one on the sphere too.
         self._shape = None if type(region).__name__ == "CircleSkyRegion" else region.to_pixel(self._plane)
