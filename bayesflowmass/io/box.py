@@ -40,7 +40,7 @@ def iterate_box(
 def read_box(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
     """All rows of a box at once; as `iterate_box`."""
     parts = list(iterate_box(path, columns))
-    if not parts or not sum(len(next(iter(part.values()))) for part in parts):
+    if not sum(len(next(iter(part.values()))) for part in parts):
         raise CatalogError(f"{path}: the table has no rows.")
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -125,6 +125,8 @@ def test_units_and_names_are_those_of_each_column_and_the_first_table_is_read(tm
     ("cards", "message"),
     [
         ({"NAXIS2": 900}, "announces 900 rows of 8 bytes and ends before them"),
+        ({"NAXIS2": -1}, "not a whole FITS file"),
+        ({"NAXIS1": 0}, "not a whole FITS file"),
         ({"TFORM1": "2D"}, "columns of 16 bytes in rows of 8"),
         ({"TFORM1": "W"}, "not a whole FITS file"),
         ({"TFIELDS": 1000}, "1000 columns"),

@@ -18,14 +18,9 @@ from bayesflowmass.catalog import CatalogError
 from bayesflowmass.cosmology import MDPL2, SPEED_OF_LIGHT
 from bayesflowmass.io import load_catalog
 from bayesflowmass.io.any_table import read_any_table
-from bayesflowmass.io.archives import ArchiveError, Caller, cluster
-from bayesflowmass.io.archives.cluster import ClusterPosition, _velocity_errors, fetch_cluster
-from bayesflowmass.io.archives.services import _largest, _plain, galaxies_from
-from bayesflowmass.io.archives.ucd import galaxies_by_ucd
-from bayesflowmass.io.cylinders import Recentring
 from bayesflowmass.io.flat.clusters import clusters_from_table
 from bayesflowmass.io.formats import identify, identify_columns
-from bayesflowmass.io.formats.base import Reading
+from bayesflowmass.io.formats.base import FileHead
 from bayesflowmass.io.formats.columns import carry_others, find_column, plural, whole_ids
 from bayesflowmass.io.frames import to_cmb
 from bayesflowmass.io.npy import open_npy
@@ -244,74 +239,6 @@ def test_cells_of_ecsv_are_of_their_type_or_refused(kind, cells, expected):
         assert typed(pa.chunked_array([cells[:1], cells[1:]]), kind, "t: c").tolist() == expected
 
 
-def test_archives_other_than_vizier_take_no_column_of_redshifts():
-    with pytest.raises(ArchiveError, match="--redshift-column is for tables of VizieR"):
-        galaxies_from("ned", 0.0, 0.0, 0.1, (0.0, 1.0), None, None, redshift_column="z")
-
-
-def of_ucd(ucd="src.redshift", **columns):
-    table = Table({"RAJ2000": [10.0, 10.1], "DEJ2000": [0.0, 0.1], "z": [0.1, 0.2], **columns})
-    table["z"].meta["ucd"] = ucd
-    return table
-
-
-def test_a_table_by_ucd_needs_a_position_and_a_redshift():
-    assert galaxies_by_ucd(of_ucd(), "t").galaxies["z"].tolist() == [0.1, 0.2]
-    assert galaxies_by_ucd(of_ucd("x"), "t", "z").galaxies["z"].tolist() == [0.1, 0.2]
-    with pytest.raises(CatalogError, match=r"t: there is no column w .there are RAJ2000, DEJ2000, z"):
-        galaxies_by_ucd(of_ucd(), "t", "w")
-    with pytest.raises(CatalogError, match="t: no column has the UCD of a spectroscopic redshift"):
-        galaxies_by_ucd(of_ucd("x"), "t")
-    bare = of_ucd()
-    bare.remove_column("DEJ2000")
-    with pytest.raises(CatalogError, match="t: no position in degrees among RAJ2000, z"):
-        galaxies_by_ucd(bare, "t")
-
-
-def test_of_several_tables_the_one_with_most_redshifts_is_taken_and_the_others_said():
-    small, other = of_ucd()[:1], Table({"a": [1, 2, 3]})
-    found = _largest({"s": small, "b": of_ucd(), "o": other}, None, "J/A")
-    assert (len(found), found.meta) == (2, {"table": "b", "other_tables": "s"})
-    assert _largest({"o": other, "s": small}, "a", "J/A").meta == {"table": "o", "other_tables": ""}
-    assert len(_largest({}, None, "J/A")) == 0
-    with pytest.raises(ArchiveError, match=r"no table there has a redshift; .*\(o: a\)"):
-        _largest({"o": other}, None, "J/A")
-    with pytest.raises(ArchiveError, match="no table there has a column z"):
-        _largest({"o": other}, "z", "J/A")
-
-
-def test_columns_of_answers_are_kept_as_text_files_hold_them():
-    table = of_ucd(
-        object=MaskedColumn(np.array(["a", None], dtype=object), mask=[False, False]),
-        gap=MaskedColumn([1, 2], mask=[True, False], unit="km/s"),
-        wide=[[1, 2], [3, 4]],
-    )
-    table["z"].unit = u.UnrecognizedUnit("odd")
-    kept = _plain(table)
-    assert "wide" not in kept.colnames
-    assert kept["object"].tolist() == ["a", ""]
-    assert (kept["gap"].tolist(), str(kept["gap"].unit)) == ([None, 2], "km / s")
-    assert kept["z"].meta == {"ucd": "src.redshift", "unit": "odd"}
-
-
-@pytest.mark.parametrize(
-    ("errors", "expected"),
-    [
-        (None, None),
-        ([np.nan, np.nan], None),
-        ([1e-4, np.nan], [1e-4, 1e-4]),
-        ([1e-4, 3e-4], [1e-4, 3e-4]),
-    ],
-)
-def test_errors_of_velocities_are_known_of_all_galaxies_or_of_none(errors, expected):
-    table = Table({"z": [0.1, 0.1]} if errors is None else {"z": [0.1, 0.1], "z_err": errors})
-    found = _velocity_errors(table, 0.25)
-    if expected is None:
-        assert found is None
-    else:
-        np.testing.assert_allclose(found, SPEED_OF_LIGHT / 1.25 * np.array(expected))
-
-
 def test_the_first_of_several_names_and_columns_is_taken():
     table = Table({"ID": [1], "id ": [2], "b": [3]})
     assert find_column(table, "b", "id") == "b"
@@ -364,31 +291,30 @@ def test_what_is_wrong_in_a_map_of_columns_is_named():
         load_catalog(galaxies, redshift=0.1)
 
 
-def test_clusters_are_fetched_recentred_and_archives_asked_as_is_said():
-    assert vars(Recentring()) == {
-        "position": True,
-        "velocity": True,
-        "r_inner": 0.5,
-        "v_inner": 1000.0,
-        "max_shift_r": 0.8,
-        "max_shift_v": 1500.0,
-        "rounds": 5,
-    }
-    caller = Caller()
-    assert (caller.interval, caller.timeout, caller.attempts, caller.pause) == (1.0, 60.0, 4, 2.0)
+@pytest.mark.parametrize("redshift", ["redshift", "z"])
+@pytest.mark.parametrize(("mode", "name"), [("paper", "mode"), ("deep", "mode_in_file")])
+def test_columns_of_clusters_that_mean_nothing_else_are_carried(redshift, mode, name):
+    columns = {"cluster_id": [1, 2], redshift: [0.1, 0.2], "richness": [30.0, 40.0], "mode": [mode] * 2}
+    table = FlatTable(Table(columns | {"x": [5.0, 6.0], "colour": ["red", "blue"]}), "clusters")
+    found = clusters_from_table(table, MDPL2)
+    assert set(found) == {"cluster_id", "redshift", "richness", name, "cluster_x", "colour"}
+    assert found["redshift"].tolist() == [0.1, 0.2]
+    assert found["richness"].tolist() == [30.0, 40.0]
+    assert found["colour"].tolist() == ["red", "blue"]
 
 
-def test_a_cluster_is_fetched_within_2_mpc_and_4000_km_s(monkeypatch, capsys):
-    far = Reading(Table({"ra": [50.0], "dec": [0.0], "z": [0.5]}), counts={})
-    monkeypatch.setattr(cluster, "galaxies_from", lambda *_, **options: (far, str(options["progress"])))
-    with pytest.raises(
-        ArchiveError, match=r"ned: none of the 1 galaxies .* is within 2 Mpc/h and 4000 km/s of A"
-    ):
-        fetch_cluster("ned", ClusterPosition("A", 10.0, 0.0, 0.1))
-    near = Table({"ra": [10.0, 10.0], "dec": [0.0, 0.01], "z": [0.1, 0.1]})
-    monkeypatch.setattr(
-        cluster, "galaxies_from", lambda *_, **options: (Reading(near, counts={}), str(options["progress"]))
-    )
-    found = fetch_cluster("ned", ClusterPosition("A", 10.0, 0.0, 0.1))
-    assert (found.counts, found.table.meta["date"]) == ({"outside_cylinder": 0, "galaxies": 2}, "False")
-    assert found.notes == ("0 outside 2 Mpc/h and 4000 km/s.",)
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"a b\n1 2\n", True),
+        (b"a\0b", False),
+        (b"\x80\x04 pickle", False),
+        (b"PAR1 and more", False),
+        (b"PAR 1", True),
+    ],
+)
+def test_a_file_could_be_text_by_its_bytes(tmp_path, content, text):
+    (tmp_path / "a").write_bytes(content)
+    head = FileHead(tmp_path / "a")
+    assert head.is_text == text
+    assert bool(head.lines) == text

@@ -64,9 +64,9 @@ def galaxies_by_ucd(table: Table, where: str, redshift: str | None = None) -> Re
         )
     chosen = redshift or candidates[0]
     z = _redshift(table, chosen, where)
-    used = [*place, chosen]
     ra, dec = (numbers(table, name, where) for name in place)
     error = _error_of(table, chosen)
+    used = [one for one in (*place, chosen, error) if one is not None]
     z_err = None if error is None else _redshift(table, error, where)
     bad = {
         "no_redshift": ~(np.isfinite(z) & (z != 0.0) & (z > -0.1)),
@@ -75,9 +75,8 @@ def galaxies_by_ucd(table: Table, where: str, redshift: str | None = None) -> Re
     kept, counts = best_measurements(where, "rows", bad, ra, dec, z, z_err)
     discordant = counts.pop("discordant")
     made: dict[str, Any] = {"ra": ra[kept], "dec": dec[kept], "z": z[kept]}
-    if error is not None and z_err is not None:
+    if z_err is not None:
         made["z_err"] = np.where(z_err[kept] > 0.0, z_err[kept], np.nan)
-        used.append(error)
     name = next((n for n in table.colnames if ucd_of(table[n]).startswith("meta.id")), None)
     if name is not None:
         made["galaxy_id"] = text(table, name)[kept]
