@@ -253,7 +253,13 @@ def cluster_flags(
         measured = info.reference.measure(catalog)
     clusters = Clusters(catalog, info, problems, measured, edge, p_novelty, empty_together)
     found = {flag.name: flag.holds(clusters) for flag in _FLAGS}
-    known = {name: holds for name, holds in found.items() if holds is not None}
+    # Galaxies of a cluster without a redshift are not known: nothing that is said of them would be true.
+    seen = problems != "no_redshift"
+    known = {
+        name: holds if name in UNUSABLE else holds & seen
+        for name, holds in found.items()
+        if holds is not None
+    }
     columns = np.stack(list(known.values()), axis=1)
     return np.array(
         [",".join(name for name, holds in zip(known, row, strict=True) if holds) for row in columns],

@@ -89,6 +89,11 @@ def _fields(
     return edges, shares
 
 
+def _span(values: FloatArray, digits: str) -> str:
+    """The least and the largest, or one number where they look alike."""
+    return "-".join(dict.fromkeys(format(end, digits) for end in (values.min(), values.max())))
+
+
 def _with_notes(catalog: ClusterCatalog, sky: ObservedSky, n_outside: int) -> ClusterCatalog:
     said = [*sky.notes]
     if n_outside:
@@ -101,8 +106,8 @@ def _with_notes(catalog: ClusterCatalog, sky: ObservedSky, n_outside: int) -> Cl
         seen = catalog.filter(share > 0.0)
         radius, share = seen.column("aperture"), seen.column("footprint_fraction")
         said.append(
-            f"by the footprint, fields reach to {radius.min():.2f}-{radius.max():.2f} Mpc/h, with"
-            f" {100 * share.min():.0f}-{100 * share.max():.0f} % of them observed."
+            f"by the footprint, fields reach to {_span(radius, '.2f')} Mpc/h, with {_span(100 * share, '.0f')} % of"
+            " them observed."
         )
     extra = catalog.metadata.extra
     return catalog.with_metadata(extra={**extra, "notes": [*extra.get("notes", []), *said]})

@@ -15,7 +15,7 @@ import numpy as np
 
 from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.common.arrays import BoolArray, FloatArray
-from bayesflowmass.estimator.statistics import ClusterStatistics, cluster_statistics
+from bayesflowmass.estimator.statistics import MINIMUM_GALAXIES, ClusterStatistics, cluster_statistics
 
 LEVEL = 0.995
 CLEANED_LEVEL = 0.999
@@ -123,11 +123,16 @@ class Reference:
         return measured.position_offset > self._threshold(measured, self.position_offset)
 
     def field_small(self, measured: ClusterStatistics) -> BoolArray:
-        """Clusters whose outermost galaxy is nearer than the quantile `SMALL_FIELD` of those seen to the edge."""
+        """Clusters whose outermost galaxy is nearer than the quantile `SMALL_FIELD` of those seen to the edge.
+
+        Of N galaxies with N(< R) ~ R^g the quantile has ln(R / r_max) ~ 1 / N: so it goes on below the poorest bin.
+        """
         if len(self.outermost) != len(self.richness):
             return np.zeros(len(measured.outermost), dtype=bool)
-        log_n = np.log(np.maximum(measured.n_galaxies, 1))
-        return measured.outermost < np.interp(log_n, np.log(self.richness), self.outermost)
+        n = np.maximum(measured.n_galaxies, 1).astype(np.float64)
+        level = np.interp(np.log(n), np.log(self.richness), self.outermost) / self.aperture[0]
+        level **= np.maximum(self.richness[0] / n, 1.0)
+        return (measured.outermost < self.aperture[0] * level) & (measured.n_galaxies >= MINIMUM_GALAXIES)
 
     def looks_cleaned(self, measured: ClusterStatistics, together: bool | None = None) -> BoolArray:
         """Clusters that miss the interlopers that training clusters have; see docs/flags.md.

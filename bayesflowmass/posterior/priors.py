@@ -238,5 +238,6 @@ def make_prior(
         return SelectedPrior(MassFunctionPrior(limits, cosmology), LimitedSample.from_text(name), name)
     names = ", ".join(map(repr, PRIOR_NAMES))
     raise ValueError(
-        f"Unknown prior {name!r}; the priors are {names}, and samples such as 'sz:14.5' or 'xray:3e-12'."
+        f"Unknown prior {name!r}; the priors are {names}, and samples such as 'sz:14.5', 'xray:3e-12' or"
+        " 'richness:20' (docs/priors.md)."
     )

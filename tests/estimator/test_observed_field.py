@@ -150,7 +150,9 @@ def test_the_command_sees_what_lies_in_the_regions(tmp_path, capsys):
         out = tmp_path / f"{name}.ecsv"
         assert infer([*arguments, f"--{name}", told, "--out", str(out)]) == 0
         masses[name] = Table.read(out)
-    assert "galaxies outside the footprint are left out" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "galaxies outside the footprint are left out" in error
+    assert "fields reach to 0.80 Mpc/h, with 100 % of them observed" in error
     np.testing.assert_array_equal(masses["footprint"]["n_galaxies"], masses["aperture"]["n_galaxies"])
     np.testing.assert_allclose(masses["footprint"]["log10_mass"], masses["aperture"]["log10_mass"], atol=1e-6)
     told = read_observations(toy_estimator(), *tables, footprint=tmp_path / "field.reg")

@@ -331,7 +331,7 @@ def test_the_mass_function_prior_is_the_mass_function():
     [
         (
             lambda: make_prior("gaussian", RANGE),
-            "Unknown prior 'gaussian'; the priors are 'flat', 'hmf', and samples",
+            "Unknown prior 'gaussian'; the priors are 'flat', 'hmf', and samples .* 'richness:20'",
         ),
         (lambda: make_prior("flat", (15.0, 14.0)), "two increasing finite values"),
         (lambda: make_prior("flat", (15.0, 15.0)), "two increasing finite values"),

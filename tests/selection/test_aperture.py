@@ -7,6 +7,7 @@ import pytest
 from small_model import toy_catalog, toy_estimator
 
 from bayesflowmass import selection
+from bayesflowmass.catalog import ClusterCatalog
 from bayesflowmass.encoders import ContextEncoder, KDEEncoder
 from bayesflowmass.estimator.cylinder import in_cylinder
 from bayesflowmass.estimator.flags import cluster_flags
@@ -76,3 +77,24 @@ def test_a_small_field_is_flagged_where_it_was_not_told():
     assert flagged("selection", told, estimator).all()
     wide = catalog.with_columns(aperture=np.full(200, 2.0))
     assert not flagged("selection", wide, estimator).any()
+
+
+def discs(n, number, seed):
+    """Clusters whose galaxies are spread evenly over the cylinder."""
+    rng = np.random.default_rng(seed)
+    radius, angle = 1.6 * np.sqrt(rng.random(n * number)), rng.uniform(0.0, 2.0 * np.pi, n * number)
+    galaxies = {
+        "x": radius * np.cos(angle),
+        "y": radius * np.sin(angle),
+        "v_los": rng.normal(0.0, 500.0, n * number),
+    }
+    clusters = {"cluster_id": np.arange(n), "redshift": np.full(n, 0.1), "log10_mass": np.full(n, 14.0)}
+    return ClusterCatalog.from_arrays(clusters, galaxies, np.full(n, number), toy_catalog(1).metadata)
+
+
+def test_few_galaxies_that_seldom_reach_the_edge_are_no_small_field():
+    """5 % of 1000 clusters, and four standard errors of that and of the threshold (1200 clusters)."""
+    estimator = toy_estimator(catalog=discs(1200, 20, seed=1))
+    for number in (4, 8, 20):
+        assert abs(flagged("small_field", discs(1000, number, seed=number), estimator).mean() - 0.05) < 0.04
+    assert not flagged("small_field", discs(1000, 2, seed=2), estimator).any()
