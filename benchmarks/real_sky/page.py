@@ -210,7 +210,7 @@ def samples_page(found: dict[str, Any]) -> str:
             if name == f"this model, {prior}":
                 missed = [f"median {value['median']:+.2f} dex"] if abs(value["median"]) > OFFSET else []
                 for key, level in (("in_68", 0.68), ("in_95", 0.95)):
-                    if abs(value[key] - level) > COVERAGE:
+                    if abs(value[key] - level) > COVERAGE + 1e-9:
                         missed.append(f"{100 * value[key]:.0f} % within the {100 * level:.0f} % interval")
                 if missed:
                     wrong.append(f"{sample['sample']} ({n} clusters): {', '.join(missed)}")
