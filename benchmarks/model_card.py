@@ -223,7 +223,7 @@ LIMITS = """## Limits
 - Fewer than ten galaxies, redshifts outside 0.01-1.2 and masses outside 13.2-15.6 are extrapolations, and flagged.
 - At fixed completeness or fixed true mass a calibrated posterior is biased ([priors.md](priors.md)): a sparse sample
   shows massive clusters only, and a model that does not know how sparse it is expects lighter ones. A sample that is
-  nearly complete and deep comes out heavy, a sparse one light, by up to 0.15 dex, where the model is not told
+  nearly complete and deep comes out heavy, a sparse one light, by up to 0.17 dex, where the model is not told
   `completeness`: the widths allow for it over the mixture, not for one survey. Tell it, and the depth with it.
 - `sky_complete` is wrong by the error of the galaxy count where galaxies are missing, and where the sample is deeper
   than M_r - 5 log10 h = -18 or its depth is not told: to that limit it is then 0.13 dex heavy.

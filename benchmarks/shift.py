@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,7 @@ def cases(
         column, value = known.get(name.split()[0], ("", 0.0))
         if column in estimator.encoder.optional.names:
             add(name, one, **{column: value})
+    complete_samples(add, mocks, wanted, estimator.encoder.optional.names)
     for name, shape in FOOTPRINTS.items():
         if wanted(name):
             whole = mocks(augmentation={"aperture": (1.6, 1.6)})
@@ -159,6 +160,26 @@ def cases(
         if wanted(f"redshift {low:g}-{high:g}"):
             add(f"redshift {low:g}-{high:g}", mocks(simulate={"redshift": (low, high)}))
     return rows
+
+
+def complete_samples(
+    add: Callable[..., None],
+    mocks: Callable[..., ClusterCatalog],
+    wanted: Callable[[str], bool],
+    tellable: Sequence[str],
+) -> None:
+    """Rows of whole fields in which all galaxies to a limit are seen, by depth and by kind of interloper."""
+    whole = {"completeness": (1.0, 1.0), "aperture": (1.6, 1.6)}
+    for limit in (-18.0, -19.5, -21.0):
+        if wanted(name := f"all to M_r < {limit:g}, whole fields"):
+            one = mocks(augmentation=whole | {"magnitude_limit": (limit, limit)})
+            add(name, one)
+            several = {"abs_mag_limit": limit, "completeness": 1.0}
+            add(name, one, **{column: value for column, value in several.items() if column in tellable})
+    for mode in ("paper", "survey"):
+        if wanted(name := f"all to M_r < -18, whole fields, mode {mode}"):
+            one = mocks(simulate={"mode": mode}, augmentation=whole | {"magnitude_limit": (-18.0, -18.0)})
+            add(name, one, mode=mode)
 
 
 class Shapes:
