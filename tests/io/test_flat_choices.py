@@ -8,10 +8,11 @@ from astropy.table import MaskedColumn, Table
 from flat_tables import frame_tables, notes, sky_tables
 
 from bayesflowmass.catalog import CatalogError
-from bayesflowmass.cosmology import Cosmology
+from bayesflowmass.cosmology import MDPL2, Cosmology
 from bayesflowmass.io import load_catalog, read_flat
 from bayesflowmass.io.flat.galaxies import carried_galaxies, settle_redshift
 from bayesflowmass.io.table import FlatTable
+from bayesflowmass.io.units import length_to_comoving
 
 EVERY = np.arange(4)
 
@@ -142,3 +143,54 @@ def test_an_id_that_no_cluster_has_is_refused_and_a_name_that_was_only_taken_for
     found = load_catalog(named, clusters)
     assert "so galaxies are assigned to clusters by their positions" in notes(found)
     assert found.n_galaxies_total == len(truth["r"])
+
+
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        (["a.ra", "a.dec"], True),
+        (["a.ra", "b.dec"], False),
+        (["a.ra", "a"], False),
+        (["a.ra", "a.dec", "b.ra", "b.dec"], False),
+        (["a.ra", "a.dec", "ra"], False),
+        (["a.ra", "a.dec", "dec"], False),
+    ],
+)
+def test_a_pair_of_coordinates_is_taken_where_it_is_the_only_one(names, taken):
+    table = FlatTable(Table({name: [1.0] for name in names}), "galaxies")
+    assert list(table.columns) == (["ra", "dec"] if taken else names)
+
+
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        ((), True),
+        (("v_los",), True),
+        (("x", "y"), True),
+        (("v_los", "x"), True),
+        (("v_los", "x", "y"), False),
+        (("v_los", "r_proj"), False),
+    ],
+)
+def test_coordinates_under_other_names_are_left_alone_beside_offsets_and_velocities(names, taken):
+    table = FlatTable(Table({name: [1.0] for name in ("RAJ2000", *names)}), "galaxies")
+    assert ("ra" in table.columns) == taken
+
+
+@pytest.mark.parametrize(
+    ("unit", "degrees"), [(None, 150.0), ("hourangle", 150.0), ("deg", 10.0), ("d:m:s", 10.0)]
+)
+def test_right_ascensions_as_text_are_hours_unless_they_are_said_to_be_degrees(unit, degrees):
+    given = Table({"ra": ["10:00:00"], "dec": ["10:00:00"]})
+    if unit is not None:
+        given.rename_column("ra", f"ra [{unit}]")
+    table = FlatTable(given, "galaxies")
+    assert (table.columns["ra"].tolist(), table.columns["dec"].tolist()) == ([degrees], [10.0])
+
+
+@pytest.mark.parametrize("frame", ["proper", "comoving"])
+def test_the_frame_of_a_length_stands_before_or_behind_its_unit(frame):
+    values, z = np.array([100.0]), lambda: np.array([0.5])
+    expected = 0.1 * MDPL2.h * (1.5 if frame == "proper" else 1.0)
+    for unit in (f"{frame} kpc", f"kpc {frame}"):
+        np.testing.assert_allclose(length_to_comoving(values, unit, "t", MDPL2, z), expected)
