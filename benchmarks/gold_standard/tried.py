@@ -11,6 +11,8 @@ from torch.func import functional_call, grad
 
 from bayesflowmass.bayes.layout import WeightLayout
 from bayesflowmass.flows import ConditionalFlow
+from benchmarks.gold_standard.distance_aware import DISTANCE_AWARE
+from benchmarks.gold_standard.function_space import FUNCTION_SPACE
 from benchmarks.gold_standard.methods import N_DRAWS, PRIOR, ROWS, Cell, Predict, predictions
 
 __all__ = ["TRIED"]
@@ -88,4 +90,6 @@ TRIED = {
     "mixture of 5, Laplace of the last layer": mixture,
     "anchored ensemble of 10": anchored,
     "IVON, all": ivon,
+    **DISTANCE_AWARE,
+    **FUNCTION_SPACE,
 }
