@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad
 
+from bayesflowmass.bayes import VariationalObjective, VariationalPosterior, build_objective
 from bayesflowmass.bayes.layout import WeightLayout
 from bayesflowmass.flows import ConditionalFlow
 from benchmarks.gold_standard.distance_aware import DISTANCE_AWARE
@@ -59,6 +60,27 @@ class _Anchored(torch.nn.Module):
         return self.flow.log_prob(log10_mass, context) + PRIOR.log_prob(away) / self.n
 
 
+def trained_jointly(cell: Cell, point: ConditionalFlow, seed: int) -> Predict:
+    """A variational last layer, and the maximum for the layers below, in one bound (Harrison et al. 2024)."""
+    flow = deepcopy(point)
+    objective = build_objective(flow, cell.data, which="last", guide="full_covariance", prior=PRIOR)
+    cell.maximise(_Joint(objective, len(cell.data[1])), seed=seed, name="variational", factor=2)
+    return predictions(flow, VariationalPosterior.of(objective).draw(N_DRAWS, seed=7))
+
+
+class _Joint(torch.nn.Module):
+    def __init__(self, objective: VariationalObjective, n: int) -> None:
+        super().__init__()
+        self.objective, self.guide, self.n = objective, objective.guide, n
+
+    def log_prob(self, log10_mass: Tensor, context: Tensor) -> Tensor:
+        """Nats per cluster."""
+        below = {
+            name: p for name, p in self.objective.module.named_parameters() if name not in self.guide.names
+        }
+        return self.objective.log_prob(log10_mass, context) + PRIOR.log_prob(below) / self.n
+
+
 def ivon(cell: Cell, point: ConditionalFlow, seed: int) -> Predict:
     """Mean field over all weights by the optimiser IVON (Shen et al. 2024, algorithm 1), all clusters at once."""
     flow, (context, log10_mass) = deepcopy(point), cell.data
@@ -89,6 +111,7 @@ def ivon(cell: Cell, point: ConditionalFlow, seed: int) -> Predict:
 TRIED = {
     "mixture of 5, Laplace of the last layer": mixture,
     "anchored ensemble of 10": anchored,
+    "variational last layer, trained with those below (VBLL)": trained_jointly,
     "IVON, all": ivon,
     **DISTANCE_AWARE,
     **FUNCTION_SPACE,
