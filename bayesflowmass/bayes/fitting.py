@@ -39,8 +39,8 @@ def fit(
     """The posterior of the weights of a network, given data.
 
     Training ends with the network, which changes in place, at the mean of q, at the maximum of the posterior density
-    for ``point``, ``laplace``, ``linearised`` and ``sghmc``, or at the first member of an ensemble; ``nuts`` leaves it
-    as it is.
+    for ``point``, ``laplace``, ``linearised`` and ``sghmc``, of the density of functions for ``function_space``, or at the
+    first member of an ensemble; ``nuts`` leaves it as it is.
 
     >>> posterior = bayes.fit(net, (x, y), likelihood=lambda f: dist.Normal(f.squeeze(-1), 0.1))
     >>> y_new = posterior.predict(x_new, n_draws=100)
@@ -119,6 +119,14 @@ def _with_latents(
 
 
 def _checked(data: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    if not isinstance(data, tuple | list) or [isinstance(part, Tensor) for part in data] != [True, True]:
+        kinds = (
+            [type(part).__name__ for part in data] if isinstance(data, tuple | list) else type(data).__name__
+        )
+        raise ValueError(
+            f"The data are {kinds}; expected two tensors, inputs x (N, ...) and targets y (N, ...), such as by"
+            " torch.as_tensor."
+        )
     x, y = data
     if len(x) != len(y) or len(y) == 0:
         raise ValueError(
@@ -134,6 +142,13 @@ def _checked(data: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
 
 def _check_weights(net: nn.Module) -> None:
     """Refuse a network without weights that can be fitted, and weights that are not real numbers."""
+    for name, part in net.named_modules():
+        drawn = vars(part).get("_pyro_samples")
+        if drawn:
+            raise ValueError(
+                f"The network draws '{'.'.join(filter(None, (name, next(iter(drawn)))))}' itself (PyroSample), of which"
+                " no posterior would be found; give a network of parameters, and the prior by prior=..."
+            )
     trainable = {name: value for name, value in net.named_parameters() if value.requires_grad}
     if not trainable:
         raise ValueError(

@@ -140,7 +140,7 @@ class LaplacePosterior(WeightPosterior):
 
     def draw(self, n_draws: int, seed: int) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn(n_draws, len(self.mean), dtype=self.mean.dtype, generator=generator)
+        noise = torch.randn(n_draws, self.scale_tril.shape[-1], dtype=self.mean.dtype, generator=generator)
         return self.layout.split(self.mean + noise.to(self.mean.device) @ self.scale_tril.T)
 
     def log_density(self, draws: Mapping[str, Tensor]) -> Tensor:

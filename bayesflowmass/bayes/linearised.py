@@ -118,14 +118,9 @@ def gauss_newton(module: nn.Module, names: Sequence[str], data: Data) -> Tensor:
         data: x (N, ...) and y (N, ...).
     """
     module = deepcopy(module).double().eval().requires_grad_(False)
-    outer, layout = _ParametersOf(module), WeightLayout(module, names)
-    at = layout.flatten(dict(module.named_parameters()))
-    total = at.new_zeros(len(at), len(at))
-
-    def joined(flat: Tensor, x: Tensor) -> Tensor:
-        weights = {f"module.{name}": value for name, value in layout.split(flat).items()}
-        return torch.cat([part.flatten() for part in call_with(outer, weights, (x.unsqueeze(0),))])
-
+    outer = _ParametersOf(module)
+    n_weights = WeightLayout(module, names).n_weights
+    total = torch.zeros(n_weights, n_weights, dtype=torch.float64, device=data[1].device)
     for x, y in zip(*(part.split(_AT_ONCE) for part in data), strict=True):
         x, y = (part.double() if part.is_floating_point() else part for part in (x, y))
         parts = outer(x)
@@ -136,14 +131,43 @@ def gauss_newton(module: nn.Module, names: Sequence[str], data: Data) -> Tensor:
         rows = [torch.autograd.grad(each.sum(), joint, retain_graph=True)[0] for each in first.unbind(-1)]
         values, vectors = torch.linalg.eigh(torch.stack(rows, 1))
         root = vectors * values.clamp_min(0.0).sqrt().unsqueeze(-2)
-        with sdpa_kernel(SDPBackend.MATH):
-            try:
-                slopes = vmap(jacrev(joined), in_dims=(None, 0))(at, x)
-            except RuntimeError:
-                slopes = torch.stack([jacrev(joined, chunk_size=1)(at, each) for each in x])
-        slope = root.mT @ slopes
+        slope = root.mT @ slopes_of(module, names, x)
         total += torch.einsum("nop,noq->pq", slope, slope)
     return total
+
+
+def slopes_of(module: nn.Module, names: Sequence[str], x: Tensor) -> Tensor:
+    """Derivatives (B, O, P) of all parameters of the density by the weights, for x (B, ...)."""
+    outer, layout = _ParametersOf(module), WeightLayout(module, names)
+    at = layout.flatten(dict(module.named_parameters()))
+
+    def joined(flat: Tensor, x: Tensor) -> Tensor:
+        weights = {f"module.{name}": value for name, value in layout.split(flat).items()}
+        return torch.cat([part.flatten() for part in call_with(outer, weights, (x.unsqueeze(0),))])
+
+    with sdpa_kernel(SDPBackend.MATH):
+        try:
+            found: Tensor = vmap(jacrev(joined), in_dims=(None, 0))(at, x)
+        except RuntimeError:
+            found = torch.stack([jacrev(joined, chunk_size=1)(at, each) for each in x])
+    return found
+
+
+def parameters_of_draws(module: nn.Module, draws: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """All parameters of the density (D, B, O) of draws of the weights, name -> (D, *shape), for x (B, ...)."""
+    outer = _ParametersOf(module)
+
+    def one(weights: dict[str, Tensor]) -> Tensor:
+        parts = call_with(outer, weights, (x,))
+        return torch.cat([part.reshape(len(x), -1) for part in parts], -1)
+
+    given = {f"module.{name}": value for name, value in draws.items()}
+    try:
+        found: Tensor = vmap(one, chunk_size=200)(given)
+    except RuntimeError:
+        n_draws = len(next(iter(given.values())))
+        found = torch.stack([one({name: each[k] for name, each in given.items()}) for k in range(n_draws)])
+    return found
 
 
 def _numbers(module: nn.Module, x: Tensor) -> tuple[Tensor, ...]:

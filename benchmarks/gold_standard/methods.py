@@ -148,6 +148,7 @@ ROWS: dict[str, Fit] = {
     "linearised Laplace, all": _by("linearised", "all", relative_precision=1.0),
     "linearised Laplace, all, prior by marginal likelihood": _by("linearised", "all"),
     "linearised Laplace, top layers": _by("linearised", "top", relative_precision=1.0),
+    "Laplace in function space, all": _by("function_space", "all"),
     "ensemble of 10": _by("ensemble", members=10),
     "stochastic-gradient HMC, top layers": _by("sghmc", "top", warmup=30, samples=50),
     "stochastic-gradient HMC, all": _by("sghmc", "all", warmup=30, samples=50),

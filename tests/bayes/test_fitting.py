@@ -126,7 +126,7 @@ PROBLEMS = {
     "counts": (lambda: mlp(), lambda f: dist.Poisson(f.squeeze(-1).exp()), lambda x: x[:, 0].abs().round()),
     "a flow": (lambda: build_flow("affine", 3, 0.0, 1.0, hidden=(6,)), None, lambda x: x.sum(-1)),
 }
-EVERY = ["point", "variational", "variational:all", "laplace", "ensemble:2", "nuts:4"]
+EVERY = ["point", "variational", "variational:all", "laplace", "function_space", "ensemble:2", "nuts:4"]
 
 
 @pytest.mark.parametrize("method", EVERY)
@@ -282,6 +282,11 @@ def test_data_that_do_not_fit_are_refused():
     x, y = data()
     with pytest.raises(ValueError, match="are 40 inputs and 39 targets"):
         bayes.fit(linear(), (x, y[1:]), likelihood=gaussian)
+    with pytest.raises(ValueError, match=r"The data are \['ndarray', 'Tensor'\]; expected two tensors"):
+        bayes.fit(linear(), (x.numpy(), y), likelihood=gaussian)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y))
+    with pytest.raises(ValueError, match="The data are DataLoader; expected two tensors"):
+        bayes.fit(linear(), loader, likelihood=gaussian)
     x[3] = math.nan
     with pytest.raises(ValueError, match="numbers in x that are not finite"):
         bayes.fit(linear(), (x, y), likelihood=gaussian)

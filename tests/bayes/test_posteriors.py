@@ -19,6 +19,7 @@ OPTIONS = {
     "ensemble": {"members": 3},
     "laplace": {},
     "linearised": {},
+    "function_space": {},
     "nuts": {"chains": 2, "warmup": 10, "samples": 10, "max_tree_depth": 3},
     "sghmc": {"chains": 2, "warmup": 2, "samples": 5, "path_steps": 4},
 }

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pyro.infer import SVI, JitTrace_ELBO, Predictive, Trace_ELBO
+from pyro.nn import PyroModule, PyroSample
 from torch import nn
 
 from bayesflowmass import bayes
@@ -107,7 +108,7 @@ def test_an_ensemble_beside_frozen_weights_comes_back_from_disk(tmp_path):
     assert torch.equal(loaded.log_prob(y, x), posterior.log_prob(y, x))
 
 
-@pytest.mark.parametrize("method", ["nuts", "sghmc", "linearised"])
+@pytest.mark.parametrize("method", ["nuts", "sghmc", "linearised", "function_space"])
 def test_a_frozen_weight_is_not_made_random(method):
     net = mlp()
     net[0].requires_grad_(False)
@@ -115,6 +116,14 @@ def test_a_frozen_weight_is_not_made_random(method):
         fit(net, method)
     with pytest.raises(ValueError, match="requires a gradient, so that there is nothing to fit"):
         fit(net.requires_grad_(False), method)
+
+
+def test_a_network_that_draws_its_weights_itself_is_refused():
+    net = mlp()
+    net[0] = PyroModule[nn.Linear](3, 4)
+    net[0].weight = PyroSample(dist.Normal(0.0, 1.0).expand([4, 3]).to_event(2))
+    with pytest.raises(ValueError, match=r"The network draws '0\.weight' itself \(PyroSample\)"):
+        fit(net, "variational")
 
 
 def test_a_network_can_be_fitted_again_after_its_model_was_used():
