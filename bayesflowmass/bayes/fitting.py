@@ -39,8 +39,8 @@ def fit(
     """The posterior of the weights of a network, given data.
 
     Training ends with the network, which changes in place, at the mean of q, at the maximum of the posterior density
-    for ``point``, ``laplace``, ``linearised`` and ``sghmc``, of the density of functions for ``function_space``, or at the
-    first member of an ensemble; ``nuts`` leaves it as it is.
+    for ``point``, ``laplace``, ``linearised`` and ``sghmc``, of the density of functions for ``function_space``, or at
+    the first member of an ensemble; ``nuts`` leaves it as it is.
 
     >>> posterior = bayes.fit(net, (x, y), likelihood=lambda f: dist.Normal(f.squeeze(-1), 0.1))
     >>> y_new = posterior.predict(x_new, n_draws=100)
