@@ -135,7 +135,7 @@ class FunctionSpacePosterior(LinearisedPosterior):
                 f"There are {len(points)} points; at most {most - 1} leave room for inputs of the data."
             )
 
-    def log_density(self, draws: Mapping[str, Tensor]) -> Tensor | None:
+    def log_density(self, draws: Mapping[str, Tensor]) -> Tensor | None:  # type: ignore[override]
         """None: the covariance has fewer directions than there are weights."""
         return None
 
@@ -200,7 +200,7 @@ class _InFunctionSpace(nn.Module):
         parts = self.module.parameters_of(self.points)  # type: ignore[operator]
         values = torch.cat([part.reshape(len(self.points), -1) for part in parts], -1).flatten()[self.kept]
         away = (values.double() - self.mean).unsqueeze(-1)
-        square = torch.linalg.solve_triangular(self.root, away, upper=False).square().sum()
+        square: Tensor = torch.linalg.solve_triangular(self.root, away, upper=False).square().sum()
         return log_likelihood - (0.5 * square / self.n_data).to(log_likelihood)
 
     def basis(self) -> Tensor:
@@ -210,7 +210,8 @@ class _InFunctionSpace(nn.Module):
         whitened = torch.linalg.solve_triangular(self.root, slope, upper=False)
         _, sizes, directions = torch.linalg.svd(whitened, full_matrices=False)
         large = sizes > SMALLEST * sizes[0]
-        return directions[large].mT / sizes[large]
+        found: Tensor = directions[large].mT / sizes[large]
+        return found
 
 
 def _most_points(module: nn.Module, x: Tensor) -> int:
