@@ -195,7 +195,7 @@ def real(estimator: MassEstimator, data: Path, work: Path, seed: int, n_mocks: i
     theta, choice = unknown_of(estimator, everyone), {"least": LEAST, "n_mocks": n_mocks, "seed": seed}
     likelihood = learn_or_read(work / "sdss", estimator, everyone, theta, report=print, **choice)
     rows = []
-    for name, clusters, reference, prior in sorted(samples, key=lambda one: len(one.catalog)):
+    for name, clusters, reference, prior, *_ in sorted(samples, key=lambda one: len(one.catalog)):
         print(name, len(clusters), flush=True)
         found = calibrate(estimator, clusters, prior=prior, likelihood=likelihood, chains=1, seed=seed)
         table, row = (
