@@ -255,8 +255,9 @@ def cluster_flags(
     found = {flag.name: flag.holds(clusters) for flag in _FLAGS}
     # Galaxies of a cluster without a redshift are not known: nothing that is said of them would be true.
     seen = problems != "no_redshift"
+    of_table = {*UNUSABLE, "centre_found"}
     known = {
-        name: holds if name in UNUSABLE else holds & seen
+        name: holds if name in of_table else holds & seen
         for name, holds in found.items()
         if holds is not None
     }
