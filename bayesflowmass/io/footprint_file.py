@@ -168,7 +168,8 @@ class _Part:
         self._plane = WCS(naxis=2)
         self._plane.wcs.ctype = ["RA---TAN", "DEC--TAN"]
         self._plane.wcs.crval = [float(np.degrees(np.arctan2(y, x))), float(np.degrees(np.arcsin(z)))]
-        self._plane.wcs.cdelt = [-1.0, 1.0]
+        # `regions` takes its scale from one pixel: an arcsecond, where the tangent is the angle to 1e-11.
+        self._plane.wcs.cdelt = [-1.0 / 3600.0, 1.0 / 3600.0]
         self._plane.wcs.radesys = "ICRS"
         # A circle is one on the sphere too.
         self._shape = None if type(region).__name__ == "CircleSkyRegion" else region.to_pixel(self._plane)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bayesflowmass.catalog import CatalogError
@@ -47,6 +47,7 @@ def test_a_circle_holds_what_is_nearer_than_its_radius_anywhere_on_the_sky(centr
 @given(
     centre=CENTRES, width=st.floats(60.0, 3600.0), height=st.floats(60.0, 3600.0), turn=st.floats(0.0, 359.0)
 )
+@example(centre=(0.0, 0.0), width=1914.5, height=2497.0, turn=343.421875)
 def test_a_box_is_turned_from_west_to_north_and_its_negative_is_its_complement(centre, width, height, turn):
     box = f'box({centre[0]!r},{centre[1]!r},{width!r}",{height!r}",{turn!r})\n'
     ra, dec, east, north = around(centre, max(width, height) / 3600.0)
