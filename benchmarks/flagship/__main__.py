@@ -3,9 +3,10 @@ r"""Deterministic against Bayesian on massive clusters, with controls: networks,
     python -m benchmarks.flagship --work runs/flagship --out docs/results/flagship
     python -m benchmarks.flagship --work runs/flagship --mixture --out docs/results/flagship  # mixtures, after that
     python -m benchmarks.flagship --work runs/flagship --tables-only --out docs/results/flagship
+    python -m benchmarks.flagship --network galaxies --work runs/flagship_galaxies --out docs/results/flagship_galaxies
 
 The plan, written before the runs, is `benchmarks/flagship_plan.md`. Each set of ``data.py`` and seed is one cell: its
-networks see the same clusters and settings, those of ``configs/flagship.yaml``. Predictions of the test set go to
+networks see the same clusters and settings, those of the study (``studies.py``). Predictions of the test set go to
 WORK/SET/METHOD-SEED/predictions.parquet, which ``bayesflowmass compare --work`` reads, and what the trainings said
 to WORK/SET/cell-SEED.json, last: a cell that has it is not made again. One process, one thread. Writes OUT.md,
 OUT.json and the figure OUT.png / OUT.pdf.
@@ -35,14 +36,12 @@ from bayesflowmass.posterior import MassPosterior
 from bayesflowmass.train import train_arguments
 from bayesflowmass.training.weight_report import trend
 from benchmarks.flagship.controls import Judged, widened
-from benchmarks.flagship.data import SEEDS, SETS, TEST_RANGE, population, simulate_test, simulate_training
+from benchmarks.flagship.data import SETS, TEST_RANGE, population, simulate_test, simulate_training
 from benchmarks.flagship.networks import Networks, ensemble
+from benchmarks.flagship.studies import STUDIES, Study
 from benchmarks.flagship.tables import write_tables
 from benchmarks.provenance import provenance
 
-CONFIG = "configs/flagship.yaml"
-WEIGHT_DECAYS = (0.1, 0.3, 1.0)
-MEMBERS = 10
 SMALL = 5
 N_DRAWS = 32
 MIXED = 3
@@ -53,11 +52,12 @@ View = Callable[[MassPosterior], MassPosterior]
 class Cell:
     """One set and seed: trains, predicts, and keeps what it costs."""
 
-    def __init__(self, name: str, seed: int, work: Path, test: ClusterCatalog) -> None:
+    def __init__(self, name: str, seed: int, work: Path, test: ClusterCatalog, study: Study) -> None:
+        self.study = study
         self.name, self.seed, self.folder, self.test = name, seed, work / name, test
         self.said: dict[str, float] = {}
         self.seconds: dict[str, float] = {}
-        settings = parse_settings(TrainSettings, ["--config", CONFIG], prog="")
+        settings = parse_settings(TrainSettings, ["--config", study.config], prog="")
         self.population = population(name)
         self.networks = Networks(
             simulate_training(name, seed), self.population, seed, train_arguments(settings)
@@ -120,7 +120,7 @@ class Cell:
         self.single("point", point, recalibrated=True)
 
         decays = {1e-4: (losses["point"], state_of(point))}
-        for decay in WEIGHT_DECAYS:
+        for decay in self.study.weight_decays:
             network, found = self.timed(
                 f"decay {decay}", lambda decay=decay: self.networks.point(weight_decay=decay)
             )
@@ -129,18 +129,20 @@ class Cell:
         self.said["weight decay"] = best
         self.alone("weight_decay", point, decays[best][1])
 
-        network, found = self.timed("long", lambda: self.networks.point(patience_updates=None))
-        losses["long"] = found.best_validation_loss
-        self.alone("long", point, state_of(network))
+        if self.study.long:
+            network, found = self.timed("long", lambda: self.networks.point(patience_updates=None))
+            losses["long"] = found.best_validation_loss
+            self.alone("long", point, state_of(network))
 
-        for k in range(1, MEMBERS):
+        for k in range(1, self.study.members):
             network, found = self.timed(f"member {k}", lambda k=k: self.networks.point(k))
             members.append(state_of(network))
             member_losses.append(found.best_validation_loss)
-        self.alone("best_of_10", point, members[int(np.argmin(member_losses))])
-        for k, name in ((SMALL, "ensemble_5"), (MEMBERS, "ensemble_10")):
-            posterior = ensemble(point, members[:k])
-            self.predict(self.networks.estimator(point, posterior), {name: corrected(k)}, 1.0 / (k - 1))
+        if self.study.members > 1:
+            self.alone("best_of_10", point, members[int(np.argmin(member_losses))])
+            for k, name in ((SMALL, "ensemble_5"), (self.study.members, "ensemble_10")):
+                posterior = ensemble(point, members[:k])
+                self.predict(self.networks.estimator(point, posterior), {name: corrected(k)}, 1.0 / (k - 1))
 
         network = copy.deepcopy(point)
         network.population = self.networks.told
@@ -198,14 +200,18 @@ def corrected(members: int) -> View:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--work", type=Path, default=Path("runs/flagship"))
-    parser.add_argument("--only", nargs="+", choices=list(SETS), default=list(SETS), help="training sets")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="those of the plan")
+    parser.add_argument("--network", choices=list(STUDIES), default="image", help="what is compared")
+    parser.add_argument(
+        "--only", nargs="+", choices=list(SETS), help="training sets; default: those of the plan"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: those of the plan")
     parser.add_argument("--mixture", action="store_true", help="mixtures of variational posteriors")
     parser.add_argument("--tables-only", action="store_true")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    source = provenance(None) | {"seed": f"{SEEDS[0]} to {SEEDS[-1]}"}
+    study = STUDIES[arguments.network]
+    source = provenance(None) | {"seed": f"{study.seeds[0]} to {study.seeds[-1]}"}
     path = arguments.work / "test.parquet"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -213,16 +219,16 @@ def main():
     test = ClusterCatalog.read(path)
     kind = "mixture" if arguments.mixture else "cell"
     if not arguments.tables_only:
-        for name in arguments.only:
-            for seed in arguments.seeds:
+        for name in arguments.only or study.sets:
+            for seed in arguments.seeds or study.seeds:
                 if not (arguments.work / name / f"{kind}-{seed}.json").is_file():
-                    cell = Cell(name, seed, arguments.work, test)
+                    cell = Cell(name, seed, arguments.work, test, study)
                     (cell.mix if arguments.mixture else cell.run)()
                     print(
                         f"{name} {seed} {kind} done, {time.strftime('%H:%M:%S')}", file=sys.stderr, flush=True
                     )
     if arguments.out is not None:
-        write_tables(arguments.work, arguments.out, source)
+        write_tables(arguments.work, arguments.out, source, study)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from bayesflowmass.training.random_state import derive_seed
 
 __all__ = [
     "MASS_RANGE",
-    "SEEDS",
     "SETS",
     "SPARSE_ABOVE",
     "TEST_RANGE",
@@ -37,8 +36,6 @@ TEST_RANGE = (14.0, 15.4)
 SPARSE_ABOVE = 14.7
 THINNING = 0.01
 N_HALOES = 50
-SEEDS = range(100, 108)
-# In the order in which they run.
 SETS = {"flat500": 500, "few_haloes": 2000, "thinned": 20000, "flat2000": 2000}
 
 

@@ -12,7 +12,8 @@ from scipy.stats import rankdata
 
 from bayesflowmass.comparison.statistics import Bin, Comparison, Method
 from bayesflowmass.evaluation.files import read_predictions
-from benchmarks.flagship.data import SEEDS, SETS, SPARSE_ABOVE
+from benchmarks.flagship.data import SPARSE_ABOVE
+from benchmarks.flagship.studies import Study
 
 __all__ = ["BAYESIAN", "BINS", "COVERAGES", "FINE", "LOWER", "MASSIVE", "SINGLE", "TITLES", "Verdict", "area", "costs",
            "detectors", "finished", "over_runs", "read_sets", "width"]  # fmt: skip
@@ -51,19 +52,19 @@ FEWEST = 5
 COVERAGES = {"coverage_68": 0.68, "coverage_95": 0.95}
 
 
-def finished(work: Path, name: str) -> list[int]:
+def finished(work: Path, name: str, study: Study) -> list[int]:
     """The seeds of a set that are done, if they are enough to be shown."""
-    seeds = [seed for seed in SEEDS if (work / name / f"cell-{seed}.json").is_file()]
+    seeds = [seed for seed in study.seeds if (work / name / f"cell-{seed}.json").is_file()]
     return seeds if len(seeds) >= FEWEST else []
 
 
-def read_sets(work: Path) -> dict[str, Comparison]:
+def read_sets(work: Path, study: Study) -> dict[str, Comparison]:
     """The sets that can be shown; differences are from the variational posterior."""
     halo = pq.read_table(work / "test.parquet", columns=["halo_id"])["halo_id"].to_numpy()
     index = np.unique(halo, return_inverse=True)[1]
     found = {}
-    for name in SETS:
-        seeds = finished(work, name)
+    for name in study.sets:
+        seeds = finished(work, name, study)
         methods = []
         for method in (*SINGLE, *BAYESIAN) if seeds else ():
             files = [work / name / f"{method}-{seed}" / "predictions.parquet" for seed in seeds]
@@ -102,9 +103,9 @@ class Verdict:
         return self.better and self.nominal
 
 
-def costs(work: Path, name: str) -> tuple[dict[str, float], list[dict[str, Any]]]:
+def costs(work: Path, name: str, study: Study) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Mean processor time of each method's trainings [s], and what each cell said."""
-    files = [work / name / f"cell-{seed}.json" for seed in finished(work, name)]
+    files = [work / name / f"cell-{seed}.json" for seed in finished(work, name, study)]
     cells = [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
     def mean(*prefixes: str) -> float:
@@ -148,6 +149,8 @@ def detectors(comparison: Comparison, name: str) -> dict[str, dict[str, list[flo
             ("ensemble_10", "ensemble"),
             ("point", "point"),
         ):
+            if method not in comparison.methods:
+                continue
             c = comparison.methods[method].runs[index].columns
             truth, epistemic = c["log10_mass_true"], c.get("sigma_epistemic")
             events = {

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from bayesflowmass.comparison.statistics import Bin, Comparison
 from bayesflowmass.diagnostics.paired import Estimate
 from bayesflowmass.plots.style import COLOURS, PAGE_WIDTH, column_figure, journal_style, save_figure
-from benchmarks.flagship.data import SEEDS, SETS, SPARSE_ABOVE
+from benchmarks.flagship.data import SPARSE_ABOVE
 from benchmarks.flagship.outcomes import (
     BAYESIAN,
     BINS,
@@ -32,19 +32,20 @@ from benchmarks.flagship.outcomes import (
     read_sets,
     width,
 )
+from benchmarks.flagship.studies import Study
 from benchmarks.provenance import header
 
 __all__ = ["write_tables"]
 
 
-def not_yet(work: Path, sets: dict[str, Comparison]) -> list[str]:
+def not_yet(work: Path, sets: dict[str, Comparison], study: Study) -> list[str]:
     """What the plan asks for and is not here."""
     short = [
-        f"{TITLES[name]} ({len(finished(work, name))} of {len(SEEDS)} seeds)"
+        f"{TITLES[name]} ({len(finished(work, name, study))} of {len(study.seeds)} seeds)"
         for name in sets
-        if len(finished(work, name)) < len(SEEDS)
+        if len(finished(work, name, study)) < len(study.seeds)
     ]
-    missing = [TITLES[name] for name in SETS if name not in sets]
+    missing = [TITLES[name] for name in study.sets if name not in sets]
     if not short and not missing:
         return []
     parts = [("cut short by the clock", short), ("not run", missing)]
@@ -143,6 +144,8 @@ def detector_table(sets: dict[str, Comparison]) -> list[str]:
         "variational: epistemic", "variational: epistemic share", "variational: aleatoric", "variational: sigma",
         "ensemble: epistemic", "point: sigma", "variational: predicted mass",
     )  # fmt: skip
+    if not all("ensemble_10" in comparison.methods for comparison in sets.values()):
+        kinds = tuple(kind for kind in kinds if not kind.startswith("ensemble"))
     lines = ["| training set | event | " + " | ".join(kinds) + " |", "|---" * (2 + len(kinds)) + "|"]
     for name, comparison in sets.items():
         for event, found in detectors(comparison, name).items():
@@ -201,6 +204,8 @@ def draw(sets: dict[str, Comparison], out: Path) -> None:
             upper, lower = axes[:, column]
             best = Verdict(comparison, "variational").best
             for row, method in enumerate(SINGLE):
+                if method not in comparison.methods:
+                    continue
                 found = comparison.difference(method, "log_score", MASSIVE, "true")
                 upper.errorbar(
                     -found.value, row, xerr=2.0 * found.error, fmt="o", ms=3, lw=1,
@@ -252,24 +257,24 @@ def numbers(comparison: Comparison) -> dict[str, Any]:
     return result
 
 
-def write_tables(work: Path, out: Path, source: dict[str, Any]) -> None:
+def write_tables(work: Path, out: Path, source: dict[str, Any], study: Study) -> None:
     """OUT.md, OUT.json and the figure."""
-    sets = read_sets(work)
+    sets = read_sets(work, study)
     if not sets:
-        raise SystemExit(f"No set in '{work}' has its {len(SEEDS)} seeds.")
+        raise SystemExit(f"No set in '{work}' has its {len(study.seeds)} seeds.")
     verdicts = {name: Verdict(comparison, "variational") for name, comparison in sets.items()}
     lines = [
         first_sentence(verdicts),
         "",
-        header("Deterministic against Bayesian on massive clusters", source).rstrip("\n"),
+        header(study.title, source).rstrip("\n"),
         "",
-        f"{len(SEEDS)} seeds for each set were fixed beforehand, each with training clusters of its own;"
+        f"{len(study.seeds)} seeds for each set were fixed beforehand, each with training clusters of its own;"
         f" {len(next(iter(sets.values())).truth)} test clusters (seed 779), the same for all, prior flat over"
         " 14.0-15.4. Scores, residuals and the epistemic share (variance of the means over that of the mixture)"
         " by **true** mass; coverage by **predicted** mass, where it can be nominal. Errors are standard errors"
         " over seeds and test clusters together. What each row is: `benchmarks/flagship_plan.md`.",
         "",
-        *not_yet(work, sets),
+        *not_yet(work, sets, study),
         "**Primary outcome, log10 M = 14.7-15.4.** Against the single network with the highest log score there,"
         " chosen on the test set, which favours it. The rule was written for the variational posterior; for the"
         " others it is secondary.",
@@ -292,7 +297,7 @@ def write_tables(work: Path, out: Path, source: dict[str, Any]) -> None:
     ]
     more = {}
     for name, comparison in sets.items():
-        seconds, cells = costs(work, name)
+        seconds, cells = costs(work, name, study)
         gains = [c["gain of as many updates again"] for c in cells]
         decays = ", ".join(f"{c['weight decay']:g}" for c in cells)
         temperatures = ", ".join(f"{c['point temperature']:.2f}" for c in cells)
@@ -313,7 +318,7 @@ def write_tables(work: Path, out: Path, source: dict[str, Any]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".md").write_text("\n".join(lines), encoding="utf-8")
     # Lists of numbers on one line.
-    text = json.dumps({**source, "seeds": list(SEEDS), "sets": more}, indent=1, allow_nan=False)
+    text = json.dumps({**source, "seeds": list(study.seeds), "sets": more}, indent=1, allow_nan=False)
     text = re.sub(r"\[\s+([^\[\]]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
     out.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
     draw(sets, out)
