@@ -7,8 +7,8 @@ its own, and one of the others; one test set for each population, paired over it
 14-15 by true mass under the flat prior, on clusters of the mass function, and its ratio to the image's. Settings:
 `paper`, the mocks of the paper, as galaxies.yaml and default.yaml have them; `thinned`, those with a share of 0.15 to 1
 of their galaxies, for models that are not to count them. The sky: `benchmarks.sky_galaxies`.
-The learning curve, one training each: 1500 updates with 5 000 to 100 000 clusters (40 000 in the rows above), and four
-times the updates with 400 000 and, the control, with 40 000.
+The learning curve, one training each: 1500 updates with 5 000 to 100 000 clusters (40 000 in the rows above), and three
+times the updates with 200 000 and, the control, with 40 000.
 Every model also sees clusters before and after half of their galaxies are taken away at random. What exists in WORK is
 not made again. About three hours of processor time; ``--only`` does a part.
 """
@@ -40,11 +40,11 @@ MODELS = {
         f"galaxies, {n} clusters": ("--config", "galaxies.yaml", "--simulate.n-clusters", str(n))
         for n in (5_000, 20_000, 100_000)
     },
-    "galaxies, 6000 updates": ("--config", "galaxies.yaml", "--fit.max-updates", "6000"),
+    "galaxies, 4500 updates": ("--config", "galaxies.yaml", "--fit.max-updates", "4500"),
     # As many validation clusters as the others have.
-    "galaxies, 400000 clusters, 6000 updates": (
-        *("--config", "galaxies.yaml", "--simulate.n-clusters", "400000"),
-        *("--validation-fraction", "0.00375", "--fit.max-updates", "6000"),
+    "galaxies, 200000 clusters, 4500 updates": (
+        *("--config", "galaxies.yaml", "--simulate.n-clusters", "200000"),
+        *("--validation-fraction", "0.0075", "--fit.max-updates", "4500"),
     ),
 }
 # (setting, model, seeds), in the order in which an interrupted run is worth most.
@@ -53,8 +53,8 @@ RUNS = (
     ("paper", "image", SEEDS),
     *(("thinned", name, (0,)) for name in ("galaxies, not counted", "galaxies", "image")),
     *(("paper", f"galaxies, {n} clusters", (0,)) for n in (5_000, 20_000, 100_000)),
-    ("paper", "galaxies, 400000 clusters, 6000 updates", (0,)),
-    ("paper", "galaxies, 6000 updates", (0,)),
+    ("paper", "galaxies, 200000 clusters, 4500 updates", (0,)),
+    ("paper", "galaxies, 4500 updates", (0,)),
 )
 
 
