@@ -302,7 +302,7 @@ def _draw_velocities(
                   alpha=0.65, hatch=["", "////"], label=["members", "interlopers"])  # fmt: skip
     if memberships is not None:
         axis.hist(v, edges.tolist(), weights=memberships.probability, histtype="step", color=COLOURS["black"], lw=1.0,
-                  label="expected members")  # fmt: skip
+                  label="expected")  # fmt: skip
     axis.axvline(0.0, color=COLOURS["black"], lw=0.6)
     axis.axvline(float(np.median(v)), color=COLOURS["black"], ls="--", lw=1.0, label="median")
     axis.set(xlim=(-1.05 * top, 1.05 * top), xlabel=V_LABEL, ylabel=f"galaxies per {width:.0f} km s$^{{-1}}$")
