@@ -3,9 +3,9 @@
     python -m benchmarks.shared_galaxies --data ../shared/data --out docs/results/shared_galaxies
 
 The cylinders of A3556, A3558 and A3562 overlap in the survey, and each cluster is judged without knowledge of the
-others, at its own mean velocity. A galaxy is inside R_vir of one of two neighbours whose spheres do not touch, so that its two probabilities
-should not sum to more than one; nothing in the model makes them do so. Writes OUT.md and the cluster card of A3556 as
-OUT.png and OUT.pdf. No truth is known: this is a check of sense, not of calibration.
+others, at its own mean velocity. A galaxy is inside R_vir of one of two neighbours whose spheres do not touch, so
+that its two probabilities should not sum to more than one; nothing in the model makes them do so. Writes OUT.md and
+the cluster card of A3556 as OUT.png and OUT.pdf. No truth is known: this is a check of sense, not of calibration.
 """
 
 from __future__ import annotations

@@ -199,13 +199,12 @@ def draw(sets: dict[str, Comparison], out: Path) -> None:
     )
     figure.set_layout_engine("constrained")
     axes = np.reshape(np.array(flat, dtype=object), (2, len(sets)))
+    controls = [m for m in SINGLE if all(m in comparison.methods for comparison in sets.values())]
     with journal_style():
         for column, (name, comparison) in enumerate(sets.items()):
             upper, lower = axes[:, column]
             best = Verdict(comparison, "variational").best
-            for row, method in enumerate(SINGLE):
-                if method not in comparison.methods:
-                    continue
+            for row, method in enumerate(controls):
                 found = comparison.difference(method, "log_score", MASSIVE, "true")
                 upper.errorbar(
                     -found.value, row, xerr=2.0 * found.error, fmt="o", ms=3, lw=1,
@@ -223,7 +222,7 @@ def draw(sets: dict[str, Comparison], out: Path) -> None:
                     lower.plot(centres, values, color=COLOURS[colour], lw=1.2, label=label.strip("*"))
             lower.axvline(SPARSE_ABOVE, color="0.5", lw=0.8, ls=":")
             lower.set_xlabel(r"$\log_{10} M_{200c}$ [M$_\odot/h$]")
-        axes[0, 0].set_yticks(range(len(SINGLE)), list(SINGLE.values()))
+        axes[0, 0].set_yticks(range(len(controls)), [SINGLE[method] for method in controls])
         axes[0, 0].invert_yaxis()
         axes[1, 0].set_ylabel("epistemic standard\ndeviation [dex]")
         axes[1, 0].set_ylim(0.0)
