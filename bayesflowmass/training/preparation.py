@@ -113,6 +113,7 @@ def prepare(
     else:
         clusters = mocks(total, "mocks", shown=progress) if catalog is None else _checked(catalog)
         split, held_out = clusters.split(share, derive_seed(seed, "split"))
+        del clusters  # The split has copies.
 
         def clusters_of(index: int) -> ClusterCatalog:
             return split
