@@ -13,8 +13,8 @@ did not fit in memory; they were changed, for the clock, when the rows of 1500 u
 are paired over the test clusters.
 Written down when seed 0 of 4500 updates was known (0.098) and before what follows: three trainings of 4500 updates; the
 image with three times its own updates (one training) as the control; 400 000 clusters (one); a set of its own for
-the scatter, 20 000 clusters of 14-15 (seed 105), for every model of the setting `paper`. "0.100 dex is reached" is said if the mean over
-three trainings plus twice its error (trainings and test clusters together) is below 0.100.
+the scatter, 20 000 clusters of 14-15 (seed 105), for every model of the setting `paper`. "It reaches 0.100 dex" is said
+where the mean over three trainings plus twice its error (trainings and test clusters together) is below.
 Every model also sees clusters before and after half of their galaxies are taken away at random. What exists in WORK is
 not made again. About three hours of processor time; ``--only`` does a part.
 """
@@ -36,7 +36,16 @@ from bayesflowmass.train import main as train
 from benchmarks.provenance import header, provenance
 
 SEEDS = (0, 1, 2)
+# Scatter of 14-15 [dex], contaminated mocks of the paper.
+GOAL = 0.100
 LIMITS = (13.5, 15.6)
+# Masses, clusters, seed, limits.
+POPULATIONS = {
+    "hmf": ("hmf", 20_000, 101, LIMITS),
+    "flat": ("flat", 6000, 102, (13.2, LIMITS[1])),
+    "scatter": ("hmf", 20_000, 105, (14.0, 15.0)),
+    "half": ("hmf", 4000, 103, LIMITS),
+}
 FLAGS = {"paper": (), "thinned": ("--augmentation.completeness", "0.15", "1.0")}
 MODELS = {
     "galaxies": ("--config", "galaxies.yaml"),
@@ -69,6 +78,8 @@ RUNS = (
     ("paper", "galaxies, 400000 clusters, 4500 updates", (0,)),
 )
 
+_TEST_SETS: dict[str, ClusterCatalog] = {}
+
 
 def flags_of(setting: str, name: str, seed: int, folder: Path) -> list[str]:
     """What `bayesflowmass train` is asked for."""
@@ -85,11 +96,26 @@ def model_of(work: Path, setting: str, name: str, seed: int) -> MassEstimator:
 
 
 def test_set(
-    estimator: MassEstimator, masses: str, n: int, seed: int, low: float, observed: Mapping[str, Any]
+    estimator: MassEstimator,
+    masses: str,
+    n: int,
+    seed: int,
+    limits: tuple[float, float],
+    observed: Mapping[str, Any],
 ) -> ClusterCatalog:
-    """Clusters of one population, observed as the model's were but for what ``observed`` changes."""
-    simulate = {"masses": masses, "log10_mass_range": (low, LIMITS[1])}
-    return like_training(estimator.training_info, n, seed, simulate=simulate, augmentation=observed)
+    """Clusters of one population, observed as the model's were but for what ``observed`` changes.
+
+    Kept: other models whose clusters were observed alike take the same.
+    """
+    simulate = {"masses": masses, "log10_mass_range": limits}
+    config = estimator.training_info.config
+    trained = {name: value for name, value in config["simulate"].items() if name != "n_clusters"}
+    key = json.dumps([trained, simulate, n, seed, observed, config["augmentation"]], sort_keys=True)
+    if key not in _TEST_SETS:
+        _TEST_SETS[key] = like_training(
+            estimator.training_info, n, seed, simulate=simulate, augmentation=observed
+        )
+    return _TEST_SETS[key]
 
 
 def judge(estimator: MassEstimator, catalog: ClusterCatalog) -> dict[str, np.ndarray]:
@@ -107,7 +133,7 @@ def judge(estimator: MassEstimator, catalog: ClusterCatalog) -> dict[str, np.nda
 
 def halved(estimator: MassEstimator) -> dict[str, np.ndarray]:
     """True and median log10 masses of clusters with all their galaxies, and the medians without half of them."""
-    whole = test_set(estimator, "hmf", 4000, 103, LIMITS[0], {"completeness": (1.0, 1.0)})
+    whole = test_set(estimator, "hmf", 4000, 103, LIMITS, {"completeness": (1.0, 1.0)})
     kept = np.random.default_rng(104).random(whole.n_galaxies_total) < 0.5
     median = {"median": lambda posterior, _: posterior.median}
     found = {"truth": np.asarray(whole.column("log10_mass"), dtype=np.float64)}
@@ -118,16 +144,17 @@ def halved(estimator: MassEstimator) -> dict[str, np.ndarray]:
 
 def measured(work: Path, setting: str, name: str, seed: int) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Populations and what the model says of them; kept in WORK."""
-    populations = {"hmf": (20_000, 101, LIMITS[0]), "flat": (6000, 102, 13.2), "half": (0, 0, 0.0)}
     estimator = None
-    for population, (n, of, low) in populations.items():
+    for population, (masses, n, of, limits) in POPULATIONS.items():
+        if population == "scatter" and setting != "paper":
+            continue
         cache = work / "measured" / f"{setting}-{name}-{seed}-{population}.npz".replace(" ", "_")
         if not cache.is_file():
             estimator = estimator or model_of(work, setting, name, seed)
             if population == "half":
                 found = halved(estimator)
             else:
-                found = judge(estimator, test_set(estimator, population, n, of, low, {}))
+                found = judge(estimator, test_set(estimator, masses, n, of, limits, {}))
             cache.parent.mkdir(parents=True, exist_ok=True)
             np.savez(cache, **found)
         with np.load(cache) as stored:
@@ -138,6 +165,11 @@ def in_range(found: Mapping[str, np.ndarray]) -> np.ndarray:
     """Clusters with a true mass of 14-15 and a median."""
     truth = found["truth"]
     return (truth >= 14.0) & (truth < 15.0) & np.isfinite(found["median"])
+
+
+def massive(one: Mapping[str, Any]) -> Any:
+    """The set whose scatter is given: its own where there is one."""
+    return one.get("scatter", one["hmf"])
 
 
 def covered(pit: np.ndarray, level: float) -> float:
@@ -177,6 +209,28 @@ def ratio(ours: list[Any], theirs: list[Any], seed: int) -> tuple[float, float]:
     return float(whole[0] / whole[1]), float(np.std(draws))
 
 
+def goal_lines(found: dict[tuple[str, str], dict[int, dict[str, Any]]]) -> list[str]:
+    """The page: which of the models that were trained three times reach the goal."""
+    lines = []
+    for (setting, name), seeds in found.items():
+        if setting != "paper" or len(seeds) < len(SEEDS):
+            continue
+        rows = np.logical_and.reduce([in_range(massive(one)) for one in seeds.values()])
+        residuals = [(massive(one)["truth"] - massive(one)["median"])[rows] for one in seeds.values()]
+        mean = float(np.mean([one.std() for one in residuals]))
+        rng = np.random.default_rng(0)
+        drawn = (rng.integers(0, rows.sum(), rows.sum()) for _ in range(1000))
+        of_clusters = float(np.std([np.mean([one[picked].std() for one in residuals]) for picked in drawn]))
+        of_trainings = float(np.std([one.std() for one in residuals], ddof=1) / np.sqrt(len(residuals)))
+        error = float(np.hypot(of_clusters, of_trainings))
+        word = "reaches" if mean + 2.0 * error < GOAL else "does not reach"
+        lines.append(
+            f"- {name}: {mean:.4f} ± {of_trainings:.4f} (trainings) ± {of_clusters:.4f} ({rows.sum()} test clusters)"
+            f" dex; it {word} the goal of {GOAL:.3f} (mean + 2 errors = {mean + 2.0 * error:.4f})."
+        )
+    return ["", *lines] * bool(lines)
+
+
 def paired_lines(found: dict[tuple[str, str], dict[int, dict[str, Any]]]) -> list[str]:
     """The page: the scatter of single trainings with the error of the test clusters, and less that of `galaxies`."""
     base = found.get(("paper", "galaxies"), {})
@@ -187,12 +241,12 @@ def paired_lines(found: dict[tuple[str, str], dict[int, dict[str, Any]]]) -> lis
     }
     if 0 not in base or not others:
         return []
-    rows = np.logical_and.reduce([in_range(one["hmf"]) for one in (base[0], *others.values())])
+    rows = np.logical_and.reduce([in_range(massive(one)) for one in (base[0], *others.values())])
     rng = np.random.default_rng(0)
     draws = [rng.integers(0, rows.sum(), rows.sum()) for _ in range(1000)]
 
     def scatters(one: dict[str, Any]) -> tuple[float, np.ndarray]:
-        residual = (one["hmf"]["truth"] - one["hmf"]["median"])[rows]
+        residual = (massive(one)["truth"] - massive(one)["median"])[rows]
         return float(residual.std()), np.array([residual[picked].std() for picked in draws])
 
     own, own_draws = scatters(base[0])
@@ -252,18 +306,19 @@ def tables(found: dict[tuple[str, str], dict[int, dict[str, Any]]]) -> list[str]
     ]
     for (setting, name), seeds in found.items():
         hmf = [numbers(one["hmf"]) for one in seeds.values()]
+        spread = [numbers(massive(one)) for one in seeds.values()]
         flat = [numbers(one["flat"]) for one in seeds.values()]
         image = found.get((setting, "image"))
         beside = "-"
         if image and name != "image":
-            value, error = ratio([s["hmf"] for s in seeds.values()], [s["hmf"] for s in image.values()], 0)
+            value, error = ratio(list(map(massive, seeds.values())), list(map(massive, image.values())), 0)
             beside = f"{value:.3f} ± {error:.3f}"
-        cells = [setting, name, str(len(seeds)), mean_and_error([n["scatter"] for n in hmf], 4), beside]
-        cells += [mean_and_error([n["slope"] for n in hmf], 3), mean_and_error([n["bias"] for n in hmf], 3)]
+        cells = [setting, name, str(len(seeds)), mean_and_error([n["scatter"] for n in spread], 4), beside]
+        cells += [mean_and_error([n[key] for n in spread], 3) for key in ("slope", "bias")]
         for rows, prior in ((hmf, "hmf"), (flat, "flat")):
             cells.append(" / ".join(mean_and_error([n[f"{prior}_{k}"] for n in rows], 1) for k in (68, 95)))
         lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, *paired_lines(found), *without_half(found)]
+    return [*lines, *goal_lines(found), *paired_lines(found), *without_half(found)]
 
 
 def main() -> None:
@@ -282,7 +337,7 @@ def main() -> None:
                 found.setdefault((setting, name), {})[seed] = dict(
                     measured(options.work, setting, name, seed)
                 )
-                print(setting, name, seed, numbers(found[setting, name][seed]["hmf"]), flush=True)
+                print(setting, name, seed, numbers(massive(found[setting, name][seed])), flush=True)
     source = provenance(None)
     missing = [
         f"{setting}, {name}: {sum(seed not in found.get((setting, name), {}) for seed in seeds)} of {len(seeds)}"
