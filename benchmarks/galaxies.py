@@ -24,18 +24,22 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bayesflowmass.catalog import ClusterCatalog
+from bayesflowmass.diagnostics.uniformity import uniformity
 from bayesflowmass.estimator import MassEstimator
 from bayesflowmass.evaluation import like_training, posterior_columns
 from bayesflowmass.train import main as train
 from benchmarks.provenance import header, provenance
 
 SEEDS = (0, 1, 2)
+# Of bins of the median log10 mass.
+EDGES = (13.2, 13.8, 14.2, 14.6, 15.6)
 # Scatter of 14-15 [dex], contaminated mocks of the paper.
 GOAL = 0.100
 LIMITS = (13.5, 15.6)
@@ -266,6 +270,39 @@ def paired_lines(found: dict[tuple[str, str], dict[int, dict[str, Any]]]) -> lis
     return lines
 
 
+def calibration_lines(found: dict[tuple[str, str], dict[int, dict[str, Any]]]) -> list[str]:
+    """The page: coverage in bins of the estimate, and whether the whole PIT stays inside its band there."""
+    lines = [
+        "",
+        "By median log10 mass, population and prior alike: 68 / 95 % coverage, and how many of the trainings have their"
+        " PIT inside the simultaneous 95 % band (p of the trainings that do not).",
+        "",
+        f"| model | population | {' | '.join(f'{a:g}-{b:g}' for a, b in pairwise(EDGES))} | all |",
+        f"|---|---|{'---|' * len(EDGES)}",
+    ]
+    for (setting, name), seeds in found.items():
+        if setting != "paper" or len(seeds) < len(SEEDS):
+            continue
+        for population in ("hmf", "flat"):
+            cells = []
+            for low, high in (*pairwise(EDGES), (-np.inf, np.inf)):
+                pits = [
+                    one[population][population][
+                        (one[population]["median"] >= low) & (one[population]["median"] < high)
+                    ]
+                    for one in seeds.values()
+                ]
+                p_values = [uniformity(pit, n_simulations=1999).p_value for pit in pits]
+                outside = [f"{p:.3f}" for p in p_values if p <= 0.05]
+                shares = " / ".join(
+                    f"{np.mean([covered(pit, level) for pit in pits]):.1f}" for level in (0.68, 0.95)
+                )
+                note = f" ({', '.join(outside)})" if outside else ""
+                cells.append(f"{shares}; {len(pits) - len(outside)} of {len(pits)}{note}")
+            lines.append(f"| {name} | {population} | {' | '.join(cells)} |")
+    return lines
+
+
 def mean_and_error(values: list[float], digits: int) -> str:
     """Mean over seeds with its standard error."""
     error = f" ± {np.std(values, ddof=1) / np.sqrt(len(values)):.{digits}f}" if len(values) > 1 else ""
@@ -318,7 +355,7 @@ def tables(found: dict[tuple[str, str], dict[int, dict[str, Any]]]) -> list[str]
         for rows, prior in ((hmf, "hmf"), (flat, "flat")):
             cells.append(" / ".join(mean_and_error([n[f"{prior}_{k}"] for n in rows], 1) for k in (68, 95)))
         lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, *goal_lines(found), *paired_lines(found), *without_half(found)]
+    return [*lines, *goal_lines(found), *paired_lines(found), *calibration_lines(found), *without_half(found)]
 
 
 def main() -> None:
