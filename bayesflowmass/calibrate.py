@@ -65,7 +65,7 @@ class CalibrateSettings(ReadingSettings, DrawSettings):
         None,
         description="parameters with their limits, velocity_bias='[0.95, 1.1]'; default: docs/calibrate.md",
     )
-    n_mocks: int = Field(24000, ge=1000, le=10_000_000, description="mocks that teach the likelihood")
+    n_mocks: int = Field(96000, ge=1000, le=10_000_000, description="mocks that teach the likelihood")
     n_samples: int = Field(150, ge=10, le=100_000, description="draws of theta in each chain")
     chains: int = Field(2, ge=1, le=64, description="chains of NUTS")
     method: Literal["nuts", "svi"] | None = Field(
@@ -129,7 +129,7 @@ def calibrate(
     prior: str | MassPrior = "hmf",
     unknown: Mapping[str, tuple[float, float]] | None = None,
     likelihood: SummaryLikelihood | None = None,
-    n_mocks: int = 24000,
+    n_mocks: int = 96000,
     n_samples: int = 150,
     chains: int = 2,
     method: str | None = None,

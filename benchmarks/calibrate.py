@@ -7,7 +7,8 @@ Each catalogue has a theta of its own, drawn from the prior, and 100 clusters of
 nothing, same prior, width with sigma_systematic), a shift of all masses of a catalogue by a number times its mean
 estimate, the number fitted to forty other catalogues of known mass, and each cluster by itself: the same likelihood,
 N included, averaged over the prior of theta. ``broken`` takes the selection for none (prior ``hmf``): coverage must
-fail there. Finished catalogues are kept in ``--work``.
+fail there. ``--learning`` compares likelihoods learnt from fewer mocks, with fewer updates. Finished catalogues are
+kept in ``--work``.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ PRIOR, LEAST, CLUSTERS = "sz:14.2,0.1", 10, 100
 # Catalogues from this number on are those that the shift is fitted to.
 CONTROL = 1000
 LEVELS = (0.68, 0.95)
+# Mocks and updates that a likelihood is learnt from, the default last.
+LEARNT = ((24_000, 3000), (24_000, 12_000), (96_000, 3000), (96_000, 12_000))
 
 
 def survey_like() -> ClusterCatalog:
@@ -188,6 +191,38 @@ def tables(records: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
     return result
 
 
+def learning(
+    estimator: MassEstimator, like: ClusterCatalog, theta: dict[str, tuple[float, float]], seed: int
+) -> list[dict[str, float]]:
+    """What mocks and updates are worth: mean ln p(t) of other mocks above 10^14 Msun/h."""
+
+    def mocks(n: int, of: int) -> tuple[torch.Tensor, ...]:
+        made, values = survey_mocks(estimator, like, theta, n, of)
+        columns = (np.asarray(made.column(name), dtype=np.float64) for name in ("redshift", "log10_mass"))
+        return tuple(map(torch.tensor, (summaries(estimator, made, LEAST), *columns, values)))
+
+    known, others = mocks(max(LEARNT)[0], seed), mocks(24_000, seed + 1)
+    judged = others[0].isfinite().all(1) & (others[2] > 14.0)
+    limits = estimator.training_info.log10_mass_range
+    rows = []
+    for n, updates in LEARNT:
+        start = time.process_time()
+        found = SummaryLikelihood.fit(
+            *(x[:n] for x in known),
+            priors=theta,
+            least=LEAST,
+            log10_mass_range=limits,
+            n_updates=updates,
+            seed=seed,
+        )
+        seconds = time.process_time() - start
+        with torch.no_grad():
+            value = float(found(*(x[judged] for x in others))[0].mean())
+        rows.append({"mocks": n, "updates": updates, "log_p": value, "seconds": seconds})
+        print(rows[-1], flush=True)
+    return rows
+
+
 def real(estimator: MassEstimator, data: Path, work: Path, seed: int, n_mocks: int) -> list[dict[str, Any]]:
     """SDSS clusters beside virial, X-ray and SZ masses, before and after."""
     samples = list(sdss(estimator, data))
@@ -254,6 +289,15 @@ def markdown(found: dict[str, Any], source: dict[str, Any]) -> str:
         cells += [f"{e[key]:.3f}" for key in ("rms_of_catalogue_bias", "scatter", "sigma")]
         cells += [f"{100 * e[f'in_{p}']:.1f} ± {100 * e[f'in_{p}_se']:.1f}" for p in (68, 95)]
         lines.append(f"| {' | '.join(cells)} |")
+    if "learning" in found:
+        lines += [
+            "\nLikelihoods learnt from fewer mocks, with fewer updates: mean ln p of the summaries of 24 000 other"
+            " mocks, those above 10^14 Msun/h. A survey of a hundred clusters sees a hundred times the difference.\n",
+            "| mocks | updates | mean ln p | seconds of learning |",
+            "|---|---|---|---|",
+        ]
+        for row in found["learning"]:
+            lines.append(f"| {row['mocks']} | {row['updates']} | {row['log_p']:.3f} | {row['seconds']:.0f} |")
     for row in found.get("sdss", []):
         found_theta = (
             f"{name} {e['mean']:.3f} ± {e['sd']:.3f} (prior {e['prior'][0]:g} to {e['prior'][1]:g})"
@@ -288,7 +332,8 @@ def main() -> None:
         "--samples", type=int, default=100, help="draws of theta, after as many for warming up"
     )
     parser.add_argument("--draws", type=int, default=4, help="draws of the weights, for the masses before")
-    parser.add_argument("--n-mocks", type=int, default=24000)
+    parser.add_argument("--n-mocks", type=int, default=96000)
+    parser.add_argument("--learning", action="store_true", help="also what mocks and updates are worth")
     parser.add_argument("--data", type=Path, help="folder of real catalogues")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -331,6 +376,11 @@ def main() -> None:
             kept.write_text(json.dumps(rows), encoding="utf-8")
         except NotAvailable as error:
             print(error)
+    learnt = options.work / "learning.json"
+    if options.learning and not learnt.is_file():
+        learnt.write_text(json.dumps(learning(estimator, like, theta, options.seed)), encoding="utf-8")
+    if learnt.is_file():
+        found["learning"] = json.loads(learnt.read_text(encoding="utf-8"))
     if kept.is_file():
         found["sdss"] = json.loads(kept.read_text(encoding="utf-8"))
     options.out.with_suffix(".md").write_text(markdown(found, source), encoding="utf-8")

@@ -193,7 +193,7 @@ def learn_likelihood(
     theta: Mapping[str, tuple[float, float]],
     *,
     least: int = 10,
-    n_mocks: int = 24000,
+    n_mocks: int = 96000,
     seed: int = 0,
     progress: bool = False,
 ) -> SummaryLikelihood:

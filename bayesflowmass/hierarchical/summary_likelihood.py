@@ -113,7 +113,7 @@ class SummaryLikelihood(nn.Module):
         priors: Mapping[str, Sequence[float]],
         least: int,
         log10_mass_range: Sequence[float],
-        n_updates: int = 3000,
+        n_updates: int = 12000,
         seed: int = 0,
         progress: bool = False,
     ) -> SummaryLikelihood:

@@ -40,7 +40,7 @@ def test_cards_are_of_seed_0_with_every_galaxy_left_out_in_turn(estimator, monke
     assert inspect.signature(cards.cluster_cards).parameters["attribution"].default is True
 
 
-def test_a_likelihood_is_learnt_from_24000_mocks_of_ten_galaxies_or_more(estimator, monkeypatch):
+def test_a_likelihood_is_learnt_from_96000_mocks_of_ten_galaxies_or_more(estimator, monkeypatch):
     asked = []
 
     def mocks(*arguments, progress):
@@ -55,7 +55,7 @@ def test_a_likelihood_is_learnt_from_24000_mocks_of_ten_galaxies_or_more(estimat
     monkeypatch.setattr(survey_mocks, "summaries", counted)
     with pytest.raises(InterruptedError):
         learn_likelihood(estimator, toy_catalog(3), {"velocity_bias": (0.9, 1.1)})
-    assert asked == [(24000, 0, False), (10, False, "summaries of mocks")]
+    assert asked == [(96000, 0, False), (10, False, "summaries of mocks")]
 
 
 def test_summaries_show_no_bar(estimator, capsys):
