@@ -91,7 +91,7 @@ def of_density(density: Tabulated, truth: np.ndarray) -> dict[str, np.ndarray]:
     return {
         "median": density.quantile(half)[:, 0].numpy(),
         "sigma": density.moments()[1].sqrt().numpy(),
-        "pit": density.cdf_at(torch.from_numpy(truth)[:, None])[:, 0].numpy(),
+        "pit": density.cdf_at(torch.tensor(truth)[:, None])[:, 0].numpy(),
     }
 
 
