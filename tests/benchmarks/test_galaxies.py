@@ -14,6 +14,7 @@ def test_train_takes_the_flags_of_every_run(setting, name, tmp_path):
     settings = parse_settings(TrainSettings, flags_of(setting, name, 0, tmp_path), prog="train")
     assert settings is not None
     changed = settings.augmentation.completeness is not None
-    assert changed == (setting != "paper")
+    assert changed == (setting == "thinned")
+    assert settings.simulate.mode == (setting if setting in ("survey", "mixed") else "paper")
     if name.startswith("galaxies"):
         assert settings.encoder.counted == ("not counted" not in name)
