@@ -1,6 +1,7 @@
 """A network over the galaxies beside the image of (R, v), trained alike: accuracy, coverage, robustness.
 
-    python -m benchmarks.galaxies --work runs/galaxies_study --out docs/results/galaxies
+    python -m benchmarks.galaxies --only paper --out docs/results/galaxies
+    python -m benchmarks.galaxies --only thinned survey mixed --out docs/results/galaxies_modes
 
 Written down before the run: three trainings of each model in the setting `paper`, seeds 0, 1 and 2, each with mocks of
 its own, and one of the others; one test set for each population, paired over its clusters. Primary numbers: scatter of
@@ -17,8 +18,9 @@ is said where the mean over three trainings plus twice its error (trainings and 
 Written down before any of them was trained: `survey` and `mixed`, the same mocks with central galaxies among the
 interlopers, or in half of the clusters and nothing told which; three trainings of both models in each. The gain of
 `paper` is there as well if the ratio of scatters, with twice its error, is below 0.90.
-Every model also sees clusters before and after half of their galaxies are taken away at random. What exists in WORK is
-not made again. About nine hours of processor time; ``--only`` does a part.
+Every model also sees clusters before and after half of their galaxies are taken away at random. Written down when one
+training of the model that is not to count them was known (-0.048 dex): three of it; "the median moves by less than 0.05
+dex" is said where the mean change over three trainings, with twice its error, is. What exists in WORK is not made again. About nine hours of processor time; ``--only`` does a part.
 """
 
 from __future__ import annotations
@@ -86,10 +88,8 @@ RUNS = (
     ("paper", "image", SEEDS),
     ("paper", "galaxies, 1500 updates", SEEDS),
     ("paper", "image, 9000 updates", (0,)),
-    *(
-        ("thinned", name, (0,))
-        for name in ("galaxies, not counted, 1500 updates", "galaxies, 1500 updates", "image")
-    ),
+    ("thinned", "galaxies, not counted, 1500 updates", SEEDS),
+    *(("thinned", name, (0,)) for name in ("galaxies, 1500 updates", "image")),
     *(("paper", f"galaxies, {n} clusters, 1500 updates", (0,)) for n in (5_000, 20_000, 100_000)),
     *(("paper", f"galaxies, {n} clusters", (0,)) for n in (200_000, 400_000)),
     *((mode, name, SEEDS) for mode in ("survey", "mixed") for name in ("galaxies", "image")),
@@ -392,7 +392,7 @@ def main() -> None:
     missing = [
         f"{setting}, {name}: {sum(seed not in found.get((setting, name), {}) for seed in seeds)} of {len(seeds)}"
         for setting, name, seeds in RUNS
-        if any(seed not in found.get((setting, name), {}) for seed in seeds)
+        if setting in options.only and any(seed not in found.get((setting, name), {}) for seed in seeds)
     ]
     lines = [header("A network over the galaxies beside the image", source)]
     lines += [f"**Planned and not run:** {'; '.join(missing)}.", ""] * bool(missing) + tables(found)
