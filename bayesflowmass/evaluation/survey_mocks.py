@@ -22,6 +22,7 @@ from bayesflowmass.estimator.told import known_of
 from bayesflowmass.evaluation.road import posterior_columns
 from bayesflowmass.evaluation.test_sets import like_training
 from bayesflowmass.hierarchical import SummaryLikelihood
+from bayesflowmass.hierarchical.summary_likelihood import N_UPDATES
 from bayesflowmass.mocks import PRIORS, Component
 
 CENTRALS = "centrals_seen"
@@ -247,6 +248,7 @@ def learn_or_read(
         "simulate": simulate,
         "observe": observe,
         "theta": dict(theta),
+        "n_updates": N_UPDATES,
         **{name: value for name, value in options.items() if name != "progress"},
     }
     made_for = json.loads(json.dumps(made_for))

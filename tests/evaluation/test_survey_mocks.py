@@ -175,3 +175,6 @@ def test_a_likelihood_is_learnt_again_for_another_survey_and_only_then(plain, tm
     learn_or_read(tmp_path, plain, catalog, {"velocity_bias": (0.9, 1.2)}, report=said.append, n_mocks=11)
     learn_or_read(tmp_path, plain, toy_catalog(4, redshift=0.2), theta, report=said.append, n_mocks=11)
     assert (len(learnt), len(said)) == (4, 1)
+    monkeypatch.setattr(survey_mocks, "N_UPDATES", 1)
+    learn_or_read(tmp_path, plain, toy_catalog(4, redshift=0.2), theta, report=said.append, n_mocks=11)
+    assert (len(learnt), len(said)) == (5, 1)
