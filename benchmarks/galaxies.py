@@ -421,7 +421,8 @@ def main() -> None:
         for setting, name, seeds in RUNS
         if setting in options.only and any(seed not in found.get((setting, name), {}) for seed in seeds)
     ]
-    lines = [header("A network over the galaxies beside the image", source)]
+    title = f"A network over the galaxies beside the image: {', '.join(options.only)}"
+    lines = [header(title, source)]
     lines += [f"**Planned and not run:** {'; '.join(missing)}.", ""] * bool(missing) + tables(found)
     options.out.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     values = {
