@@ -368,7 +368,7 @@ def without_half(found: dict[tuple[str, str], dict[int, dict[str, Any]]]) -> lis
                 word = "less" if abs(change) + 2.0 * error < CHANGE else "not less"
                 verdicts.append(
                     f"- {setting}, {name}: {word} than {CHANGE:.2f} dex"
-                    f" (change + 2 errors = {abs(change) + 2.0 * error:.4f})."
+                    f" ({change:+.4f} ± {error:.4f}; its size + 2 errors = {abs(change) + 2.0 * error:.4f})."
                 )
     return lines + ["", *verdicts] * bool(verdicts)
 
